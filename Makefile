@@ -1,0 +1,35 @@
+# Each target wraps plain commands that the README shows too.
+PYTHON ?= python3
+ACTIVE := .venv/bin
+STORE ?= runs/quickstart
+
+.PHONY: quickstart install install-dev check test clean
+
+quickstart: .venv/installed  ## train both families on a grid, fit laws, write the report
+	$(ACTIVE)/chemscale sweep tune_jobs/quickstart.py --store $(STORE)
+	$(ACTIVE)/chemscale report $(STORE) --out report
+
+install: .venv/installed
+install-dev: .venv/installed-dev
+
+.venv/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(ACTIVE)/pip install --quiet -c constraints.txt -e .
+	touch $@
+
+.venv/installed-dev: .venv/installed
+	$(ACTIVE)/pip install --quiet -c constraints.txt -e '.[dev]'
+	touch $@
+
+check: .venv/installed-dev  ## lint, format, types, import contracts, fast tests
+	$(ACTIVE)/ruff check .
+	$(ACTIVE)/ruff format --check .
+	$(ACTIVE)/lint-imports
+	$(ACTIVE)/pyright
+	$(ACTIVE)/pytest -n 2 -m "not slow"
+
+test: .venv/installed-dev  ## all tests
+	$(ACTIVE)/pytest -n 2
+
+clean:
+	rm -rf .venv build *.egg-info

@@ -1,0 +1,147 @@
+"""The arguments of every verb."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import Any, NoReturn
+
+from chemscale import __version__
+from chemscale.cli import data, laws, models, studies
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says a mistake in one sentence."""
+
+    def error(self, message: str) -> NoReturn:
+        print(f"{self.prog}: {message}; `{self.prog} --help` shows what there is.", file=sys.stderr)
+        sys.exit(2)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The whole command line."""
+    top = _Parser(prog="chemscale", description="Scaling laws for deep models of chemistry.")
+    top.add_argument("--version", action="version", version=__version__)
+    verbs = top.add_subparsers(required=True, metavar="VERB", parser_class=_Parser)
+    _recipes(verbs)
+    _data(verbs)
+    _train(verbs)
+    _stores(verbs)
+    _laws(verbs)
+    return top
+
+
+def _verb(verbs: Any, name: str, function: Any) -> argparse.ArgumentParser:
+    made = verbs.add_parser(name, help=function.__doc__.split(".")[0].split("\n")[0], description=function.__doc__)
+    made.set_defaults(verb=function)
+    made.add_argument("--json", action="store_true", help="print for programs")
+    return made
+
+
+def _with_resources(made: argparse.ArgumentParser) -> None:
+    group = made.add_argument_group("where it runs; changes no number beyond rounding")
+    group.add_argument("--workers", type=int, default=1, help="processes that share one run (default 1)")
+    group.add_argument("--cpus", type=float, default=1, help="processors of each worker (default 1)")
+    group.add_argument("--gpus", type=float, default=0, help="GPUs of each worker, fractions too (default 0)")
+    group.add_argument("--micro-batch", type=int, help="examples of one forward pass")
+    group.add_argument("--concurrent", type=int, help="runs at a time (default: as many as fit)")
+    group.add_argument("--keep", default="final", choices=("final", "best", "none"), help="weights that stay")
+
+
+def _recipes(verbs: Any) -> None:
+    for name, function in (("show", studies.show), ("sweep", studies.sweep), ("search", studies.search)):
+        made = _verb(verbs, name, function)
+        made.add_argument("recipe", help="a Python file with a function `recipe`, e.g. tune_jobs/quickstart.py")
+        made.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="argument of the recipe")
+        if name != "show":
+            made.add_argument("--store", required=True, help="folder of the records")
+        _with_resources(made)
+
+
+def _data(verbs: Any) -> None:
+    door = verbs.add_parser("data", help="sources: list, build, fetch, report, label")
+    kinds = door.add_subparsers(required=True, metavar="WHAT", parser_class=_Parser)
+    _verb(kinds, "list", data.data_list)
+    build = _verb(kinds, "build", data.data_build)
+    build.add_argument("source", help="a known name or a file")
+    build.add_argument("--representation", default="selfies", choices=("selfies", "smiles"))
+    _verb(kinds, "fetch", data.data_fetch).add_argument("name", help="e.g. moses")
+    _verb(kinds, "report", data.data_report).add_argument("source", help="a known name or a file")
+    label = _verb(kinds, "label", data.data_label)
+    label.add_argument("smiles", help="a file of SMILES, or moses")
+    label.add_argument("--out", required=True, help="Parquet file to write")
+    label.add_argument("--fragments", action="store_true", help="cut larger molecules into BRICS fragments")
+    label.add_argument("--max-atoms", type=int, default=25, help="atoms with hydrogens (default 25)")
+    label.add_argument("--molecules", type=int, help="stop after so many molecules")
+    label.add_argument("--conformers", type=int, default=4, help="structures of each molecule (default 4)")
+    label.add_argument("--temperatures", default="100,300,600,1000", help="kelvin, of the displacements")
+    label.add_argument("--seed", type=int, default=0)
+    label.add_argument("--processes", type=int, help="default: all processors")
+
+
+def _train(verbs: Any) -> None:
+    made = _verb(verbs, "train", models.train)
+    made.add_argument("architecture", help="chemgpt, schnet, painn or a registered one")
+    made.add_argument("--width", type=int, required=True)
+    made.add_argument("--data", help="source (default: the embedded one of the family)")
+    made.add_argument("--size", type=int, help="training examples (default: all)")
+    made.add_argument("--epochs", type=float, default=1)
+    made.add_argument("--updates", type=int, help="instead of epochs")
+    made.add_argument("--lr", type=float, help="default: the family's rule")
+    made.add_argument("--batch", type=int, default=32)
+    made.add_argument("--seed", type=int, default=0)
+    made.add_argument(
+        "--set", action="append", default=[], metavar="FIELD=VALUE", help="any field, e.g. optim.clip=0.5"
+    )
+    made.add_argument("--store", required=True)
+    _with_resources(made)
+
+
+def _stores(verbs: Any) -> None:
+    made = _verb(verbs, "status", studies.status)
+    made.add_argument("store")
+    made.add_argument("--follow", action="store_true", help="again every five seconds until all has ended")
+    made = _verb(verbs, "report", studies.report)
+    made.add_argument("store")
+    made.add_argument("--out", default="report", help="folder of the page (default report)")
+    door = verbs.add_parser("store", help="records: list")
+    kinds = door.add_subparsers(required=True, metavar="WHAT", parser_class=_Parser)
+    _verb(kinds, "list", studies.store_list).add_argument("store")
+    made = _verb(verbs, "generate", models.generate)
+    made.add_argument("store")
+    made.add_argument("--run", help="default: the text run with the lowest test loss")
+    made.add_argument("--n", type=int, default=20)
+    made.add_argument("--temperature", type=float, default=1.0)
+    made.add_argument("--seed", type=int, default=0)
+    made.add_argument("--out", help="file to write")
+
+
+def _laws(verbs: Any) -> None:
+    made = _verb(verbs, "fit", laws.fit)
+    made.add_argument("table", help="a store, or any CSV or Parquet file with named columns")
+    for axis in ("params", "data", "flops"):
+        made.add_argument(f"--{axis}", metavar="COL", help=f"column of {axis}")
+    made.add_argument("--loss", metavar="COL", required=True)
+    made.add_argument("--where", metavar="EXPR", help="e.g. \"architecture == 'painn' and seed == 0\"")
+    made.add_argument("--by", metavar="COL", help="a law for each value of this column")
+    made.add_argument("--form", default="chinchilla", help="one of the forms, or auto")
+    made.add_argument("--objective", default="huber", help="huber, lad, log_lsq or lsq")
+    made.add_argument("--delta", type=float, default=1e-3, help="of huber, in log residuals (default 1e-3)")
+    made.add_argument("--weights", metavar="COL")
+    made.add_argument("--bootstrap", type=int, default=1000, metavar="N")
+    made.add_argument("--level", type=float, default=0.95)
+    made.add_argument("--hold-out", metavar="largest[:FRACTION]")
+    made.add_argument("--along", choices=("params", "data", "flops"))
+    made.add_argument("--predict", action="append", default=[], metavar="params=…,data=…")
+    made.add_argument("--seed", type=int, default=0)
+    made.add_argument("--out", help="file for the JSON")
+    made = _verb(verbs, "plan", laws.plan)
+    made.add_argument("table", help="a store, or any CSV or Parquet file with named columns")
+    made.add_argument("--params", metavar="COL", default="params")
+    made.add_argument("--data", metavar="COL", help="default: the unit of the loss's family")
+    made.add_argument("--loss", metavar="COL", required=True)
+    made.add_argument("--where", metavar="EXPR")
+    made.add_argument("--form", default="auto")
+    made.add_argument("--flops", type=float, help="budget in FLOPs")
+    made.add_argument("--device-hours", type=float, help="budget in device-hours")
+    made.add_argument("--seed", type=int, default=0)

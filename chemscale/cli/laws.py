@@ -1,0 +1,137 @@
+"""Laws and plans from a store or any table: fit, plan."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from chemscale.cli.output import print_json
+from chemscale.laws import FitError, Law, failure
+from chemscale.laws import fit as fit_law
+
+
+def fit(given: argparse.Namespace) -> int:
+    """A scaling law, with its doubt, from a store or any CSV or Parquet file."""
+    table = read_table(given.table)
+    points = [parse_point(text) for text in given.predict]
+    try:
+        found = fit_law(
+            table, form=given.form, params=given.params, data=given.data, flops=given.flops, loss=given.loss,
+            where=given.where, by=given.by, objective=given.objective, delta=given.delta, weights=given.weights,
+            bootstrap=given.bootstrap, level=given.level, hold_out=given.hold_out, along=given.along, seed=given.seed,
+        )  # fmt: skip
+    except FitError as error:
+        if not given.json:
+            raise
+        print_json(failure(given.form, error))
+        return 1
+    laws: dict[Any, Law] = found if given.by else {None: found}
+    objects = [{**({given.by: name} if given.by else {}), **law.to_json(points)} for name, law in laws.items()]
+    whole = objects if given.by else objects[0]
+    if given.out:
+        from chemscale.records.files import write_whole
+
+        text = json.dumps(whole, indent=1)
+        write_whole(Path(given.out), lambda file: file.write(text.encode()))
+    if given.json:
+        print_json(whole)
+        return 0
+    for name, law in laws.items():
+        _print_law(law, f"{given.by}={name}" if given.by else None, points)
+    return 0
+
+
+def _print_law(law: Law, title: str | None, points: list[dict[str, float]]) -> None:
+    if title:
+        print(title)
+    axes = ", ".join(f"{role}: {law.columns[role]['name']}" for role in law.roles)
+    print(
+        f"{law.form} over {axes}; {law.columns['loss']['name']} in {law.units}; {law.n_runs} runs; {law.objective['name']}"
+    )
+    for name, value in law.parameters.items():
+        low, high = law.intervals[name]
+        if value is None:
+            print(f"  {name:<6} not identified")
+        else:
+            print(f"  {name:<6} {value:<12.5g} {law.level:.0%} interval {low:.5g} to {high:.5g}")
+    for point in points:
+        seen = law.predict(**point)
+        at = ", ".join(f"{k}={v:g}" for k, v in point.items())
+        print(f"  at {at}: {seen.value:.5g} {seen.units}, {law.level:.0%} interval {seen.low:.5g} to {seen.high:.5g}")
+    if law.backtest is not None:
+        print(f"  backtest on the largest runs: rmsle {law.backtest.rmsle:.4f}")
+    for warning in law.warnings:
+        print(f"  note: {warning}")
+
+
+def plan(given: argparse.Namespace) -> int:
+    """What to train for a budget: size, data and the loss to expect, with intervals."""
+    from chemscale.laws.table import DATA_OF
+    from chemscale.plan import CANNOT_TELL, measure_cost
+    from chemscale.plan import plan as plan_for
+
+    table = read_table(given.table)
+    data = given.data or DATA_OF.get(given.loss)
+    if data is None:
+        raise ValueError(f"--data is missing and --loss {given.loss!r} names no unit of its own; give --data COL.")
+    law = fit_law(table, form=given.form, params=given.params, data=data, loss=given.loss, where=given.where)
+    cost = measure_cost(table, params=given.params, data=data, where=given.where)
+    made = plan_for(law, flops=given.flops, device_hours=given.device_hours, cost=cost)
+    if given.json:
+        from dataclasses import asdict
+
+        print_json(asdict(made))
+    else:
+        print(made.answer)
+        for choice in made.alternatives:
+            print(
+                f"  or {choice.params:.3g} parameters on {choice.data:.3g}: the same loss for {choice.cost_ratio:.2g} x the budget"
+            )
+        for run in made.would_decide:
+            print(f"  would decide: {run.params:.3g} parameters on {run.data:.3g}, {run.replicates} seeds: {run.why}")
+        for warning in made.warnings:
+            print(f"  note: {warning}")
+    return 1 if made.answer.startswith(CANNOT_TELL) else 0
+
+
+def read_table(path: str) -> Any:
+    """RUNS of a store, or a CSV or Parquet file.
+
+    Raises:
+        ValueError: there is no such file, or it is of another kind, or it cannot be read.
+    """
+    import pyarrow as pa
+    import pyarrow.csv
+    import pyarrow.parquet
+
+    file = Path(path)
+    if file.is_dir():
+        from chemscale.records.store import Store
+
+        return Store(file).runs()
+    readers = {".csv": pa.csv.read_csv, ".gz": pa.csv.read_csv, ".parquet": pa.parquet.read_table}
+    if not file.exists() or file.suffix not in readers:
+        what = "is not there" if not file.exists() else "is of no known kind"
+        raise ValueError(f"table={path!r} {what}; give a store, a .csv, .csv.gz or .parquet file.")
+    try:
+        return readers[file.suffix](file)
+    except pa.ArrowInvalid as error:
+        raise ValueError(f"table={path!r} cannot be read: {str(error).splitlines()[0]}") from None
+
+
+def parse_point(text: str) -> dict[str, float]:
+    """`params=1e9,data=1e8` as numbers.
+
+    Raises:
+        ValueError: a part is no name=number.
+    """
+    point = {}
+    for part in text.split(","):
+        name, _, value = part.partition("=")
+        try:
+            point[name.strip()] = float(value)
+        except ValueError:
+            raise ValueError(f"--predict {text!r} is not of the form params=1e9,data=1e8.") from None
+    return point

@@ -1,0 +1,99 @@
+"""Single models: train, generate."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from chemscale.cli.output import print_json, print_record, readable, resources_of
+
+
+def train(given: argparse.Namespace) -> int:
+    """One run, with one worker in this process or with several on Ray Train."""
+    from chemscale.records.store import Store
+    from chemscale.sweep.drive import prepare
+    from chemscale.sweep.recipe import parse_options
+
+    run = prepare([_run_from(given, parse_options(given.set))])[0]
+    store = Store(given.store, create=True)
+    store.enlist("train", [run])
+    row = _train_one(run, store, resources_of(given))
+    print_record(readable(row), given.json)
+    return 0 if row["status"] == "finished" else 1
+
+
+def _run_from(given: argparse.Namespace, changes: dict[str, Any]) -> Any:
+    import chemscale.models  # noqa: F401  # registers the models
+    from chemscale.spec import MODELS, Budget, Data, Optim, RunSpec, with_fields
+
+    if given.architecture not in MODELS:
+        raise ValueError(f"architecture={given.architecture!r} is unknown; choose one of {', '.join(sorted(MODELS))}.")
+    source = given.data or ("moses" if MODELS[given.architecture].family == "text" else "fragments-gfn2")
+    budget = Budget(updates=given.updates) if given.updates else Budget(epochs=given.epochs)
+    run = RunSpec(
+        model=MODELS[given.architecture].sized(width=given.width),  # type: ignore[attr-defined]
+        data=Data(source, size=given.size),
+        optim=Optim(lr=given.lr, batch=given.batch),
+        budget=budget,
+        seed=given.seed,
+    )
+    return with_fields(run, changes)
+
+
+def _train_one(run: Any, store: Any, on: Any) -> dict[str, Any]:
+    from chemscale.records.schema import DIVERGED, FAILED, FINISHED
+    from chemscale.sweep.display import Display
+    from chemscale.sweep.progress import cells_of
+    from chemscale.train.session import train_here
+
+    if store.state(run.id).status not in (FINISHED, DIVERGED):
+        with Display(store, [c for c in cells_of(store, ["train"]) if c.run_id == run.id]):
+            if on.workers == 1:
+                train_here(run, store, on)
+            else:
+                from chemscale.sweep.cluster import cluster
+                from chemscale.train.worker import train_on_workers
+
+                with cluster():
+                    try:
+                        train_on_workers(run, store.path, resources=on)
+                    except Exception as error:
+                        store.mark(run.id, FAILED, f"{type(error).__name__}: {error}")
+                        raise
+    return store.runs(run_id=run.id).to_pylist()[0]
+
+
+def generate(given: argparse.Namespace) -> None:
+    """Molecules from a trained ChemGPT, one SMILES a line with its log-likelihood."""
+    from chemscale.records.files import write_whole
+    from chemscale.records.store import Store
+    from chemscale.use.generate import generate as sample
+    from chemscale.use.load import load
+
+    store = Store(given.store)
+    trained = load(store, given.run or best_run(store, "text"))
+    made = sample(trained.module, trained.manifest, given.n, temperature=given.temperature, seed=given.seed)
+    rows = [{"smiles": m.smiles, "log_likelihood": m.log_likelihood} for m in made]
+    if given.json:
+        return print_json(rows)
+    lines = "".join(f"{row['smiles']}\t{row['log_likelihood']:.4f}\n" for row in rows if row["smiles"])
+    if given.out:
+        write_whole(Path(given.out), lambda file: file.write(lines.encode()))
+        print(f"{given.out}: {lines.count(chr(10))} molecules of run {trained.run.id}")
+    else:
+        sys.stdout.write(lines)
+    return None
+
+
+def best_run(store: Any, family: str) -> str:
+    """The finished run of a family with the lowest test loss.
+
+    Raises:
+        ValueError: none has finished.
+    """
+    rows = store.runs(family=family, status="finished").to_pylist()
+    if not rows:
+        raise ValueError(f"{store.path} has no finished {family} run; train one first, or name a run.")
+    return min(rows, key=lambda row: row["law_loss"])["run_id"]

@@ -1,0 +1,67 @@
+"""What verbs print: for people, or JSON for programs."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from typing import Any
+
+from rich.console import Console
+
+
+def resources_of(given: argparse.Namespace) -> Any:
+    """Where a command runs its trainings."""
+    from chemscale.spec import Resources
+
+    return Resources(
+        workers=given.workers, cpus=given.cpus, gpus=given.gpus, micro_batch=given.micro_batch,
+        concurrent=given.concurrent, keep=given.keep,
+    )  # fmt: skip
+
+
+def readable(row: dict[str, Any]) -> dict[str, Any]:
+    """A RUNS row without nulls and without its long JSON columns."""
+    return {k: v for k, v in row.items() if v is not None and k not in ("spec", "versions")}
+
+
+def print_json(value: Any) -> None:
+    """A value as indented JSON on standard output."""
+    print(json.dumps(value, indent=1, default=str))
+
+
+def print_record(record: Any, as_json: bool) -> None:
+    """Names and values, a line each, or one JSON object."""
+    if as_json:
+        return print_json(record)
+    width = max(len(str(name)) for name in record)
+    for name, value in record.items():
+        print(f"{name:<{width}}  {value}")
+    return None
+
+
+def print_rows(rows: list[dict[str, Any]], as_json: bool) -> None:
+    """Rows with the same keys as a table, or a JSON array."""
+    if as_json:
+        return print_json(rows)
+    from rich.table import Table
+
+    names = list(rows[0]) if rows else ["nothing yet"]
+    table = Table(*names)
+    for row in rows:
+        table.add_row(*(cell_text(row[name]) for name in names))
+    Console().print(table)
+    return None
+
+
+def cell_text(value: Any) -> str:
+    """A value as a table shows it; nothing for None."""
+    return "" if value is None else f"{value:.5g}" if isinstance(value, float) else str(value)
+
+
+def bytes_text(count: float) -> str:
+    """Bytes with a unit."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}"
+        count /= 1000
+    return f"{count:.1f} TB"

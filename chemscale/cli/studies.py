@@ -1,0 +1,128 @@
+"""Recipes and stores: show, sweep, search, status, report, store."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from typing import Any
+
+from rich.console import Console
+
+from chemscale.cli.output import bytes_text, print_json, print_rows, readable, resources_of
+
+
+def show(given: argparse.Namespace) -> None:
+    """What a recipe would run and cost; starts nothing."""
+    from chemscale.sweep.estimate import costs
+    from chemscale.sweep.recipe import load_recipe, parse_options
+    from chemscale.sweep.search import Search
+    from chemscale.train.complete import complete
+
+    recipe = load_recipe(given.recipe, parse_options(given.set))
+    runs = [recipe.base] * recipe.samples if isinstance(recipe, Search) else recipe.runs()
+    cells = costs([complete(run) for run in runs], resources_of(given))
+    if given.json:
+        return print_json([_cell_json(cell) for cell in cells])
+    from rich.table import Table
+
+    table = Table("run", "model", "width", "data", "seed", "parameters", "updates", "FLOPs", "memory", "disk", "time")
+    for cell in cells:
+        run = cell.run
+        table.add_row(
+            run.id[:8], run.model.architecture, str(run.model.width), f"{run.data.size:,}", str(run.seed),
+            f"{cell.params:,}", f"{cell.updates:,}", f"{cell.flops:.1e}", bytes_text(cell.memory),
+            bytes_text(cell.disk), f"{cell.seconds:.1f} s",
+        )  # fmt: skip
+    Console().print(table)
+    hours = sum(cell.seconds for cell in cells) / 3600
+    print(f"{len(cells)} runs, {sum(c.flops for c in cells):.2e} FLOPs, about {hours:.2f} hours of one slot.")
+    return None
+
+
+def _cell_json(cell: Any) -> dict[str, Any]:
+    run = cell.run
+    return {
+        "run_id": run.id, "architecture": run.model.architecture, "width": run.model.width, "size": run.data.size,
+        "seed": run.seed, "params": cell.params, "params_all": cell.params_all, "updates": cell.updates,
+        "flops": cell.flops, "memory_bytes": cell.memory, "disk_bytes": cell.disk, "seconds": cell.seconds,
+    }  # fmt: skip
+
+
+def sweep(given: argparse.Namespace) -> int:
+    """Every run of a recipe that the store does not hold yet, then the table of results."""
+    from chemscale.explore import run_study
+    from chemscale.report.table import table
+    from chemscale.sweep.recipe import load_recipe, parse_options
+    from chemscale.sweep.search import Search
+
+    recipe = load_recipe(given.recipe, parse_options(given.set))
+    if isinstance(recipe, Search):
+        raise ValueError(f"{given.recipe} returns a Search; run it with `chemscale search {given.recipe}`.")
+    store = run_study(recipe, store=given.store, on=resources_of(given))
+    if given.json:
+        print_json([readable(row) for row in store.runs().to_pylist()])
+    else:
+        Console().print(table(store))
+        print(f"store: {store.path} · `chemscale report {given.store}` writes the page")
+    return 1 if _troubled(store, recipe.name) else 0
+
+
+def _troubled(store: Any, study: str) -> bool:
+    ids = store.studies()[study]["runs"]
+    return any(store.state(run_id).status not in ("finished", "diverged") for run_id in ids)
+
+
+def search(given: argparse.Namespace) -> int:
+    """A search for hyperparameters."""
+    from chemscale.sweep.drive import search as run_search
+    from chemscale.sweep.recipe import load_recipe, parse_options
+    from chemscale.sweep.search import Search
+
+    recipe = load_recipe(given.recipe, parse_options(given.set))
+    if not isinstance(recipe, Search):
+        raise ValueError(f"{given.recipe} returns a grid; run it with `chemscale sweep {given.recipe}`.")
+    found = run_search(recipe, store=given.store, on=resources_of(given))
+    rows = [
+        {**values, "status": status, "valid_loss": loss}
+        for values, status, loss in sorted(found.trials, key=lambda t: (t[2] is None, t[2]))
+    ]
+    print_rows(rows, given.json)
+    if found.edges and not given.json:
+        print(f"the best lies at the edge of {', '.join(found.edges)}: widen the space.")
+    return 0 if found.best is not None else 1
+
+
+def report(given: argparse.Namespace) -> None:
+    """The HTML page of a store."""
+    from chemscale.records.store import Store
+    from chemscale.report.page import report as write
+
+    print(write(Store(given.store), out=given.out))
+
+
+def status(given: argparse.Namespace) -> None:
+    """How far a store's studies are, read from the store alone."""
+    from chemscale.records.store import Store
+    from chemscale.sweep.progress import Watch, cells_of
+
+    store = Store(given.store)
+    watch = Watch(store, cells_of(store))
+    while True:
+        now = watch.look()
+        if given.json:
+            print_json({"counts": dict(now.counts), "share": now.share, "running": dict(now.running), "eta": now.eta})
+        else:
+            print(now.line())
+            for label, reason in now.trouble:
+                print(f"  {label}: {reason}")
+        if not given.follow or now.ended == now.total:
+            return
+        time.sleep(5)
+
+
+def store_list(given: argparse.Namespace) -> None:
+    """The runs of a store."""
+    from chemscale.records.store import Store
+
+    names = ("run_id", "architecture", "params", "examples", "seed", "status", "law_metric", "law_loss", "stop_reason")
+    print_rows(Store(given.store).runs().select(names).to_pylist(), given.json)

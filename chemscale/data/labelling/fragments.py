@@ -1,0 +1,209 @@
+"""SMILES in, molecules small enough to label out: read, cut, cap, tell apart.
+
+A molecule is one stereo-free canonical SMILES, and of those that share a group key (groups among them) only
+the first is taken: every group of a split then holds the same number of structures.
+"""
+
+import csv
+import gzip
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from rdkit import Chem, rdBase
+from rdkit.Chem import BRICS
+
+from chemscale.data.groups import group_key
+
+ELEMENTS = ("H", "C", "N", "O", "F", "S", "Cl", "Br")
+MIN_ATOMS = 4  # with hydrogens: below that there is no angle between two bonds and a third to learn from
+SUFFIXES = (".smi", ".txt", ".csv", ".parquet")
+
+
+@dataclass(frozen=True)
+class Reject:
+    """Something that was left out: the line it came from (1 is the first), its SMILES, and why."""
+
+    line: int
+    smiles: str
+    reason: str
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A molecule to label: stereo-free canonical SMILES, and the line it was first met on."""
+
+    smiles: str
+    line: int
+
+
+@dataclass
+class Tally:
+    """What `candidates` met on its way: lines read, rejected lines, and pieces left out, by reason."""
+
+    lines: int = 0
+    rejects: list[Reject] = field(default_factory=list)
+    skipped: Counter[str] = field(default_factory=Counter)
+
+
+def read_smiles(path: str | Path) -> Iterator[tuple[int, str]]:
+    """Line number (1 is the first) and SMILES of each record of a file; blank lines are passed over.
+
+    `.smi` and `.txt`: the first word of each line. `.csv` (also `.gz`) and `.parquet`: the column `smiles`,
+    in any capitals. Raises ValueError for another kind of file or a table without that column.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ValueError(f"source={path} is not a file; give SMILES as {', '.join(SUFFIXES)}, or one of these .gz.")
+    suffix = Path(path.stem).suffix if path.suffix == ".gz" else path.suffix
+    if suffix not in SUFFIXES or path.name.endswith(".parquet.gz"):
+        raise ValueError(f"source={path} ends in {path.suffix or 'nothing'}; give one of {', '.join(SUFFIXES)}.")
+    return _records(path, suffix)
+
+
+def _records(path: Path, suffix: str) -> Iterator[tuple[int, str]]:
+    try:
+        if suffix == ".parquet":
+            yield from _from_parquet(path)
+            return
+        opened = gzip.open if path.suffix == ".gz" else open
+        with opened(path, "rt", errors="replace") as text:
+            yield from _from_csv(path, text) if suffix == ".csv" else _from_lines(text)
+    except (gzip.BadGzipFile, EOFError, csv.Error, pa.ArrowException) as broken:
+        raise ValueError(f"source={path} cannot be read to its end ({broken}); get it again.") from broken
+
+
+def candidates(
+    records: Iterable[tuple[int, str]],
+    *,
+    tally: Tally,
+    fragments: bool,
+    max_atoms: int,
+    elements: Iterable[str] = ELEMENTS,
+) -> Iterator[Candidate]:
+    """Different neutral closed-shell molecules of MIN_ATOMS to `max_atoms` atoms, by first appearance.
+
+    With `fragments` each record gives its BRICS pieces (`pieces`), else itself. What is left out goes to
+    `tally`.
+    """
+    allowed = frozenset(elements)
+    known: set[str] = set()
+    groups: set[str] = set()
+    for line, text in records:
+        tally.lines += 1
+        with rdBase.BlockLogs():
+            mol, reason = _parse(text, allowed)
+            if mol is None:
+                tally.rejects.append(Reject(line, text, reason))
+                continue
+            found = [_identity(part) for part in (pieces(mol, max_atoms) if fragments else [mol])]
+            new = [smiles for smiles in dict.fromkeys(found) if smiles and smiles not in known]
+            tally.skipped["met before"] += len(found) - len(new)
+            known.update(new)
+            kept = []
+            for smiles in new:
+                reason = _unfit(Chem.MolFromSmiles(smiles), max_atoms, groups)
+                tally.skipped[reason] += bool(reason)
+                if not reason:
+                    kept.append(smiles)
+                elif not fragments:
+                    tally.rejects.append(Reject(line, smiles, reason))
+        yield from (Candidate(smiles, line) for smiles in kept)
+
+
+def pieces(mol: Chem.Mol, max_atoms: int) -> Iterator[Chem.Mol]:
+    """Parts of a molecule between its BRICS bonds, and pairs of neighbours, open ends capped by hydrogen.
+
+    BRICS: Degen et al., ChemMedChem 3, 1503 (2008). A pair is what is left together when all bonds but one
+    are cut; it keeps links (amide, sulfonyl, ether) whole that single pieces break.
+    """
+    bonds = sorted({mol.GetBondBetweenAtoms(i, j).GetIdx() for (i, j), _ in BRICS.FindBRICSBonds(mol)})
+    for kept in (None, *bonds):
+        cut = [bond for bond in bonds if bond != kept]
+        if not cut:
+            yield mol
+            continue
+        for piece in Chem.GetMolFrags(Chem.FragmentOnBonds(mol, cut), asMols=True):
+            if piece.GetNumHeavyAtoms() <= max_atoms:
+                yield _capped(piece)
+
+
+def _capped(piece: Chem.Mol) -> Chem.Mol:
+    for atom in piece.GetAtoms():
+        if atom.GetAtomicNum() == 0:
+            atom.SetAtomicNum(1)
+            atom.SetIsotope(0)
+    return piece
+
+
+def _identity(mol: Chem.Mol) -> str:
+    """Stereo-free canonical SMILES, '' for a piece that no longer makes sense as a molecule."""
+    try:
+        mol = Chem.RemoveHs(mol)
+        Chem.RemoveStereochemistry(mol)
+        return Chem.CanonSmiles(Chem.MolToSmiles(mol))
+    except (ValueError, RuntimeError):
+        return ""
+
+
+def _unfit(mol: Chem.Mol, max_atoms: int, groups: set[str]) -> str:
+    """'' for a molecule to label, whose group key then joins `groups`; else why not."""
+    if not MIN_ATOMS <= Chem.AddHs(mol).GetNumAtoms() <= max_atoms:
+        return f"not {MIN_ATOMS} to {max_atoms} atoms with hydrogens"
+    if Chem.GetFormalCharge(mol) != 0:
+        return "charged"
+    key = group_key(mol)
+    if key in groups:
+        return "same group, as a tautomer is, as a molecule already taken"
+    groups.add(key)
+    return ""
+
+
+def _parse(text: str, allowed: frozenset[str]) -> tuple[Chem.Mol | None, str]:
+    mol = Chem.MolFromSmiles(text)
+    if mol is None or mol.GetNumAtoms() == 0:
+        return None, "not a SMILES"
+    strange = sorted({atom.GetSymbol() for atom in mol.GetAtoms()} - allowed)
+    if strange:
+        return None, f"element {', '.join(strange)}"
+    if len(Chem.GetMolFrags(mol)) > 1:
+        return None, "more than one component"
+    if Chem.GetFormalCharge(mol) != 0:
+        return None, "charged"
+    if any(atom.GetNumRadicalElectrons() for atom in mol.GetAtoms()):
+        return None, "open shell"
+    return mol, ""
+
+
+def _from_lines(text: Iterable[str]) -> Iterator[tuple[int, str]]:
+    for number, line in enumerate(text, 1):
+        words = line.split()
+        if words and not (number == 1 and words[0].lower() == "smiles"):
+            yield number, words[0]
+
+
+def _from_csv(path: Path, text: Iterable[str]) -> Iterator[tuple[int, str]]:
+    rows = csv.reader(text)
+    column = _column(path, next(rows, []))
+    for row in rows:
+        if any(row):
+            yield rows.line_num, row[column].strip() if column < len(row) else ""
+
+
+def _from_parquet(path: Path) -> Iterator[tuple[int, str]]:
+    with pq.ParquetFile(path) as table:
+        names = table.schema_arrow.names
+        name = names[_column(path, names)]
+        values = (v for batch in table.iter_batches(columns=[name]) for v in batch.column(0).to_pylist())
+        yield from ((number, value or "") for number, value in enumerate(values, 1))
+
+
+def _column(path: Path, names: list[str]) -> int:
+    lowered = [name.strip().lower() for name in names]
+    if "smiles" not in lowered:
+        raise ValueError(f"{path} has columns {', '.join(names) or '(none)'}; one must be named smiles.")
+    return lowered.index("smiles")

@@ -1,0 +1,93 @@
+"""What a file of labels tells about itself: method, rules, command, counts, noise, licence."""
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rdkit import Chem
+
+from chemscale.data.labelling import conformers as geometry
+from chemscale.data.labelling.disk import Structure
+from chemscale.data.labelling.fragments import ELEMENTS, Reject, Tally
+from chemscale.data.labelling.run import ATTEMPTS, MAX_FORCE, Plan
+from chemscale.data.sources import MOSES_CITATION, MOSES_LICENCE
+
+METHOD = "GFN2-xTB (Bannwarth, Ehlert & Grimme, J. Chem. Theory Comput. 15, 1652, 2019): semi-empirical, not DFT"
+UNITS = {"energy": "eV", "forces": "eV/angstrom", "positions": "angstrom", "temperature": "K"}
+RULES = {
+    "identity": "canonical SMILES without stereo; of those that share a group key (tautomers do) only the first",
+    "geometry": "ETKDGv3, relaxed by MMFF94, then displaced by a Gaussian of covariance kT/H, H that of a spring"
+    f" network (softest mode {geometry.SOFTEST} eV/angstrom^2); up to {ATTEMPTS} attempts per conformer",
+    "rejected": f"any two atoms closer than {geometry.COLLAPSED} times the sum of their covalent radii, three or"
+    f" more bonds apart closer than {geometry.TOUCHING}, bonded further than {geometry.BROKEN}; a force above"
+    f" {MAX_FORCE} eV/angstrom; SCC not converged",
+}
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where known SMILES come from, told by the checksum of the file."""
+
+    origin: str
+    licence: str
+    citation: str
+
+
+KNOWN_SOURCES = {
+    "786f0313aa6b9ba5514df685f885742a70ea8d86f1a4fa48115f7f80a634265c": Origin(
+        "MOSES training split (moses/dataset/data/train.csv.gz in the wheel of molsets 0.3.1)",
+        MOSES_LICENCE,
+        MOSES_CITATION,
+    )
+}
+
+
+def describe(
+    plan: Plan,
+    out: Path,
+    structures: list[Structure],
+    tally: Tally,
+    rejects: list[Reject],
+    floor: dict[str, Any],
+) -> dict[str, Any]:
+    """All of it, as one JSON object."""
+    molecules = {structure.smiles: structure for structure in structures}.values()
+    symbol = Chem.GetPeriodicTable().GetElementSymbol
+    present = Counter(symbol(number) for molecule in molecules for number in sorted({*molecule.species.tolist()}))
+    known = KNOWN_SOURCES.get(plan.source_sha256, Origin("the user's own file", "that of the source", ""))
+    return {
+        "method": METHOD,
+        "program_versions": plan.versions,
+        "command": command_line(plan, out),
+        "plan": plan.id,
+        "seed": plan.seed,
+        "units": UNITS,
+        "rules": RULES,
+        "counts": {
+            "molecules": len(molecules),
+            "structures": len(structures),
+            "atoms": sum(len(s.species) for s in structures),
+            "lines_read": tally.lines,
+            "molecules_with": dict(sorted(present.items())),
+            "pieces_passed_over": dict(sorted(tally.skipped.items())),
+        },
+        "rejected": dict(sorted(Counter(r.reason for r in rejects).items())),
+        "label_noise": floor,
+        "licence": known.licence,
+        "citation": known.citation,
+        "source": {"file": plan.source, "sha256": plan.source_sha256, "origin": known.origin},
+    }
+
+
+def command_line(plan: Plan, out: Path) -> str:
+    """The command line that makes the file; --processes changes nothing and is left to whoever runs it."""
+    words = ["chemscale data label", plan.source, "--out", out.name]
+    words += ["--fragments"] if plan.fragments else []
+    words += ["--max-atoms", plan.max_atoms]
+    words += [] if plan.molecules is None else ["--molecules", plan.molecules]
+    words += ["--conformers", plan.conformers]
+    words += ["--temperatures", ",".join(f"{t:g}" for t in plan.temperatures), "--seed", plan.seed]
+    words += ["--elements", ",".join(plan.elements)] if tuple(plan.elements) != ELEMENTS else []
+    words += ["--noise", plan.noise] if plan.noise != 500 else []
+    return " ".join(map(str, words))

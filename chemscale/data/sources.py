@@ -1,0 +1,204 @@
+"""Names of data sets: where each comes from, how to get it, and under what terms.
+
+Package data lie beside this file in `embedded/`; what is fetched or built goes under `$CHEMSCALE_HOME`, by
+default `~/.cache/chemscale`. A source that is no known name is the path of a file of the user's.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+
+from chemscale.data.store import BUILDER, MANIFEST_FILE
+
+MOSES_CITATION = (
+    "Polykovskiy et al., Molecular Sets (MOSES): A Benchmarking Platform for Molecular Generation Models, "
+    "Frontiers in Pharmacology 11:565644 (2020); molecules from the ZINC Clean Leads collection"
+)
+MOSES_LICENCE = "MIT (Copyright 2018 Insilico Medicine, Inc)"
+STRUCTURE_SUFFIXES = (".extxyz", ".xyz")
+TEXT_SUFFIXES = (".smi", ".txt", ".csv", ".zip", ".smi.gz", ".txt.gz", ".csv.gz")
+UNITS = {"text": "nats", "structures": "eV, angstrom, eV/angstrom"}
+
+
+@dataclass(frozen=True)
+class Source:
+    """A data set that can be built.
+
+    Attributes:
+        name: what `Data.source` says: a known name, or a path.
+        family: "text" or "structures".
+        origin: where the examples come from.
+        licence, citation, units: for reports.
+        how: the command that makes it available.
+        files: the split that each file fills (None: split by group) and the file itself.
+        given: SHA-256 known beforehand, of what is fetched; None where it is taken of the file.
+    """
+
+    name: str
+    family: str
+    origin: str
+    licence: str
+    citation: str
+    units: str
+    how: str
+    files: tuple[tuple[str | None, Path], ...]
+    given: str | None = None
+
+    @property
+    def checksum(self) -> str:
+        """SHA-256 of the bytes of the file, or over those of all files in order."""
+        if self.given is not None:
+            return self.given
+        sums = [file_checksum(path) for _, path in self.files]
+        return sums[0] if len(sums) == 1 else hashlib.sha256("".join(sums).encode()).hexdigest()
+
+    @property
+    def available(self) -> bool:
+        """Whether its files are on this machine."""
+        return all(path.is_file() for _, path in self.files)
+
+
+def home() -> Path:
+    """Folder of built stores and fetched files: `$CHEMSCALE_HOME`, or `~/.cache/chemscale`."""
+    given = os.environ.get("CHEMSCALE_HOME")
+    return Path(given).expanduser() if given else Path.home() / ".cache" / "chemscale"
+
+
+def embedded(name: str) -> Path:
+    """Path of a file of the package data."""
+    return Path(str(files("chemscale.data") / "embedded" / name))
+
+
+def fetched(name: str) -> Path:
+    """Folder of a fetched source."""
+    return home() / "fetched" / name
+
+
+def sources() -> dict[str, Source]:
+    """The known names."""
+    return {source.name: source for source in _known()}
+
+
+def resolve(name: str) -> Source:
+    """The source of a known name or of a path.
+
+    Raises:
+        ValueError: neither a known name nor a readable file of a known kind, or a known one whose
+        files are not here.
+    """
+    known = sources()
+    if name not in known:
+        return _user_file(name, tuple(known))
+    source = known[name]
+    if not source.available:
+        raise ValueError(f"Data.source={name!r} is not on this machine; run `{source.how}` first.")
+    return source
+
+
+def folder_of(source: Source, representation: str) -> Path:
+    """Where the source is built: the name tells people what it is, the fingerprint what went in."""
+    what = {"text": representation, "structures": "structures"}[source.family]
+    stem = re.sub(r"[^A-Za-z0-9_.-]+", "-", Path(source.name).name)[:60]
+    splits = [split for split, _ in source.files]
+    kind = "".join(Path(path).suffixes[-1:][0] if path.suffix else "" for _, path in source.files)
+    text = json.dumps([source.checksum, splits, kind, what, BUILDER])
+    return home() / "built" / f"{stem}-{what}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+
+
+def built_folder(source: Source, representation: str) -> Path:
+    """The folder of a source that is built.
+
+    Raises:
+        ValueError: it is not; the message names the command that builds it.
+    """
+    folder = folder_of(source, representation)
+    if not (folder / MANIFEST_FILE).is_file():
+        option = (
+            f" --representation {representation}" if source.family == "text" and representation != "selfies" else ""
+        )
+        raise ValueError(
+            f"Data.source={source.name!r} is not built here; run `chemscale data build {source.name}{option}`."
+        )
+    return folder
+
+
+def file_checksum(path: Path) -> str:
+    """SHA-256 of a file's bytes, remembered by path, size and time of change."""
+    stat = path.stat()
+    key = hashlib.sha256(f"{path.resolve()}:{stat.st_size}:{stat.st_mtime_ns}".encode()).hexdigest()[:32]
+    note = home() / "checksums" / key
+    if note.is_file():
+        return note.read_text()
+    with path.open("rb") as handle:
+        found = hashlib.file_digest(handle, "sha256").hexdigest()
+    write_whole(note, found)
+    return found
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a small text file in one step, so that a reader never sees half of it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    staged = path.with_name(f".{path.name}-{uuid.uuid4().hex[:8]}")
+    staged.write_text(text)
+    os.replace(staged, path)
+
+
+def _known() -> Iterator[Source]:
+    from chemscale.data.moses import WHEEL_SHA256
+
+    moses = ("text", "MOSES (ZINC Clean Leads, filtered)", MOSES_LICENCE, MOSES_CITATION, UNITS["text"])
+    parts = tuple((split, embedded(f"moses-{split}.parquet")) for split in ("train", "valid", "test"))
+    yield Source("moses", *moses, "chemscale data build moses", parts)
+    whole = (("train", fetched("moses") / "train.csv.gz"), ("held-out", fetched("moses") / "test.csv.gz"))
+    yield Source("moses-full", *moses, "chemscale data fetch moses", whole, given=WHEEL_SHA256)
+    yield Source(
+        "fragments-gfn2",
+        "structures",
+        "fragments of MOSES molecules, displaced conformers, labelled with GFN2-xTB",
+        MOSES_LICENCE,
+        "labels: GFN2-xTB (Bannwarth, Ehlert, Grimme, J. Chem. Theory Comput. 15:1652, 2019) by tblite; molecules: "
+        + MOSES_CITATION,
+        UNITS["structures"],
+        "chemscale data build fragments-gfn2",
+        ((None, embedded("fragments-gfn2.parquet")),),
+    )
+
+
+def _user_file(name: str, known: tuple[str, ...]) -> Source:
+    path = Path(name).expanduser()
+    if not path.is_file():
+        names = ", ".join(known)
+        raise ValueError(f"Data.source={name!r} is neither a known name ({names}) nor a file on this machine.")
+    family = _family(path)
+    origin, how = f"file {path.name}", f"chemscale data build {name}"
+    return Source(name, family, origin, "unknown", "", UNITS[family], how, ((None, path),))
+
+
+def _family(path: Path) -> str:
+    name = path.name.lower()
+    if name.endswith(STRUCTURE_SUFFIXES):
+        return "structures"
+    if name.endswith(TEXT_SUFFIXES):
+        return "text"
+    if name.endswith(".parquet"):
+        return "structures" if {"species", "positions"} <= _parquet_columns(path) else "text"
+    allowed = ", ".join((*TEXT_SUFFIXES, ".parquet", *STRUCTURE_SUFFIXES))
+    raise ValueError(f"Data.source={str(path)!r} ends in {path.suffix!r}; files end in one of {allowed}.")
+
+
+def _parquet_columns(path: Path) -> set[str]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        return set(pq.read_schema(path).names)
+    except pa.ArrowInvalid as error:
+        raise ValueError(f"Data.source={str(path)!r} is not a Parquet file: {error}.") from error

@@ -1,0 +1,180 @@
+"""Ragged arrays on disk: memory-mapped, checksummed, and written whole or not at all.
+
+A built data set is a folder: one `NAME.npy` per array, `manifest.json` with the SHA-256 of each, and
+`rejected.csv`. Ragged values lie end to end with int64 offsets, (examples + 1,), beside them. A folder is
+written under a temporary name and renamed when complete, so whatever carries the final name is complete; of
+two processes that build the same thing the slower one discards its copy.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import os
+import shutil
+import socket
+import uuid
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from chemscale.batch import AtomicManifest, Manifest, TextManifest
+from chemscale.data.subsets import ORDER_RULE
+from chemscale.spec import canonical_json
+
+BUILDER = 1  # rises when the same file would be built into different arrays
+MANIFEST_FILE = "manifest.json"
+REJECTED_FILE = "rejected.csv"
+_STAGING = ".building"
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """A record that was skipped: its line (or index, for structures), why, and its text."""
+
+    line: int
+    reason: str
+    text: str
+
+    @property
+    def kind(self) -> str:
+        """The reason without its detail: what the manifest counts by."""
+        return self.reason.split(":", 1)[0]
+
+
+def counted(rejected: Iterable[Rejected]) -> dict[str, int]:
+    """Rejected records by kind of reason."""
+    counts: dict[str, int] = {}
+    for record in rejected:
+        counts[record.kind] = counts.get(record.kind, 0) + 1
+    return counts
+
+
+def publish(
+    final: Path, manifest: Manifest, arrays: Mapping[str, np.ndarray], rejected: Iterable[Rejected]
+) -> Manifest:
+    """Write a data set whole under its final name, and return its manifest with the `content` checksum filled in."""
+    sums = {name: _array_sum(array) for name, array in arrays.items()}
+    manifest = replace(manifest, content=_content(manifest, sums))
+    with _staged(final) as folder:
+        for name, array in arrays.items():
+            np.save(folder / f"{name}.npy", array)
+        _write_rejected(folder / REJECTED_FILE, rejected)
+        text = json.dumps({"manifest": manifest.to_dict(), "arrays": sums}, indent=1)
+        (folder / MANIFEST_FILE).write_text(text)
+    return manifest
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """The manifest of a built folder."""
+    tree = json.loads((folder / MANIFEST_FILE).read_text())["manifest"]
+    if tree["family"] == "text":
+        return TextManifest(**{**tree, "vocabulary": tuple(tree["vocabulary"])})
+    reference = {int(number): value for number, value in tree["reference"].items()}
+    return AtomicManifest(**{**tree, "species": tuple(tree["species"]), "reference": reference})
+
+
+def open_arrays(folder: Path) -> dict[str, np.ndarray]:
+    """The arrays of a built folder, memory-mapped and read-only."""
+    names = json.loads((folder / MANIFEST_FILE).read_text())["arrays"]
+    return {name: np.asarray(np.load(folder / f"{name}.npy", mmap_mode="r")) for name in names}
+
+
+def verify(folder: Path) -> None:
+    """Compare every array with its checksum.
+
+    Raises:
+        ValueError: an array is missing, unreadable or not what was built; the message names it.
+    """
+    for name, expected in json.loads((folder / MANIFEST_FILE).read_text())["arrays"].items():
+        try:
+            found = _array_sum(np.load(folder / f"{name}.npy", mmap_mode="r"))
+        except (OSError, ValueError) as error:
+            raise ValueError(f"{folder}: array {name!r} cannot be read ({error}); {_rebuild(folder)}") from error
+        if found != expected:
+            raise ValueError(f"{folder}: array {name!r} is not what was built (SHA-256 differs); {_rebuild(folder)}")
+
+
+def ragged_index(offsets: np.ndarray, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Where the values of some examples lie, end to end: (values,) int64 positions, and (ids,) int64 lengths."""
+    starts = offsets[ids]
+    lengths = offsets[np.asarray(ids) + 1] - starts
+    ends = np.cumsum(lengths)
+    shift = np.repeat(starts - (ends - lengths), lengths)
+    return shift + np.arange(len(shift)), lengths
+
+
+def offsets_of(lengths: np.ndarray) -> np.ndarray:
+    """(n + 1,) int64 offsets of ragged values with these lengths."""
+    return np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
+
+
+def _rebuild(folder: Path) -> str:
+    return "delete the folder and run `chemscale data build` again."
+
+
+def _array_sum(array: np.ndarray) -> str:
+    head = f"{array.dtype.str}:{array.shape}:".encode()
+    whole = hashlib.sha256(head)
+    whole.update(np.ascontiguousarray(array).data)
+    return whole.hexdigest()
+
+
+def _content(manifest: Manifest, sums: Mapping[str, str]) -> str:
+    facts: dict[str, Any] = {
+        "family": manifest.family,
+        "builder": manifest.builder,
+        "order": ORDER_RULE,
+        **sums,
+    }
+    if isinstance(manifest, TextManifest):
+        facts |= {"vocabulary": manifest.vocabulary, "representation": manifest.representation}
+    return hashlib.sha256(canonical_json(facts).encode()).hexdigest()
+
+
+def _write_rejected(path: Path, rejected: Iterable[Rejected]) -> None:
+    with path.open("w", newline="") as handle:
+        writer = csv.writer(handle)
+        writer.writerow(["line", "reason", "text"])
+        writer.writerows((r.line, r.reason, r.text) for r in rejected)
+
+
+@contextmanager
+def _staged(final: Path) -> Iterator[Path]:
+    """A temporary folder beside `final` that takes its name at the end, unless another process was faster."""
+    final.parent.mkdir(parents=True, exist_ok=True)
+    _sweep(final.parent)
+    folder = final.parent / f"{_STAGING}-{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+    folder.mkdir()
+    try:
+        yield folder
+        try:
+            os.rename(folder, final)
+        except OSError:
+            if not (final / MANIFEST_FILE).exists():
+                raise
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _sweep(parent: Path) -> None:
+    """Remove what killed builds of this machine left."""
+    for folder in parent.glob(f"{_STAGING}-{socket.gethostname()}-*"):
+        owner = int(folder.name.rsplit("-", 2)[1])
+        if not _alive(owner):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

@@ -1,0 +1,21 @@
+"""Tables in, laws out: numpy and scipy only.
+`fit` gives a `Law` with intervals, predictions and a backtest; `axis_reading`, `tenfold` and `verdict` say what a small
+grid supports before any law is believed.
+"""
+
+from __future__ import annotations
+
+from chemscale.laws.cost import MeasuredCost
+from chemscale.laws.doubt import Backtest
+from chemscale.laws.errors import FitError
+from chemscale.laws.fit import fit
+from chemscale.laws.forms import FORMS
+from chemscale.laws.law import Law, Optimum, Prediction, failure
+from chemscale.laws.objectives import OBJECTIVES, Objective
+from chemscale.laws.slopes import AxisReading, Tenfold, axis_reading, tenfold
+from chemscale.laws.verdict import NextRun, Verdict, verdict
+
+__all__ = [
+    "FORMS", "OBJECTIVES", "AxisReading", "Backtest", "FitError", "Law", "MeasuredCost", "NextRun", "Objective",
+    "Optimum", "Prediction", "Tenfold", "Verdict", "axis_reading", "failure", "fit", "tenfold", "verdict",
+]  # fmt: skip

@@ -1,0 +1,233 @@
+"""The public door: a table in, a law out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any, TypedDict, Unpack, overload
+
+import numpy as np
+
+from chemscale.laws.cost import measure
+from chemscale.laws.doubt import (
+    HELD_OUT,
+    Backtest,
+    backtest,
+    draw,
+    freedom,
+    interval,
+    largest,
+    scale_along,
+    small_sample,
+)
+from chemscale.laws.errors import FitError
+from chemscale.laws.form import ROLES, Form
+from chemscale.laws.forms import FORMS, applicable, choose
+from chemscale.laws.identify import refuse_flat, refuse_unfit, short_axes, unidentified
+from chemscale.laws.law import Law, Solution, named_columns
+from chemscale.laws.objectives import Array, Objective
+from chemscale.laws.solve import Problem, solve
+from chemscale.laws.table import DATA_OF, Columns, Rows, rows, select, split
+
+KEPT_DIGITS = 7  # significant digits of the draws in a law, so that its JSON gives the same intervals back
+
+
+class Options(TypedDict, total=False):
+    """Keywords of `fit` that do not change what it returns."""
+
+    form: str
+    params: str | None
+    data: str | None
+    flops: str | None
+    where: str | None
+    objective: str
+    delta: float
+    weights: str | None
+    bootstrap: int
+    level: float
+    hold_out: str | float | None
+    along: str | None
+    seed: int
+
+
+@overload
+def fit(table: Any, *, loss: str, by: None = None, **options: Unpack[Options]) -> Law: ...
+@overload
+def fit(table: Any, *, loss: str, by: str, **options: Unpack[Options]) -> dict[Any, Law]: ...
+def fit(
+    table: Any,
+    *,
+    form: str = "chinchilla",
+    params: str | None = None,
+    data: str | None = None,
+    flops: str | None = None,
+    loss: str,
+    where: str | None = None,
+    by: str | None = None,
+    objective: str = "huber",
+    delta: float = 1e-3,
+    weights: str | None = None,
+    bootstrap: int = 1000,
+    level: float = 0.95,
+    hold_out: str | float | None = None,
+    along: str | None = None,
+    seed: int = 0,
+) -> Law | dict[Any, Law]:
+    """Fit a scaling law to any table of runs; returns a `Law`, or with `by` a dict from each value to its law.
+
+    table: pyarrow, pandas or polars table, mapping of columns, or sequence of mappings; one row per finished run
+    params, data, flops, loss, weights: column names; of a runs table the axes that the form needs are found by name
+    form: one of `FORMS`, or "auto": every form that can take the axes, ranked by its backtest, the best kept
+    objective, delta: see `Objective`; weights multiply each run's penalty
+    bootstrap: refits for the intervals at `level`; 0 takes the normal approximation instead
+    hold_out: "largest", "largest:0.2" or 0.2, the share of runs that the backtest leaves out from the top of `along`
+        (params, data or flops); None tries a fifth along flops where enough runs remain
+
+    Raises ValueError for the caller's mistakes (unknown column or form, a loss that is not positive, too few rows, a
+    table that mixes kinds of runs) and FitError for a law that is not to be believed (flat loss, axes on one ray).
+    """
+    goal = Objective(objective, delta)
+    if not 0 < level < 1:
+        raise ValueError(f"level={level!r} must lie between 0 and 1, such as 0.95.")
+    if bootstrap < 0 or bootstrap != int(bootstrap) or 0 < bootstrap < 20:
+        raise ValueError(
+            f"bootstrap={bootstrap!r} must be 0 or a whole number of at least 20 draws; 1000 is a good one."
+        )
+    if form not in FORMS and form != "auto":
+        choose(form, ())
+    columns, notes = select(table, where)
+    given = {role: name for role, name in zip(ROLES, (params, data, flops), strict=True) if name}
+
+    def one(part: Columns) -> Law:
+        roles = axes_of(part, form, given, loss)
+        runs = rows(part, roles, loss, weights, notes)
+        settings = {"where": where, "by": by, "seed": seed, "bootstrap": int(bootstrap)}
+        chosen = partial(_fit, runs, goal=goal, level=level, hold_out=hold_out, along=along, settings=settings)
+        if form == "auto":
+            return _best(runs, tuple(roles), goal, hold_out, along, chosen)
+        return chosen(choose(form, tuple(roles)))
+
+    if by is None:
+        return one(columns)
+    return {value: one(part) for value, part in split(columns, by).items()}
+
+
+def axes_of(columns: Columns, form: str, given: Mapping[str, str], loss: str) -> dict[str, str]:
+    """Axis -> column, in the order of `ROLES`: those given, and of a runs table those that the form cannot do without."""
+    roles = dict(given)
+    for role in getattr(FORMS.get(form), "fixed_roles", ()):
+        default = DATA_OF.get(loss) if role == "data" else role
+        if role not in roles and default in columns:
+            roles[role] = str(default)
+    if not roles:
+        raise ValueError("no axis is named: give at least one of params, data, flops as a column name.")
+    return {role: roles[role] for role in ROLES if role in roles}
+
+
+def _best(runs: Rows, roles: tuple[str, ...], goal: Objective, hold_out: Any, along: str | None, chosen: Any) -> Law:
+    """Every applicable form by its error on the largest runs, held out; the law of the best one."""
+    axes = tuple(r for r in roles if r != "flops") if len(roles) == 3 else roles
+    tried, problems = [], []
+    for candidate in applicable(axes):
+        try:
+            tried.append((candidate, _backtest(candidate, runs, goal, hold_out or "largest", along)))
+        except (ValueError, FitError) as error:
+            problems.append(f"{candidate.name}: {error}")
+    if not tried:
+        raise FitError(f"form='auto' could backtest no form ({'; '.join(problems)}); name a form.")
+    tried.sort(key=lambda pair: pair[1].rmsle)
+    scores = tuple({"form": c.name, "rmsle": b.rmsle, "mean_abs_rel_error": b.mean_abs_rel_error} for c, b in tried)
+    return chosen(tried[0][0], scores=scores, skipped=tuple(problems))
+
+
+def _fit(
+    runs: Rows,
+    form: Form,
+    *,
+    goal: Objective,
+    level: float,
+    hold_out: Any,
+    along: str | None,
+    settings: dict[str, Any],
+    scores: tuple[dict[str, Any], ...] = (),
+    skipped: tuple[str, ...] = (),
+) -> Law:
+    refuse_unfit(form, runs)
+    problem = _problem(form, goal, runs)
+    theta = solve(problem)
+    value = float(problem.value(theta[None])[0])
+    refuse_flat(problem, theta, value)
+    doubt = draw(problem, theta, runs.clusters, settings["bootstrap"], settings["seed"])
+    draws, noise = _short(doubt.theta), _short(doubt.noise)
+    published = {k: float(v[0]) for k, v in form.published(theta[None], problem.centre, problem.log_scale).items()}
+    spread = form.published(draws, problem.centre, problem.log_scale)
+    widen = small_sample(level, freedom(problem))
+    intervals = {name: _interval(spread[name], published[name], level, widen) for name in published}
+    why = unidentified(problem, theta, runs, published, intervals)
+    test, note = _tested(form, runs, goal, hold_out, along, settings["bootstrap"])
+    solution = Solution(theta, draws, noise, problem.centre, problem.x.min(0), problem.x.max(0), problem.log_scale)
+    return Law(
+        form.name, named_columns(runs.columns),
+        {name: None if name in why else published[name] for name in published},
+        {name: None if name in why else widen * _half_68(spread[name]) for name in published},
+        intervals, level, {"name": goal.name, "delta": goal.delta if goal.name == "huber" else None, "value": value},
+        len(runs), test, (*runs.warnings, *why.values(), *short_axes(form, runs), *note, *skipped),
+        solution, measure(runs), scores,
+        {"axes": list(form.roles), "draws": doubt.method, "clusters": int(runs.clusters.max()) + 1, **settings},
+    )  # fmt: skip
+
+
+def _problem(form: Form, goal: Objective, runs: Rows) -> Problem:
+    return Problem.of(form, goal, runs.stacked(form.roles), runs.loss, runs.weights)
+
+
+def _tested(
+    form: Form, runs: Rows, goal: Objective, hold_out: Any, along: str | None, bootstrap: int
+) -> tuple[Backtest | None, tuple[str, ...]]:
+    """The backtest that was asked for, or the usual one where enough runs remain."""
+    if hold_out is not None or along is not None:
+        return _backtest(form, runs, goal, hold_out or "largest", along), ()
+    if not bootstrap:
+        return None, ()
+    try:
+        return _backtest(form, runs, goal, "largest", None), ()
+    except (ValueError, FitError) as error:
+        return None, (f"no backtest, so no interval is widened for a wrong form: {error}",)
+
+
+def _backtest(form: Form, runs: Rows, goal: Objective, hold_out: str | float, along: str | None) -> Backtest:
+    name, size = scale_along(runs, along)
+    held = largest(size, _fraction(hold_out))
+    if held.all():
+        raise ValueError(f"hold_out={hold_out!r} along {name} leaves no run to fit; hold out a smaller share.")
+    refuse_unfit(form, runs.take(~held))
+    return backtest(partial(_problem, form, goal), runs, held, name)
+
+
+def _fraction(hold_out: str | float) -> float:
+    text = str(hold_out)
+    text = text.removeprefix("largest").removeprefix(":") or str(HELD_OUT)
+    try:
+        fraction = float(text)
+    except ValueError:
+        fraction = -1.0
+    if not 0 < fraction < 1:
+        raise ValueError(f"hold_out={hold_out!r} must be 'largest' or 'largest:FRACTION' with 0 < FRACTION < 1.")
+    return fraction
+
+
+def _interval(draws: Array, value: float, level: float, widen: float) -> tuple[float, float]:
+    finite = draws[np.isfinite(draws)]
+    if not len(finite) or not np.isfinite(value):
+        return (0.0, float("inf"))
+    low, high = interval(finite, value, level, widen)
+    return max(float(low), 0.0), float(high)
+
+
+def _half_68(draws: Array) -> float:
+    low, high = np.quantile(draws[np.isfinite(draws)], [0.1587, 0.8413])
+    return float(high - low) / 2
+
+
+def _short(values: Array) -> Array:
+    return np.vectorize(lambda v: float(f"{v:.{KEPT_DIGITS}g}"), otypes=[float])(values)

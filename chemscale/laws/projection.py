@@ -1,0 +1,74 @@
+"""Variable projection: given exponents, the amplitudes solve a small non-negative least-squares problem.
+
+Every mesh point of exponents is solved in one batch; Golub and Pereyra 1973 is the idea, reweighting makes it robust.
+"""
+
+from __future__ import annotations
+
+from itertools import product
+from typing import Protocol
+
+import numpy as np
+
+from chemscale.laws.objectives import Array
+
+MESH = {1: 40, 2: 16, 3: 8}  # points per exponent, by number of exponents
+START_ROWS = 100  # rows that starts look at; the polish sees all
+REWEIGHTS = 3
+
+
+class Powers(Protocol):
+    """What projection needs of a bound form."""
+
+    terms: int
+    signs: Array
+
+    def powers(self, theta: Array) -> Array:
+        """Features of each amplitude, (B, n, terms)."""
+        ...
+
+
+def mesh(exponents: int, low: float = 0.02, high: float = 3.0) -> Array:
+    """All combinations of log-spaced exponents, (points, exponents)."""
+    line = np.geomspace(low, high, MESH.get(exponents, 6))
+    return np.array(list(product(line, repeat=exponents)))
+
+
+def solve_nonnegative(gram: Array, right: Array) -> Array:
+    """Minimise a.gram.a/2 - right.a over a >= 0 exactly, by trying every set of positive amplitudes.
+
+    gram (B, k, k), right (B, k) -> (B, k). Few terms (k <= 4) make 2^k - 1 small solves the fastest exact way.
+    """
+    k = right.shape[1]
+    masks = np.array([m for m in product((0.0, 1.0), repeat=k) if any(m)])  # (sets, k)
+    ridge = 1e-13 * np.einsum("bkk->b", gram)[:, None, None, None] * np.eye(k)
+    outer = masks[:, :, None] * masks[:, None, :]
+    system = gram[:, None] * outer + np.eye(k) * (1 - masks)[:, None, :] + ridge
+    values = np.linalg.solve(system, (right[:, None] * masks)[..., None])[..., 0]  # (B, sets, k)
+    cost = 0.5 * np.einsum("bsk,bkl,bsl->bs", values, gram, values) - np.einsum("bsk,bk->bs", values, right)
+    cost = np.where((values < 0).any(-1), np.inf, cost)
+    best = np.argmin(cost, axis=1)
+    return np.where(np.isfinite(cost.min(1))[:, None], values[np.arange(len(best)), best], 0.0)
+
+
+def project(model: Powers, exponents: Array, log_loss: Array, weights: Array) -> Array:
+    """Amplitudes for every row of `exponents` by reweighted non-negative least squares on relative residuals.
+
+    exponents (G, m); log_loss and weights (n,). Returns theta (2 G, terms + m): the plain least-squares solutions
+    and the robust ones after `REWEIGHTS` passes towards least absolute deviations.
+    """
+    keep = np.arange(len(log_loss))
+    if len(keep) > START_ROWS:
+        keep = np.argsort(log_loss)[np.linspace(0, len(keep) - 1, START_ROWS).round().astype(int)]
+    theta = np.concatenate([np.zeros((len(exponents), model.terms)), exponents], axis=1)
+    features = model.powers(theta)[:, keep] / np.exp(log_loss[keep])[:, None]  # relative to the measured loss
+    row_weights = np.broadcast_to(weights[keep], features.shape[:2])
+    solutions = []
+    for step in range(REWEIGHTS + 1):
+        weighted = features * row_weights[:, :, None]
+        amplitudes = solve_nonnegative(np.matmul(weighted.swapaxes(1, 2), features), weighted.sum(1))
+        if step in (0, REWEIGHTS):
+            solutions.append(np.concatenate([amplitudes, exponents], axis=1))
+        size = np.abs(1 - np.einsum("bnk,bk->bn", features, amplitudes))
+        row_weights = weights[keep] / np.maximum(size, 1e-3 * size.mean(1, keepdims=True) + 1e-9)
+    return np.concatenate(solutions)

@@ -1,0 +1,186 @@
+"""Any table in, clean columns out: what is checked before a law may be fitted.
+
+A table is a pyarrow Table, a pandas or polars DataFrame, a mapping of columns, or a sequence of mappings. Nothing is
+imported for it: tables are recognised by what they can do. Missing values are None or NaN.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from chemscale.laws.objectives import Array
+from chemscale.laws.where import matches
+
+Columns = dict[str, list[Any]]
+
+SEPARATING = ("family", "architecture", "law_metric", "precision", "data_content")
+UNITS = {
+    "params": "parameters", "params_all": "parameters", "molecules": "molecules", "tokens": "tokens",
+    "structures": "structures", "atoms": "atoms", "flops": "FLOPs", "nats_per_token": "nats/token",
+    "nats_per_molecule": "nats/molecule", "force_mae": "eV/angstrom", "force_rmse": "eV/angstrom",
+    "energy_mae": "eV/atom", "energy_rmse": "eV/atom",
+}  # fmt: skip
+DATA_OF = {
+    "nats_per_token": "tokens", "nats_per_molecule": "molecules", "force_mae": "structures",
+    "force_rmse": "structures", "energy_mae": "structures", "energy_rmse": "structures",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Runs ready to fit; all arrays (n,), positive and finite.
+
+    `columns` maps params, data, flops, loss, weights to the column names; `clusters` numbers the groups of rows
+    whose errors move together (each row its own where the table has no `cluster`).
+    """
+
+    columns: dict[str, str]
+    axes: dict[str, Array]
+    loss: Array
+    weights: Array
+    clusters: np.ndarray
+    flops: Array | None = None
+    warnings: tuple[str, ...] = field(default=())
+
+    def __len__(self) -> int:
+        return len(self.loss)
+
+    def take(self, which: np.ndarray) -> Rows:
+        """The rows of a boolean or integer index."""
+        axes = {role: values[which] for role, values in self.axes.items()}
+        flops = None if self.flops is None else self.flops[which]
+        parts = {"loss": self.loss[which], "weights": self.weights[which], "clusters": self.clusters[which]}
+        return replace(self, axes=axes, flops=flops, **parts)
+
+    def stacked(self, roles: Sequence[str]) -> Array:
+        """Axes in the given order, (n, roles)."""
+        return np.stack([self.axes[role] for role in roles], axis=1)
+
+
+def read(table: Any) -> Columns:
+    """Columns of any table as lists of Python values."""
+    if hasattr(table, "column_names") and hasattr(table, "column"):  # pyarrow
+        columns = {str(name): table.column(name).to_pylist() for name in table.column_names}
+    elif isinstance(table, Mapping):
+        columns = {str(name): _listed(values) for name, values in table.items()}
+    elif hasattr(table, "columns") and hasattr(table, "__getitem__"):  # pandas, polars
+        columns = {str(name): _listed(table[name]) for name in table.columns}
+    elif isinstance(table, Iterable) and not isinstance(table, (str, bytes)):
+        columns = _from_records(list(table))
+    else:
+        raise ValueError(f"a table of runs is needed, not {type(table).__name__}; pass columns by name.")
+    lengths = {name: len(values) for name, values in columns.items()}
+    if not columns or not min(lengths.values()):
+        raise ValueError("the table has no rows; there is nothing to fit.")
+    if len(set(lengths.values())) > 1:
+        raise ValueError(f"the table's columns differ in length: {lengths}.")
+    return columns
+
+
+def _from_records(records: list[Any]) -> Columns:
+    if not all(isinstance(record, Mapping) for record in records):
+        raise ValueError("a sequence given as a table must hold one mapping per run.")
+    names = dict.fromkeys(str(name) for record in records for name in record)
+    return {name: [_plain(record.get(name)) for record in records] for name in names}
+
+
+def _listed(values: Any) -> list[Any]:
+    return [_plain(v) for v in (values.tolist() if hasattr(values, "tolist") else list(values))]
+
+
+def _plain(value: Any) -> Any:
+    """Python's own number, text or None; NaN and pandas' missing values become None."""
+    value = value.item() if isinstance(value, np.generic) else value
+    if type(value).__name__ in ("NAType", "NaTType"):
+        return None
+    return None if value is None or (isinstance(value, float) and math.isnan(value)) else value
+
+
+def select(table: Any, where: str | None = None) -> tuple[Columns, tuple[str, ...]]:
+    """The finished rows that satisfy `where`, and what was left out as sentences."""
+    columns = read(table)
+    if where:
+        columns = keep(columns, matches(columns, where))
+        if not len(next(iter(columns.values()))):
+            raise ValueError(f"where={where!r} leaves no rows.")
+    if "status" not in columns:
+        return columns, ()
+    status = [str(value) for value in columns["status"]]
+    left_out = {s: status.count(s) for s in sorted(set(status) - {"finished"})}
+    if not left_out:
+        return columns, ()
+    counts = ", ".join(f"{count} {name}" for name, count in left_out.items())
+    if "finished" not in status:
+        raise ValueError(f"the table has no finished run ({counts}); a law needs results of finished runs.")
+    note = f"left out {sum(left_out.values())} runs that are not finished ({counts}): their losses are not results"
+    return keep(columns, np.array([s == "finished" for s in status])), (note,)
+
+
+def keep(columns: Columns, mask: np.ndarray) -> Columns:
+    """The rows where `mask` (rows,) is true."""
+    index = np.flatnonzero(mask)
+    return {name: [values[i] for i in index] for name, values in columns.items()}
+
+
+def split(columns: Columns, by: str) -> dict[Any, Columns]:
+    """The rows of each value of the column `by`, in order of appearance."""
+    values = column(columns, by, "by")
+    marked = np.array([str(v) for v in values])
+    return {v: keep(columns, marked == str(v)) for v in dict.fromkeys(values)}
+
+
+def column(columns: Columns, name: str, field_name: str) -> list[Any]:
+    """One column by name, or a ValueError that lists what there is."""
+    if name not in columns:
+        raise ValueError(f"{field_name}={name!r} is not a column of the table; it has {', '.join(columns)}.")
+    return columns[name]
+
+
+def refuse_mixture(columns: Columns) -> None:
+    """Raise ValueError if rows of different kinds would share one law."""
+    for name in SEPARATING:
+        values = sorted({str(v) for v in columns.get(name, []) if v is not None})
+        if len(values) > 1:
+            shown = ", ".join(values[:6]) + (", ..." if len(values) > 6 else "")
+            raise ValueError(
+                f"the table mixes {len(values)} values of {name} ({shown}), which do not share a law; separate "
+                f"them with by={name!r} or where={f'{name} == {values[0]!r}'!r}."
+            )
+
+
+def positive(columns: Columns, name: str, field_name: str) -> Array:
+    """One column as positive finite floats, (n,); ValueError names the column, the row and the value."""
+    out = np.empty(len(column(columns, name, field_name)))
+    for row, value in enumerate(columns[name]):
+        number = value if isinstance(value, (int, float)) and not isinstance(value, bool) else None
+        if number is None or not np.isfinite(number) or number <= 0:
+            kind = "missing (null or NaN)" if value is None else repr(value)
+            raise ValueError(
+                f"{field_name} column {name!r} is {kind} in row {row + 1} of {len(out)}; a law needs positive "
+                f"numbers, so leave such rows out with where."
+            )
+        out[row] = number
+    return out
+
+
+def rows(
+    columns: Columns, roles: Mapping[str, str], loss: str, weights: str | None = None, notes: tuple[str, ...] = ()
+) -> Rows:
+    """Checked arrays of one law's runs; `roles` maps params, data, flops to column names."""
+    refuse_mixture(columns)
+    axes = {role: positive(columns, name, role) for role, name in roles.items()}
+    losses = positive(columns, loss, "loss")
+    weight = positive(columns, weights, "weights") if weights else np.ones(len(losses))
+    groups = [v if v is not None else ("row", i) for i, v in enumerate(columns.get("cluster", [None] * len(losses)))]
+    codes = {group: code for code, group in enumerate(dict.fromkeys(groups))}
+    flops_name = "flops" if "flops" in columns else None
+    flops = axes.get("flops")
+    if flops is None and flops_name and all(isinstance(v, (int, float)) and v > 0 for v in columns[flops_name]):
+        flops = positive(columns, flops_name, "flops")
+    named = {**roles, "loss": loss, **({"weights": weights} if weights else {})}
+    return Rows(named, axes, losses, weight, np.array([codes[g] for g in groups]), flops, notes)

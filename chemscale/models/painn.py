@@ -1,0 +1,145 @@
+"""PaiNN: equivariant message passing with scalars and vectors (Schütt et al., ICML 2021, arXiv 2102.03150).
+
+Legend of shapes: atoms, pairs, basis (radial functions), width (channels, always last), 3 (Cartesian components).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from chemscale.batch import AtomicBatch, AtomicManifest
+from chemscale.models.pairs import neighbour_sum
+from chemscale.models.potential import Potential, atomwise, check_dials, dense
+from chemscale.models.radial import Bessel, cosine_cutoff
+from chemscale.spec import register_model
+
+PER_ANGSTROM = 4.0  # Bessel functions: 20 at 5 angstrom in the paper, section 5
+NORM_FLOOR = 1e-8  # under the root of |Vv|, so that it has a slope at 0; SchNetPack's value
+
+
+@register_model
+@dataclass(frozen=True)
+class PaiNN:
+    """What a PaiNN is; `sized` derives it from its width.
+
+    Args:
+        width: channels of scalars and of vectors (128 in the paper).
+        depth: message and update blocks (3 in the paper).
+        cutoff: angstrom (5 in the paper).
+        basis: Bessel functions of the distance (20 in the paper).
+
+    Raises:
+        ValueError: a field is out of range.
+    """
+
+    width: int
+    depth: int = 3
+    cutoff: float = 5.0
+    basis: int = 20
+
+    architecture: ClassVar[str] = "painn"
+    family: ClassVar[str] = "structures"
+    objective: ClassVar[str] = "energy_force"
+
+    def __post_init__(self) -> None:
+        check_dials(self, even_width=True)
+
+    @classmethod
+    def sized(cls, width: int, depth: int = 3, cutoff: float = 5.0) -> PaiNN:
+        """The PaiNN of this width: as many radial functions per angstrom, layers and halvings as the paper's."""
+        return cls(width=width, depth=depth, cutoff=cutoff, basis=max(2, round(cutoff * PER_ANGSTROM)))
+
+    @property
+    def view(self) -> Mapping[str, Any]:
+        """Pairs within the cutoff, in angstrom."""
+        return {"cutoff": self.cutoff}
+
+    def build(self, manifest: AtomicManifest) -> PaiNNPotential:
+        """The module for data with this manifest, freshly initialised."""
+        return PaiNNPotential(self, manifest)
+
+
+class PaiNNPotential(Potential):
+    """Energies of atoms from `depth` message and update blocks and a two-layer readout (figure 2 of the paper).
+
+    Two sets of rows that the paper lists never touch an energy and are left out: in the first message those that gate
+    v_j, which is 0 there, and in the last update those that make a vector, which nothing reads.
+    """
+
+    def __init__(self, config: PaiNN, manifest: AtomicManifest) -> None:
+        super().__init__(manifest)
+        width, last = config.width, config.depth - 1
+        self.cutoff = config.cutoff
+        self.embedding = nn.Embedding(len(self.species), width)
+        self.basis = Bessel(config.basis, config.cutoff)
+        self.messages = nn.ModuleList(Message(width, config.basis, branches=2 if k == 0 else 3) for k in range(config.depth))
+        self.updates = nn.ModuleList(Update(width, branches=2 if k == last else 3) for k in range(config.depth))
+        self.readout = atomwise(width, nn.SiLU())
+
+    def atomic_energies(self, batch: AtomicBatch, vectors: Tensor, distances: Tensor) -> Tensor:
+        fade = cosine_cutoff(distances, self.cutoff)[:, None]  # (pairs, 1)
+        radial = torch.cat((self.basis(distances), torch.ones_like(fade)), 1) * fade  # (pairs, basis + 1)
+        unit = (vectors / distances[:, None])[:, :, None]  # (pairs, 3, 1)
+        s = self.embedding(self.rows(batch.species))  # (atoms, width)
+        v = None  # zero before the first message
+        for message, update in zip(self.messages, self.updates, strict=True):
+            s, v = message(s, v, radial, unit, batch.pairs)
+            s, v = update(s, v)
+        return self.readout(s).squeeze(-1)
+
+
+class Message(nn.Module):
+    """The message block: radial filters times atom-wise features, summed over neighbours (section 4.2, figure 2b).
+
+    Filters depend on the distance only, so each pair's is evaluated once and used in both directions; the direction
+    r_ij / |r_ij| changes its sign. What depends on the sender alone is multiplied before it is spread over pairs.
+
+    Args:
+        width: channels.
+        basis: radial functions.
+        branches: 3 in the paper (s, r and v); 2 leaves out v's, for the first message.
+    """
+
+    def __init__(self, width: int, basis: int, branches: int) -> None:
+        super().__init__()
+        self.width = width
+        self.phi = nn.Sequential(dense(width, width), nn.SiLU(), dense(width, branches * width))
+        self.filter = dense(basis + 1, branches * width, bias=False)  # its last column is the paper's bias
+
+    def forward(self, s: Tensor, v: Tensor | None, radial: Tensor, unit: Tensor, pairs: Tensor) -> tuple[Tensor, Tensor]:
+        """(atoms, width), (atoms, 3, width), (pairs, basis + 1), (pairs, 3, 1), (2, pairs) -> new s and v."""
+        phi = self.phi(s).split(self.width, -1)  # (atoms, width) each
+        filters = self.filter(radial).split(self.width, -1)  # (pairs, width) each, the paper's W times the cutoff
+        directed = filters[1][:, None] * unit  # (pairs, 3, width)
+        steps = neighbour_sum(phi[1][:, None], directed, pairs, parity=-1)  # (atoms, 3, width), eq. 8, second term
+        if v is not None:
+            steps = steps + v + neighbour_sum(phi[2][:, None] * v, filters[2][:, None], pairs)  # eq. 8, first term
+        return s + neighbour_sum(phi[0], filters[0], pairs), steps  # eq. 7
+
+
+class Update(nn.Module):
+    """The update block: each atom mixes its own scalars and vectors (section 4.2, figure 2c).
+
+    Args:
+        width: channels.
+        branches: 3 in the paper (ss, sv and vv); 2 leaves out vv's, for the last update.
+    """
+
+    def __init__(self, width: int, branches: int) -> None:
+        super().__init__()
+        self.width = width
+        self.mix = dense(width, 2 * width, bias=False)  # U and V
+        self.gates = nn.Sequential(dense(2 * width, width), nn.SiLU(), dense(width, branches * width))
+
+    def forward(self, s: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """(atoms, width), (atoms, 3, width) -> new s and v."""
+        left, right = self.mix(v).split(self.width, -1)  # (atoms, 3, width) each, Uv and Vv
+        norm = (right.square().sum(1) + NORM_FLOOR).sqrt()  # (atoms, width)
+        gates = self.gates(torch.cat((s, norm), -1)).split(self.width, -1)  # (atoms, width) each
+        s = s + gates[0] + gates[1] * (left * right).sum(1)  # eq. 9
+        return s, v + gates[2][:, None] * left if len(gates) == 3 else v  # eq. 10

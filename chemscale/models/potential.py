@@ -1,0 +1,148 @@
+"""What every interatomic potential shares: species, output scale, and forces as minus the gradient of the energy.
+
+Legend of shapes: atoms, pairs, structures, width (channels, always last). Energies are in eV, lengths in angstrom,
+forces in eV/angstrom.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from chemscale.batch import AtomicBatch, AtomicManifest
+
+ELEMENTS = 119  # atomic numbers 0 to 118
+READOUT_GAIN = 0.1  # the first predictions are small beside the labels' scale: training starts at the error of zero
+
+
+class AtomicPrediction(NamedTuple):
+    """What a potential says of a batch; a tuple, so that wrappers such as DistributedDataParallel see the tensors.
+
+    Attributes:
+        energy: (structures,), eV, relative to the reference energies of the atoms.
+        forces: (atoms, 3), eV/angstrom.
+    """
+
+    energy: Tensor
+    forces: Tensor
+
+
+class Potential(nn.Module):
+    """Base of all potentials: a subclass says what energy each atom has, this class sums, scales and differentiates.
+
+    A subclass gives its species table the name `embedding` and its last layers the name `readout`; all its other
+    modules count as "interaction".
+
+    Args:
+        manifest: its `species` fill the species table, its `scale` (eV/angstrom) multiplies the energies, so that a
+            network whose outputs are of order one predicts forces of the labels' size.
+
+    Raises:
+        ValueError: the manifest names no species.
+    """
+
+    def __init__(self, manifest: AtomicManifest) -> None:
+        super().__init__()
+        if not manifest.species:
+            raise ValueError("AtomicManifest.species=() is empty; give the atomic numbers that occur in the data.")
+        self.species = tuple(int(z) for z in manifest.species)
+        rows = dict(zip(self.species, range(len(self.species)), strict=True))
+        self.row_of: Tensor
+        self.scale: Tensor
+        self.register_buffer("row_of", torch.tensor([rows.get(z, -1) for z in range(ELEMENTS)]))
+        self.register_buffer("scale", torch.tensor(float(manifest.scale)))
+
+    def atomic_energies(self, batch: AtomicBatch, vectors: Tensor, distances: Tensor) -> Tensor:
+        """The energy of each atom in units of `scale`: (atoms,).
+
+        Args:
+            batch: species, owners and pairs; its positions are not to be read, since forces are taken through the
+                two arguments below.
+            vectors: (pairs, 3), angstrom, from the pair's first atom to its second.
+            distances: (pairs,), angstrom, their lengths.
+        """
+        raise NotImplementedError
+
+    def forward(self, batch: AtomicBatch) -> AtomicPrediction:
+        """Energies and forces of a batch; differentiable where the caller records gradients."""
+        recording = torch.is_grad_enabled()
+        with torch.inference_mode(False), torch.enable_grad():
+            positions = batch.positions.detach().requires_grad_()
+            energy = self._energy(batch, positions)
+            (slope,) = torch.autograd.grad(energy.sum(), positions, create_graph=recording)
+        return AtomicPrediction(energy if recording else energy.detach(), -slope)
+
+    def _energy(self, batch: AtomicBatch, positions: Tensor) -> Tensor:
+        first, second = batch.pairs
+        vectors = positions.index_select(0, second) - positions.index_select(0, first)  # (pairs, 3)
+        distances = vectors.square().sum(-1).sqrt()  # (pairs,)
+        atomic = self.atomic_energies(batch, vectors, distances)  # (atoms,)
+        return self.scale * atomic.new_zeros(batch.structures).index_add_(0, batch.owner, atomic)
+
+    def rows(self, species: Tensor) -> Tensor:
+        """Rows of the species table for atomic numbers: (atoms,) -> (atoms,)."""
+        return self.row_of.index_select(0, species)
+
+    def check_species(self, species: Tensor) -> None:
+        """Refuse atomic numbers that the model was not built for.
+
+        Raises:
+            ValueError: names the unknown elements and those that are known.
+        """
+        unknown = sorted(set(species.unique().tolist()) - set(self.species))
+        if unknown:
+            raise ValueError(
+                f"species contains atomic number {', '.join(map(str, unknown))}, which {type(self).__name__} was not "
+                f"built for; it knows {', '.join(map(str, self.species))}: leave those structures out, or build the "
+                "model with a manifest that lists them."
+            )
+
+    def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
+        """Parameters by what they do ("embedding", "interaction", "readout"), each in exactly one group."""
+        groups: dict[str, list[nn.Parameter]] = {"embedding": [], "interaction": [], "readout": []}
+        for name, parameter in self.named_parameters():
+            head = name.split(".")[0]
+            groups[head if head in groups else "interaction"].append(parameter)
+        return groups
+
+
+def atomwise(width: int, activation: nn.Module) -> nn.Sequential:
+    """The readout of SchNet and PaiNN: width -> width / 2 -> 1 for each atom, its last layer small at the start."""
+    readout = nn.Sequential(dense(width, width // 2), activation, dense(width // 2, 1))
+    with torch.no_grad():
+        readout[-1].weight.mul_(READOUT_GAIN)  # type: ignore[operator]
+    return readout
+
+
+def dense(inputs: int, outputs: int, *, bias: bool = True) -> nn.Linear:
+    """A linear layer with Glorot's uniform weights and zero bias, as the published SchNet and PaiNN start."""
+    layer = nn.Linear(inputs, outputs, bias=bias)
+    nn.init.xavier_uniform_(layer.weight)
+    if bias:
+        nn.init.zeros_(layer.bias)
+    return layer
+
+
+def check_dials(config: Any, *, even_width: bool) -> None:
+    """Refuse a width, depth, cutoff or basis that no potential can have.
+
+    Raises:
+        ValueError: names the field, its value and what is allowed.
+    """
+    rules = {
+        "width": (2, "an even integer of at least 2") if even_width else (1, "an integer of at least 1"),
+        "depth": (1, "an integer of at least 1"),
+        "basis": (2, "an integer of at least 2"),
+    }
+    for name, (least, allowed) in rules.items():
+        value = getattr(config, name)
+        whole = isinstance(value, int) and not isinstance(value, bool) and value >= least
+        if not whole or (name == "width" and even_width and value % 2):
+            raise ValueError(f"{type(config).__name__}.{name}={value!r} is not allowed: it must be {allowed}.")
+    if not 0 < config.cutoff < float("inf"):
+        raise ValueError(
+            f"{type(config).__name__}.cutoff={config.cutoff!r} is not allowed: it must be a positive length in "
+            "angstrom; 5.0 is common."
+        )

@@ -1,0 +1,86 @@
+"""Radial bases and cutoff functions that the potentials share.
+
+Legend of shapes: pairs, basis. Distances are in angstrom. Every function here is smooth inside the cutoff; the bases do
+not vanish at the cutoff by themselves, so models multiply what they make of them by a cutoff function.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+FAINT = -32.0  # exponents below give 0, not 1e-14 or less: subnormal numbers slow matrix products a hundredfold
+
+
+class Gaussian(nn.Module):
+    """Gaussians with centres from 0 to the cutoff, as wide as they are apart (Schütt et al. 2017, SchNet, eq. 6).
+
+    `exp(-(d - mu_k)^2 / (2 delta^2))`, `mu_k = k delta`, `delta = cutoff / (basis - 1)`.
+
+    Args:
+        basis: number of Gaussians, at least 2.
+        cutoff: centre of the last one, angstrom.
+    """
+
+    def __init__(self, basis: int, cutoff: float) -> None:
+        super().__init__()
+        self.inverse_width = (basis - 1) / cutoff  # 1 / angstrom
+        self.centres: Tensor
+        self.register_buffer("centres", torch.arange(basis) * self.inverse_width**-1)
+
+    def forward(self, distances: Tensor) -> Tensor:
+        """(pairs,) angstrom -> (pairs, basis)."""
+        steps = (distances[:, None] - self.centres) * self.inverse_width
+        return torch.exp(functional.threshold(-0.5 * steps.square(), FAINT, -math.inf))
+
+
+class Bessel(nn.Module):
+    """Zeroth-order spherical Bessel functions that are 0 at the cutoff (Gasteiger et al. 2020, DimeNet, eq. 7).
+
+    `sqrt(2 / c) sin(n pi d / c) / d`, n = 1 ... basis, orthonormal on [0, c] under the weight d^2. PaiNN uses the same
+    functions without the constant, which the weights that follow absorb.
+
+    Args:
+        basis: number of functions, at least 1.
+        cutoff: c, angstrom.
+    """
+
+    def __init__(self, basis: int, cutoff: float) -> None:
+        super().__init__()
+        self.norm = math.sqrt(2.0 / cutoff)
+        self.wavenumbers: Tensor
+        self.register_buffer("wavenumbers", torch.arange(1, basis + 1) * (math.pi / cutoff))  # 1 / angstrom
+
+    def forward(self, distances: Tensor) -> Tensor:
+        """(pairs,) angstrom -> (pairs, basis)."""
+        column = distances[:, None]
+        return torch.sin(column * self.wavenumbers) * (self.norm / column)
+
+
+def cosine_cutoff(distances: Tensor, cutoff: float) -> Tensor:
+    """`(cos(pi d / c) + 1) / 2` below the cutoff c, 0 above: value and slope are continuous (Behler 2011, eq. 4).
+
+    Args:
+        distances: (pairs,), angstrom.
+        cutoff: c, angstrom.
+    """
+    return 0.5 * torch.cos((distances * (math.pi / cutoff)).clamp(max=math.pi)) + 0.5
+
+
+def polynomial_cutoff(distances: Tensor, cutoff: float, power: int = 6) -> Tensor:
+    """A polynomial that falls from 1 to 0, two derivatives continuous at the cutoff (Gasteiger et al. 2020, eq. 8).
+
+    `1 - (p+1)(p+2)/2 x^p + p(p+2) x^(p+1) - p(p+1)/2 x^(p+2)` with `x = d / c`; 0 above the cutoff c.
+
+    Args:
+        distances: (pairs,), angstrom.
+        cutoff: c, angstrom.
+        power: p, at least 2; DimeNet and NequIP use 6.
+    """
+    x = (distances / cutoff).clamp(max=1.0)
+    p = power
+    bracket = (p + 1) * (p + 2) / 2 - x * (p * (p + 2) - x * (p * (p + 1) / 2))
+    return 1.0 - x.pow(p) * bracket

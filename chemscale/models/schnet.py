@@ -1,0 +1,111 @@
+"""SchNet: continuous-filter convolutions on atoms (Schütt et al., NeurIPS 2017, arXiv 1706.08566).
+
+Legend of shapes: atoms, pairs, basis (radial functions), width (channels, always last).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from chemscale.batch import AtomicBatch, AtomicManifest
+from chemscale.models.pairs import neighbour_sum
+from chemscale.models.potential import Potential, atomwise, check_dials, dense
+from chemscale.models.radial import Gaussian, cosine_cutoff
+from chemscale.spec import register_model
+
+SPACING = 0.2  # angstrom between Gaussians: 25 at 5 angstrom in SchNetPack 1.0, 50 at 10 angstrom in PyTorch Geometric
+
+
+@register_model
+@dataclass(frozen=True)
+class SchNet:
+    """What a SchNet is; `sized` derives it from its width.
+
+    Args:
+        width: channels of atoms and of filters (one number in the paper, 64 there).
+        depth: interaction blocks (3 in the paper).
+        cutoff: angstrom.
+        basis: Gaussians of the distance.
+
+    Raises:
+        ValueError: a field is out of range.
+    """
+
+    width: int
+    depth: int = 3
+    cutoff: float = 5.0
+    basis: int = 25
+
+    architecture: ClassVar[str] = "schnet"
+    family: ClassVar[str] = "structures"
+    objective: ClassVar[str] = "energy_force"
+
+    def __post_init__(self) -> None:
+        check_dials(self, even_width=True)
+
+    @classmethod
+    def sized(cls, width: int, depth: int = 3, cutoff: float = 5.0) -> SchNet:
+        """The SchNet of this width: Gaussians 0.2 angstrom apart, filters and readout as wide as the paper's."""
+        return cls(width=width, depth=depth, cutoff=cutoff, basis=max(2, round(cutoff / SPACING)))
+
+    @property
+    def view(self) -> Mapping[str, Any]:
+        """Pairs within the cutoff, in angstrom."""
+        return {"cutoff": self.cutoff}
+
+    def build(self, manifest: AtomicManifest) -> SchNetPotential:
+        """The module for data with this manifest, freshly initialised."""
+        return SchNetPotential(self, manifest)
+
+
+class SchNetPotential(Potential):
+    """Energies of atoms from `depth` interaction blocks and a two-layer readout (figure 2 of the paper)."""
+
+    def __init__(self, config: SchNet, manifest: AtomicManifest) -> None:
+        super().__init__(manifest)
+        self.cutoff = config.cutoff
+        self.embedding = nn.Embedding(len(self.species), config.width)
+        self.basis = Gaussian(config.basis, config.cutoff)
+        self.interactions = nn.ModuleList(Interaction(config.width, config.basis) for _ in range(config.depth))
+        self.readout = atomwise(config.width, ShiftedSoftplus())
+
+    def atomic_energies(self, batch: AtomicBatch, vectors: Tensor, distances: Tensor) -> Tensor:
+        basis = self.basis(distances)  # (pairs, basis)
+        fade = cosine_cutoff(distances, self.cutoff)[:, None]  # (pairs, 1)
+        x = self.embedding(self.rows(batch.species))  # (atoms, width), eq. 2
+        for interaction in self.interactions:
+            x = x + interaction(x, basis, fade, batch.pairs)  # eq. 4
+        return self.readout(x).squeeze(-1)
+
+
+class Interaction(nn.Module):
+    """One interaction block: atom-wise layer, continuous-filter convolution, two atom-wise layers.
+
+    The filter network sees each pair once, since its output depends on the distance only; the convolution uses it in
+    both directions. A cosine cutoff multiplies the filters (SchNetPack), so that energies and forces are continuous.
+    """
+
+    def __init__(self, width: int, basis: int) -> None:
+        super().__init__()
+        self.filter = nn.Sequential(dense(basis, width), ShiftedSoftplus(), dense(width, width))
+        self.inward = dense(width, width, bias=False)
+        self.outward = nn.Sequential(dense(width, width), ShiftedSoftplus(), dense(width, width))
+
+    def forward(self, x: Tensor, basis: Tensor, fade: Tensor, pairs: Tensor) -> Tensor:
+        """(atoms, width), (pairs, basis), (pairs, 1), (2, pairs) -> (atoms, width), the residual v of eq. 4."""
+        filters = self.filter(basis) * fade  # (pairs, width), W(r_i - r_j) of eq. 5
+        return self.outward(neighbour_sum(self.inward(x), filters, pairs))  # eq. 3
+
+
+class ShiftedSoftplus(nn.Module):
+    """`ln(exp(x) / 2 + 1 / 2)`: smooth at every order, 0 at 0."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return functional.softplus(x) - math.log(2.0)

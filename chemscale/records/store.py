@@ -1,0 +1,331 @@
+"""A folder of runs: claim an attempt, write what is measured, read everything back as one table.
+
+The layout is written down in `records.schema`. The store is the only truth for resuming.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from chemscale.records.attempt import Attempt, attempts
+from chemscale.records.files import create_once, read_json, write_json
+from chemscale.records.schema import (
+    DIVERGED,
+    FAILED,
+    FINISHED,
+    INTERRUPTED,
+    PENDING,
+    POINTS,
+    RUNNING,
+    RUNS,
+    STOPPED,
+    STORE_VERSION,
+)
+from chemscale.spec import RunSpec, from_json
+
+STALE_SECONDS = 60.0  # a heartbeat older than this on another machine means that its run is gone
+MAX_RETRIES = 2  # a failed run is tried again at most so often
+
+
+@dataclass(frozen=True)
+class RunState:
+    """Where one run stands.
+
+    Attributes:
+        status: one of `records.schema.STATUSES`.
+        reason: why it stopped, failed or diverged.
+        failures: how often it has failed.
+        step, examples: progress, from the newest heartbeat.
+        owner: "pid@host" of the driver of a running attempt.
+    """
+
+    run_id: str
+    status: str
+    reason: str | None = None
+    failures: int = 0
+    examples: int = 0
+    owner: str | None = None
+
+
+class Store:
+    """Runs, points, studies and forecasts below one folder.
+
+    Args:
+        path: the folder; `create=True` makes it where there is nothing yet.
+
+    Raises:
+        ValueError: the folder is no store, or a store of a newer version.
+    """
+
+    def __init__(self, path: str | Path, *, create: bool = False):
+        if "://" in str(path):
+            raise ValueError(f"store={str(path)!r} is not a local folder; give a path on a disk that all nodes share.")
+        self.path = Path(path).expanduser().absolute()
+        marker = self.path / "store.json"
+        if create and not marker.exists():
+            self._create(marker)
+        header = read_json(marker) if self.path.is_dir() else None
+        if header is None:
+            raise ValueError(
+                f"{self.path} is not a chemscale store; `chemscale sweep RECIPE --store {path}` makes one."
+            )
+        if header["version"] > STORE_VERSION:
+            raise ValueError(
+                f"{self.path} has layout version {header['version']}, this chemscale reads up to {STORE_VERSION}; "
+                "upgrade chemscale."
+            )
+
+    def _create(self, marker: Path) -> None:
+        if self.path.exists() and not self.path.is_dir():
+            raise ValueError(f"store={str(self.path)!r} is a file; give the path of a folder.")
+        if self.path.is_dir() and any(self.path.iterdir()):
+            raise ValueError(f"{self.path} holds other files and is not a chemscale store; give a new or empty folder.")
+        try:
+            for name in ("runs", "studies", "forecasts"):
+                (self.path / name).mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ValueError(
+                f"store={str(self.path)!r} cannot be made: {error.strerror}; give another folder."
+            ) from None
+        create_once(marker, {"version": STORE_VERSION})
+
+    def __repr__(self) -> str:
+        return f"Store({str(self.path)!r})"
+
+    # -- what is asked ------------------------------------------------------------------------------------------------
+
+    def enlist(self, study: str, runs: Sequence[RunSpec], **facts: Any) -> None:
+        """Write down that `study` asks for these runs, in this order; a study that grew keeps its earlier runs.
+
+        Args:
+            facts: more about the study, e.g. `work` (run id -> estimated seconds), `question`, `limits`. Mappings grow,
+                other values replace what was there.
+        """
+        for run in runs:
+            folder = self.path / "runs" / run.id
+            folder.mkdir(exist_ok=True)
+            if not (folder / "spec.json").exists():
+                write_json(folder / "spec.json", json.loads(run.to_json()))
+        target = self.path / "studies" / f"{study}.json"
+        before = read_json(target) or {"runs": [], "work": {}}
+        ids = list(dict.fromkeys([*before["runs"], *(run.id for run in runs)]))
+        merged = {k: {**before.get(k, {}), **v} if isinstance(v, Mapping) else v for k, v in facts.items()}
+        write_json(target, {**before, **merged, "name": study, "runs": ids})
+
+    def studies(self) -> dict[str, dict[str, Any]]:
+        """Name -> {"name", "runs": [ids], "work": {id: estimated seconds}, and what else `enlist` was told}."""
+        return {p.stem: read_json(p) or {} for p in sorted((self.path / "studies").glob("*.json"))}
+
+    def run_ids(self) -> list[str]:
+        """Ids of all runs that the store knows, sorted."""
+        return sorted(p.name for p in (self.path / "runs").iterdir() if (p / "spec.json").exists())
+
+    def spec(self, run_id: str) -> RunSpec:
+        """The run with this id.
+
+        Raises:
+            ValueError: there is none; an unambiguous beginning of an id is enough.
+        """
+        return from_json((self.path / "runs" / self.find(run_id) / "spec.json").read_text())
+
+    def find(self, prefix: str) -> str:
+        """The one run id that starts with `prefix`."""
+        found = [i for i in self.run_ids() if i.startswith(prefix)]
+        if len(found) != 1:
+            what = "matches no run" if not found else f"matches {len(found)} runs"
+            raise ValueError(f"run={prefix!r} {what} in {self.path}; `chemscale store list {self.path}` shows them.")
+        return found[0]
+
+    # -- writing ------------------------------------------------------------------------------------------------------
+
+    def claim(self, run: RunSpec, opening: Mapping[str, Any], driver: Mapping[str, Any] | None = None) -> Attempt:
+        """Take the next attempt of a run; whoever claimed earlier ones may write on, nobody reads it over this one."""
+        folder = self.path / "runs" / run.id
+        folder.mkdir(exist_ok=True)
+        if not (folder / "spec.json").exists():
+            write_json(folder / "spec.json", json.loads(run.to_json()))
+        return Attempt.claim(folder, opening, driver or process_identity())
+
+    def mark(self, run_id: str, status: str, reason: str) -> None:
+        """The driver's word on a run that ended without one of its worker: stopped or failed."""
+        folder = self.path / "runs" / run_id
+        folder.mkdir(exist_ok=True)
+        before = read_json(folder / "driver.json") or {"failures": 0}
+        failures = before["failures"] + (status == FAILED)
+        after = max((a.number for a in attempts(folder)), default=0)
+        write_json(folder / "driver.json", {"status": status, "reason": reason, "failures": failures, "attempt": after})
+
+    def register_forecast(self, run_id: str, forecast: Mapping[str, Any]) -> bool:
+        """Freeze a prediction of a run that has not started; False where one is already there.
+
+        Raises:
+            ValueError: the run has started, so that a prediction would come too late.
+        """
+        target = self.path / "forecasts" / f"{run_id}.json"
+        if target.exists():
+            return False
+        if attempts(self.path / "runs" / run_id):
+            raise ValueError(f"run {run_id} has already started; a forecast must be registered before that.")
+        return create_once(target, {**forecast, "run_id": run_id, "registered": time.time()})
+
+    def forecasts(self) -> dict[str, dict[str, Any]]:
+        """Run id -> the forecast registered before it started."""
+        return {p.stem: read_json(p) or {} for p in sorted((self.path / "forecasts").glob("*.json"))}
+
+    # -- reading ------------------------------------------------------------------------------------------------------
+
+    def state(self, run_id: str) -> RunState:
+        """Where a run stands: a worker's terminal word wins, then the driver's, then the newest heartbeat."""
+        folder = self.path / "runs" / run_id
+        history = attempts(folder)
+        driver = read_json(folder / "driver.json") or {}
+        failures = driver.get("failures", 0)
+        ended = next((a for a in reversed(history) if a.ended), None)
+        if ended is not None:
+            row = ended.row()
+            return RunState(run_id, row["status"], row["stop_reason"], failures, row["examples_seen"] or 0)
+        newest = history[-1] if history else None
+        pulse = newest.pulse() if newest else {}
+        examples = pulse.get("examples", 0)
+        if driver.get("status") and driver["attempt"] >= (newest.number if newest else 0):
+            return RunState(run_id, driver["status"], driver["reason"], failures, examples)
+        if newest is None:
+            return RunState(run_id, PENDING, failures=failures)
+        owner = newest.opening()["driver"]
+        status = RUNNING if _alive(owner, pulse.get("time", 0.0)) else INTERRUPTED
+        return RunState(run_id, status, None, failures, examples, f"{owner['pid']}@{owner['host']}")
+
+    def runs(self, **where: Any) -> pa.Table:
+        """RUNS: one row per run that has started or failed, filtered by equality, e.g. `runs(architecture="painn")`.
+
+        Raises:
+            ValueError: a filter names no column.
+        """
+        ids = self.run_ids()
+        asked = self._asked_by()
+        rows = [row for run_id in ids if (row := self._row(run_id, asked.get(run_id, []))) is not None]
+        table = RUNS.read(RUNS.table(rows))
+        for name, value in where.items():
+            if name not in table.column_names:
+                raise ValueError(f"{name}={value!r} filters by no column of RUNS; it has {', '.join(RUNS.lasting)}.")
+            table = table.filter(pc.equal(table[name], pa.scalar(value, table[name].type)))
+        return table
+
+    def points(self, run_id: str | None = None) -> pa.Table:
+        """POINTS of one run or of all, one row per run and step, from the highest attempt that measured it."""
+        ids = self.run_ids() if run_id is None else [self.find(run_id)]
+        tables = [table for i in ids if (table := self._points(i)) is not None]
+        return pa.concat_tables(tables) if tables else POINTS.read(POINTS.table([]))
+
+    def attempts(self, run_id: str) -> list[Attempt]:
+        """All attempts of a run, oldest first."""
+        return attempts(self.path / "runs" / run_id)
+
+    def _points(self, run_id: str) -> pa.Table | None:
+        rows: dict[int, dict[str, Any]] = {}
+        history = self.attempts(run_id)
+        ended = next((a.number for a in reversed(history) if a.ended), None)
+        for attempt in history:
+            if ended is not None and attempt.number > ended:
+                break  # a later attempt found the run ended
+            rows.update({row["step"]: row for row in attempt.points()})
+        return POINTS.read(POINTS.table([rows[step] for step in sorted(rows)])) if rows else None
+
+    def _row(self, run_id: str, studies: list[str]) -> dict[str, Any] | None:
+        history = self.attempts(run_id)
+        ended = next((a for a in reversed(history) if a.ended), None)
+        if ended is not None:
+            return {**ended.row(), "studies": studies}
+        state = self.state(run_id)
+        if state.status == PENDING:
+            return None
+        opening = history[-1].opening()["row"] if history else _opening_from(self.spec(run_id))
+        seen = state.examples or None
+        return {
+            **opening,
+            "studies": studies,
+            "status": state.status,
+            "stop_reason": state.reason,
+            "examples_seen": seen,
+            "attempt": history[-1].number if history else None,
+        }
+
+    def _asked_by(self) -> dict[str, list[str]]:
+        asked: dict[str, list[str]] = {}
+        for name, study in self.studies().items():
+            for run_id in study.get("runs", ()):
+                asked.setdefault(run_id, []).append(name)
+        return asked
+
+
+def _opening_from(run: RunSpec) -> dict[str, Any]:
+    """The columns that a spec alone knows: for a run that failed before it could be opened."""
+    model, data, optim = run.model, run.data, run.optim
+    return {
+        "run_id": run.id,
+        "family": model.family,
+        "architecture": model.architecture,
+        "spec": run.to_json(),
+        "depth": model.depth,
+        "width": model.width,
+        "examples": data.size,
+        "batch": optim.batch,
+        "seed": run.seed,
+        "subset_key": data.key,
+        "precision": run.precision,
+        "optimiser": optim.name,
+        "lr": optim.lr,
+        "weight_decay": optim.weight_decay,
+        "warmup": optim.warmup,
+        "cooldown": optim.cooldown,
+        "data_source": data.source,
+        "data_content": data.content,
+    }
+
+
+def process_identity() -> dict[str, Any]:
+    """This process, in a way that tells it from a later one with the same number."""
+    return {"host": socket.gethostname(), "pid": os.getpid(), "born": psutil.Process().create_time()}
+
+
+def _alive(owner: Mapping[str, Any], beat: float) -> bool:
+    """Whether a driver lives: by its process on this machine, by its run's heartbeat elsewhere."""
+    if owner["host"] != socket.gethostname():
+        return time.time() - beat < STALE_SECONDS
+    try:
+        return abs(psutil.Process(owner["pid"]).create_time() - owner["born"]) < 1.0
+    except psutil.Error:
+        return False
+
+
+def outstanding(store: Store, runs: Iterable[RunSpec], *, keep_stopped: bool) -> tuple[list[RunSpec], list[RunState]]:
+    """The runs still to do, and the states of those that another driver is training right now.
+
+    Finished and diverged runs are done. Stopped ones are done in the search that stopped them (`keep_stopped`) and go
+    on in a grid. Failed ones are tried again at most twice, interrupted ones go on.
+    """
+    todo, elsewhere = [], []
+    for run in runs:
+        state = store.state(run.id)
+        if state.status == RUNNING:
+            elsewhere.append(state)
+        elif (
+            state.status in (PENDING, INTERRUPTED)
+            or (state.status == FAILED and state.failures <= MAX_RETRIES)
+            or (state.status == STOPPED and not keep_stopped)
+        ):
+            todo.append(run)
+        else:
+            assert state.status in (FINISHED, DIVERGED, STOPPED, FAILED), state.status
+    return todo, elsewhere

@@ -1,0 +1,9 @@
+"""What a store says, in one self-contained page: `collect` reads it, `figures` draws it, `page` writes it."""
+
+from chemscale.report import figures
+from chemscale.report.values import Report, Section
+from chemscale.rooms import answer_calls
+
+__all__ = ["Report", "Section", "figures"]
+
+answer_calls(__name__, "chemscale.report.page:report")

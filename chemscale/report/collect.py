@@ -1,0 +1,131 @@
+"""A store in, all that its page says out: values, computed here and nowhere else."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+
+from chemscale.records.store import Store
+from chemscale.report.fitted import Given, law_table, laws_of
+from chemscale.report.foreseen import foreseen
+from chemscale.report.groups import Group, Row, groups_of
+from chemscale.report.held import hold
+from chemscale.report.limits import limits
+from chemscale.report.listing import compute_table, provenance, run_table
+from chemscale.report.numbers import duration, joined, power
+from chemscale.report.origins import manifests_of, noise_of, origins
+from chemscale.report.scaling import exponents, headline, ruling
+from chemscale.report.values import Curve, Curves, Dot, Foreseen, Report, Section
+
+TITLE = "What ten times more buys"
+
+
+def collect(store: Store, laws: Given = None, *, metrics: Sequence[str] | None = None) -> Report:
+    """Everything that the page says.
+
+    Args:
+        laws: a law, several, or one per architecture; None fits a Chinchilla law to every group.
+        metrics: columns of RUNS to report on; None is each architecture's own `law_metric`.
+
+    Raises:
+        ValueError: no run has finished, a metric is unknown, or a law belongs to no architecture of the store.
+    """
+    groups = finished_groups(store, metrics)
+    rows = store.runs().to_pylist()
+    points = points_of(store)
+    manifests = manifests_of(groups)
+    fitted, notes = laws_of(groups, laws)
+    seen = foreseen(store, groups)
+    sections = tuple(section(group, seen, noise_of(manifests.get(group.content), group.metric)) for group in groups)
+    main, more = exponents(groups)
+    return Report(
+        title=TITLE,
+        questions=tuple(study["question"] for study in store.studies().values() if study.get("question")),
+        summary=_summary(rows, groups),
+        headlines=tuple(headline(group, fitted.get(group.slug)) for group in groups),
+        foreseen=seen,
+        sections=sections,
+        rulings=tuple(ruling(group) for group in groups),
+        limits=limits(groups, points, manifests, store.studies()),
+        exponents=main,
+        more_exponents=more,
+        laws=law_table(groups, fitted),
+        law_notes=notes,
+        curves=tuple(c for group in groups if (c := curves(group, points)).curves),
+        held=hold(store, groups),
+        runs=run_table(rows),
+        compute=compute_table(rows),
+        provenance=provenance(rows),
+        origins=origins(groups, manifests),
+    )
+
+
+def finished_groups(store: Store, metrics: Sequence[str] | None = None) -> tuple[Group, ...]:
+    """The groups of a store.
+
+    Raises:
+        ValueError: no run has finished.
+    """
+    groups = groups_of(store, metrics)
+    if groups:
+        return groups
+    counts = Counter(store.runs()["status"].to_pylist())
+    what = joined([f"{n} {status}" for status, n in sorted(counts.items())]) if counts else "no run at all"
+    asked = f" with {joined(list(metrics))}" if metrics else ""
+    raise ValueError(f"{store.path} has no finished run{asked} ({what}); a report needs one, so finish a sweep first.")
+
+
+def points_of(store: Store) -> dict[str, list[Row]]:
+    """Run id -> rows of POINTS, by step."""
+    found: dict[str, list[Row]] = {}
+    for row in store.points().to_pylist():
+        found.setdefault(row["run_id"], []).append(row)
+    return {run_id: sorted(rows, key=lambda row: row["step"]) for run_id, rows in found.items()}
+
+
+def section(group: Group, seen: Iterable[Foreseen], noise: float | None) -> Section:
+    """What the two plots of a group draw."""
+    measure = group.measure
+    mine = tuple(f for f in seen if f.group == group.slug and f.predicted is not None)
+    return Section(
+        group.slug, group.title, group.family, group.metric, measure.words, measure.unit, group.data, _dots(group), mine,
+        None if noise is None else noise * measure.scale,
+    )  # fmt: skip
+
+
+def _dots(group: Group) -> tuple[Dot, ...]:
+    scale, metric = group.measure.scale, group.metric
+    return tuple(
+        Dot(
+            row["run_id"], float(row["params"]), float(row[group.data]), row[metric] * scale,
+            None if row[f"{metric}_se"] is None else row[f"{metric}_se"] * scale, row["seed"],
+        )
+        for row in group.rows
+    )  # fmt: skip
+
+
+def curves(group: Group, points: Mapping[str, Sequence[Row]]) -> Curves:
+    """The learning curves of a group's finished runs, in its headline metric where the points have it."""
+    column = f"valid_{group.metric}"
+    scale = group.measure.scale
+    found = []
+    for row in group.rows:
+        measured = [(p["examples"], p.get(column)) for p in points.get(row["run_id"], ())]
+        line = tuple((float(x), y * scale) for x, y in measured if y is not None)
+        if line:
+            found.append(Curve(row["run_id"], float(row["params"]), float(row[group.data]), row["seed"], line))
+    return Curves(group.slug, group.title, group.measure.unit, group.data, tuple(found))
+
+
+def _summary(rows: Sequence[Row], groups: Sequence[Group]) -> str:
+    status = Counter(row["status"] for row in rows)
+    names = list(dict.fromkeys(group.name for group in groups))
+    sources = list(dict.fromkeys(group.source for group in groups))
+    others = [f"{n} {s}" for s, n in sorted(status.items()) if s != "finished"]
+    left = f" ({joined(others)})" if others else ""
+    flops = sum(row["flops"] or 0.0 for row in rows)
+    wall = sum(row["seconds"] or 0.0 for row in rows)
+    return (
+        f"{status['finished']} finished runs{left} of {joined(names)} on {joined(sources)}: {power(flops)} FLOPs of matrix "
+        f"work, {duration(wall)} in training loops."
+    )

@@ -1,0 +1,112 @@
+"""The laws of a report: those that were given, each put to the runs it was fitted to, or a Chinchilla law per group."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+
+from chemscale.laws import FitError, Law, fit
+from chemscale.report.groups import Group
+from chemscale.report.numbers import significant, with_ends
+from chemscale.report.values import Column, Entry, Table
+
+BOOTSTRAP = 400
+TOLERANCE = 0.02  # natural logs; ends of an axis that agree to so much are the same runs
+COLUMNS = (
+    Column("model"), Column("form"), Column("runs", True), Column("parameter"), Column("value", True),
+    Column("interval (95 %)", True),
+)  # fmt: skip
+
+Given = Law | Sequence[Law] | Mapping[str, Law] | None
+
+
+def laws_of(groups: Sequence[Group], given: Given) -> tuple[dict[str, Law], tuple[str, ...]]:
+    """Slug of a group -> its law, and sentences on groups that have none.
+
+    Raises:
+        ValueError: a given law was fitted to the runs of no group.
+    """
+    laws, notes = _given(groups, given), []
+    for group in groups:
+        if group.slug in laws:
+            continue
+        if given is not None:
+            continue
+        try:
+            rows = list(group.rows)
+            law = fit(rows, form="chinchilla", params="params", data=group.data, loss=group.metric, bootstrap=BOOTSTRAP)
+        except (ValueError, FitError) as error:
+            notes.append(f"{group.title}: no Chinchilla law, because {error}")
+        else:
+            assert isinstance(law, Law)
+            laws[group.slug] = law
+    for group in groups:
+        if group.slug in laws:
+            notes += [f"{group.title}: {warning}" for warning in laws[group.slug].warnings]
+    return laws, tuple(dict.fromkeys(notes))
+
+
+def _given(groups: Sequence[Group], given: Given) -> dict[str, Law]:
+    if given is None:
+        return {}
+    if isinstance(given, Mapping):
+        named = {g.slug: given[g.architecture] for g in groups if g.architecture in given}
+        unknown = sorted(set(given) - {g.architecture for g in groups})
+        if unknown:
+            raise ValueError(f"laws names {unknown[0]!r}, and the store has no finished run of it.")
+        return named
+    laws = [given] if isinstance(given, Law) else list(given)
+    return {_home(groups, law, i): law for i, law in enumerate(laws)}
+
+
+def _home(groups: Sequence[Group], law: Law, number: int) -> str:
+    """The group whose runs span the law's range, or, failing that, contain it."""
+    loss = law.columns["loss"]["name"]
+    close = [(gap, g.slug) for g in groups if loss in (g.metric, "law_loss") and (gap := _gap(g, law)) is not None]
+    if not close:
+        raise ValueError(f"laws[{number}] ({law.form} of {loss}) was fitted to the runs of no architecture of this store.")
+    return min(close)[1]
+
+
+def _gap(group: Group, law: Law) -> float | None:
+    """How much wider the group's runs span than the law's, in natural logs; None where the law's reach outside."""
+    total = 0.0
+    for i, role in enumerate(law.roles):
+        column = law.columns[role]["name"]
+        values = [row.get(column) for row in group.rows]
+        if not all(values):
+            return None
+        low, high = np.log(min(values)), np.log(max(values))  # type: ignore[type-var]
+        law_low, law_high = (end[i] + law.solution.centre[i] for end in (law.solution.low, law.solution.high))
+        if law_low < low - TOLERANCE or law_high > high + TOLERANCE:
+            return None
+        total += (law_low - low) + (high - law_high)
+    return float(total)
+
+
+def law_table(groups: Iterable[Group], laws: Mapping[str, Law]) -> Table:
+    """Parameters of every law, in the store's units."""
+    rows = []
+    for group in groups:
+        law = laws.get(group.slug)
+        for name, value in law.parameters.items() if law else ():
+            assert law is not None
+            text, ends = _parameter(law, name, value)
+            rows.append(
+                (
+                    Entry(group.title), Entry(f"{law.form.replace('_', ' ')} ({group.metric}, {law.units})"),
+                    Entry(str(law.n_runs), law.n_runs), Entry(name), Entry(text, value or 0.0), Entry(ends),
+                )  # fmt: skip
+            )
+    return Table(COLUMNS, tuple(rows))
+
+
+def _parameter(law: Law, name: str, value: float | None) -> tuple[str, str]:
+    low, high = law.interval(name)
+    if value is None:
+        return "not identified", ""
+    if high > 10 * max(low, 1e-12):
+        return significant(value, 2), f"{significant(low, 2)} to {significant(high, 2) if np.isfinite(high) else '∞'}"
+    text, low_text, high_text = with_ends(value, low, high)
+    return text, f"{low_text} to {high_text}"

@@ -1,0 +1,158 @@
+"""What the numbers do not mean, in plain words: labels, data, decades, seeds, convergence, runs that did not finish."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from chemscale.report.groups import Group, Row
+from chemscale.report.numbers import joined
+
+FEW_UPDATES = 200  # optimiser steps; a run with fewer is said to be short whatever its curve does
+POWER_LAW_DECADES = 1.5  # the least span that an exponent is printed for
+
+Points = Mapping[str, Sequence[Row]]
+
+
+@dataclass(frozen=True)
+class Convergence:
+    """How many of a group's runs were limited by their number of steps.
+
+    falling: the validation loss fell by more than its standard error between the last two points before the cooldown;
+    judged: runs that have two such points; short: runs of fewer than FEW_UPDATES updates; rose: runs whose validation
+    loss turned up, so that the best checkpoint was measured.
+    """
+
+    runs: int
+    judged: int
+    falling: int
+    short: int
+    rose: int
+
+
+def convergence(rows: Sequence[Row], points: Points) -> Convergence:
+    """Judge every run of a group by its points (run id -> rows of POINTS, by step)."""
+    verdicts = [still_falling(row, points.get(row["run_id"], ())) for row in rows]
+    return Convergence(
+        len(rows),
+        sum(v is not None for v in verdicts),
+        sum(v is True for v in verdicts),
+        sum((row["updates"] or 0) < FEW_UPDATES for row in rows),
+        sum(row["law_rule"] == "best" for row in rows),
+    )
+
+
+def still_falling(row: Row, points: Sequence[Row]) -> bool | None:
+    """Whether the loss still fell by more than its error when the cooldown began; None with fewer than two points."""
+    constant = (1 - (row["cooldown"] or 0.0)) * (row["updates"] or 0)
+    before = [p for p in points if p["valid_loss"] is not None and p["step"] <= constant]
+    if len(before) < 2:
+        return None
+    last, newest = before[-2:]
+    return last["valid_loss"] - newest["valid_loss"] > (newest["valid_loss_se"] or 0.0)
+
+
+def limits(
+    groups: Sequence[Group], points: Points, manifests: Mapping[str, Any], studies: Mapping[str, Mapping[str, Any]]
+) -> tuple[str, ...]:
+    """Sentences, the general ones first.
+
+    Args:
+        manifests: data content -> manifest, for the data that are on this machine.
+        studies: of the store; their own `limits` are repeated.
+    """
+    lines = [*_data(groups, manifests)]
+    for group in groups:
+        lines.append(f"{group.title}: {'; '.join(_of_group(group, points))}.")
+    lines += _not_finished(groups)
+    lines += [_sentence(line) for study in studies.values() for line in study.get("limits", ())]
+    return tuple(dict.fromkeys(lines))
+
+
+def _data(groups: Sequence[Group], manifests: Mapping[str, Any]) -> Iterable[str]:
+    contents = {group.content: group for group in groups}
+    told = {c: _told(manifests.get(c), g) for c, g in contents.items()}
+    everything = " ".join(told.values()).lower()
+    if "gfn2" in everything:
+        yield (
+            "GFN2-xTB labels are not DFT: they are semi-empirical, so these errors and exponents are about learning "
+            "GFN2-xTB, and say nothing about the accuracy against DFT or experiment."
+        )
+    if any("moses" in told[c].lower() and g.family == "text" for c, g in contents.items()):
+        yield (
+            "MOSES is filtered ZINC: small, drug-like, neutral molecules without stereo. Its losses do not carry over to "
+            "wider chemistry."
+        )
+    if any("moses" in told[c].lower() and g.family != "text" for c, g in contents.items()):
+        yield "The structures are fragments of MOSES molecules: small organic molecules, near the geometries they were made at."
+    for content in contents:
+        notes = getattr(manifests.get(content), "notes", {}) or {}
+        yield from (_sentence(str(line)) for line in notes.get("limits", ()))
+
+
+def _told(manifest: Any, group: Group) -> str:
+    """All text in which a data set may say where it is from."""
+    if manifest is None:
+        return group.source
+    return f"{group.source} {manifest.source} {manifest.citation} {dict(manifest.notes)}"
+
+
+def _of_group(group: Group, points: Points) -> Iterable[str]:
+    spans = {axis: decades(row[axis] for row in group.rows) for axis in ("params", group.data)}
+    words = [f"{span:.1f} decades of {axis if axis != 'params' else 'parameters'}" for axis, span in spans.items()]
+    short = [axis for axis, span in spans.items() if span < POWER_LAW_DECADES]
+    yield f"{joined(words)}" + (", too short for an exponent" + (" on both" if len(short) == 2 else "") if short else "")
+    yield _seeds(group)
+    yield from _steps(convergence(group.rows, points))
+    if group.searched:
+        yield f"{group.searched} runs of a search left out for a run of the same cell that validated better"
+
+
+def decades(values: Iterable[float]) -> float:
+    """Span of positive values, in powers of ten."""
+    values = list(values)
+    return math.log10(max(values) / min(values))
+
+
+def _seeds(group: Group) -> str:
+    cells = Counter((row["params"], row[group.data]) for row in group.rows)
+    repeated = [n for n in cells.values() if n > 1]
+    if not repeated:
+        return "one seed per cell, so the noise between seeds is not measured"
+    if len(repeated) == len(cells):
+        return f"{min(repeated)} seeds per cell" if min(repeated) == max(repeated) else f"{min(repeated)} or more seeds per cell"
+    return f"{max(repeated)} seeds in {len(repeated)} of {len(cells)} cells, one in the others"
+
+
+def _steps(found: Convergence) -> Iterable[str]:
+    if found.falling:
+        yield (
+            f"{found.falling} of {found.judged} runs not converged (validation loss still falling by more than its "
+            "standard error when the cooldown began): limited by steps as well, a longer schedule would lower them"
+        )
+    elif found.judged:
+        yield "every run had stopped falling by more than its standard error when the cooldown began"
+    if found.judged < found.runs:
+        yield f"{found.runs - found.judged} runs with too few points to judge convergence"
+    if found.short:
+        yield f"{found.short} runs of fewer than {FEW_UPDATES} updates"
+    if found.rose:
+        yield f"{found.rose} runs measured at their best validation point, because their loss turned up on repeated data"
+
+
+def _not_finished(groups: Sequence[Group]) -> Iterable[str]:
+    rows = {row["run_id"]: row for group in groups for row in group.others if row["status"] != "finished"}
+    if rows:
+        counts = Counter(row["status"] for row in rows.values())
+        named = joined([f"{n} {status}" for status, n in sorted(counts.items())])
+        yield f"{named}: these runs are in no law, and are listed with their reasons in the table of runs."
+    else:
+        yield "No run of these architectures diverged, failed or was stopped."
+
+
+def _sentence(text: str) -> str:
+    text = text.strip()
+    return text[:1].upper() + text[1:] + ("" if text.endswith((".", "!", "?")) else ".")

@@ -1,0 +1,63 @@
+"""Manifests of the data behind a store, where they are on this machine, and what they say about licence and source."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from chemscale.report.groups import Group
+from chemscale.report.numbers import joined, whole
+from chemscale.report.values import Origin
+from chemscale.spec import Data
+
+UNKNOWN = "not on this machine"
+
+
+def manifests_of(groups: Iterable[Group]) -> dict[str, Any]:
+    """Data content -> manifest; a source that is not built here, or was built differently, is left out."""
+    found: dict[str, Any] = {}
+    for group in groups:
+        if group.content not in found and (manifest := manifest_of(group)) is not None:
+            found[group.content] = manifest
+    return found
+
+
+def manifest_of(group: Group) -> Any | None:
+    """The manifest of a group's data, or None."""
+    import json
+
+    from chemscale import data
+
+    try:
+        manifest = data.manifest(Data(**json.loads(group.rows[0]["spec"])["data"]))
+    except (ValueError, TypeError, OSError):
+        return None
+    return manifest if manifest.content == group.content else None
+
+
+def noise_of(manifest: Any | None, metric: str) -> float | None:
+    """The label-noise floor of a metric, in the store's unit; None where it was not measured."""
+    return dict(getattr(manifest, "label_noise", None) or {}).get(metric)
+
+
+def origins(groups: Sequence[Group], manifests: Mapping[str, Any]) -> tuple[Origin, ...]:
+    """One entry per data set, in order of appearance."""
+    first = {group.content: group for group in reversed(groups)}
+    return tuple(_origin(first[c], manifests.get(c)) for c in dict.fromkeys(g.content for g in groups))
+
+
+def _origin(group: Group, manifest: Any | None) -> Origin:
+    if manifest is None:
+        return Origin(group.source, group.content, UNKNOWN, "", ("Its manifest is not on this machine.",))
+    counts = joined([f"{whole(n)} {split}" for split, n in manifest.counts.items()])
+    facts = [f"{counts} {group.data}"]
+    rejected = sum(manifest.rejected.values())
+    if rejected:
+        facts.append(f"{whole(rejected)} records left out: " + joined([f"{n} {r}" for r, n in manifest.rejected.items()]))
+    for key in ("origin", "method", "command"):
+        if manifest.notes.get(key):
+            facts.append(f"{key}: {manifest.notes[key]}")
+    noise = {k: v for k, v in (getattr(manifest, "label_noise", None) or {}).items() if isinstance(v, int | float)}
+    if noise:
+        facts.append("label noise: " + ", ".join(f"{k.replace('_', ' ')} {v:.2g}" for k, v in noise.items()))
+    return Origin(group.source, group.content, manifest.licence, manifest.citation, tuple(facts))

@@ -1,0 +1,407 @@
+"""What a run is: frozen values, and an id that is the hash of all that can change a number.
+
+A run names its model, its data, its optimiser, its budget, how it is evaluated, its seed and its precision. What cannot
+change a number beyond rounding (workers, devices, threads, micro-batches, paths) is `Resources`, outside the hash.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
+from typing import Any, ClassVar, Protocol, TypeVar, runtime_checkable
+
+SPEC_VERSION = 1  # rises when code changes the numbers that an unchanged spec produces
+ID_LENGTH = 16  # hexadecimal digits: 64 bits, a chance of 3e-10 of one collision among 10^5 runs
+
+PRECISIONS = ("float32", "float64")
+COOLDOWNS = ("linear", "sqrt")
+OPTIMISERS = ("adamw",)
+KEEP = ("final", "best", "none")
+
+T = TypeVar("T")
+
+
+@runtime_checkable
+class ModelConfig(Protocol):
+    """A frozen dataclass that describes one model: what the hash sees, and what builds the module.
+
+    `architecture` is its registered name, `family` says which batches it eats ("text" or "structures"), `objective`
+    names the registered objective that trains it; `depth` and `width` are the two dials that records keep.
+    """
+
+    architecture: ClassVar[str]
+    family: ClassVar[str]
+    objective: ClassVar[str]
+
+    @property
+    def depth(self) -> int: ...
+
+    @property
+    def width(self) -> int: ...
+
+    @property
+    def view(self) -> Mapping[str, Any]:
+        """What the model asks of its batches, e.g. {"cutoff": 5.0} in angstrom or {"context": 64} in tokens."""
+        ...
+
+    def build(self, manifest: Any) -> Any:
+        """The module (a `torch.nn.Module`) for data with this manifest, freshly initialised."""
+        ...
+
+
+MODELS: dict[str, type] = {}
+OBJECTIVES: dict[str, type] = {}
+
+
+def register_model(config: type[T]) -> type[T]:
+    """Make a model known by its `architecture`, so that stored specs read back and every recipe can run it."""
+    return _register(MODELS, config, getattr(config, "architecture", None), "architecture")
+
+
+def register_objective(objective: type[T]) -> type[T]:
+    """Make an objective known by its `name`, so that models can ask for it."""
+    return _register(OBJECTIVES, objective, getattr(objective, "name", None), "name")
+
+
+def _register(table: dict[str, type], cls: type[T], name: Any, attribute: str) -> type[T]:
+    if not isinstance(name, str) or not name:
+        raise ValueError(f"{cls.__name__}.{attribute} is {name!r}; give the class a non-empty string as {attribute}.")
+    if not is_dataclass(cls) or not cls.__dataclass_params__.frozen:  # type: ignore[attr-defined]
+        raise ValueError(f"{cls.__name__} is not a frozen dataclass; decorate it with @dataclass(frozen=True).")
+    other = table.get(name)
+    if other is not None and (other.__module__, other.__qualname__) != (cls.__module__, cls.__qualname__):
+        where = f"{other.__module__}.{other.__qualname__}"
+        raise ValueError(f"{cls.__name__}.{attribute}={name!r} is already taken by {where}; choose another name.")
+    table[name] = cls
+    return cls
+
+
+def added_since(version: int, default: Any) -> Any:
+    """A field that a later spec version added: it stays out of the hash while it has its default."""
+    return field(default=default, metadata={"since": version})
+
+
+@dataclass(frozen=True)
+class Data:
+    """Which examples a run trains on.
+
+    Args:
+        source: a registered name (`chemscale data list`) or a path to a file of the user's; not part of the id.
+        size: unique training examples (molecules or structures); None is the whole training split.
+        key: which of the nested orders the subset is a prefix of; replicates change it.
+        per_group: at most so many structures of one molecule (conformers); None takes all there are.
+        representation: strings that text models read ("selfies" or "smiles"); structures ignore it.
+        content: checksum of the built examples; `chemscale.complete` fills it in.
+    """
+
+    source: str
+    size: int | None = None
+    key: int = 0
+    per_group: int | None = None
+    representation: str = "selfies"
+    content: str | None = None
+
+    def __post_init__(self) -> None:
+        _require(bool(self.source), "Data.source", self.source, "a name or a path", "see `chemscale data list`")
+        _positive("Data.size", self.size, optional=True)
+        _positive("Data.per_group", self.per_group, optional=True)
+        _one_of("Data.representation", self.representation, ("selfies", "smiles"))
+
+
+@dataclass(frozen=True)
+class Optim:
+    """How parameters move: optimiser, global batch, warm-up, constant rate, cooldown.
+
+    `lr` None means the stated rule of the model's family (`chemscale.train.optim`); `batch` counts examples of one
+    update over all workers; `warmup` and `cooldown` are shares of all updates; `clip` bounds the global gradient norm.
+    """
+
+    lr: float | None = None
+    batch: int = 32
+    name: str = "adamw"
+    beta1: float = 0.9
+    beta2: float = 0.95
+    eps: float = 1e-8
+    weight_decay: float = 0.0
+    clip: float | None = 1.0
+    warmup: float = 0.05
+    cooldown: float = 0.3
+    shape: str = "linear"
+
+    def __post_init__(self) -> None:
+        _positive("Optim.lr", self.lr, optional=True)
+        _positive("Optim.batch", self.batch)
+        _positive("Optim.eps", self.eps)
+        _positive("Optim.clip", self.clip, optional=True)
+        _one_of("Optim.name", self.name, OPTIMISERS)
+        _one_of("Optim.shape", self.shape, COOLDOWNS)
+        for name in ("beta1", "beta2", "weight_decay", "warmup", "cooldown"):
+            value = getattr(self, name)
+            low_high = "at least 0" if name == "weight_decay" else "between 0 and 1"
+            good = _is_number(value) and value >= 0 and (name == "weight_decay" or value <= 1)
+            _require(good, f"Optim.{name}", value, low_high)
+        _require(self.warmup + self.cooldown <= 1, "Optim.warmup + cooldown", self.warmup + self.cooldown, "at most 1")
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How long a run trains: exactly one of epochs, updates or examples seen, and never fewer than `min_updates`."""
+
+    epochs: float | None = None
+    updates: int | None = None
+    examples: int | None = None
+    min_updates: int = 0
+
+    def __post_init__(self) -> None:
+        given = [f"{n}={v}" for n in ("epochs", "updates", "examples") if (v := getattr(self, n)) is not None]
+        _require(len(given) == 1, "Budget", ", ".join(given) or "empty", "exactly one of epochs, updates, examples")
+        for name in ("epochs", "updates", "examples"):
+            _positive(f"Budget.{name}", getattr(self, name), optional=True)
+        _require(self.min_updates >= 0, "Budget.min_updates", self.min_updates, "at least 0")
+
+    def total_examples(self, size: int, batch: int) -> int:
+        """Examples seen in all, for `size` unique ones and a global batch of `batch`."""
+        if self.examples is not None:
+            asked = self.examples
+        elif self.updates is not None:
+            asked = self.updates * batch
+        else:
+            asked = max(1, round((self.epochs or 0) * size))
+        return max(asked, self.min_updates * batch)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """When and on what a run is measured: `points` evenly spaced evaluations on `valid` examples, `test` at the end.
+
+    The validation examples serve search, stopping and the choice of a best checkpoint; the test examples serve laws and
+    are touched once, at the end. None takes the whole split.
+    """
+
+    points: int = 8
+    valid: int | None = 512
+    test: int | None = None
+
+    def __post_init__(self) -> None:
+        _positive("Evaluation.points", self.points)
+        _positive("Evaluation.valid", self.valid, optional=True)
+        _positive("Evaluation.test", self.test, optional=True)
+
+
+@dataclass(frozen=True)
+class Resources:
+    """Where and how a run trains; changes nothing but speed and rounding, and is no part of a run's id.
+
+    Args:
+        workers: processes that share one run; more than one goes through Ray Train.
+        cpus: processors for each worker; also its number of torch threads.
+        gpus: GPUs for each worker; a fraction lets small runs share one.
+        micro_batch: examples of one forward pass; None lets the loop choose.
+        keep: which checkpoint stays after the end: "final", "best" or "none".
+        checkpoint_seconds: least time between two checkpoints.
+        concurrent: runs at a time; None fills the cluster.
+    """
+
+    workers: int = 1
+    cpus: float = 1
+    gpus: float = 0
+    micro_batch: int | None = None
+    keep: str = "final"
+    checkpoint_seconds: float = 15.0
+    concurrent: int | None = None
+
+    def __post_init__(self) -> None:
+        _positive("Resources.workers", self.workers)
+        _positive("Resources.cpus", self.cpus)
+        _require(_is_number(self.gpus) and self.gpus >= 0, "Resources.gpus", self.gpus, "at least 0")
+        _positive("Resources.micro_batch", self.micro_batch, optional=True)
+        _one_of("Resources.keep", self.keep, KEEP)
+        _require(self.checkpoint_seconds >= 0, "Resources.checkpoint_seconds", self.checkpoint_seconds, "at least 0")
+        _positive("Resources.concurrent", self.concurrent, optional=True)
+
+
+@dataclass(frozen=True)
+class RunSpec:
+    """One training, whole: the same value gives the same numbers, and `id` is its name everywhere.
+
+    `objective` None means the objective that the model asks for, with its defaults. `seed` draws the initial parameters
+    and the order of examples.
+    """
+
+    model: Any
+    data: Data
+    optim: Optim = field(default_factory=Optim)
+    budget: Budget = field(default_factory=lambda: Budget(epochs=1))
+    evaluation: Evaluation = field(default_factory=Evaluation)
+    objective: Any = None
+    seed: int = 0
+    precision: str = "float32"
+
+    def __post_init__(self) -> None:
+        kind = type(self.model)
+        _require(
+            MODELS.get(getattr(kind, "architecture", "")) is kind,
+            "RunSpec.model",
+            kind.__name__,
+            "a registered model configuration such as ChemGPT.sized(width=64)",
+            "register a class of your own with chemscale.register_model",
+        )
+        _one_of("RunSpec.precision", self.precision, PRECISIONS)
+        _require(isinstance(self.seed, int) and self.seed >= 0, "RunSpec.seed", self.seed, "an integer of at least 0")
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """Fields that `chemscale.complete` still has to fill in before the run has an id."""
+        open_fields = {"data.content": self.data.content, "data.size": self.data.size, "optim.lr": self.optim.lr}
+        return tuple(name for name, value in open_fields.items() if value is None)
+
+    @property
+    def id(self) -> str:
+        """The first 64 bits of the SHA-256 of the canonical JSON, as 16 hexadecimal digits.
+
+        Raises:
+            ValueError: a field is still open; `chemscale.complete(run)` fills it in from the data.
+        """
+        if self.missing:
+            raise ValueError(
+                f"RunSpec has no id while {', '.join(self.missing)} is open; call chemscale.complete(run) first."
+            )
+        return hashlib.sha256(canonical_json(self.identity()).encode()).hexdigest()[:ID_LENGTH]
+
+    @property
+    def examples(self) -> int:
+        """Examples seen in all."""
+        if self.data.size is None:
+            raise ValueError("RunSpec.data.size is open; call chemscale.complete(run) first.")
+        return self.budget.total_examples(self.data.size, self.optim.batch)
+
+    @property
+    def updates(self) -> int:
+        """Optimiser steps in all; the last one may hold fewer examples than a batch."""
+        return math.ceil(self.examples / self.optim.batch)
+
+    def identity(self) -> dict[str, Any]:
+        """All that can change a number, as plain values: what the id hashes."""
+        data = {k: v for k, v in _plain(self.data).items() if k != "source"}
+        return {**self._tree(), "data": data, "spec_version": SPEC_VERSION}
+
+    def to_json(self) -> str:
+        """Canonical JSON of the whole spec, the source's name included; `from_json` reads it back."""
+        tree = {**self._tree(), "data": _plain(self.data), "spec_version": SPEC_VERSION}
+        return canonical_json(tree)
+
+    def _tree(self) -> dict[str, Any]:
+        objective = None if self.objective is None else {"name": self.objective.name, **_plain(self.objective)}
+        return {
+            "model": {"architecture": self.model.architecture, **_plain(self.model)},
+            "optim": _plain(self.optim),
+            "budget": _plain(self.budget),
+            "evaluation": _plain(self.evaluation),
+            "objective": objective,
+            "seed": self.seed,
+            "precision": self.precision,
+        }
+
+
+def from_json(text: str) -> RunSpec:
+    """The run that `RunSpec.to_json` wrote.
+
+    Raises:
+        ValueError: a model or objective of this name is not registered here, or a field is unknown.
+    """
+    tree = json.loads(text)
+    tree.pop("spec_version", None)
+    tree["model"] = _revive(MODELS, tree["model"], "architecture", "model")
+    if tree.get("objective"):
+        tree["objective"] = _revive(OBJECTIVES, tree["objective"], "name", "objective")
+    for name, cls in (("data", Data), ("optim", Optim), ("budget", Budget), ("evaluation", Evaluation)):
+        tree[name] = _construct(cls, tree[name])
+    return RunSpec(**tree)
+
+
+def with_fields(run: RunSpec, changes: Mapping[str, Any]) -> RunSpec:
+    """The run with dotted fields replaced, e.g. `with_fields(run, {"optim.lr": 1e-3, "model.width": 64})`.
+
+    Raises:
+        ValueError: there is no such field; the message lists those that exist.
+    """
+    for path, value in changes.items():
+        run = _with_field(run, path.split("."), value, path)
+    return run
+
+
+def _with_field(node: Any, path: list[str], value: Any, whole: str) -> Any:
+    names = [f.name for f in fields(node)] if is_dataclass(node) else []
+    if path[0] not in names:
+        allowed = ", ".join(names) or "none"
+        raise ValueError(f"{whole} is not a field of a run: {path[0]!r} is unknown here; known fields: {allowed}.")
+    inner = value if len(path) == 1 else _with_field(getattr(node, path[0]), path[1:], value, whole)
+    return replace(node, **{path[0]: inner})
+
+
+def canonical_json(value: Any) -> str:
+    """JSON with sorted keys, no spaces and one spelling per number (1.0 is 1), so that equal values hash equally."""
+    return json.dumps(_canonical(value), sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=True)
+
+
+def _canonical(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(k): _canonical(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_canonical(v) for v in value]
+    if value is None or isinstance(value, bool | str):
+        return value
+    if hasattr(value, "item"):  # a NumPy or torch scalar
+        value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"a run holds the number {value}, which has no place in an id; use a finite number or None.")
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, int | float):
+        return value
+    raise ValueError(f"a run holds {value!r} of type {type(value).__name__}; use numbers, strings, lists or mappings.")
+
+
+def _plain(node: Any) -> dict[str, Any]:
+    values = asdict(node)
+    later = {f.name: f.default for f in fields(node) if "since" in f.metadata}
+    return {k: v for k, v in values.items() if not (k in later and v == later[k])}
+
+
+def _revive(table: Mapping[str, type], tree: Mapping[str, Any], key: str, what: str) -> Any:
+    values = dict(tree)
+    name = values.pop(key)
+    if name not in table:
+        known = ", ".join(sorted(table)) or "none"
+        raise ValueError(f"{what} {name!r} is not registered here (known: {known}); import the module that defines it.")
+    return _construct(table[name], values)
+
+
+def _construct(cls: type, values: Mapping[str, Any]) -> Any:
+    known = {f.name for f in fields(cls)}
+    unknown = sorted(set(values) - known)
+    if unknown:
+        raise ValueError(f"{cls.__name__} has no field {unknown[0]!r}; it has {', '.join(sorted(known))}.")
+    return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _positive(name: str, value: Any, *, optional: bool = False) -> None:
+    if value is None and optional:
+        return
+    _require(_is_number(value) and value > 0, name, value, "a number above 0" + (" or None" if optional else ""))
+
+
+def _one_of(name: str, value: Any, allowed: tuple[str, ...]) -> None:
+    _require(value in allowed, name, value, "one of " + ", ".join(allowed))
+
+
+def _require(good: bool, name: str, value: Any, allowed: str, hint: str = "") -> None:
+    if not good:
+        raise ValueError(f"{name}={value!r} is not allowed: it must be {allowed}{'; ' + hint if hint else ''}.")

@@ -1,0 +1,61 @@
+"""Ray for the length of a sweep: join the cluster that is there, or start one on this machine and end it again."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+
+QUIET = {
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # the store is the record; Tune's own files cost more than tiny cells
+    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",  # progress reports between measurements carry no metric
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    "TUNE_MAX_PENDING_TRIALS_PG": "8",
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+}
+
+
+@contextlib.contextmanager
+def cluster() -> Iterator[None]:
+    """A Ray cluster: an initialised one, the one that RAY_ADDRESS names, or a new one on this machine.
+
+    Raises:
+        ValueError: RAY_ADDRESS names a cluster that cannot be reached.
+    """
+    import ray
+
+    with environment(QUIET):
+        started = not ray.is_initialized()
+        if started:
+            _start()
+        try:
+            yield
+        finally:
+            if started:
+                ray.shutdown()
+
+
+def _start() -> None:
+    import ray
+
+    address = os.environ.get("RAY_ADDRESS")
+    where = {"address": address} if address else {"address": "local", "include_dashboard": False}
+    try:
+        ray.init(**where, log_to_driver=False, logging_level="ERROR")  # pyright: ignore[reportArgumentType]
+    except ConnectionError as error:
+        raise ValueError(
+            f"RAY_ADDRESS={address!r} cannot be reached ({error}); start that cluster or unset RAY_ADDRESS."
+        ) from None
+
+
+@contextlib.contextmanager
+def environment(values: dict[str, str]) -> Iterator[None]:
+    """Set environment variables that are not set yet, and take them away again."""
+    new = {k: v for k, v in values.items() if k not in os.environ}
+    os.environ.update(new)
+    try:
+        yield
+    finally:
+        for name in new:
+            os.environ.pop(name, None)

@@ -1,0 +1,74 @@
+"""What a person sees while a sweep runs: one live line on a terminal, plain lines when piped."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
+
+from chemscale.records.store import Store
+from chemscale.sweep.progress import Cell, Watch, cells_of
+
+LIVE_SECONDS, PIPED_SECONDS = 1.0, 10.0
+
+
+class Display:
+    """Shows the progress of some cells of a store, in a thread of its own, for the length of a `with` block.
+
+    Args:
+        cells: what to show; for a search, whose runs come one by one, give `study` and `total` instead.
+    """
+
+    def __init__(self, store: Store, cells: Sequence[Cell], *, study: str | None = None, total: int | None = None):
+        self._store, self._study, self._total = store, study, total
+        self._watch = Watch(store, tuple(cells))
+        self._console = Console(file=sys.stderr, highlight=False)
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._show, daemon=True, name="chemscale-display")
+        self._said = ""
+
+    def __enter__(self) -> Display:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exception: Any) -> None:
+        self._stop.set()
+        self._thread.join()
+        self._final()
+
+    def say(self, text: str) -> None:
+        """A line that stays."""
+        self._console.print(text)
+
+    def line(self) -> str:
+        """The progress now."""
+        if self._study is not None:
+            self._watch.cells = cells_of(self._store, [self._study])
+        progress = self._watch.look()
+        if self._total is None:
+            return progress.line()
+        return f"{progress.ended}/{self._total} samples · " + progress.line().split(" · ", 1)[-1]
+
+    def _show(self) -> None:
+        if self._console.is_terminal:
+            with Live(Text(""), console=self._console, refresh_per_second=2, transient=True) as live:
+                while not self._stop.wait(LIVE_SECONDS):
+                    live.update(Text(self.line()))
+        else:
+            while not self._stop.wait(PIPED_SECONDS):
+                self._say_once(self.line())
+
+    def _final(self) -> None:
+        self._say_once(self.line())
+        for label, reason in self._watch.look().trouble:
+            self.say(f"  {label}: {reason}")
+
+    def _say_once(self, line: str) -> None:
+        if line != self._said:
+            self._said = line
+            self._console.print(line)

@@ -1,0 +1,111 @@
+"""What a grid will cost before it runs: parameters, FLOPs, memory, disk, hours. Trains nothing; times a few steps."""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from chemscale.models import cost
+from chemscale.spec import Resources, RunSpec
+from chemscale.train.objectives import objective_of
+from chemscale.train.rows import Ledger, training_cost
+from chemscale.train.session import opened
+
+TIMED_FLOPS = 2e10  # a step larger than this is not timed but scaled from the largest timed one
+EVALUATION_SHARE = 1 / 3  # a forward pass, of a step's forward and backward
+SECONDS_PER_RUN = 0.5  # claim, records, evaluation set-up
+
+
+@dataclass(frozen=True)
+class CellCost:
+    """One run before it runs.
+
+    Attributes:
+        params, params_all: non-embedding and all trainable parameters.
+        flops: matrix FLOPs of its training. memory: bytes of weights, gradients, AdamW's two moments and activations.
+        disk: bytes of its weights and records. seconds: estimated on this machine, evaluation included.
+    """
+
+    run: RunSpec
+    params: int
+    params_all: int
+    updates: int
+    flops: float
+    memory: float
+    disk: float
+    seconds: float
+
+
+def costs(runs: Sequence[RunSpec], on: Resources | None = None) -> list[CellCost]:
+    """The cost of every one of these complete runs, in their order."""
+    on = on or Resources()
+    largest_rate = 0.0
+    found: dict[str, CellCost] = {}
+    for run in sorted(runs, key=lambda r: r.model.width * r.model.depth):  # small steps are timed before large ones
+        cell, rate = _cell(run, on, largest_rate)
+        largest_rate = max(largest_rate, rate)
+        found[run.id] = cell
+    return [found[run.id] for run in runs]
+
+
+def work_of(runs: Sequence[RunSpec], on: Resources | None = None) -> dict[str, float]:
+    """Run id -> estimated seconds, what a progress display weighs runs by."""
+    return {cell.run.id: cell.seconds for cell in costs(runs, on)}
+
+
+def _cell(run: RunSpec, on: Resources, known_rate: float) -> tuple[CellCost, float]:
+    examples = opened(run.data, tuple(sorted(run.model.view.items())))
+    ids = examples.subset(run.data.size, run.data.key, run.data.per_group)
+    counted = training_cost(run, examples.manifest)
+    ledger = Ledger(run, examples, ids, counted)
+    per_example = float(ledger.flops_each.mean())
+    step_flops = per_example * run.optim.batch
+    timed = step_flops <= TIMED_FLOPS
+    step = _step_seconds(run.model, run.data, run.optim.batch, run.precision) if timed else step_flops / known_rate
+    evaluated = (run.evaluation.valid or 0) * run.evaluation.points + (
+        run.evaluation.test or examples.manifest.counts["test"]
+    )
+    seconds = step * run.updates + step / run.optim.batch * evaluated * EVALUATION_SHARE + SECONDS_PER_RUN
+    sizes = _sizes(run, examples.manifest)
+    largest_unit = {name: np.asarray([each.max()]) for name, each in ledger.units.items()}
+    micro = min(run.optim.batch, on.micro_batch or 64)
+    width = 8 if run.precision == "float64" else 4
+    memory = sizes["all"] * width * 4 + micro * float(counted.bytes(largest_unit)[0])
+    cell = CellCost(
+        run, sizes["non_embedding"], sizes["all"], run.updates, ledger.flops(run.examples), memory,
+        sizes["all"] * width + 60_000, seconds / on.workers,
+    )  # fmt: skip
+    return cell, step_flops / step
+
+
+def _sizes(run: RunSpec, manifest: Any) -> dict[str, int]:
+    with torch.device("meta"):
+        return cost.parameters(run.model.build(manifest))
+
+
+@functools.lru_cache(maxsize=256)
+def _step_seconds(model: Any, source: Any, batch: int, precision: str) -> float:
+    """Median seconds of three training steps on real examples, one thread, after one to warm up."""
+    run = RunSpec(model=model, data=source, precision=precision)
+    examples = opened(source, tuple(sorted(model.view.items())))
+    objective = objective_of(run)
+    module = model.build(examples.manifest).to(getattr(torch, precision))
+    ids = examples.subset(source.size, source.key, source.per_group)
+    chosen = np.resize(ids, min(batch, 64))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    seconds = []
+    for _ in range(4):
+        begin = time.perf_counter()
+        inputs = examples.batch(chosen)
+        inputs = inputs.astype(getattr(torch, precision)) if hasattr(inputs, "astype") else inputs
+        objective.loss(module, inputs, objective.denominators(inputs)).backward()
+        seconds.append(time.perf_counter() - begin)
+    torch.set_num_threads(threads)
+    return float(np.median(seconds[1:])) * batch / len(chosen)

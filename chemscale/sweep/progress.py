@@ -1,0 +1,133 @@
+"""How far a study is, read from its store: the same for the driver that runs it and for a second terminal."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from chemscale.records.schema import DIVERGED, FAILED, FINISHED, INTERRUPTED, RUNNING, STOPPED
+from chemscale.records.store import RunState, Store
+
+ENDED = (FINISHED, DIVERGED, STOPPED, FAILED)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run as a display shows it."""
+
+    run_id: str
+    label: str
+    work: float
+    examples: int
+
+
+@dataclass(frozen=True)
+class Progress:
+    """A study at one moment.
+
+    Attributes:
+        counts: runs by status.
+        running: (label, share done) of runs that are training now.
+        share: done, weighted by the estimated seconds of the runs.
+        eta: seconds to the end at the pace so far; None before there is one.
+    """
+
+    counts: Mapping[str, int]
+    running: tuple[tuple[str, float], ...]
+    share: float
+    eta: float | None
+    trouble: tuple[tuple[str, str], ...]
+
+    @property
+    def total(self) -> int:
+        return sum(self.counts.values())
+
+    @property
+    def ended(self) -> int:
+        return sum(self.counts.get(s, 0) for s in ENDED)
+
+    def line(self) -> str:
+        """One line for people."""
+        parts = [f"{self.ended}/{self.total} runs", f"{100 * self.share:3.0f} % of the work"]
+        for status in (STOPPED, DIVERGED, FAILED, INTERRUPTED):
+            if self.counts.get(status):
+                parts.append(f"{self.counts[status]} {status}")
+        if self.running:
+            parts.append("now " + ", ".join(f"{label} {100 * share:.0f} %" for label, share in self.running))
+        if self.eta is not None and self.ended < self.total:
+            parts.append(f"about {duration(self.eta)} left")
+        return " · ".join(parts)
+
+
+@dataclass
+class Watch:
+    """Reads states again and again, each ended run only once."""
+
+    store: Store
+    cells: tuple[Cell, ...]
+    _ended: dict[str, RunState] = field(default_factory=dict)
+    _start: tuple[float, float] | None = None
+
+    def look(self) -> Progress:
+        """The study now."""
+        states = {cell.run_id: self._state(cell.run_id) for cell in self.cells}
+        done = {c.run_id: _share(c, states[c.run_id]) for c in self.cells}
+        work = sum(c.work * done[c.run_id] for c in self.cells)
+        whole = sum(c.work for c in self.cells)
+        running = tuple((c.label, done[c.run_id]) for c in self.cells if states[c.run_id].status == RUNNING)
+        trouble = tuple(
+            (c.label, states[c.run_id].reason or "")
+            for c in self.cells
+            if states[c.run_id].status in (FAILED, DIVERGED)
+        )
+        share = work / whole if whole else 1.0
+        return Progress(Counter(s.status for s in states.values()), running, share, self._eta(work, whole), trouble)
+
+    def _state(self, run_id: str) -> RunState:
+        if run_id not in self._ended:
+            state = self.store.state(run_id)
+            if state.status not in (FINISHED, DIVERGED):
+                return state
+            self._ended[run_id] = state
+        return self._ended[run_id]
+
+    def _eta(self, work: float, whole: float) -> float | None:
+        now = time.monotonic()
+        if self._start is None:
+            self._start = (now, work)
+        since, before = self._start
+        return (whole - work) * (now - since) / (work - before) if work > before and now - since > 5 else None
+
+
+def _share(cell: Cell, state: RunState) -> float:
+    if state.status in ENDED:
+        return 1.0
+    return min(1.0, state.examples / cell.examples) if cell.examples else 0.0
+
+
+def cells_of(store: Store, studies: Iterable[str] | None = None) -> tuple[Cell, ...]:
+    """The runs that the studies of a store asked for, each once."""
+    cells: dict[str, Cell] = {}
+    for name, study in store.studies().items():
+        if studies is not None and name not in studies:
+            continue
+        for run_id in study["runs"]:
+            if run_id not in cells:
+                run = store.spec(run_id)
+                cells[run_id] = Cell(run_id, label_of(run), study["work"].get(run_id, 1.0), run.examples)
+    return tuple(cells.values())
+
+
+def label_of(run: object) -> str:
+    """A short name for people: architecture, width, size, and the seed where it is not the first."""
+    model, data, seed = run.model, run.data, run.seed  # type: ignore[attr-defined]
+    return f"{model.architecture} w{model.width} n{data.size}" + (f" seed {seed}" if seed else "")
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people say them."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

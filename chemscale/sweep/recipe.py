@@ -1,0 +1,76 @@
+"""Recipes: Python files whose function `recipe` returns a Grid, a Search or a Study."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import inspect
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from chemscale.sweep.grid import Grid, Study
+from chemscale.sweep.search import Search
+
+FUNCTION = "recipe"
+
+
+def load_recipe(path: str, options: Mapping[str, Any] | None = None) -> Study | Search:
+    """Call the recipe of a file; a bare Grid becomes a Study named after the file.
+
+    Args:
+        path: the file.
+        options: arguments of the function.
+
+    Raises:
+        ValueError: there is no such file, it has no `recipe`, it has no such argument, or it returns something else.
+    """
+    file = Path(path)
+    if not file.is_file():
+        raise ValueError(f"recipe={path!r} is not a file; give the path of one, e.g. tune_jobs/quickstart.py.")
+    function = getattr(_import(file), FUNCTION, None)
+    if not callable(function):
+        raise ValueError(f"{path} has no function named {FUNCTION}; add `def {FUNCTION}(): return Grid(...)`.")
+    known = inspect.signature(function).parameters
+    for name in options or {}:
+        if name not in known:
+            raise ValueError(f"--set {name}=… names no argument of {path}; it has {', '.join(known) or 'none'}.")
+    made = function(**(options or {}))
+    if isinstance(made, Grid):
+        return Study(file.stem, (made,))
+    if not isinstance(made, Study | Search):
+        raise ValueError(f"{path}: {FUNCTION} returned {type(made).__name__}; return a Grid, a Search or a Study.")
+    return made
+
+
+def _import(file: Path) -> Any:
+    """The file as a module that Ray's workers get by value, since they cannot import it by name."""
+    name = f"chemscale_recipe_{file.stem}"
+    spec = importlib.util.spec_from_file_location(name, file.absolute())
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    import ray.cloudpickle
+
+    ray.cloudpickle.register_pickle_by_value(module)
+    return module
+
+
+def parse_options(settings: Sequence[str]) -> dict[str, Any]:
+    """`name=value` settings as arguments; values are Python literals, or strings where they are none.
+
+    Raises:
+        ValueError: a setting has no "=".
+    """
+    options: dict[str, Any] = {}
+    for setting in settings:
+        name, separator, text = setting.partition("=")
+        if not separator:
+            raise ValueError(f"--set {setting!r} has no '='; write --set name=value.")
+        try:
+            options[name] = ast.literal_eval(text)
+        except (ValueError, SyntaxError):
+            options[name] = text
+    return options

@@ -1,0 +1,1 @@
+"""One loop, and Ray Train around it."""

@@ -1,0 +1,36 @@
+"""From a run as people write it to a run that has an id: what its data and its family's rules decide."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from chemscale import data
+from chemscale.spec import RunSpec
+from chemscale.train.objectives import objective_of
+from chemscale.train.optim import ladder_lr
+
+
+def complete(run: RunSpec) -> RunSpec:
+    """Fill in the data's checksum, the size of the whole training split and the family's learning rate.
+
+    Raises:
+        ValueError: the source is unknown or not built yet, it feeds another family, or it holds fewer examples than
+            `data.size`; the message says what to do.
+    """
+    manifest = data.manifest(run.data)
+    if manifest.family != run.model.family:
+        raise ValueError(
+            f"Data.source={run.data.source!r} holds {manifest.family}, {type(run.model).__name__} trains on "
+            f"{run.model.family}; choose a source of that family (`chemscale data list`)."
+        )
+    objective_of(run)
+    size = run.data.size
+    if size is None or run.data.per_group is not None:
+        size = len(data.open_data(run.data, run.model.view).subset(size, run.data.key, run.data.per_group))
+    elif size > manifest.counts["train"]:
+        raise ValueError(
+            f"Data.size={size} is more than the {manifest.counts['train']} training examples of "
+            f"{run.data.source!r}; ask for at most that many."
+        )
+    lr = ladder_lr(run.model) if run.optim.lr is None else run.optim.lr
+    return replace(run, data=replace(run.data, content=manifest.content, size=size), optim=replace(run.optim, lr=lr))

@@ -1,0 +1,190 @@
+"""What is minimised, and how a model is measured: next-token loss; energy-and-force loss.
+
+An objective splits its loss so that parts add up exactly: `denominators` counts what a batch holds, the loop adds the
+counts over the whole global batch (micro-batches, workers), and `loss` is this part's share. Sums of shares, and of
+their gradients, are then the loss and the gradient of the global batch, however it was cut.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from chemscale.batch import AtomicBatch, TokenBatch
+from chemscale.spec import OBJECTIVES, RunSpec, register_objective
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A value and its standard error over the groups of the examples it was measured on."""
+
+    value: float
+    se: float | None
+
+
+class Objective(Protocol):
+    """A registered frozen dataclass; `headline` is the metric that schedulers and `law_loss` use, `second_order` says
+    whether the loss itself holds a gradient (double backward)."""
+
+    name: ClassVar[str]
+    headline: ClassVar[str]
+    second_order: ClassVar[bool]
+
+    def denominators(self, batch: Any) -> Tensor:
+        """(counts,) float64: what this batch adds to the denominators of the global loss."""
+        ...
+
+    def loss(self, model: nn.Module, batch: Any, totals: Tensor) -> Tensor:
+        """Scalar: this batch's share of the loss of a global batch whose denominators are `totals` (counts,)."""
+        ...
+
+    def measure(self, model: nn.Module, batch: Any) -> dict[str, Tensor]:
+        """Sums and counts per example, each (batch,), from which `metrics` follow."""
+        ...
+
+    def metrics(self, measured: Mapping[str, np.ndarray], groups: np.ndarray) -> dict[str, Metric]:
+        """Metrics of a set of examples; `groups` (batch,) says which examples are not independent."""
+        ...
+
+
+def objective_of(run: RunSpec) -> Objective:
+    """The run's objective, or the one its model asks for with its defaults.
+
+    Raises:
+        ValueError: the model asks for an objective that is not registered.
+    """
+    if run.objective is not None:
+        return run.objective
+    name = run.model.objective
+    if name not in OBJECTIVES:
+        known = ", ".join(sorted(OBJECTIVES))
+        raise ValueError(f"{type(run.model).__name__}.objective={name!r} is not registered; known objectives: {known}.")
+    return OBJECTIVES[name]()
+
+
+@register_objective
+@dataclass(frozen=True)
+class NextToken:
+    """Mean negative log-likelihood of the next token, in nats; the end token counts, the start token does not."""
+
+    name: ClassVar[str] = "next_token"
+    headline: ClassVar[str] = "nats_per_token"
+    second_order: ClassVar[bool] = False
+
+    def denominators(self, batch: TokenBatch) -> Tensor:
+        return (batch.lengths - 1).sum().to(torch.float64)[None]
+
+    def loss(self, model: nn.Module, batch: TokenBatch, totals: Tensor) -> Tensor:
+        losses = _token_losses(model, batch)
+        return losses.sum() / totals[0].to(losses.dtype)
+
+    def measure(self, model: nn.Module, batch: TokenBatch) -> dict[str, Tensor]:
+        return {"nats": _token_losses(model, batch).sum(dim=1), "tokens": batch.lengths - 1}
+
+    def metrics(self, measured: Mapping[str, np.ndarray], groups: np.ndarray) -> dict[str, Metric]:
+        nats, tokens = measured["nats"], measured["tokens"]
+        return {
+            "nats_per_token": ratio(nats, tokens, groups),
+            "nats_per_molecule": ratio(nats, np.ones_like(nats), groups),
+        }
+
+
+def _token_losses(model: nn.Module, batch: TokenBatch) -> Tensor:
+    logits = model(batch)  # (batch, length - 1, vocabulary)
+    targets = batch.tokens[:, 1:]
+    steps = torch.arange(targets.shape[1], device=targets.device)
+    real = steps[None, :] < (batch.lengths - 1)[:, None]  # (batch, length - 1)
+    losses = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none").view(targets.shape)
+    return losses * real
+
+
+@register_objective
+@dataclass(frozen=True)
+class EnergyForce:
+    """Squared errors of energies per atom and of force components, weighted, both over the data's force scale.
+
+    With s the root mean square force of the training pool, the loss is
+    `energy * mean((dE/n)^2) / s^2 + force * mean(dF^2) / s^2`. The default weights follow the common practice of a
+    force-dominated loss (Schütt et al. 2021 weigh forces 0.95 to 0.99); the law is never fitted to this sum.
+    """
+
+    name: ClassVar[str] = "energy_force"
+    headline: ClassVar[str] = "force_mae"
+    second_order: ClassVar[bool] = True
+
+    energy: float = 0.05
+    force: float = 0.95
+
+    def __post_init__(self) -> None:
+        for name in ("energy", "force"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"EnergyForce.{name}={getattr(self, name)!r} is not allowed: it must be at least 0.")
+
+    def denominators(self, batch: AtomicBatch) -> Tensor:
+        counts = [batch.structures, 3 * batch.species.shape[0]]
+        return torch.tensor(counts, dtype=torch.float64, device=batch.species.device)
+
+    def loss(self, model: nn.Module, batch: AtomicBatch, totals: Tensor) -> Tensor:
+        energy, force, _ = _errors(model, batch)
+        totals = totals.to(energy.dtype)
+        scale = _inner(model).scale  # eV/angstrom
+        weighed = self.energy * energy.square().sum() / totals[0] + self.force * force.square().sum() / totals[1]
+        return weighed / scale**2
+
+    def measure(self, model: nn.Module, batch: AtomicBatch) -> dict[str, Tensor]:
+        energy, force, atoms = _errors(model, batch)
+        per_atom = {"force_abs": force.abs().sum(dim=1), "force_sq": force.square().sum(dim=1)}
+        sums = {k: torch.zeros_like(energy).index_add_(0, batch.owner, v) for k, v in per_atom.items()}
+        return {"energy_abs": energy.abs(), "energy_sq": energy.square(), **sums, "components": 3 * atoms}
+
+    def metrics(self, measured: Mapping[str, np.ndarray], groups: np.ndarray) -> dict[str, Metric]:
+        ones = np.ones_like(measured["energy_abs"])
+        components = measured["components"]
+        return {
+            "force_mae": ratio(measured["force_abs"], components, groups),
+            "force_rmse": root(ratio(measured["force_sq"], components, groups)),
+            "energy_mae": ratio(measured["energy_abs"], ones, groups),
+            "energy_rmse": root(ratio(measured["energy_sq"], ones, groups)),
+        }
+
+
+def _errors(model: nn.Module, batch: AtomicBatch) -> tuple[Tensor, Tensor, Tensor]:
+    """Energy error per atom (structures,), force error (atoms, 3), atoms of each structure (structures,)."""
+    assert batch.energy is not None and batch.forces is not None
+    predicted = model(batch)
+    ones = torch.ones_like(batch.positions[:, 0])
+    atoms = torch.zeros_like(batch.energy).index_add_(0, batch.owner, ones)
+    return (predicted.energy - batch.energy) / atoms, predicted.forces - batch.forces, atoms
+
+
+def _inner(model: nn.Module) -> Any:
+    return getattr(model, "module", model)
+
+
+def ratio(numerator: np.ndarray, denominator: np.ndarray, groups: np.ndarray) -> Metric:
+    """Ratio of two sums over examples, with the standard error of a ratio estimator over groups.
+
+    For G groups with sums y_g and x_g and ratio R = sum y / sum x: se = sqrt(G/(G-1) sum (y_g - R x_g)^2) / sum x
+    (Cochran 1977, eq. 6.10 without the finite-population term). The error is None with one group.
+    """
+    _, index = np.unique(groups, return_inverse=True)
+    y = np.bincount(index, weights=numerator.astype(np.float64))
+    x = np.bincount(index, weights=denominator.astype(np.float64))
+    value = float(y.sum() / x.sum())
+    count = len(y)
+    if count < 2:
+        return Metric(value, None)
+    spread = float(np.sqrt(count / (count - 1) * np.square(y - value * x).sum()))
+    return Metric(value, spread / float(x.sum()))
+
+
+def root(square: Metric) -> Metric:
+    """The square root of a mean square, with its error to first order."""
+    value = float(np.sqrt(square.value))
+    return Metric(value, None if square.se is None or value == 0 else square.se / (2 * value))

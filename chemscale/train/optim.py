@@ -1,0 +1,64 @@
+"""Optimiser, schedule and learning-rate rules, from a spec."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+
+from chemscale.spec import Optim
+
+LR_RULES: dict[str, Callable[[Any], float]] = {
+    # AdamW on ladders of four layers: the best rate falls as one over the width, as muP predicts for hidden matrices
+    # (Yang et al. 2022), and saturates for the narrowest. Checked by tune_jobs/chemgpt_lr.py.
+    "chemgpt": lambda model: min(0.012, 0.16 / model.width),
+    # Potentials: the best rate of widths 8 to 64 moves little. Checked by tune_jobs/potentials_lr.py.
+    "schnet": lambda model: 3e-3,
+    "painn": lambda model: 3e-3,
+}
+
+
+def ladder_lr(model: Any) -> float:
+    """The learning rate that the stated rule of a model's family gives.
+
+    Raises:
+        ValueError: the model, registered from outside, has no rule; set `Optim.lr`.
+    """
+    rule = LR_RULES.get(model.architecture)
+    if rule is None:
+        ruled = ", ".join(sorted(LR_RULES))
+        raise ValueError(
+            f"Optim.lr is open and {model.architecture!r} has no rule for it ({ruled} have); set Optim.lr."
+        )
+    return rule(model)
+
+
+def build_optimiser(model: nn.Module, optim: Optim) -> torch.optim.Optimizer:
+    """AdamW; weight decay on matrices only, as is usual (Loshchilov & Hutter 2019; Brown et al. 2020)."""
+    assert optim.lr is not None
+    trainable = [p for p in model.parameters() if p.requires_grad]
+    groups = [
+        {"params": [p for p in trainable if p.ndim >= 2], "weight_decay": optim.weight_decay},
+        {"params": [p for p in trainable if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    betas = (optim.beta1, optim.beta2)
+    return torch.optim.AdamW([g for g in groups if g["params"]], lr=optim.lr, betas=betas, eps=optim.eps)
+
+
+def lr_share(step: int, updates: int, optim: Optim) -> float:
+    """Share of the highest rate at update `step` (0-based) of `updates`: warm-up, constant, cooldown.
+
+    The cooldown falls to zero just after the last update, linearly or as 1 - sqrt (Hägele et al. 2024).
+    """
+    warm = math.ceil(optim.warmup * updates)
+    cool = math.ceil(optim.cooldown * updates)
+    if step < warm:
+        return (step + 1) / warm
+    left = updates - step  # updates still to make, this one included
+    if left > cool:
+        return 1.0
+    done = 1 - left / (cool + 1)
+    return 1 - (math.sqrt(done) if optim.shape == "sqrt" else done)

@@ -1,0 +1,144 @@
+"""What a training writes down: its opening row, its points and its terminal row, in the columns of `records.schema`."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+
+from chemscale.models import cost
+from chemscale.records.provenance import versions
+from chemscale.records.schema import METRICS, UNITS
+from chemscale.spec import RunSpec
+from chemscale.train.objectives import Metric, Objective, objective_of
+from chemscale.train.order import seen_counts
+
+
+def cluster_of(run: RunSpec) -> str:
+    """Runs on the same subset share it, so that resampling draws them together."""
+    key = f"{run.data.content}/{run.data.key}/{run.data.size}/{run.data.per_group}"
+    return hashlib.sha256(key.encode()).hexdigest()[:12]
+
+
+def opening_row(run: RunSpec) -> dict[str, Any]:
+    """The columns that a complete spec alone knows."""
+    model, data, optim = run.model, run.data, run.optim
+    return {
+        "run_id": run.id,
+        "family": model.family,
+        "architecture": model.architecture,
+        "spec": run.to_json(),
+        "cluster": cluster_of(run),
+        "depth": model.depth,
+        "width": model.width,
+        "examples": data.size,
+        "batch": optim.batch,
+        "seed": run.seed,
+        "subset_key": data.key,
+        "precision": run.precision,
+        "optimiser": optim.name,
+        "lr": optim.lr,
+        "weight_decay": optim.weight_decay,
+        "warmup": optim.warmup,
+        "cooldown": optim.cooldown,
+        "data_source": data.source,
+        "data_content": data.content,
+        "versions": versions(),
+    }
+
+
+def training_cost(run: RunSpec, manifest: Any) -> cost.Cost:
+    """FLOPs of training on one example, double backward included, counted on the module and objective themselves."""
+    objective = objective_of(run)
+    return cost.measure(run.model, manifest, lambda model, batch: _work(objective, model, batch))
+
+
+def _work(objective: Objective, model: torch.nn.Module, batch: Any) -> None:
+    objective.loss(model, batch, objective.denominators(batch)).backward()
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """How much of its data a run has seen, exactly, as a function of the examples seen.
+
+    Args:
+        ids: (size,) the subset. examples: the opened data. cost: FLOPs per example.
+    """
+
+    run: RunSpec
+    examples: Any
+    ids: np.ndarray
+    cost: cost.Cost
+
+    @cached_property
+    def units(self) -> dict[str, np.ndarray]:
+        """What each example of the subset holds: {"tokens"} or {"atoms", "pairs"}, each (size,)."""
+        return self.examples.units(self.ids)
+
+    @cached_property
+    def flops_each(self) -> np.ndarray:
+        """(size,) matrix FLOPs of training once on each example."""
+        return self.cost.flops(self.units)
+
+    @cached_property
+    def elementwise_each(self) -> np.ndarray:
+        """(size,) elements touched by all other work of training once on each example."""
+        return self.cost.elementwise(self.units)
+
+    @cached_property
+    def unique(self) -> dict[str, int]:
+        """Unique units of the subset, by column of RUNS."""
+        return {"examples": len(self.ids), **self.examples.count(self.ids)}
+
+    def seen(self, examples: int) -> dict[str, int]:
+        """Units seen after `examples` examples, by column of RUNS."""
+        counts = seen_counts(len(self.ids), self.run.seed, examples)
+        totals = {name: int(counts @ each) for name, each in self.units.items()}
+        if "pairs" in totals:
+            totals["edges"] = 2 * totals.pop("pairs")
+        whole = "molecules" if "molecules" in self.unique else "structures"
+        return {"examples": examples, whole: examples, **totals}
+
+    def flops(self, examples: int) -> float:
+        """Matrix FLOPs after `examples` examples."""
+        return float(seen_counts(len(self.ids), self.run.seed, examples) @ self.flops_each)
+
+    def elementwise(self, examples: int) -> float:
+        """Elements touched by other work after `examples` examples."""
+        return float(seen_counts(len(self.ids), self.run.seed, examples) @ self.elementwise_each)
+
+
+def outcome_columns(ledger: Ledger, examples: int, updates: int) -> dict[str, Any]:
+    """What was trained on, unique and seen, and what it cost."""
+    seen = {f"{name}_seen": value for name, value in ledger.seen(examples).items() if name in UNITS}
+    return {
+        **{name: value for name, value in ledger.unique.items() if name in UNITS},
+        **seen,
+        "epochs": examples / len(ledger.ids),
+        "updates": updates,
+        "flops": ledger.flops(examples),
+        "flops_elementwise": ledger.elementwise(examples),
+    }
+
+
+def metric_columns(metrics: Mapping[str, Metric], headline: str) -> dict[str, Any]:
+    """Test metrics as RUNS has them; those of a user's own objective go to `other_metrics`."""
+    row: dict[str, Any] = {"law_loss": metrics[headline].value, "law_metric": headline}
+    for name, metric in metrics.items():
+        if name in METRICS:
+            row[name], row[f"{name}_se"] = metric.value, metric.se
+    other = {n: v for n, m in metrics.items() if n not in METRICS for n, v in ((n, m.value), (f"{n}_se", m.se))}
+    if other:
+        row["other_metrics"] = {n: v for n, v in other.items() if v is not None}
+    return row
+
+
+def finite(value: float | None) -> float | None:
+    """A number, or None where it is none: missing is null."""
+    return value if value is not None and math.isfinite(value) else None

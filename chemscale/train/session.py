@@ -1,0 +1,74 @@
+"""One run against a store: open the data, claim an attempt, train. Every harness calls this, in every process."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from chemscale import data
+from chemscale.records.attempt import Attempt
+from chemscale.records.schema import FAILED
+from chemscale.records.store import Store
+from chemscale.records.tensorboard import Board
+from chemscale.spec import Data, Resources, RunSpec
+from chemscale.train.loop import Ranks, Report, train, visible_device
+
+OPENED = 4  # data sets that a reused worker process keeps open
+
+
+@functools.lru_cache(maxsize=OPENED)
+def opened(source: Data, view: tuple[tuple[str, Any], ...]) -> Any:
+    """The opened data, kept between the runs of one process; they are memory-mapped, so this costs little."""
+    return data.open_data(source, dict(view))
+
+
+def train_in_store(
+    run: RunSpec,
+    store: str | Path,
+    *,
+    resources: Resources,
+    driver: Mapping[str, Any] | None = None,
+    ranks: Ranks | None = None,
+    report: Report = lambda row: None,
+) -> dict[str, Any]:
+    """Train a complete run to its end, or go on where an earlier attempt was killed; all is written to the store.
+
+    Args:
+        driver: identity of the process that answers for the run (`records.store.process_identity`).
+        ranks: this process among the workers; None is one process on the device that `resources` asks for.
+        report: told of progress at least every second.
+
+    Returns:
+        The terminal RUNS row.
+    """
+    records = Store(store)
+    examples = opened(run.data, tuple(sorted(run.model.view.items())))
+    return train(
+        run,
+        examples,
+        claim=functools.partial(_claim, records, run, driver),
+        board=lambda seen: Board(records.path / "tensorboard" / run.model.architecture / run.id, seen),
+        resources=resources,
+        ranks=ranks or Ranks(device=visible_device(resources.gpus)),
+        report=report,
+    )
+
+
+def _claim(
+    records: Store, run: RunSpec, driver: Mapping[str, Any] | None, opening: dict[str, Any]
+) -> tuple[Attempt, list[Attempt]]:
+    attempt = records.claim(run, opening, driver)
+    return attempt, [a for a in records.attempts(run.id) if a.number < attempt.number]
+
+
+def train_here(
+    run: RunSpec, store: Store, resources: Resources, report: Callable[[dict[str, Any]], None] = lambda row: None
+) -> dict[str, Any]:
+    """Train in this process, which also answers for the run: what raises is recorded as failed and raised again."""
+    try:
+        return train_in_store(run, store.path, resources=resources, report=report)
+    except Exception as error:
+        store.mark(run.id, FAILED, f"{type(error).__name__}: {error}")
+        raise

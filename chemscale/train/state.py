@@ -1,0 +1,82 @@
+"""All that resuming needs: model, optimiser, random state, the step, and what was accumulated on the way."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import torch
+from torch import nn
+
+from chemscale.records.attempt import Attempt
+
+
+@dataclass
+class Progress:
+    """What a training has accumulated; plain numbers, so that they survive a kill with the weights.
+
+    Attributes:
+        step: updates made. examples: examples seen.
+        loss_sum, loss_steps: training loss since the last point.
+        best: headline metric of the best validation so far; best_step: where.
+        seconds: wall time in the loop. step_seconds: time in measured steps; step_examples: examples in them.
+        joules: energy of earlier attempts, None where it could not be read.
+    """
+
+    step: int = 0
+    examples: int = 0
+    loss_sum: float = 0.0
+    loss_steps: int = 0
+    best: float | None = None
+    best_step: int | None = None
+    valid: float | None = None
+    valid_se: float | None = None
+    seconds: float = 0.0
+    step_seconds: float = 0.0
+    step_examples: int = 0
+    joules: float | None = 0.0
+    best_weights: dict[str, Any] | None = field(default=None, repr=False)
+
+
+def save(attempt: Attempt, model: nn.Module, optimiser: torch.optim.Optimizer, progress: Progress) -> None:
+    """Write the state into the attempt's folder, replacing the one before in one step."""
+    state = {
+        "model": model.state_dict(),
+        "optimiser": optimiser.state_dict(),
+        "progress": asdict(progress),
+        "random": torch.get_rng_state(),
+    }
+    attempt.save("state.pt", lambda file: torch.save(state, file))
+
+
+def load(
+    attempts: list[Attempt], model: nn.Module, optimiser: torch.optim.Optimizer, device: torch.device
+) -> Progress | None:
+    """Put the furthest saved state of these attempts into model and optimiser; None where none was saved."""
+    states = [state for a in attempts if (state := _read(a.folder / "state.pt", device)) is not None]
+    if not states:
+        return None
+    state = max(states, key=lambda s: s["progress"]["step"])
+    model.load_state_dict(state["model"])
+    optimiser.load_state_dict(state["optimiser"])
+    torch.set_rng_state(state["random"].cpu())
+    return Progress(**state["progress"])
+
+
+def _read(path: Path, device: torch.device) -> dict[str, Any] | None:
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        return None
+    return torch.load(io.BytesIO(content), map_location=device, weights_only=True)
+
+
+def save_weights(attempt: Attempt, name: str, weights: dict[str, Any]) -> None:
+    """Weights alone, for use after the training."""
+
+    def write(file: BinaryIO) -> None:
+        torch.save(weights, file)
+
+    attempt.save(name, write)

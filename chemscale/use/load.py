@@ -1,0 +1,51 @@
+"""A finished run as something to use: its module with its trained weights, its data's manifest, its spec."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from chemscale import data
+from chemscale.records.store import Store
+from chemscale.spec import RunSpec
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained model: `module` in evaluation mode on the CPU, `manifest` of the data it was trained on."""
+
+    run: RunSpec
+    module: nn.Module
+    manifest: Any
+
+    def examples(self) -> Any:
+        """The opened data of the run, e.g. to measure the model on its test split."""
+        return data.open_data(self.run.data, self.run.model.view)
+
+
+def load(store: Store, run_id: str) -> Trained:
+    """The trained model of a finished run.
+
+    Args:
+        run_id: an id or an unambiguous beginning of one.
+
+    Raises:
+        ValueError: there is no such run, it has not finished, or its weights were not kept.
+    """
+    run = store.spec(run_id)
+    folders = [a.folder for a in reversed(store.attempts(run.id)) if (a.folder / "weights.pt").exists()]
+    if not folders:
+        status = store.state(run.id).status
+        raise ValueError(
+            f"run {run.id} has no weights (status {status}); weights of a finished run are kept under "
+            "Resources(keep='final') or 'best'."
+        )
+    manifest = data.manifest(run.data)
+    module = run.model.build(manifest)
+    weights = torch.load(folders[0] / "weights.pt", map_location="cpu", weights_only=True)
+    module.load_state_dict(weights)
+    module = module.to(getattr(torch, run.precision)).eval()
+    return Trained(run, module, manifest)

@@ -1,0 +1,75 @@
+"""Small real data for every test, built once per test process in a folder of its own."""
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+
+import shutil
+import tempfile
+from importlib.resources import files
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+EMBEDDED = Path(str(files("chemscale"))) / "data" / "embedded"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def home(tmp_path_factory):
+    """`CHEMSCALE_HOME` of this test process: nothing is read from or left in the user's cache."""
+    folder = tmp_path_factory.mktemp("home")
+    os.environ["CHEMSCALE_HOME"] = str(folder)
+    torch.set_num_threads(1)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def molecules(home):
+    """Path of 400 real molecules."""
+    table = pq.read_table(EMBEDDED / "moses-train.parquet")
+    path = home / "few.smi"
+    path.write_text("\n".join(table["smiles"].to_pylist()[::250]) + "\n")
+    return str(path)
+
+
+@pytest.fixture(scope="session")
+def structures(home):
+    """Path of 480 real structures of 120 molecules, labelled with GFN2-xTB."""
+    table = pq.read_table(EMBEDDED / "fragments-gfn2.parquet")
+    names = table["smiles"].to_pylist()
+    keep = set(list(dict.fromkeys(names))[:: max(1, len(set(names)) // 120)][:120])
+    path = home / "few.parquet"
+    pq.write_table(table.take([i for i, name in enumerate(names) if name in keep]), path)
+    return str(path)
+
+
+@pytest.fixture
+def short_folder():
+    """A short path: Ray's sockets may not be longer than 107 characters."""
+    folder = tempfile.mkdtemp(prefix="cs", dir="/tmp")
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def ray_cluster(short_folder, home):
+    """A Ray cluster of this test's own with two processors."""
+    import ray
+
+    from chemscale.sweep.cluster import QUIET, environment
+
+    with environment(QUIET):
+        ray.init(
+            address="local",
+            num_cpus=2,
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level="ERROR",
+            _temp_dir=short_folder,
+            runtime_env={"env_vars": {"CHEMSCALE_HOME": os.environ["CHEMSCALE_HOME"], "OMP_NUM_THREADS": "1"}},
+        )
+        yield ray
+        ray.shutdown()

@@ -1,0 +1,128 @@
+"""What may be fitted and what is refused, in one clear sentence."""
+
+import numpy as np
+import pytest
+
+from chemscale.laws import fit
+from chemscale.laws.table import read, refuse_mixture, select
+from chemscale.laws.where import matches
+from tests.laws.planted import wide
+
+COLUMNS = {"family": ["painn", "painn", "schnet", None], "size": [10, 200, 3000, None], "loss/val": [1.0, 2.0, 3.0, 4.0]}
+
+
+@pytest.mark.parametrize(
+    ("where", "rows"),
+    [
+        ("family == 'painn'", [0, 1]),
+        ("size >= 200", [1, 2]),
+        ("10 < size < 1e4 and not family == 'schnet'", [1]),
+        ("family in ['schnet', 'nequip'] or size == 10", [0, 2]),
+        ("family not in ('painn',)", [2, 3]),
+        ("family == None", [3]),
+        ("`loss/val` > 2.5", [2, 3]),
+        ("size != -1", [0, 1, 2, 3]),
+    ],
+)
+def test_where_selects(where, rows):
+    assert np.flatnonzero(matches(COLUMNS, where)).tolist() == rows
+
+
+@pytest.mark.parametrize(
+    "where",
+    [
+        "__import__('os').system('true')",
+        "size.__class__ == 1",
+        "(lambda: 1)() == 1",
+        "[x for x in ()] == 1",
+        "size + 1 > 2",
+        "open('x') == 1",
+        "size",
+        "size = 10",
+        "nothing > 1",
+        "family > 1",
+        "size is None",
+        "",
+        "f'{size}' == '1'",
+    ],
+)
+def test_where_refuses_all_else(where):
+    with pytest.raises(ValueError, match="where=") as caught:
+        matches(COLUMNS, where)
+    assert "\n" not in str(caught.value)
+
+
+def test_every_kind_of_table_reads_alike():
+    pyarrow, pandas = pytest.importorskip("pyarrow"), pytest.importorskip("pandas")
+    columns = {"a": [1.0, None], "b": ["x", "y"]}
+    records = [{"a": 1.0, "b": "x"}, {"b": "y"}]
+    tables = [columns, pyarrow.table(columns), pandas.DataFrame(columns), records, {"a": np.array([1.0, np.nan]), "b": ["x", "y"]}]
+    assert all(read(table) == columns for table in tables)
+
+
+@pytest.mark.parametrize("name", ["family", "architecture", "law_metric", "precision", "data_content"])
+def test_mixed_table_is_refused_and_separable(name):
+    table = {**wide(noise=0.01), name: ["one", "two"] * 18}
+    with pytest.raises(ValueError, match=rf"mixes 2 values of {name} \(one, two\)"):
+        fit(table, data="tokens", loss="loss", bootstrap=0)
+    assert set(fit(table, data="tokens", loss="loss", bootstrap=0, by=name)) == {"one", "two"}
+    assert fit(table, data="tokens", loss="loss", bootstrap=0, where=f"{name} == 'one'").n_runs == 18
+
+
+def test_a_missing_kind_is_not_a_second_kind():
+    refuse_mixture({"family": ["painn", None]})
+
+
+def test_runs_that_did_not_finish_are_left_out_and_counted():
+    table = {**wide(noise=0.01), "status": ["finished"] * 33 + ["diverged", "diverged", "stopped"]}
+    table["loss"][33:] = np.nan
+    law = fit(table, data="tokens", loss="loss", bootstrap=0)
+    assert law.n_runs == 33 and "left out 3 runs that are not finished (2 diverged, 1 stopped)" in law.warnings[0]
+    with pytest.raises(ValueError, match="no finished run"):
+        select({"status": ["stopped"], "loss": [1.0]})
+
+
+@pytest.mark.parametrize(
+    ("change", "options", "words"),
+    [
+        ({}, {"loss": "lost"}, "loss='lost' is not a column"),
+        ({}, {"data": "words"}, "data='words' is not a column"),
+        ({}, {"weights": "w"}, "weights='w' is not a column"),
+        ({}, {"by": "family"}, "by='family' is not a column"),
+        ({}, {"form": "cubic"}, "form='cubic' is not one of power, power_floor"),
+        ({}, {"form": "power_floor", "params": "params"}, "takes 1 of params, data, flops, not 2"),
+        ({}, {"objective": "l3"}, "objective='l3' is not one of"),
+        ({}, {"delta": -1.0}, "delta=-1.0 must be a positive"),
+        ({}, {"level": 1.5}, "level=1.5 must lie"),
+        ({}, {"bootstrap": -3}, "bootstrap=-3 must be"),
+        ({}, {"hold_out": "smallest"}, "hold_out='smallest' must be"),
+        ({}, {"along": "time"}, "along='time' is not an axis"),
+        ({}, {"where": "tokens > 1e20"}, "leaves no rows"),
+        ({"loss": -1.0}, {}, "loss column 'loss' is -1.0 in row 1 of 36"),
+        ({"loss": 0.0}, {}, "is 0.0 in row 1"),
+        ({"loss": np.nan}, {}, r"is missing \(null or NaN\) in row 1"),
+        ({"loss": np.inf}, {}, "is inf in row 1"),
+        ({"tokens": None}, {}, "data column 'tokens' is missing"),
+        ({"params": "big"}, {}, "params column 'params' is 'big'"),
+    ],
+)
+def test_a_mistake_is_one_sentence(change, options, words):
+    table = {name: list(values) for name, values in wide(noise=0.01).items()}
+    for name, value in change.items():
+        table[name][0] = value
+    with pytest.raises(ValueError, match=words) as caught:
+        fit(table, **{"data": "tokens", "loss": "loss", **options})
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 400
+
+
+def test_empty_and_short_tables():
+    for table in ({}, {"loss": []}, []):
+        with pytest.raises(ValueError, match="no rows"):
+            fit(table, data="tokens", loss="loss")
+    few = {name: values[:5] for name, values in wide().items()}
+    with pytest.raises(ValueError, match="has 5 parameters and needs at least 6 runs"):
+        fit(few, data="tokens", loss="loss")
+    with pytest.raises(ValueError, match="at least one of params, data, flops"):
+        fit(wide(), form="power", loss="loss")
+    with pytest.raises(ValueError, match="single value"):
+        fit({**wide(), "params": [1e6] * 36}, data="tokens", loss="loss")

@@ -1,0 +1,208 @@
+"""Sweeps and searches on a real Ray: finished once, resumed after a kill, stopped and failed runs told apart."""
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections import Counter
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import numpy as np
+import pytest
+
+from chemscale import spec
+from chemscale.models import ChemGPT, PaiNN
+from chemscale.records.schema import POINTS, RUNS, equal
+from chemscale.records.store import Store
+from chemscale.spec import Budget, Data, Evaluation, Optim, Resources, RunSpec
+from chemscale.sweep import ASHA, Grid, Search, choice, loguniform
+from chemscale.sweep.drive import prepare, result_of, search, sweep, tuner
+from tests.train.runs import EVALUATION
+
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("ray")]
+
+
+def text_grid(path, widths=(4, 8), sizes=(40, 100), updates=12):
+    base = RunSpec(
+        model=ChemGPT.sized(width=widths[0]), data=Data(path), optim=Optim(batch=8), budget=Budget(updates=updates),
+        evaluation=EVALUATION,
+    )  # fmt: skip
+    return Grid(base, models=[ChemGPT.sized(width=w) for w in widths], sizes=sizes)
+
+
+def atoms_grid(path, updates=8):
+    base = RunSpec(
+        model=PaiNN.sized(width=4), data=Data(path), optim=Optim(batch=8), budget=Budget(updates=updates),
+        evaluation=EVALUATION,
+    )  # fmt: skip
+    return Grid(base, sizes=(40, 80))
+
+
+def test_a_grid_of_both_families_finishes_and_a_rerun_does_nothing(ray_cluster, molecules, structures, tmp_path):
+    runs = text_grid(molecules).runs() + atoms_grid(structures).runs()
+    store = sweep(runs, store=tmp_path / "store")
+    assert store.runs()["status"].to_pylist() == ["finished"] * 6
+    before = {p: p.stat().st_mtime_ns for p in (tmp_path / "store" / "runs").rglob("*") if p.is_file()}
+    sweep(runs, store=tmp_path / "store")
+    after = {p: p.stat().st_mtime_ns for p in (tmp_path / "store" / "runs").rglob("*") if p.is_file()}
+    assert before == after
+
+
+def test_a_run_in_a_trial_gives_the_numbers_of_the_loop_alone(ray_cluster, molecules, tmp_path):
+    from tests.train.runs import train
+
+    run = prepare(text_grid(molecules).runs()[:1])[0]
+    alone = train(run, tmp_path / "alone")
+    swept = sweep([run], store=tmp_path / "swept")
+    assert equal(alone.points(), swept.points(), POINTS)
+    columns = [c for c in RUNS.lasting if c != "studies"]
+    assert alone.runs().select(columns).equals(swept.runs().select(columns))
+
+
+DRIVER = """
+import sys
+from chemscale.sweep.drive import sweep
+from tests.sweep.test_tune import atoms_grid, text_grid
+from chemscale.spec import Resources
+molecules, structures, store = sys.argv[1:]
+runs = text_grid(molecules, updates=150).runs() + atoms_grid(structures, updates=60).runs()
+sweep(runs, store=store, on=Resources(checkpoint_seconds=0.1))
+"""
+
+
+def drive(molecules, structures, store, folder):
+    env = {**os.environ, "RAY_TMPDIR": folder, "PYTHONPATH": os.getcwd()}
+    arguments = [sys.executable, "-c", textwrap.dedent(DRIVER), molecules, structures, str(store)]
+    return subprocess.Popen(arguments, env=env, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
+
+
+def test_sigkill_of_the_driver_at_random_moments_loses_and_doubles_nothing(
+    molecules, structures, tmp_path, short_folder
+):
+    rng = np.random.default_rng(int(os.environ.get("CHEMSCALE_TEST_SEED", "0")))
+    calm = drive(molecules, structures, tmp_path / "calm", short_folder)
+    assert calm.wait(300) == 0, calm.stderr.read().decode()
+    kills = 0
+    for _ in range(8):
+        driver = drive(molecules, structures, tmp_path / "killed", short_folder)
+        runs_folder, deadline = tmp_path / "killed" / "runs", time.time() + 120
+        seen = set(runs_folder.glob("*/attempts/*/*.parquet")) if runs_folder.exists() else set()
+        while driver.poll() is None and time.time() < deadline:  # a new measurement: cells are under way
+            if set(runs_folder.glob("*/attempts/*/*.parquet")) - seen:
+                break
+            time.sleep(0.05)
+        time.sleep(float(rng.uniform(0, 1.5)))
+        if driver.poll() is None and kills < 3:
+            driver.send_signal(signal.SIGKILL)
+            kills += 1
+        if driver.wait(300) == 0:
+            break
+    assert kills >= 2
+    assert driver.returncode == 0, driver.stderr.read().decode()
+    calm_store, killed = Store(tmp_path / "calm"), Store(tmp_path / "killed")
+    assert Counter(killed.runs()["status"].to_pylist()) == {"finished": 6}
+    assert equal(calm_store.runs(), killed.runs(), RUNS)
+    assert equal(calm_store.points(), killed.points(), POINTS)
+    for run_id in killed.run_ids():
+        assert sum(a.ended for a in killed.attempts(run_id)) == 1
+
+
+def test_an_asha_search_ends_every_run_in_its_true_status(ray_cluster, molecules, tmp_path):
+    base = RunSpec(
+        model=ChemGPT.sized(width=4), data=Data(molecules, size=100), optim=Optim(batch=8),
+        budget=Budget(updates=48), evaluation=Evaluation(8, 32, 32),
+    )  # fmt: skip
+    plan = Search(
+        base, {"optim.lr": loguniform(1e-7, 1e-1)}, samples=12, stop=ASHA(grace=0.125, reduction=3), sampler="random",
+        seed=1,
+    )  # fmt: skip
+    found = search(plan, store=tmp_path / "store")
+    store = Store(tmp_path / "store")
+    statuses = Counter(status for _, status, _ in found.trials)
+    assert set(statuses) <= {"finished", "stopped", "diverged"}
+    assert statuses["stopped"] >= 3
+    assert statuses["finished"] >= 1
+    assert sum(statuses.values()) == 12
+    for row in store.runs().to_pylist():
+        points = store.points(row["run_id"]).to_pylist()
+        assert points
+        if row["status"] == "stopped":
+            assert row["law_loss"] is None
+            assert points[-1]["examples"] < 48 * 8
+        elif row["status"] == "finished":
+            assert points[-1]["examples"] == 48 * 8
+    finished = [loss for _, status, loss in found.trials if status == "finished"]
+    assert found.loss == min(finished)
+    rows = len(store.runs())
+    again = search(plan, store=tmp_path / "store")
+    assert (again.best, again.loss, len(store.runs())) == (found.best, found.loss, rows)
+    more = search(replace(plan, samples=14), store=tmp_path / "store")
+    assert len(more.trials) == 14
+
+
+def test_a_tpe_search_replays_what_the_store_holds(ray_cluster, molecules, tmp_path):
+    base = RunSpec(
+        model=ChemGPT.sized(width=4), data=Data(molecules, size=40), optim=Optim(batch=8), budget=Budget(updates=4),
+        evaluation=Evaluation(2, 16, 16),
+    )  # fmt: skip
+    plan = Search(base, {"optim.lr": loguniform(1e-5, 1e-1), "optim.batch": choice(4, 8)}, samples=4)
+    search(plan, store=tmp_path / "store")
+    from chemscale.sweep.sampler import optuna_searcher
+
+    complete_plan = replace(plan, base=prepare([base])[0])
+    result = result_of(Store(tmp_path / "store"), complete_plan)
+    searcher = optuna_searcher(complete_plan, [(values, loss) for values, _, loss in result.trials])
+    trials = searcher._ot_study.trials
+    assert [t.params for t in trials] == [values for values, _, _ in result.trials]
+    assert [t.value for t in trials] == [loss for _, _, loss in result.trials]
+
+
+@spec.register_model
+@dataclass(frozen=True)
+class Raises(ChemGPT):
+    """A model of the user's own whose module cannot be built."""
+
+    architecture: ClassVar[str] = "raises"
+
+    def build(self, manifest):
+        raise RuntimeError("the reactor is on fire")
+
+
+def test_a_failing_cell_is_a_row_and_the_others_go_on(ray_cluster, molecules, tmp_path):
+    good = text_grid(molecules, widths=(4,), sizes=(40,)).runs()
+    bad = replace(
+        good[0], model=Raises(**{f: getattr(good[0].model, f) for f in good[0].model.__dataclass_fields__}),
+        optim=Optim(lr=1e-3, batch=8),
+    )  # fmt: skip
+    store = Store(tmp_path / "store", create=True)
+    runs = prepare([*good, bad])
+    store.enlist("s", runs)
+    from chemscale.sweep.drive import train_missing
+
+    train_missing(store, runs, on=Resources(), name="s")
+    rows = {row["architecture"]: row for row in store.runs().to_pylist()}
+    assert rows["chemgpt"]["status"] == "finished"
+    assert rows["raises"]["status"] == "failed"
+    assert "RuntimeError: the reactor is on fire" in rows["raises"]["stop_reason"]
+
+
+def test_a_cluster_too_small_is_refused_with_both_numbers(ray_cluster, molecules, tmp_path):
+    for on, numbers in ((Resources(workers=3), "3 CPUs"), (Resources(gpus=1), "1 GPUs")):
+        with pytest.raises(ValueError, match=f"asks for {numbers}, the cluster has"):
+            sweep(text_grid(molecules), store=tmp_path / "store", on=on)
+
+
+def test_the_plain_tuner_is_tunes_own(ray_cluster, molecules, tmp_path):
+    from ray import tune
+
+    grid = text_grid(molecules, widths=(4,))
+    made = tuner(grid, store=tmp_path / "store")
+    assert isinstance(made, tune.Tuner)
+    results = made.fit()
+    assert not results.errors
+    assert Store(tmp_path / "store").runs()["status"].to_pylist() == ["finished"] * 2
+    with pytest.raises(ValueError, match="already holds every run"):
+        tuner(grid, store=tmp_path / "store")

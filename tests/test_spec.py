@@ -1,0 +1,166 @@
+"""Ids: golden, the same in every process, changed by all that can change a number and by nothing else."""
+
+import os
+import subprocess
+import sys
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import pytest
+
+from chemscale import spec
+from chemscale.models import ChemGPT, PaiNN
+from chemscale.spec import Budget, Data, Evaluation, Optim, Resources, RunSpec, from_json, with_fields
+from chemscale.train.objectives import EnergyForce
+
+CONTENT = "0" * 64
+BASE = RunSpec(
+    model=ChemGPT.sized(width=16),
+    data=Data("moses", size=1000, content=CONTENT),
+    optim=Optim(lr=1e-3),
+    budget=Budget(epochs=1),
+)
+POTENTIAL = RunSpec(
+    model=PaiNN.sized(width=16),
+    data=Data("fragments-gfn2", size=800, content=CONTENT),
+    optim=Optim(lr=1e-3),
+    objective=EnergyForce(energy=0.1, force=0.9),
+)
+GOLDEN = {"chemgpt": "GOLDEN_CHEMGPT", "painn": "GOLDEN_PAINN"}
+
+
+def test_golden_ids():
+    """A changed golden id means that every store in the world forgets its runs: raise SPEC_VERSION knowingly."""
+    assert {"chemgpt": BASE.id, "painn": POTENTIAL.id} == GOLDEN
+
+
+def test_same_id_in_another_process():
+    code = "from tests.test_spec import BASE, POTENTIAL; print(BASE.id, POTENTIAL.id)"
+    for seed in ("0", "1"):
+        env = {**os.environ, "PYTHONHASHSEED": seed}
+        out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=env)
+        assert out.stdout.split() == [BASE.id, POTENTIAL.id]
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("model.width", 32),
+        ("data.size", 999),
+        ("data.key", 1),
+        ("data.per_group", 2),
+        ("data.representation", "smiles"),
+        ("data.content", "1" * 64),
+        ("optim.lr", 2e-3),
+        ("optim.batch", 16),
+        ("optim.beta1", 0.8),
+        ("optim.beta2", 0.9),
+        ("optim.eps", 1e-6),
+        ("optim.weight_decay", 0.1),
+        ("optim.clip", None),
+        ("optim.warmup", 0.1),
+        ("optim.cooldown", 0.1),
+        ("optim.shape", "sqrt"),
+        ("budget.epochs", 2),
+        ("budget.min_updates", 5),
+        ("evaluation.points", 3),
+        ("evaluation.valid", 100),
+        ("evaluation.test", 100),
+        ("seed", 1),
+        ("precision", "float64"),
+    ],
+)
+def test_every_field_that_can_change_a_number_changes_the_id(field, value):
+    assert with_fields(BASE, {field: value}).id != BASE.id
+
+
+def test_every_field_of_a_run_is_covered_by_the_id():
+    tree = BASE.identity()
+    for name, cls in (("data", Data), ("optim", Optim), ("budget", Budget), ("evaluation", Evaluation)):
+        expected = set(cls.__dataclass_fields__) - ({"source"} if name == "data" else set())
+        assert set(tree[name]) == expected
+    assert set(tree) == set(RunSpec.__dataclass_fields__) | {"spec_version"}
+
+
+def test_path_and_resources_do_not_change_the_id():
+    assert replace(BASE, data=replace(BASE.data, source="/elsewhere/file.smi")).id == BASE.id
+    assert not set(Resources.__dataclass_fields__) & set(BASE.identity())
+
+
+def test_numbers_are_spelled_one_way():
+    assert with_fields(BASE, {"optim.lr": 1}).id == with_fields(BASE, {"optim.lr": 1.0}).id
+    assert with_fields(BASE, {"budget.epochs": 1}).id == with_fields(BASE, {"budget.epochs": 1.0}).id
+
+
+def test_a_field_added_later_is_left_out_while_it_has_its_default():
+    @dataclass(frozen=True)
+    class Before:
+        x: int = 1
+
+    @dataclass(frozen=True)
+    class After:
+        x: int = 1
+        y: int = spec.added_since(2, 5)
+
+    assert spec._plain(Before()) == spec._plain(After())
+    assert spec._plain(After(y=6)) == {"x": 1, "y": 6}
+
+
+def test_json_round_trip():
+    for run in (BASE, POTENTIAL):
+        back = from_json(run.to_json())
+        assert back == run
+        assert back.id == run.id
+
+
+def test_an_open_run_has_no_id():
+    with pytest.raises(ValueError, match=r"data\.content, data\.size is open; call chemscale\.complete"):
+        _ = replace(BASE, data=Data("moses")).id
+
+
+@pytest.mark.parametrize(
+    ("make", "sentence"),
+    [
+        (lambda: Optim(lr=-1), r"Optim\.lr=-1 is not allowed: it must be a number above 0"),
+        (lambda: Optim(lr=float("nan")), r"Optim\.lr=nan is not allowed"),
+        (lambda: Optim(warmup=0.7, cooldown=0.5), r"at most 1"),
+        (lambda: Budget(), "exactly one of epochs, updates, examples"),
+        (lambda: Budget(epochs=1, updates=2), "epochs=1, updates=2"),
+        (lambda: Data("x", size=0), r"Data\.size=0"),
+        (lambda: Data(""), r"Data\.source=''"),
+        (lambda: Resources(keep="all"), "one of final, best, none"),
+        (lambda: replace(BASE, precision="float8"), "one of float32, float64"),
+        (lambda: replace(BASE, model="gpt"), "a registered model configuration"),
+        (lambda: with_fields(BASE, {"optim.rate": 1}), "known fields: lr, batch"),
+    ],
+)
+def test_mistakes_are_one_sentence(make, sentence):
+    with pytest.raises(ValueError, match=sentence) as caught:
+        make()
+    assert "\n" not in str(caught.value)
+
+
+def test_a_model_of_the_users_own_registers():
+    @spec.register_model
+    @dataclass(frozen=True)
+    class Mine:
+        architecture: ClassVar[str] = "mine"
+        family: ClassVar[str] = "text"
+        objective: ClassVar[str] = "next_token"
+        width: int = 4
+
+    try:
+        assert from_json(replace(BASE, model=Mine(width=8)).to_json()).model == Mine(width=8)
+    finally:
+        del spec.MODELS["mine"]
+    with pytest.raises(ValueError, match="model 'mine' is not registered here"):
+        from_json(replace(BASE, model=ChemGPT.sized(width=16)).to_json().replace('"chemgpt"', '"mine"'))
+
+
+def test_a_name_cannot_be_taken_twice():
+    @dataclass(frozen=True)
+    class Other:
+        architecture: ClassVar[str] = "chemgpt"
+
+    with pytest.raises(ValueError, match="already taken by chemscale"):
+        spec.register_model(Other)
