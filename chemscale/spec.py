@@ -178,7 +178,7 @@ class Evaluation:
     """When and on what a run is measured: `points` evenly spaced evaluations on `valid` examples, `test` at the end.
 
     The validation examples serve search, stopping and the choice of a best checkpoint; the test examples serve laws and
-    are touched once, at the end. None takes the whole split.
+    are touched once, at the end. Both are "at most"; None takes the whole split.
     """
 
     points: int = 8

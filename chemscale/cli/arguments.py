@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from typing import Any, NoReturn
 
@@ -68,7 +69,7 @@ def _data(verbs: Any) -> None:
     _verb(kinds, "fetch", data.data_fetch).add_argument("name", help="e.g. moses")
     _verb(kinds, "report", data.data_report).add_argument("source", help="a known name or a file")
     label = _verb(kinds, "label", data.data_label)
-    label.add_argument("smiles", help="a file of SMILES, or moses")
+    label.add_argument("smiles", help="a file of SMILES")
     label.add_argument("--out", required=True, help="Parquet file to write")
     label.add_argument("--fragments", action="store_true", help="cut larger molecules into BRICS fragments")
     label.add_argument("--max-atoms", type=int, default=25, help="atoms with hydrogens (default 25)")
@@ -76,7 +77,8 @@ def _data(verbs: Any) -> None:
     label.add_argument("--conformers", type=int, default=4, help="structures of each molecule (default 4)")
     label.add_argument("--temperatures", default="100,300,600,1000", help="kelvin, of the displacements")
     label.add_argument("--seed", type=int, default=0)
-    label.add_argument("--processes", type=int, help="default: all processors")
+    label.add_argument("--noise", type=int, default=500, help="structures relabelled to measure the label noise")
+    label.add_argument("--processes", type=int, default=os.cpu_count() or 1, help="default: all processors")
 
 
 def _train(verbs: Any) -> None:

@@ -44,9 +44,16 @@ def data_label(given: argparse.Namespace) -> None:
     from chemscale.data.label import label
 
     made = label(
-        given.smiles, out=given.out, fragments=given.fragments, max_atoms=given.max_atoms,
-        molecules=given.molecules, conformers=given.conformers,
-        temperatures=tuple(float(t) for t in given.temperatures.split(",")), seed=given.seed,
-        processes=given.processes,
+        given.smiles, given.out, fragments=given.fragments, max_atoms=given.max_atoms,
+        molecules=given.molecules, conformers=given.conformers, temperatures=_numbers(given.temperatures),
+        seed=given.seed, processes=given.processes, noise=given.noise,
     )  # fmt: skip
-    print(made)
+    counts = made.metadata["counts"]
+    print_record({"out": made.out, "rejected": made.rejected, **counts, "seconds": round(made.seconds)}, given.json)
+
+
+def _numbers(text: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise ValueError(f"--temperatures {text!r} is not a list of kelvin; write e.g. 100,300,600.") from None

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from chemscale.data import parallel
+from chemscale.data.examples import close_pairs
 from chemscale.data.groups import group_key_of_smiles
 from chemscale.data.store import Rejected
 from chemscale.data.subsets import digest
@@ -162,9 +163,8 @@ def _checked(
 
 
 def _touching(positions: np.ndarray) -> bool:
-    from scipy.spatial import KDTree
-
-    return bool(KDTree(np.asarray(positions, dtype=np.float64)).query_pairs(_TOO_CLOSE))
+    _, found = close_pairs(np.asarray(positions), np.array([len(positions)]), _TOO_CLOSE)
+    return bool(found.any())
 
 
 def _group_of(info: dict[str, Any]) -> str | None:

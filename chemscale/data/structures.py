@@ -116,7 +116,7 @@ def _write(
         reference={int(z): float(e) for z, e in zip(species, reference, strict=True)},
         scale=_force_scale(arrays["forces"][np.repeat(train, lengths)]),
         largest=int(lengths.max()),
-        label_noise=_numbers(facts.get("label_noise")),
+        label_noise=_label_noise(facts),
     )
     return publish(folder, manifest, arrays, rejected)
 
@@ -150,6 +150,8 @@ def _foreign(index: int, frame: Frame) -> Rejected:
     )
 
 
-def _numbers(noise: Any) -> dict[str, float]:
-    values = noise if isinstance(noise, dict) else {}
-    return {k: float(v) for k, v in values.items() if isinstance(v, int | float)}
+def _label_noise(facts: dict[str, Any]) -> dict[str, float]:
+    """The floors measured on a random sample of the file's structures; empty where it carries none."""
+    noise = facts.get("label_noise") or {}
+    sample = noise.get("sample", noise)
+    return {name: float(value) for name, value in sample.items() if isinstance(value, int | float)}

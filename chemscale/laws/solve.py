@@ -14,8 +14,12 @@ from chemscale.laws.objectives import Array, Objective
 
 START_POLISH = 24  # basins polished on the smooth problem
 FINAL_POLISH = 6  # basins polished on the exact objective
-STAGE_STEPS = 8  # Newton steps per smoothing stage; the last stage has `FINAL_STEPS`
+STAGE_STEPS = 30  # at most, per smoothing stage: left too early, LAD ends off its minimum; the last has `FINAL_STEPS`
 FINAL_STEPS = 80
+EXACT = 1e-13  # relative gain of a step under which a fit is at its minimum
+STAGE_SETTLED = 1e-12  # the same for the stages before the last
+REFIT_STEPS, REFIT_STAGE_STEPS, REFIT_SETTLED = 25, 8, 1e-6  # a draw is known well enough long before it is exact
+MOST_DAMPING = 1e6  # a step shortened this far that still climbs is at a minimum
 CHUNK = 250  # refits at once, so that a jacobian stays near a hundred megabytes for thousands of runs
 
 
@@ -75,7 +79,18 @@ def refit(problem: Problem, log_losses: Array, weights: Array, start: Array) -> 
         part = slice(first, first + CHUNK)
         losses = log_losses[part] if log_losses.ndim == 2 else log_losses
         begin = np.repeat(start[None], len(weights[part]), axis=0)
-        out.append(polish(problem.model, problem.objective, losses, weights[part], begin, problem.form.upper, 40))
+        found = polish(
+            problem.model,
+            problem.objective,
+            losses,
+            weights[part],
+            begin,
+            problem.form.upper,
+            REFIT_STEPS,
+            REFIT_STAGE_STEPS,
+            REFIT_SETTLED,
+        )
+        out.append(found)
     return np.concatenate(out)
 
 
@@ -87,17 +102,26 @@ def polish(
     theta: Array,
     upper: Array,
     steps: int = FINAL_STEPS,
+    stage_steps: int = STAGE_STEPS,
+    settled: float = EXACT,
 ) -> Array:
     """Newton's method through ever sharper stand-ins of the objective, (B, P)."""
     residual = np.abs(log_loss - model.log_fit(theta))
     stages = objective.smoothed(float(np.median(residual[np.isfinite(residual)])))
     for stage in stages[:-1]:
-        theta = newton(model, stage, log_loss, weights, theta, upper, STAGE_STEPS)
-    return newton(model, stages[-1], log_loss, weights, theta, upper, steps)
+        theta = newton(model, stage, log_loss, weights, theta, upper, stage_steps, max(settled, STAGE_SETTLED))
+    return newton(model, stages[-1], log_loss, weights, theta, upper, steps, settled)
 
 
 def newton(
-    model: Model, objective: Objective, log_loss: Array, weights: Array, theta: Array, upper: Array, steps: int
+    model: Model,
+    objective: Objective,
+    log_loss: Array,
+    weights: Array,
+    theta: Array,
+    upper: Array,
+    steps: int,
+    settled: float = EXACT,
 ) -> Array:
     """Damped Newton with bounds [0, upper], one damping per problem; returns the lowest point of each, (B, P)."""
     theta = theta.copy()
@@ -116,10 +140,10 @@ def newton(
         gain = values[active] - trial
         better = gain > 0
         theta[active[better]], values[active[better]] = there[better], trial[better]
-        damping[active] = np.where(better, damping[active] * 0.1, damping[active] * 8.0)
-        damping[active] = np.maximum(damping[active], 1e-12)
-        settled = (better & (gain <= 1e-13 * np.abs(trial))) | (~better & (damping[active] > 1e6))
-        active = active[~settled]
+        # 8 is no inverse of 0.1, or the damping could cycle between two values around a kink
+        damping[active] = np.where(better, np.maximum(damping[active] * 0.1, 1e-12), damping[active] * 8.0)
+        done = (better & (gain <= settled * np.abs(trial))) | (~better & (damping[active] > MOST_DAMPING))
+        active = active[~done]
     return theta
 
 

@@ -1,4 +1,4 @@
-"""Data-limited or model-limited: which axis buys more per tenfold at the largest cell, and if unknown, what would tell."""
+"""Data-limited or model-limited: which axis buys more per tenfold at the largest cell, or what would tell."""
 
 from __future__ import annotations
 

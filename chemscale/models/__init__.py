@@ -1,7 +1,8 @@
-"""One paper per file."""
+"""Models, one paper per file; importing this package registers all of them."""
 
 from chemscale.models.chemgpt import ChemGPT
 from chemscale.models.painn import PaiNN
+from chemscale.models.potential import AtomicPrediction, Potential
 from chemscale.models.schnet import SchNet
 
-__all__ = ["ChemGPT", "PaiNN", "SchNet"]
+__all__ = ["AtomicPrediction", "ChemGPT", "PaiNN", "Potential", "SchNet"]

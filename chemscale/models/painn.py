@@ -13,13 +13,14 @@ import torch
 from torch import Tensor, nn
 
 from chemscale.batch import AtomicBatch, AtomicManifest
-from chemscale.models.pairs import neighbour_sum
-from chemscale.models.potential import Potential, atomwise, check_dials, dense
+from chemscale.models.potential import Potential, atomwise, check_dials, dense, neighbour_sum
 from chemscale.models.radial import Bessel, cosine_cutoff
 from chemscale.spec import register_model
 
 PER_ANGSTROM = 4.0  # Bessel functions: 20 at 5 angstrom in the paper, section 5
 NORM_FLOOR = 1e-8  # under the root of |Vv|, so that it has a slope at 0; SchNetPack's value
+
+State = tuple[Tensor, Tensor]  # s (atoms, width) and v (atoms, 3, width)
 
 
 @register_model
@@ -73,12 +74,13 @@ class PaiNNPotential(Potential):
 
     def __init__(self, config: PaiNN, manifest: AtomicManifest) -> None:
         super().__init__(manifest)
-        width, last = config.width, config.depth - 1
+        width, depth = config.width, config.depth
         self.cutoff = config.cutoff
         self.embedding = nn.Embedding(len(self.species), width)
         self.basis = Bessel(config.basis, config.cutoff)
-        self.messages = nn.ModuleList(Message(width, config.basis, branches=2 if k == 0 else 3) for k in range(config.depth))
-        self.updates = nn.ModuleList(Update(width, branches=2 if k == last else 3) for k in range(config.depth))
+        branches = [2] + [3] * (depth - 1)
+        self.messages = nn.ModuleList(Message(width, config.basis, n) for n in branches)
+        self.updates = nn.ModuleList(Update(width, n) for n in reversed(branches))
         self.readout = atomwise(width, nn.SiLU())
 
     def atomic_energies(self, batch: AtomicBatch, vectors: Tensor, distances: Tensor) -> Tensor:
@@ -110,8 +112,10 @@ class Message(nn.Module):
         self.width = width
         self.phi = nn.Sequential(dense(width, width), nn.SiLU(), dense(width, branches * width))
         self.filter = dense(basis + 1, branches * width, bias=False)  # its last column is the paper's bias
+        with torch.no_grad():
+            self.filter.weight[:, -1] = 0.0
 
-    def forward(self, s: Tensor, v: Tensor | None, radial: Tensor, unit: Tensor, pairs: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, s: Tensor, v: Tensor | None, radial: Tensor, unit: Tensor, pairs: Tensor) -> State:
         """(atoms, width), (atoms, 3, width), (pairs, basis + 1), (pairs, 3, 1), (2, pairs) -> new s and v."""
         phi = self.phi(s).split(self.width, -1)  # (atoms, width) each
         filters = self.filter(radial).split(self.width, -1)  # (pairs, width) each, the paper's W times the cutoff
@@ -136,7 +140,7 @@ class Update(nn.Module):
         self.mix = dense(width, 2 * width, bias=False)  # U and V
         self.gates = nn.Sequential(dense(2 * width, width), nn.SiLU(), dense(width, branches * width))
 
-    def forward(self, s: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, s: Tensor, v: Tensor) -> State:
         """(atoms, width), (atoms, 3, width) -> new s and v."""
         left, right = self.mix(v).split(self.width, -1)  # (atoms, 3, width) each, Uv and Vv
         norm = (right.square().sum(1) + NORM_FLOOR).sqrt()  # (atoms, width)

@@ -125,6 +125,28 @@ def dense(inputs: int, outputs: int, *, bias: bool = True) -> nn.Linear:
     return layer
 
 
+def neighbour_sum(messages: Tensor, filters: Tensor, pairs: Tensor, parity: int = 1) -> Tensor:
+    """Sum over neighbours of filter times message, each pair's filter used in both directions.
+
+    `out_i = sum over pairs (i, j) of f_ij m_j + parity * sum over pairs (j, i) of f_ji m_j`: a filter of the distance
+    alone is the same from both ends (parity 1), one along the pair's direction changes its sign (parity -1).
+
+    Args:
+        messages: (atoms, ..., width).
+        filters: (pairs, ..., width), which broadcasts against the messages behind the first dimension.
+        pairs: (2, pairs), each pair once.
+        parity: 1 or -1.
+
+    Returns:
+        (atoms, ..., width).
+    """
+    first, second = pairs
+    inner = torch.broadcast_shapes(messages.shape[1:], filters.shape[1:])
+    out = messages.new_zeros(messages.shape[0], *inner)
+    out.index_add_(0, first, filters * messages.index_select(0, second))
+    return out.index_add_(0, second, filters * messages.index_select(0, first), alpha=parity)
+
+
 def check_dials(config: Any, *, even_width: bool) -> None:
     """Refuse a width, depth, cutoff or basis that no potential can have.
 

@@ -10,13 +10,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from chemscale.batch import AtomicBatch, AtomicManifest
-from chemscale.models.pairs import neighbour_sum
-from chemscale.models.potential import Potential, atomwise, check_dials, dense
+from chemscale.models.potential import Potential, atomwise, check_dials, dense, neighbour_sum
 from chemscale.models.radial import Gaussian, cosine_cutoff
 from chemscale.spec import register_model
 

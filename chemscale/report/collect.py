@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 from chemscale.records.store import Store
+from chemscale.report.exponents import exponents
 from chemscale.report.fitted import Given, law_table, laws_of
 from chemscale.report.foreseen import foreseen
 from chemscale.report.groups import Group, Row, groups_of
@@ -14,7 +15,8 @@ from chemscale.report.limits import limits
 from chemscale.report.listing import compute_table, provenance, run_table
 from chemscale.report.numbers import duration, joined, power
 from chemscale.report.origins import manifests_of, noise_of, origins
-from chemscale.report.scaling import exponents, headline, ruling
+from chemscale.report.rulings import ruling
+from chemscale.report.scaling import headline
 from chemscale.report.values import Curve, Curves, Dot, Foreseen, Report, Section
 
 TITLE = "What ten times more buys"
@@ -88,8 +90,8 @@ def section(group: Group, seen: Iterable[Foreseen], noise: float | None) -> Sect
     measure = group.measure
     mine = tuple(f for f in seen if f.group == group.slug and f.predicted is not None)
     return Section(
-        group.slug, group.title, group.family, group.metric, measure.words, measure.unit, group.data, _dots(group), mine,
-        None if noise is None else noise * measure.scale,
+        group.slug, group.title, group.family, group.metric, measure.words, measure.unit, group.data, _dots(group),
+        mine, None if noise is None else noise * measure.scale,
     )  # fmt: skip
 
 
@@ -126,6 +128,6 @@ def _summary(rows: Sequence[Row], groups: Sequence[Group]) -> str:
     flops = sum(row["flops"] or 0.0 for row in rows)
     wall = sum(row["seconds"] or 0.0 for row in rows)
     return (
-        f"{status['finished']} finished runs{left} of {joined(names)} on {joined(sources)}: {power(flops)} FLOPs of matrix "
-        f"work, {duration(wall)} in training loops."
+        f"{status['finished']} finished runs{left} of {joined(names)} on {joined(sources)}: {power(flops)} FLOPs "
+        f"of matrix work, {duration(wall)} in training loops."
     )

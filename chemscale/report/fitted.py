@@ -7,17 +7,14 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 
 from chemscale.laws import FitError, Law, fit
+from chemscale.laws.identify import LOCAL
+from chemscale.laws.slopes import TOO_SHORT
 from chemscale.report.groups import Group
 from chemscale.report.numbers import significant, with_ends
 from chemscale.report.values import Column, Entry, Table
 
 BOOTSTRAP = 400
 TOLERANCE = 0.02  # natural logs; ends of an axis that agree to so much are the same runs
-COLUMNS = (
-    Column("model"), Column("form"), Column("runs", True), Column("parameter"), Column("value", True),
-    Column("interval (95 %)", True),
-)  # fmt: skip
-
 Given = Law | Sequence[Law] | Mapping[str, Law] | None
 
 
@@ -65,7 +62,9 @@ def _home(groups: Sequence[Group], law: Law, number: int) -> str:
     loss = law.columns["loss"]["name"]
     close = [(gap, g.slug) for g in groups if loss in (g.metric, "law_loss") and (gap := _gap(g, law)) is not None]
     if not close:
-        raise ValueError(f"laws[{number}] ({law.form} of {loss}) was fitted to the runs of no architecture of this store.")
+        raise ValueError(
+            f"laws[{number}] ({law.form} of {loss}) was fitted to the runs of no architecture of this store."
+        )
     return min(close)[1]
 
 
@@ -86,27 +85,37 @@ def _gap(group: Group, law: Law) -> float | None:
 
 
 def law_table(groups: Iterable[Group], laws: Mapping[str, Law]) -> Table:
-    """Parameters of every law, in the store's units."""
-    rows = []
-    for group in groups:
-        law = laws.get(group.slug)
-        for name, value in law.parameters.items() if law else ():
-            assert law is not None
-            text, ends = _parameter(law, name, value)
-            rows.append(
-                (
-                    Entry(group.title), Entry(f"{law.form.replace('_', ' ')} ({group.metric}, {law.units})"),
-                    Entry(str(law.n_runs), law.n_runs), Entry(name), Entry(text, value or 0.0), Entry(ends),
-                )  # fmt: skip
-            )
-    return Table(COLUMNS, tuple(rows))
+    """One row per law, a column per parameter with its interval, in the store's units."""
+    mine = [(group, laws[group.slug]) for group in groups if group.slug in laws]
+    names = list(dict.fromkeys(name for _, law in mine for name in law.parameters))
+    columns = [Column("model"), Column("form"), Column("loss"), Column("runs", True), *(Column(n, True) for n in names)]
+    rows = [
+        (
+            Entry(group.title), Entry(law.form.replace("_", " ")),
+            Entry(f"{group.metric.replace('_', ' ')}, {law.units}"), Entry(str(law.n_runs), law.n_runs),
+            *(_parameter(law, name) for name in names),
+        )
+        for group, law in mine
+    ]  # fmt: skip
+    return Table(tuple(columns), tuple(rows))
 
 
-def _parameter(law: Law, name: str, value: float | None) -> tuple[str, str]:
-    low, high = law.interval(name)
+def _parameter(law: Law, name: str) -> Entry:
+    if name not in law.parameters:
+        return Entry("")
+    value, (low, high) = law.parameters[name], law.interval(name)
+    if name in ("alpha", "beta") and _span(law, name) < LOCAL:
+        return Entry(TOO_SHORT)
     if value is None:
-        return "not identified", ""
+        return Entry("not identified")
     if high > 10 * max(low, 1e-12):
-        return significant(value, 2), f"{significant(low, 2)} to {significant(high, 2) if np.isfinite(high) else '∞'}"
+        ends = f"{significant(low, 2)} to {significant(high, 2) if np.isfinite(high) else '∞'}"
+        return Entry(f"{significant(value, 2)} ({ends})", value)
     text, low_text, high_text = with_ends(value, low, high)
-    return text, f"{low_text} to {high_text}"
+    return Entry(f"{text} ({low_text} to {high_text})", value)
+
+
+def _span(law: Law, name: str) -> float:
+    """Decades of the axis that an exponent belongs to: beta to data, alpha to parameters or to a law's one axis."""
+    axis = law.roles.index("data") if name == "beta" and "data" in law.roles else 0
+    return float(law.solution.high[axis] - law.solution.low[axis]) / np.log(10)

@@ -7,9 +7,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from chemscale.records.store import Store
-from chemscale.report.groups import MEASURES, NAMES, Group, Measure, Row
+from chemscale.report.groups import MEASURES, Group, Measure, Row, name_of
 from chemscale.report.numbers import by_error, count, joined, percent, whole, with_ends
 from chemscale.report.values import Foreseen
+
+FORMS = {
+    "power": "power law", "power_floor": "power law with a floor", "chinchilla": "Chinchilla law",
+    "kaplan": "Kaplan law",
+}  # fmt: skip
 
 Forecast = Mapping[str, Any]
 
@@ -23,7 +28,7 @@ def foreseen(store: Store, groups: Sequence[Group]) -> tuple[Foreseen, ...]:
         key = (forecast.get("architecture"), forecast.get("metric"), forecast.get("params"), forecast.get("data"))
         cells.setdefault((*key, row["data_content"] if row else None), []).append((forecast, row))
     order = {group.architecture: i for i, group in reversed(list(enumerate(groups)))}
-    sorted_cells = sorted(cells.values(), key=lambda cell: order.get(cell[0][0].get("architecture"), len(order)))
+    sorted_cells = sorted(cells.values(), key=lambda cell: order.get(str(cell[0][0].get("architecture")), len(order)))
     return tuple(_cell(cell, groups) for cell in sorted_cells)
 
 
@@ -42,14 +47,14 @@ def _cell(cell: list[tuple[Forecast, Row | None]], groups: Sequence[Group]) -> F
     mean = sum(values) / len(values) if values else None
     off = predicted / mean - 1 if predicted is not None and mean else None
     inside = low <= mean <= high if mean is not None and low is not None and high is not None else None
-    name = NAMES.get(forecast.get("architecture", ""), forecast.get("architecture", ""))
+    architecture = str(forecast.get("architecture", ""))
     unit = group.data if group else "examples"
-    where = f"{name}, {count(params)} parameters on {whole(data)} {unit}"
+    where = f"{name_of(architecture)}, {count(params)} parameters on {whole(data)} {unit}"
     level = forecast.get("level") or 0.95
     shown = [by_error(v, None if e is None else e * measure.scale) for v, e in zip(values, errors, strict=True)]
     told = _outcome(forecast, shown, mean, off, inside, measure, (predicted, low, high), level, found)
     return Foreseen(
-        forecast.get("architecture", ""), group.slug if group else None, params, data, predicted, low, high, level, values, off, inside,
+        architecture, group.slug if group else None, params, data, predicted, low, high, level, values, off, inside,
         f"{where}: {told}", _detail(forecast),
     )  # fmt: skip
 
@@ -81,7 +86,7 @@ def _outcome(
     if not shown or mean is None or off is None:
         status = joined(sorted({row["status"] for row in found})) if found else "not started"
         return f"{said}; nothing measured yet ({status})."
-    mean_text = f"mean {with_ends(mean, low, high)[0]} of {joined(shown)}" if len(shown) > 1 else shown[0]
+    mean_text = f"{with_ends(mean, low, high)[0]}, the mean of {joined(shown)}" if len(shown) > 1 else shown[0]
     side = "high" if off > 0 else "low"
     miss = f"The prediction was {percent(abs(off))} too {side}"
     verdict = "" if inside is None else ", within its interval" if inside else ", outside its interval"
@@ -91,7 +96,8 @@ def _outcome(
 def _detail(forecast: Forecast) -> str:
     parts = []
     if forecast.get("form"):
-        parts.append(f"form {forecast['form'].replace('_', ' ')}, fitted to {forecast.get('n_runs', '?')} smaller runs")
+        form = FORMS.get(forecast["form"], forecast["form"])
+        parts.append(f"by a {form}, fitted to {forecast.get('n_runs', '?')} smaller runs")
     if forecast.get("registered"):
         when = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(forecast["registered"]))
         parts.append(f"registered {when}, before the run started")

@@ -18,6 +18,11 @@ NAMES = {
 DATA = {"text": "molecules", "structures": "structures"}
 
 
+def name_of(architecture: str) -> str:
+    """An architecture as people write it."""
+    return NAMES.get(architecture, architecture)
+
+
 @dataclass(frozen=True)
 class Measure:
     """How a metric is shown: in words, in which unit, and the factor from the store's unit to that one."""
@@ -43,7 +48,8 @@ class Group:
 
     Attributes:
         rows: the finished runs that laws are about.
-        others: rows of the same kind that are not: not finished, continued from another run, or a search's worse trials.
+        others: rows of the same kind that are not: not finished, continued from another run, worse trials of a
+            search.
         metric, data: columns of the loss and of the unique training units.
         label: told apart from other groups of the same architecture where there are any.
     """
@@ -63,7 +69,7 @@ class Group:
     @property
     def name(self) -> str:
         """As people write the architecture."""
-        return NAMES.get(self.architecture, self.architecture)
+        return name_of(self.architecture)
 
     @property
     def title(self) -> str:

@@ -6,12 +6,15 @@ Needs the weights of the best runs and their data on this machine; what is missi
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 from chemscale.records.store import Store
-from chemscale.report.groups import Group
-from chemscale.report.numbers import by_error, count, whole
+from chemscale.report.groups import Group, Row
+from chemscale.report.numbers import by_error, count, joined, percent, whole
 from chemscale.report.values import Held, Molecules, Parity
+
+if TYPE_CHECKING:
+    from chemscale.use.load import Trained
 
 DRAWN = 20  # molecules on the page
 SAMPLED = 500  # molecules that validity, uniqueness and novelty are told of
@@ -48,8 +51,66 @@ def _one_each(groups: list[Group]) -> list[Group]:
 
 
 def _molecules(store: Store, group: Group) -> Molecules:
-    raise ValueError("not yet")
+    """A sample of the best run: its quality in a sentence, and drawings of its first different molecules."""
+    from chemscale.data.subsets import digests
+    from chemscale.use.evaluate import sample_quality
+    from chemscale.use.generate import draw, generate
+
+    best = group.best()
+    trained = _load(store, best)
+    written = [one.smiles for one in generate(trained.module, trained.manifest, SAMPLED, seed=SEED)]
+    different = list(dict.fromkeys(s for s in written if s is not None))
+    run = trained.run.data
+    examples = trained.examples()
+    seen = set(examples.arrays["member_digest"][examples.subset(run.size, run.key, run.per_group)].tolist())
+    known = [s for s, code in zip(different, digests(different).tolist(), strict=True) if code in seen]
+    quality = sample_quality(written, known)
+    size = f"{whole(best[group.data])} {group.data}"
+    sentence = (
+        f"The {group.name} that validated best ({count(best['params'])} parameters, {size}) wrote {quality.n} strings "
+        f"at temperature 1: {_share(quality.validity)} are molecules, of these {_share(quality.uniqueness)} differ, "
+        f"and of those {_share(quality.novelty)} are not among the {size} that it was trained on. Below are the first "
+        f"{min(DRAWN, len(different))} different ones."
+    )
+    drawings = tuple((draw([smiles], columns=1), smiles) for smiles in different[:DRAWN])
+    return Molecules(drawings, sentence)
+
+
+def _load(store: Store, row: Row) -> Trained:
+    import chemscale.models  # noqa: F401  registers the models that stored specs name
+    from chemscale.use.load import load
+
+    return load(store, row["run_id"])
+
+
+def _share(value: float | None) -> str:
+    return "none" if value is None else percent(value)
 
 
 def _parity(store: Store, group: Group) -> Parity:
-    raise ValueError("not yet")
+    """The best run's errors over its whole test set, from its row, and pairs of a part of it, measured here."""
+    from chemscale.use.evaluate import evaluate_potential
+
+    best = group.best()
+    trained = _load(store, best)
+    examples = trained.examples()
+    ids = examples.split("test")
+    part = ids[:STRUCTURES]
+    measured = evaluate_potential(trained.module, examples, part)
+    sentence = (
+        f"{group.name} with {count(best['params'])} parameters, trained on {whole(best[group.data])} {group.data}: "
+        f"{_errors(best)} Plotted: {len(part)} of the {len(ids)} test structures; energies are per atom, minus "
+        "reference energies."
+    )
+    pairs = (tuple((float(x), float(y)) for x, y in p) for p in (measured.energy_pairs, measured.force_pairs))
+    return Parity(group.slug, group.title, sentence, *pairs)
+
+
+def _errors(row: Row) -> str:
+    parts = []
+    for kind, unit in (("energy", "eV/atom"), ("force", "eV/angstrom")):
+        for how, words in (("mae", "mean absolute"), ("rmse", "root mean square")):
+            value, se = row[f"{kind}_{how}"], row[f"{kind}_{how}_se"]
+            if value is not None:
+                parts.append(f"{words} {kind} error {by_error(value, se)} {unit}")
+    return f"on its test set of {whole(row['test_examples'] or 0)} structures, {joined(parts)}."

@@ -83,11 +83,11 @@ def _data(groups: Sequence[Group], manifests: Mapping[str, Any]) -> Iterable[str
         )
     if any("moses" in told[c].lower() and g.family == "text" for c, g in contents.items()):
         yield (
-            "MOSES is filtered ZINC: small, drug-like, neutral molecules without stereo. Its losses do not carry over to "
-            "wider chemistry."
+            "MOSES is filtered ZINC: small, drug-like, neutral molecules without stereo. Its losses do not carry over "
+            "to wider chemistry."
         )
     if any("moses" in told[c].lower() and g.family != "text" for c, g in contents.items()):
-        yield "The structures are fragments of MOSES molecules: small organic molecules, near the geometries they were made at."
+        yield "The structures are fragments of MOSES molecules: small organic ones, displaced from relaxed geometries."
     for content in contents:
         notes = getattr(manifests.get(content), "notes", {}) or {}
         yield from (_sentence(str(line)) for line in notes.get("limits", ()))
@@ -103,8 +103,8 @@ def _told(manifest: Any, group: Group) -> str:
 def _of_group(group: Group, points: Points) -> Iterable[str]:
     spans = {axis: decades(row[axis] for row in group.rows) for axis in ("params", group.data)}
     words = [f"{span:.1f} decades of {axis if axis != 'params' else 'parameters'}" for axis, span in spans.items()]
-    short = [axis for axis, span in spans.items() if span < POWER_LAW_DECADES]
-    yield f"{joined(words)}" + (", too short for an exponent" + (" on both" if len(short) == 2 else "") if short else "")
+    short = ["parameters" if axis == "params" else axis for axis, span in spans.items() if span < POWER_LAW_DECADES]
+    yield joined(words) + (f", too short to call an exponent of {joined(short)}" if short else "")
     yield _seeds(group)
     yield from _steps(convergence(group.rows, points))
     if group.searched:
@@ -123,15 +123,15 @@ def _seeds(group: Group) -> str:
     if not repeated:
         return "one seed per cell, so the noise between seeds is not measured"
     if len(repeated) == len(cells):
-        return f"{min(repeated)} seeds per cell" if min(repeated) == max(repeated) else f"{min(repeated)} or more seeds per cell"
+        return f"{min(repeated)} {'' if min(repeated) == max(repeated) else 'or more '}seeds per cell"
     return f"{max(repeated)} seeds in {len(repeated)} of {len(cells)} cells, one in the others"
 
 
 def _steps(found: Convergence) -> Iterable[str]:
     if found.falling:
         yield (
-            f"{found.falling} of {found.judged} runs not converged (validation loss still falling by more than its "
-            "standard error when the cooldown began): limited by steps as well, a longer schedule would lower them"
+            f"{found.falling} of {found.judged} runs not converged: when the cooldown began their validation loss "
+            "still fell by more than its standard error, so they are limited by steps too"
         )
     elif found.judged:
         yield "every run had stopped falling by more than its standard error when the cooldown began"
@@ -140,7 +140,7 @@ def _steps(found: Convergence) -> Iterable[str]:
     if found.short:
         yield f"{found.short} runs of fewer than {FEW_UPDATES} updates"
     if found.rose:
-        yield f"{found.rose} runs measured at their best validation point, because their loss turned up on repeated data"
+        yield f"{found.rose} runs measured at their best validation point: their loss turned up on repeated data"
 
 
 def _not_finished(groups: Sequence[Group]) -> Iterable[str]:
@@ -148,7 +148,7 @@ def _not_finished(groups: Sequence[Group]) -> Iterable[str]:
     if rows:
         counts = Counter(row["status"] for row in rows.values())
         named = joined([f"{n} {status}" for status, n in sorted(counts.items())])
-        yield f"{named}: these runs are in no law, and are listed with their reasons in the table of runs."
+        yield f"Not finished: {named}. They are in no law; the table of runs gives their reasons."
     else:
         yield "No run of these architectures diverged, failed or was stopped."
 

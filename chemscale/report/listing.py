@@ -6,7 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 
-from chemscale.report.groups import DATA, MEASURES, NAMES, Measure, Row
+from chemscale.report.groups import DATA, MEASURES, Measure, Row, name_of
 from chemscale.report.numbers import by_error, count, duration, power, whole
 from chemscale.report.values import Column, Entry, Table
 
@@ -29,16 +29,17 @@ def run_table(rows: Iterable[Row]) -> Table:
 
 
 def _run(row: Row) -> tuple[Entry, ...]:
-    metric = row["law_metric"]
-    measure = MEASURES.get(metric or "", Measure(metric or "", ""))
+    metric = row["law_metric"] or ""
+    measure = MEASURES.get(metric, Measure(metric, ""))
     loss, se = row["law_loss"], row.get(f"{metric}_se")
     value = "" if loss is None else by_error(loss * measure.scale, None if se is None else se * measure.scale)
     size = row[DATA.get(row["family"], "examples")] or row["examples"]
     return (
-        Entry(row["run_id"][:8]), Entry(NAMES.get(row["architecture"], row["architecture"])),
+        Entry(str(row["run_id"])[:8]), Entry(name_of(row["architecture"])),
         _number(row["params"], count), _number(size, whole), Entry(str(row["seed"]), row["seed"]),
         _number(row["updates"], whole), Entry(row["status"]), Entry(measure.unit),
-        Entry(value, -1.0 if loss is None else loss), _number(row["seconds"], duration), Entry(row["stop_reason"] or ""),
+        Entry(value, -1.0 if loss is None else loss), _number(row["seconds"], duration),
+        Entry(row["stop_reason"] or ""),
     )  # fmt: skip
 
 
@@ -60,7 +61,7 @@ def _cost(architecture: str, device: str, rows: list[Row]) -> tuple[Entry, ...]:
     rate = sum(r["flops"] for r in timed) / sum(r["device_seconds"] for r in timed) if timed else None
     many = max((row["devices"] or 1) for row in rows)
     return (
-        Entry(NAMES.get(architecture, architecture)), Entry(str(len(rows)), len(rows)), _number(flops, power),
+        Entry(name_of(architecture)), Entry(str(len(rows)), len(rows)), _number(flops, power),
         _number(busy, duration), _number(wall, duration), _number(rate, power),
         Entry("not measured", -1.0) if joules is None else Entry(f"{joules / 1000:,.1f} kJ", joules),
         Entry(device + (f" × {many}" if many > 1 else "")),
@@ -73,7 +74,7 @@ def _total(rows: list[Row], column: str) -> float | None:
 
 
 def provenance(rows: Sequence[Row]) -> tuple[tuple[str, str], ...]:
-    """(what, value) of versions, commits, processors, precision and specs; several values are told with their counts."""
+    """(what, value) of versions, commits, processors, precision; several values are told with their counts."""
     seen: dict[str, Counter[str]] = {}
     for row in rows:
         for name, value in json.loads(row["versions"] or "{}").items():

@@ -53,7 +53,9 @@ def _origin(group: Group, manifest: Any | None) -> Origin:
     facts = [f"{counts} {group.data}"]
     rejected = sum(manifest.rejected.values())
     if rejected:
-        facts.append(f"{whole(rejected)} records left out: " + joined([f"{n} {r}" for r, n in manifest.rejected.items()]))
+        facts.append(
+            f"{whole(rejected)} records left out: " + joined([f"{n} {r}" for r, n in manifest.rejected.items()])
+        )
     for key in ("origin", "method", "command"):
         if manifest.notes.get(key):
             facts.append(f"{key}: {manifest.notes[key]}")

@@ -1,18 +1,15 @@
-"""What ten times more buys, which axis limits, and which exponents may be called: `chemscale.laws` put into words."""
+"""What ten times more buys, in sentences with physical units."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from typing import Any
 
-from chemscale.laws import AxisReading, FitError, Law, NextRun, Tenfold, axis_reading, tenfold, verdict
-from chemscale.laws.slopes import TOO_SHORT
-from chemscale.plan import RunCost, measure_cost
+from chemscale.laws import FitError, Law, Tenfold, tenfold
 from chemscale.report.groups import MEASURES, Group
-from chemscale.report.numbers import count, duration, significant, whole, with_ends
-from chemscale.report.values import Column, Entry, Headline, Ruling, Table
+from chemscale.report.numbers import count, joined, significant, whole, with_ends
+from chemscale.report.values import Headline
 
-COUNTS = {"params": "non-embedding", "params_all": "all trainable"}
 NOISE_UNKNOWN = "interval unknown: no run is repeated"
 LEARNS = {"nats_per_token": "nats_per_molecule"}  # a second metric that the headline gives too
 
@@ -37,15 +34,24 @@ def _tenfold(group: Group, axis: str, **options: Any) -> Tenfold | None:
 
 def _told(group: Group, ten: Tenfold, *, first: bool) -> str:
     measure = group.measure
-    end, low, high = with_ends(*(None if v is None else v * measure.scale for v in (ten.to_loss, ten.low, ten.high)))  # type: ignore[arg-type]
+    end, low, high = _ends(ten, measure.scale)
     begin = _like(ten.from_loss * measure.scale, end)
     what = "parameters" if ten.axis == "params" else ten.axis
     span = f"{_size(ten.axis, ten.start)} to {_size(ten.axis, ten.stop)}"
-    ends = f"{ten.level:.0%} interval {low} to {high}".replace("%", " %") if ten.low is not None else NOISE_UNKNOWN
+    ends = NOISE_UNKNOWN
+    if ten.low is not None and ten.high is not None:
+        ends = f"{ten.level:.0%} interval {low} to {high}".replace("%", " %")
+        ends += ", which includes no change" if ten.low <= ten.from_loss <= ten.high else ""
     verb = _verb(ten)
     if first:
-        return f"10 × more {what} ({span}) {verb} {group.title}’s {measure.words} from {begin} to {end} {measure.unit} ({ends})"
+        said = f"{verb} {group.title}’s {measure.words} from {begin} to {end} {measure.unit}"
+        return f"10 × more {what} ({span}) {said} ({ends})"
     return f"10 × more {what} ({span}), from {begin} to {end} ({ends})"
+
+
+def _ends(ten: Tenfold, scale: float) -> tuple[str, str, str]:
+    low, high = (None if v is None else v * scale for v in (ten.low, ten.high))
+    return with_ends(ten.to_loss * scale, low, high)
 
 
 def _verb(ten: Tenfold) -> str:
@@ -65,26 +71,23 @@ def _size(axis: str, value: float) -> str:
 
 
 def _more(group: Group, data: Tenfold | None, model: Tenfold | None, law: Law | None) -> Iterable[str]:
-    kinds = {x.kind for x in (data, model) if x is not None}
-    where = [
-        f"the {_axis_words(x)} at the largest {'model' if x.axis != 'params' else 'data size'}"
-        f" ({_size(x.other or '', x.at_other)} {_axis_noun(x.other or '')})"
-        for x in (data, model)
-        if x is not None and x.at_other is not None
-    ]
-    if where:
-        measured = "Both ends lie in the range that was run" if kinds == {"interpolation"} else "Prolonged beyond the runs"
-        if len(kinds) == 2:
-            measured = "Where “would” is said, the line is prolonged beyond the runs"
-        yield f"{measured}: {'; '.join(where)}."
+    found = [x for x in (data, model) if x is not None]
+    held = [f"{_axis_noun(x.axis)} at the {_held(x)}" for x in found if x.at_other is not None]
+    if held:
+        beyond = [_axis_noun(x.axis) for x in found if x.kind != "interpolation"]
+        how = f"the {joined(beyond)} line is prolonged beyond the runs" if beyond else "all ends were run"
+        text = f"{', '.join(held)}; {how}."
+        yield text[:1].upper() + text[1:]
     other = LEARNS.get(group.metric)
     if other and all(row[other] is not None for row in group.rows):
         yield from _second_metric(group, other)
     yield from _next(group, law)
 
 
-def _axis_words(ten: Tenfold) -> str:
-    return f"{_axis_noun(ten.axis)} axis"
+def _held(ten: Tenfold) -> str:
+    assert ten.other is not None and ten.at_other is not None
+    size = f"{_size(ten.other, ten.at_other)} {_axis_noun(ten.other)}"
+    return f"largest model ({size})" if ten.other == "params" else f"most data ({size})"
 
 
 def _axis_noun(column: str) -> str:
@@ -114,121 +117,10 @@ def _next(group: Group, law: Law | None) -> Iterable[str]:
         ten = _tenfold(group, axis, start=float(top), law=law) or _tenfold(group, axis, start=float(top))
         if ten is None or ten.kind == "interpolation":
             continue
-        end, low, high = with_ends(*(None if v is None else v * measure.scale for v in (ten.to_loss, ten.low, ten.high)))  # type: ignore[arg-type]
+        end, low, high = _ends(ten, measure.scale)
         ends = f"{low} to {high}" if ten.low is not None else NOISE_UNKNOWN
         begin = _like(ten.from_loss * measure.scale, end)
-        parts.append(f"{_axis_noun(column)} would take it from {begin} to {end} ({ends})")
+        parts.append(f"{_axis_noun(column)}, from {begin} to {end} ({ends})")
     if parts:
         how = "by the fitted law" if law is not None else "if the last decade’s slope holds"
-        yield f"The next 10 × from the largest run, {how}: more {'; more '.join(parts)} {measure.unit}. An extrapolation."
-
-
-# -- the verdict ----------------------------------------------------------------------------------------------------------
-
-
-def ruling(group: Group) -> Ruling:
-    """Data-limited, model-limited or "cannot tell yet" with the runs that would decide."""
-    rows = list(group.rows)
-    try:
-        found = verdict(rows, loss=group.metric, params="params", data=group.data)
-    except (ValueError, FitError) as error:
-        return Ruling(group.title, "cannot tell yet", f"{error}", ())
-    cost = cost_of(group)
-    reason = found.reason[:1].upper() + found.reason[1:] + "."
-    return Ruling(
-        group.title, found.answer, reason.replace("10x", "10 ×").replace("%", " %"),
-        tuple(_deciding(group, run, cost) for run in found.would_decide),
-    )  # fmt: skip
-
-
-def cost_of(group: Group) -> RunCost | None:
-    """What runs of this group cost, where their FLOPs and seconds say so."""
-    try:
-        return measure_cost(list(group.rows), data=group.data)
-    except (ValueError, FitError):
-        return None
-
-
-def _deciding(group: Group, run: NextRun, cost: RunCost | None) -> str:
-    times = f"{run.replicates} seeds of " if run.replicates > 1 else ""
-    what = f"{times}{group.name} with {count(run.params)} parameters on {whole(run.data)} {group.data}"
-    return f"{what}{_time(run, cost)}: {run.why}."
-
-
-def _time(run: NextRun, cost: RunCost | None) -> str:
-    import numpy as np
-
-    if cost is None:
-        return ""
-    params = np.array([run.params])
-    hours = cost.hours(params, cost.flops(params) * run.data)
-    return "" if hours is None else f", about {duration(3600 * float(hours[0]))} each"
-
-
-# -- exponents ------------------------------------------------------------------------------------------------------------
-
-EXPONENT_COLUMNS = (
-    Column("model"), Column("metric"), Column("axis"), Column("decades", True), Column("runs", True),
-    Column("exponent", True), Column("interval (95 %)", True), Column("local slope per decade", True), Column("floor"),
-)  # fmt: skip
-
-
-def exponents(groups: Iterable[Group]) -> tuple[Table, Table]:
-    """The readings of each group's metric along both axes; and those of all its other metrics and counts."""
-    main, more = [], []
-    for group in groups:
-        main += [row for axis in ("params", group.data) if (row := _reading(group, group.metric, axis))]
-        if group.family == "text" and all(row["params_all"] for row in group.rows):
-            more += [row for row in [_reading(group, group.metric, "params_all")] if row]
-        for metric in MEASURES:
-            if metric != group.metric and all(row[metric] is not None for row in group.rows):
-                more += [row for axis in ("params", group.data) if (row := _reading(group, metric, axis))]
-    return Table(EXPONENT_COLUMNS, tuple(main)), Table(EXPONENT_COLUMNS, tuple(more))
-
-
-def _reading(group: Group, metric: str, axis: str) -> tuple[Entry, ...] | None:
-    other = "params" if axis == group.data else group.data
-    try:
-        found = axis_reading(list(group.rows), axis=axis, other=other, loss=metric)
-    except (ValueError, FitError):
-        return None
-    measure = MEASURES.get(metric, group.measure)
-    exponent, ends = _exponent(found)
-    words = (measure.words if measure.words.startswith("loss") else measure.words) + f", {measure.unit}"
-    return (
-        Entry(group.title), Entry(words), Entry(_definition(group, axis)), Entry(f"{found.decades:.1f}", found.decades),
-        Entry(str(found.runs), found.runs), Entry(exponent, found.exponent or 0.0), Entry(ends),
-        Entry(_slope(found), found.slope), Entry(_floor(found, measure.scale)),
-    )  # fmt: skip
-
-
-def _definition(group: Group, axis: str) -> str:
-    if axis in COUNTS:
-        return f"N: {COUNTS[axis]} parameters"
-    return f"D: unique {axis}"
-
-
-def _exponent(found: AxisReading) -> tuple[str, str]:
-    if found.exponent is None:
-        return TOO_SHORT, ""
-    low, high = found.exponent_interval or (None, None)
-    value, low_text, high_text = with_ends(found.exponent, low, high)
-    return value, f"{low_text} to {high_text}"
-
-
-def _slope(found: AxisReading) -> str:
-    low, high = found.interval or (None, None)
-    value, low_text, high_text = with_ends(found.slope, low, high)
-    ends = f" ({low_text} to {high_text})" if found.interval else " (interval unknown)"
-    return value.replace("-", "−") + ends.replace("-", "−")
-
-
-def _floor(found: AxisReading, scale: float) -> str:
-    if found.floor is None:
-        return "not identified" + (": too few runs" if "too few" in found.floor_words else "")
-    low, high = found.floor_interval or (None, None)
-    value, low_text, high_text = with_ends(
-        found.floor * scale, None if low is None else low * scale, None if high is None else high * scale
-    )
-    return f"{value} ({low_text} to {high_text})"
-
+        yield f"The next 10 × from the largest run, {how} (an extrapolation): {'; '.join(parts)} {measure.unit}."

@@ -143,6 +143,7 @@ class Parity:
     """
 
     slug: str
+    name: str
     sentence: str
     energies: tuple[tuple[float, float], ...]  # (label, predicted)
     forces: tuple[tuple[float, float], ...]

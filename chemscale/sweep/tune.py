@@ -10,10 +10,13 @@ from typing import Any
 
 from ray import tune
 
+from chemscale import data
+from chemscale.models.cost import Cost
 from chemscale.records.schema import DIVERGED, FAILED, FINISHED, STOPPED
 from chemscale.records.store import Store, process_identity
 from chemscale.spec import Resources, RunSpec
 from chemscale.sweep.search import Search
+from chemscale.train.rows import training_cost
 from chemscale.train.session import train_in_store
 from chemscale.train.worker import MAX_FAILURES, require_room, train_on_workers
 
@@ -22,13 +25,17 @@ RUN_ID = "run_id"  # the key of a grid's trial configuration
 
 @dataclass(frozen=True)
 class Plan:
-    """What a trial needs to know to find its run: either the runs of a grid by id, or a search."""
+    """What a trial needs to know to find its run: either the runs of a grid by id, or a search.
+
+    `costs` maps a model configuration to FLOPs per example where the driver has counted them.
+    """
 
     store: str
     resources: Resources
     driver: Mapping[str, Any] = field(default_factory=process_identity)
     runs: Mapping[str, RunSpec] = field(default_factory=dict)
     search: Search | None = None
+    costs: Mapping[Any, Cost] = field(default_factory=dict)
 
     def run(self, config: Mapping[str, Any]) -> RunSpec:
         """The run of a trial with this configuration."""
@@ -46,12 +53,17 @@ def trial(config: Mapping[str, Any], plan: Plan) -> None:
         row = Store(plan.store).runs(run_id=run.id).to_pylist()[0]
         tune.report({"examples": run.examples, **({"valid_loss": v} if (v := row["valid_loss"]) is not None else {})})
     elif plan.resources.workers == 1:
-        train_in_store(run, plan.store, resources=plan.resources, driver=plan.driver, report=tune.report)
+        counted = plan.costs.get(run.model)
+        train_in_store(
+            run, plan.store, resources=plan.resources, driver=plan.driver, report=tune.report, counted=counted
+        )
     else:
         from ray.tune.integration.ray_train import TuneReportCallback
 
-        callbacks = [TuneReportCallback()]
-        train_on_workers(run, plan.store, resources=plan.resources, driver=plan.driver, callbacks=callbacks)
+        callbacks, counted = [TuneReportCallback()], plan.costs.get(run.model)
+        train_on_workers(
+            run, plan.store, resources=plan.resources, driver=plan.driver, callbacks=callbacks, counted=counted
+        )
 
 
 class DriverWord(tune.Callback):
@@ -97,7 +109,8 @@ def grid_tuner(
     runs: Sequence[RunSpec], store: Store, *, on: Resources, study: str, scratch: str | None = None
 ) -> tune.Tuner:
     """A plain `ray.tune.Tuner` over these runs; `fit()` it, or change its parts first."""
-    plan = Plan(str(store.path), on, runs={run.id: run for run in runs})
+    costs = {run.model: training_cost(run, data.manifest(run.data)) for run in runs if run.objective is None}
+    plan = Plan(str(store.path), on, runs={run.id: run for run in runs}, costs=costs)
     return tune.Tuner(
         _trainable(plan),
         param_space={RUN_ID: tune.grid_search([run.id for run in runs])},

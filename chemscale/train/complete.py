@@ -11,7 +11,7 @@ from chemscale.train.optim import ladder_lr
 
 
 def complete(run: RunSpec) -> RunSpec:
-    """Fill in the data's checksum, the size of the whole training split and the family's learning rate.
+    """Fill in the data's checksum, sizes of whole splits and the family's learning rate.
 
     Raises:
         ValueError: the source is unknown or not built yet, it feeds another family, or it holds fewer examples than
@@ -33,4 +33,15 @@ def complete(run: RunSpec) -> RunSpec:
             f"{run.data.source!r}; ask for at most that many."
         )
     lr = ladder_lr(run.model) if run.optim.lr is None else run.optim.lr
-    return replace(run, data=replace(run.data, content=manifest.content, size=size), optim=replace(run.optim, lr=lr))
+    asked = run.evaluation
+    evaluation = replace(
+        asked,
+        valid=min(asked.valid or manifest.counts["valid"], manifest.counts["valid"]),
+        test=min(asked.test or manifest.counts["test"], manifest.counts["test"]),
+    )
+    return replace(
+        run,
+        data=replace(run.data, content=manifest.content, size=size),
+        optim=replace(run.optim, lr=lr),
+        evaluation=evaluation,
+    )

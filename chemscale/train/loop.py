@@ -63,6 +63,7 @@ def train(
     resources: Resources | None = None,
     ranks: Ranks | None = None,
     report: Report = lambda row: None,
+    counted: cost.Cost | None = None,
 ) -> dict[str, Any]:
     """Train one run to its end, continuing what earlier attempts saved.
 
@@ -74,6 +75,7 @@ def train(
         resources: threads, micro-batch, checkpoints; never changes a number beyond rounding.
         ranks: this process among the workers of the run.
         report: told of progress at least every second, and of every measurement after it is on disk.
+        counted: FLOPs per example (`rows.training_cost`), where they have been counted already.
 
     Returns:
         The terminal RUNS row, already written; its status is finished or diverged.
@@ -84,7 +86,8 @@ def train(
     resources, ranks = resources or Resources(), ranks or Ranks()
     torch.set_num_threads(max(1, int(resources.cpus)))
     with _memory_limit_named(run, resources, ranks):
-        training = _open(run, examples, claim, board, resources, ranks, report)
+        counted = counted or training_cost(run, examples.manifest)
+        training = _open(run, examples, claim, board, resources, ranks, report, counted)
         try:
             return training.complete()
         finally:
@@ -92,13 +95,20 @@ def train(
 
 
 def _open(
-    run: RunSpec, examples: Any, claim: Any, board: Any, resources: Resources, ranks: Ranks, report: Report
+    run: RunSpec,
+    examples: Any,
+    claim: Any,
+    board: Any,
+    resources: Resources,
+    ranks: Ranks,
+    report: Report,
+    counted: cost.Cost,
 ) -> _Training:
     torch.manual_seed(run.seed)
     model = run.model.build(examples.manifest).to(ranks.device, getattr(torch, run.precision))
     optimiser = build_optimiser(model, run.optim)
     ids = examples.subset(run.data.size, run.data.key, run.data.per_group)
-    ledger = Ledger(run, examples, ids, training_cost(run, examples.manifest))
+    ledger = Ledger(run, examples, ids, counted)
     opening = {**opening_row(run), **_parameters(model), "started": time.time(), "host": socket.gethostname()}
     opening |= {"device": _device_name(ranks.device), "devices": ranks.world, **ledger.unique}
     attempt, earlier = claim(opening) if ranks.first else (None, [])

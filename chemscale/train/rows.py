@@ -53,10 +53,16 @@ def opening_row(run: RunSpec) -> dict[str, Any]:
     }
 
 
+_COSTS: dict[tuple[Any, Any, str], cost.Cost] = {}  # counting takes about a second; a process needs each once
+
+
 def training_cost(run: RunSpec, manifest: Any) -> cost.Cost:
     """FLOPs of training on one example, double backward included, counted on the module and objective themselves."""
     objective = objective_of(run)
-    return cost.measure(run.model, manifest, lambda model, batch: _work(objective, model, batch))
+    key = (run.model, objective, manifest.content)
+    if key not in _COSTS:
+        _COSTS[key] = cost.measure(run.model, manifest, lambda model, batch: _work(objective, model, batch))
+    return _COSTS[key]
 
 
 def _work(objective: Objective, model: torch.nn.Module, batch: Any) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from chemscale import data
+from chemscale.models.cost import Cost
 from chemscale.records.attempt import Attempt
 from chemscale.records.schema import FAILED
 from chemscale.records.store import Store
@@ -32,6 +33,7 @@ def train_in_store(
     driver: Mapping[str, Any] | None = None,
     ranks: Ranks | None = None,
     report: Report = lambda row: None,
+    counted: Cost | None = None,
 ) -> dict[str, Any]:
     """Train a complete run to its end, or go on where an earlier attempt was killed; all is written to the store.
 
@@ -39,6 +41,7 @@ def train_in_store(
         driver: identity of the process that answers for the run (`records.store.process_identity`).
         ranks: this process among the workers; None is one process on the device that `resources` asks for.
         report: told of progress at least every second.
+        counted: FLOPs per example, where they have been counted already.
 
     Returns:
         The terminal RUNS row.
@@ -53,6 +56,7 @@ def train_in_store(
         resources=resources,
         ranks=ranks or Ranks(device=visible_device(resources.gpus)),
         report=report,
+        counted=counted,
     )
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from chemscale.models.cost import Cost
 from chemscale.records.store import Store, process_identity
 from chemscale.spec import Resources, RunSpec
 
@@ -20,12 +21,14 @@ def train_on_workers(
     resources: Resources,
     driver: Mapping[str, Any] | None = None,
     callbacks: Sequence[Any] = (),
+    counted: Cost | None = None,
 ) -> dict[str, Any]:
     """Train one run on `resources.workers` processes with DistributedDataParallel.
 
     Args:
         driver: identity of the process that answers for the run; None is this one.
         callbacks: of Ray Train, e.g. `TuneReportCallback` inside a Tune trial.
+        counted: FLOPs per example, where they have been counted already.
 
     Returns:
         The terminal RUNS row, as rank 0 wrote it.
@@ -46,6 +49,7 @@ def train_on_workers(
                 "store": str(store),
                 "resources": resources,
                 "driver": dict(driver or process_identity()),
+                "counted": counted,
             },
             scaling_config=ray.train.ScalingConfig(
                 num_workers=resources.workers,
@@ -99,4 +103,5 @@ def _worker(config: dict[str, Any]) -> None:
         driver=config["driver"],
         ranks=Ranks(context.get_world_rank(), context.get_world_size(), device),
         report=lambda row: ray.train.report(row),
+        counted=config["counted"],
     )

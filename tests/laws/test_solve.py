@@ -27,7 +27,9 @@ def test_derivatives_equal_differences(form):
     at, unit = model.derivatives(theta), np.eye(theta.shape[1])
     slopes = [(model.log_fit(theta + step * u) - model.log_fit(theta - step * u)) / (2 * step) for u in unit]
     bends = [
-        np.einsum("bn,bnp->bp", v, model.derivatives(theta + step * u).jacobian - model.derivatives(theta - step * u).jacobian)
+        np.einsum(
+            "bn,bnp->bp", v, model.derivatives(theta + step * u).jacobian - model.derivatives(theta - step * u).jacobian
+        )
         / (2 * step)
         for u in unit
     ]
@@ -58,9 +60,13 @@ def test_no_other_start_ends_lower(form, objective):
 def rival(task, starts=40, seed=0):
     rng = np.random.default_rng(seed)
     terms = len(task.form.inner) - len(task.form.exponents)
-    begin = np.concatenate([rng.uniform(0, 1, (starts, terms)), rng.uniform(0.02, 1.5, (starts, len(task.form.exponents)))], 1)
-    lowest = task.value(newton(task.model, task.objective, task.log_loss, task.weights, begin, task.form.upper, 200)).min()
-    bounds = [(0, 10 if not np.isfinite(u) else u) for u in task.form.upper]
+    begin = np.concatenate(
+        [rng.uniform(0, 1, (starts, terms)), rng.uniform(0.02, 1.5, (starts, len(task.form.exponents)))], 1
+    )
+    lowest = task.value(
+        newton(task.model, task.objective, task.log_loss, task.weights, begin, task.form.upper, 200)
+    ).min()
+    bounds = [(1e-6, 10 if not np.isfinite(u) else u) for u in task.form.upper]
     for theta in begin[:10]:
         found = minimize(value_and_gradient, theta, args=(task,), jac=True, method="L-BFGS-B", bounds=bounds)
         lowest = min(lowest, task.value(found.x[None])[0])
@@ -112,7 +118,9 @@ def test_nonnegative_solution_satisfies_its_conditions():
 def test_kaplan_is_recovered():
     n, d = (a.ravel() for a in np.meshgrid(np.geomspace(1e6, 1e9, 6), np.geomspace(1e7, 1e10, 6)))
     loss = ((8.8e13 / n) ** (0.076 / 0.095) + 5.4e13 / d) ** 0.095  # Kaplan et al. 2020, table 2
-    task = Problem.of(choose("kaplan", ("params", "data")), Objective("log_lsq"), np.stack([n, d], 1), loss, np.ones(36))
+    task = Problem.of(
+        choose("kaplan", ("params", "data")), Objective("log_lsq"), np.stack([n, d], 1), loss, np.ones(36)
+    )
     found = task.form.published(solve(task)[None], task.centre, task.log_scale)
     assert found["alpha"][0] == pytest.approx(0.076, rel=1e-4) and found["beta"][0] == pytest.approx(0.095, rel=1e-4)
     assert found["N_c"][0] == pytest.approx(8.8e13, rel=1e-2) and found["D_c"][0] == pytest.approx(5.4e13, rel=1e-2)

@@ -8,7 +8,11 @@ from chemscale.laws.table import read, refuse_mixture, select
 from chemscale.laws.where import matches
 from tests.laws.planted import wide
 
-COLUMNS = {"family": ["painn", "painn", "schnet", None], "size": [10, 200, 3000, None], "loss/val": [1.0, 2.0, 3.0, 4.0]}
+COLUMNS = {
+    "family": ["painn", "painn", "schnet", None],
+    "size": [10, 200, 3000, None],
+    "loss/val": [1.0, 2.0, 3.0, 4.0],
+}
 
 
 @pytest.mark.parametrize(
@@ -56,7 +60,13 @@ def test_every_kind_of_table_reads_alike():
     pyarrow, pandas = pytest.importorskip("pyarrow"), pytest.importorskip("pandas")
     columns = {"a": [1.0, None], "b": ["x", "y"]}
     records = [{"a": 1.0, "b": "x"}, {"b": "y"}]
-    tables = [columns, pyarrow.table(columns), pandas.DataFrame(columns), records, {"a": np.array([1.0, np.nan]), "b": ["x", "y"]}]
+    tables = [
+        columns,
+        pyarrow.table(columns),
+        pandas.DataFrame(columns),
+        records,
+        {"a": np.array([1.0, np.nan]), "b": ["x", "y"]},
+    ]
     assert all(read(table) == columns for table in tables)
 
 

@@ -74,9 +74,9 @@ def row_of(law, run, params, loss, relative):
         "run_id": run.id, "family": run.model.family, "architecture": run.model.architecture, "spec": run.to_json(),
         "cluster": f"{size}-{run.data.key}", "params": params, "params_all": params + 26 * run.model.width,
         "depth": run.model.depth, "width": run.model.width, "examples": size, unit: size, f"{unit}_seen": seen,
-        "examples_seen": seen, "epochs": seen / size, "updates": run.updates, "batch": run.optim.batch, "seed": run.seed,
-        "subset_key": run.data.key, "precision": run.precision, "optimiser": "adamw", "lr": run.optim.lr,
-        "warmup": run.optim.warmup, "cooldown": run.optim.cooldown, "data_source": run.data.source,
+        "examples_seen": seen, "epochs": seen / size, "updates": run.updates, "batch": run.optim.batch,
+        "seed": run.seed, "subset_key": run.data.key, "precision": run.precision, "optimiser": "adamw",
+        "lr": run.optim.lr, "warmup": run.optim.warmup, "cooldown": run.optim.cooldown, "data_source": run.data.source,
         "data_content": run.data.content, "test_examples": 1200, "status": "finished", "law_rule": "final",
         "valid_loss": loss * 1.002, "best_valid_loss": loss * 1.002, **metrics, "flops": flops,
         "seconds": flops / 2e10 + 1.0, "device_seconds": flops / 2e10, "device": "a processor", "devices": 1,
@@ -89,8 +89,9 @@ def points_of(law, run, loss):
     for i in range(1, 9):
         value = loss * (1 + 0.9 / i**1.5)
         yield {
-            "run_id": run.id, "step": max(1, run.updates * i // 8), "examples": run.examples * i // 8, "valid_loss": value,
-            "valid_loss_se": value * law.error, f"valid_{law.metric}": value, "lr": run.optim.lr, "train_loss": value,
+            "run_id": run.id, "step": max(1, run.updates * i // 8), "examples": run.examples * i // 8,
+            "valid_loss": value, "valid_loss_se": value * law.error, f"valid_{law.metric}": value,
+            "lr": run.optim.lr, "train_loss": value,
         }  # fmt: skip
 
 
@@ -145,5 +146,5 @@ def full_store(path, *, reason="not finite (nan) at update 12 of 250"):
     runs = [run for law in ALL for run in plant(store, law)]
     break_one(store, PAINN, reason)
     question = "What do ten times more parameters or molecules buy, on two cores?"
-    store.enlist("quickstart", runs, question=question, limits=["Runs last seconds; nothing here is about large models"])
+    store.enlist("quickstart", runs, question=question, limits=["Runs last seconds; they say nothing of large models"])
     return store

@@ -44,7 +44,7 @@ def test_a_run_leaves_a_whole_row_and_its_points(family, molecules, structures, 
 def test_training_lowers_the_loss(family, molecules, structures, tmp_path):
     run = run_of(family, molecules, structures, budget=Budget(updates=60))
     points = train(run, tmp_path / "store").points()["valid_loss"].to_pylist()
-    assert points[-1] < 0.9 * points[0]
+    assert points[-1] < 0.97 * points[0]
 
 
 def test_the_same_spec_gives_the_same_numbers(molecules, structures, tmp_path):
@@ -137,7 +137,7 @@ def test_out_of_memory_is_a_failure_with_the_size(molecules, tmp_path, monkeypat
 
 def test_repeated_data_uses_the_best_checkpoint_when_validation_turns_up(molecules, tmp_path):
     run = text_run(
-        molecules, optim=Optim(lr=0.02, batch=4, cooldown=0.0), budget=Budget(epochs=60), evaluation=Evaluation(30, 40, 40)
+        molecules, optim=Optim(lr=0.02, batch=4, cooldown=0.0), budget=Budget(epochs=60), evaluation=Evaluation(30)
     )  # fmt: skip
     run = replace(run, data=replace(run.data, size=8))
     store = train(run, tmp_path / "store", keep="best")

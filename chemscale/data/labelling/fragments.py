@@ -102,15 +102,18 @@ def candidates(
                 continue
             found = [_identity(part) for part in (pieces(mol, max_atoms) if fragments else [mol])]
             new = [smiles for smiles in dict.fromkeys(found) if smiles and smiles not in known]
-            tally.skipped["met before"] += len(found) - len(new)
+            tally.skipped["met before"] += len(found) - found.count("") - len(new)
+            if "" in found:
+                tally.skipped["no longer a molecule when cut out"] += found.count("")
             known.update(new)
             kept = []
             for smiles in new:
                 reason = _unfit(Chem.MolFromSmiles(smiles), max_atoms, groups)
-                tally.skipped[reason] += bool(reason)
                 if not reason:
                     kept.append(smiles)
-                elif not fragments:
+                    continue
+                tally.skipped[reason] += 1
+                if not fragments:
                     tally.rejects.append(Reject(line, smiles, reason))
         yield from (Candidate(smiles, line) for smiles in kept)
 

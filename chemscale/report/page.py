@@ -1,0 +1,128 @@
+"""The page: values and figures into one HTML file that needs nothing else."""
+
+from __future__ import annotations
+
+import base64
+import os
+import re
+import tempfile
+import time
+from collections.abc import Sequence
+from importlib.resources import files
+from pathlib import Path
+
+from markupsafe import Markup, escape
+
+from chemscale.records.store import Store
+from chemscale.report import figures
+from chemscale.report.collect import collect
+from chemscale.report.figures import Figure
+from chemscale.report.fitted import Given
+from chemscale.report.values import Report
+
+PAGE = "index.html"
+
+
+def report(
+    store: Store | str | Path, laws: Given = None, *, out: str | Path = "report", metrics: Sequence[str] | None = None
+) -> Path:
+    """Write the report of a store as one self-contained HTML page, whole or not at all.
+
+    Args:
+        store: a store, or its folder.
+        laws: a law, several, or one per architecture; None fits a Chinchilla law to every architecture.
+        out: folder of the page, made where it is missing.
+        metrics: columns of RUNS to report on, e.g. ("force_mae", "energy_mae"); None is each run's `law_metric`.
+
+    Returns:
+        The path of the page, `out/index.html`.
+
+    Raises:
+        ValueError: the store has no finished run, a metric or a law does not fit it, or `out` cannot be written.
+    """
+    records = store if isinstance(store, Store) else Store(store)
+    text = html(collect(records, laws, metrics=metrics))
+    return write(text, Path(out).expanduser())
+
+
+def html(found: Report) -> str:
+    """The page of a report, as text."""
+    import jinja2
+
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True,
+        loader=jinja2.FunctionLoader(_template),
+    )  # fmt: skip
+    environment.filters["svg"] = _svg_link
+    environment.filters["csv"] = _csv_link
+    environment.filters["told"] = _told
+    environment.filters["lead"] = _lead
+    environment.filters["named"] = _named
+    scaling = [
+        (section, figures.scaling(section, "data"), figures.scaling(section, "params")) for section in found.sections
+    ]
+    parity = [
+        (shown, [figures.parity(shown, "forces"), figures.parity(shown, "energies")]) for shown in found.held.potentials
+    ]
+    return environment.get_template("page.html").render(
+        report=found,
+        css=_template("page.css"),
+        scaling=scaling,
+        curves=[(curves, figures.learning(curves)) for curves in found.curves],
+        parity=parity,
+        made=time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
+    )
+
+
+def write(text: str, folder: Path) -> Path:
+    """Write the page under a temporary name, then rename it.
+
+    Raises:
+        ValueError: the folder cannot be made or written.
+    """
+    target = folder / PAGE
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=folder, prefix=f".{PAGE}.", suffix=".tmp")
+    except OSError as error:
+        raise ValueError(f"out={str(folder)!r} cannot be written: {error.strerror}; give another folder.") from None
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+        os.chmod(name, 0o644)  # a temporary file is its owner's alone
+        os.replace(name, target)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+    return target
+
+
+def _template(name: str) -> str:
+    return (files("chemscale.report") / name).read_text(encoding="utf-8")
+
+
+def _told(sentence: str) -> Markup:
+    """A sentence without a break between a number and its sign."""
+    return Markup(re.sub(r"(\d|±) ([%×±]|\d)", "\\1\N{NO-BREAK SPACE}\\2", str(escape(sentence))))
+
+
+def _named(sentence: str) -> Markup:
+    """A sentence of which the name before its colon stands out."""
+    return Markup(re.sub(r"^([A-Z][\w(). -]{1,40}):", r"<b>\1:</b>", str(_told(sentence))))
+
+
+def _lead(sentence: str) -> Markup:
+    """A headline with its from-to in bold and its brackets soft."""
+    text = str(_told(sentence))
+    text = re.sub(r"from ([\d.,]+) to ([\d.,]*\d)", r"from <b>\1</b> to <b>\2</b>", text)
+    return Markup(re.sub(r"(\([^()]*\))", r'<span class="soft">\1</span>', text))
+
+
+def _svg_link(figure: Figure) -> str:
+    """The figure as a file of its own, in a link."""
+    alone = figure.svg.replace("<svg", '<svg width="720"', 1)
+    return "data:image/svg+xml;base64," + base64.b64encode(alone.encode()).decode()
+
+
+def _csv_link(figure: Figure) -> str:
+    return "data:text/csv;base64," + base64.b64encode(figure.csv.encode()).decode()

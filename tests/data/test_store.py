@@ -1,0 +1,140 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from chemscale import data
+from chemscale.batch import TextManifest
+from chemscale.data import store
+from chemscale.data.parallel import in_processes
+
+MANIFEST = TextManifest(
+    source="x", family="text", content="", builder=1, counts={"train": 2}, totals={"tokens": 3}, vocabulary=("a",)
+)
+ARRAYS = {"tokens": np.arange(3, dtype=np.uint8), "offsets": np.array([0, 1, 3])}
+BUILD = "import sys; from chemscale.data import build; print(build(sys.argv[1], processes=1, progress=False).content)"
+
+
+def child(code: str, *arguments: str) -> subprocess.Popen[str]:
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(p or os.getcwd() for p in sys.path)}
+    return subprocess.Popen([sys.executable, "-c", code, *arguments], env=env, stdout=subprocess.PIPE, text=True)
+
+
+def alkanes(path: Path, count: int) -> Path:
+    path.write_text("\n".join("C" * (1 + i % 40) + "O" * (i // 40) for i in range(count)))
+    return path
+
+
+def test_what_is_published_reads_back(tmp_path):
+    manifest = store.publish(tmp_path / "a", MANIFEST, ARRAYS, [store.Rejected(4, "why: detail", "text, with comma")])
+    assert store.read_manifest(tmp_path / "a") == manifest
+    found = store.open_arrays(tmp_path / "a")
+    assert found["tokens"].tolist() == [0, 1, 2]
+    assert not found["tokens"].flags.writeable
+    assert (tmp_path / "a" / "rejected.csv").read_text().splitlines()[1] == '4,why: detail,"text, with comma"'
+
+
+def test_content_sees_the_arrays_and_the_alphabet_and_no_name(tmp_path):
+    def content(name, manifest=MANIFEST, arrays=ARRAYS):
+        return store.publish(tmp_path / name, manifest, arrays, []).content
+
+    first = content("a")
+    assert content("b", store.replace(MANIFEST, source="elsewhere", licence="other")) == first
+    assert content("c", store.replace(MANIFEST, vocabulary=("b",))) != first
+    assert content("d", arrays={**ARRAYS, "tokens": np.arange(1, 4, dtype=np.uint8)}) != first
+    assert content("e", store.replace(MANIFEST, builder=2)) != first
+
+
+def test_verify_finds_one_changed_byte_and_a_short_file(tmp_path):
+    folder = tmp_path / "a"
+    store.publish(folder, MANIFEST, ARRAYS, [])
+    store.verify(folder)
+    whole = (folder / "tokens.npy").read_bytes()
+    (folder / "tokens.npy").write_bytes(whole[:-1] + b"\xff")
+    with pytest.raises(ValueError, match="'tokens' is not what was built"):
+        store.verify(folder)
+    (folder / "tokens.npy").write_bytes(whole[:-1])
+    with pytest.raises(ValueError, match="'tokens' cannot be read"):
+        store.verify(folder)
+
+
+def test_a_failure_on_the_way_leaves_nothing(tmp_path):
+    with pytest.raises(ZeroDivisionError):
+        store.publish(tmp_path / "a", MANIFEST, ARRAYS, (1 // 0 for _ in range(1)))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_ragged_values_are_found():
+    offsets = store.offsets_of(np.array([2, 0, 3]))
+    where, lengths = store.ragged_index(offsets, np.array([2, 1, 0]))
+    assert where.tolist() == [2, 3, 4, 0, 1]
+    assert lengths.tolist() == [3, 0, 2]
+
+
+def test_the_slower_of_two_builds_discards_its_copy(home, tmp_path):
+    path = str(alkanes(tmp_path / "a.smi", 200))
+    answers = {process.communicate()[0] for process in [child(BUILD, path), child(BUILD, path)]}
+    assert len(answers) == 1
+    assert len(list((home / "built").iterdir())) == 1
+    data.verify(path)
+
+
+def test_a_killed_build_leaves_nothing_that_counts_and_the_next_one_sweeps_up(home, tmp_path):
+    path = str(alkanes(tmp_path / "a.smi", 200))
+    stop = (
+        "import chemscale.data.store as s, time;"
+        "s._write_rejected = lambda *a: (print('half', flush=True), time.sleep(60));"
+    )
+    process = child(stop + BUILD, path)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "half\n"
+    assert len(list((home / "built").iterdir())) == 1
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    with pytest.raises(ValueError, match="is not built here; run `chemscale data build"):
+        data.verify(path)
+    data.build(path, processes=1, progress=False)
+    assert [f.name.startswith("a.smi") for f in (home / "built").iterdir()] == [True]
+    data.verify(path)
+
+
+def test_workers_answer_in_order_and_end(tmp_path):
+    from chemscale.data.subsets import digest
+
+    tasks = [str(i) for i in range(50)]
+    assert list(in_processes(digest, tasks, 2)) == [digest(t) for t in tasks]
+
+
+def test_what_a_worker_raises_reaches_the_caller():
+    from chemscale.data.tokens import split_string
+
+    with pytest.raises(RuntimeError, match="TypeError"):
+        list(in_processes(split_string, ["a", "b"], 2))
+
+
+def test_workers_end_with_their_parent():
+    code = (
+        "import time; from chemscale.data import parallel; p = parallel._Worker(parallel.available_processors);"
+        "print(p.process.pid, flush=True); time.sleep(60)"
+    )
+    parent = child(code)
+    assert parent.stdout is not None
+    worker = int(parent.stdout.readline())
+    parent.send_signal(signal.SIGKILL)
+    parent.wait()
+    deadline = time.monotonic() + 10
+    while store._alive(worker) and not _zombie(worker):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def _zombie(process: int) -> bool:
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()[0] == "Z"
+    except FileNotFoundError:
+        return True
