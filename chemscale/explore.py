@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,6 +43,7 @@ def run_study(study: Study, *, store: str | Path | Store, on: Resources | None =
     on = on or Resources()
     runs = prepare(study.runs())
     records = store if isinstance(store, Store) else Store(store, create=True)
+    print(f"{study.name}: {len(runs)} runs; timing a step of each model …", file=sys.stderr)
     cells = costs(runs, on)
     work = {cell.run.id: cell.seconds for cell in cells}
     records.enlist(study.name, runs, work=work, question=study.question, limits=list(study.limits))

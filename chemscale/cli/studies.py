@@ -25,17 +25,17 @@ def show(given: argparse.Namespace) -> None:
         return print_json([_cell_json(cell) for cell in cells])
     from rich.table import Table
 
-    table = Table("run", "model", "width", "data", "seed", "parameters", "updates", "FLOPs", "memory", "disk", "time")
+    table = Table("model", "width", "data", "seed", "parameters", "updates", "FLOPs", "memory", "time", box=None)
     for cell in cells:
         run = cell.run
         table.add_row(
-            run.id[:8], run.model.architecture, str(run.model.width), f"{run.data.size:,}", str(run.seed),
-            f"{cell.params:,}", f"{cell.updates:,}", f"{cell.flops:.1e}", bytes_text(cell.memory),
-            bytes_text(cell.disk), f"{cell.seconds:.1f} s",
+            run.model.architecture, str(run.model.width), f"{run.data.size:,}", str(run.seed), f"{cell.params:,}",
+            f"{cell.updates:,}", f"{cell.flops:.1e}", bytes_text(cell.memory), f"{cell.seconds:.1f} s",
         )  # fmt: skip
     Console().print(table)
-    hours = sum(cell.seconds for cell in cells) / 3600
-    print(f"{len(cells)} runs, {sum(c.flops for c in cells):.2e} FLOPs, about {hours:.2f} hours of one slot.")
+    hours, disk = sum(cell.seconds for cell in cells) / 3600, bytes_text(sum(cell.disk for cell in cells))
+    flops = sum(cell.flops for cell in cells)
+    print(f"{len(cells)} runs, {flops:.2e} FLOPs, {disk} of disk, about {hours:.2f} hours of one slot.")
     return None
 
 

@@ -113,7 +113,7 @@ def fit(
 
 
 def axes_of(columns: Columns, form: str, given: Mapping[str, str], loss: str) -> dict[str, str]:
-    """Axis -> column, in the order of `ROLES`: those given, and of a runs table those that the form cannot do without."""
+    """Axis -> column, in the order of `ROLES`: those given, and of a runs table those that the form must have."""
     roles = dict(given)
     for role in getattr(FORMS.get(form), "fixed_roles", ()):
         default = DATA_OF.get(loss) if role == "data" else role

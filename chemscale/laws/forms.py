@@ -69,7 +69,7 @@ class Chinchilla(PowerSum):
 class Tied(PowerSum):
     """Chinchilla with one exponent for both axes: L = E + A/N^alpha + B/D^alpha.
 
-    Gadre et al. 2024 (arXiv:2403.08540, equation 4, with C = 6 N D and M = D/N written out; their eta is alpha/2).
+    Gadre et al. 2024 (arXiv:2403.08540), with their C = 6 N D and M = D/N written out; their exponents are alpha/2.
     """
 
     name = "tied"

@@ -51,7 +51,7 @@ def _refuse_ray(form: Form, rows: Rows) -> None:
         if rest.std() < RAY:
             raise FitError(
                 f"{form.roles[0]} and {form.roles[i]} move together (given one, the other varies by "
-                f"{rest.std():.2g} decades), so their effects cannot be told apart; add runs off the ray or fit one axis."
+                f"{rest.std():.2g} decades), so their effects cannot be told apart; add runs off the ray, or fit one."
             )
 
 
@@ -65,7 +65,7 @@ def refuse_flat(problem: Problem, theta: Array, value: float) -> None:
     if level <= 0 or 1 - left / level < by_chance:
         gained = 1 - left / level if level > 0 else 0.0
         raise FitError(
-            f"the loss is flat: form={problem.form.name!r} explains {max(gained, 0):.0%} of its variation, no more than "
+            f"the loss is flat: form={problem.form.name!r} explains {max(gained, 0):.0%} of it, no more than "
             f"noise would give with {len(theta)} parameters and {len(problem.x)} runs; widen the range of runs."
         )
 
@@ -136,7 +136,7 @@ def _exponent(
 def short_axes(form: Form, rows: Rows) -> list[str]:
     """A warning per axis that spans too little for its exponent to be more than a local slope."""
     return [
-        f"{rows.columns[role]} spans {decades(rows.axes[role]):.2f} decades; under {LOCAL} its exponent is a local slope"
+        f"{rows.columns[role]} spans {decades(rows.axes[role]):.2f} decades, under {LOCAL}: its exponent is a local slope"
         for role in form.roles
         if SHORT <= decades(rows.axes[role]) < LOCAL
     ]

@@ -119,9 +119,9 @@ def tenfold(
     """The loss at `start` and at ten times `start`, the other axis at its largest value.
 
     start: by default a tenth of the largest value run, where the grid spans a decade there, and otherwise the largest
-    value itself. Inside the range both losses come from the line through the decade in question (and the run just below it). Beyond it the line
-    of the last decade is prolonged, which is optimistic where a floor is near; give a `law` of params and data to use
-    its prediction, with its interval, instead. The interval is that of the change from `from_loss`.
+    value itself. Inside the range both losses come from the line through that decade and the run just below it. Beyond
+    it the line of the last decade is prolonged, which is optimistic where a floor is near; give a `law` of params and
+    data to use its prediction, with its interval, instead. The interval is that of the change from `from_loss`.
     """
     top = at_largest(grid_rows(table, axis, other, loss, where))
     x = top.axes["data"]

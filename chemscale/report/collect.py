@@ -32,12 +32,14 @@ def collect(store: Store, laws: Given = None, *, metrics: Sequence[str] | None =
     Raises:
         ValueError: no run has finished, a metric is unknown, or a law belongs to no architecture of the store.
     """
-    groups = finished_groups(store, metrics)
     rows = store.runs().to_pylist()
+    groups = groups_of(rows, metrics)
+    if not groups:
+        raise ValueError(_nothing_finished(store, rows, metrics))
     points = points_of(store)
     manifests = manifests_of(groups)
     fitted, notes = laws_of(groups, laws)
-    seen = foreseen(store, groups)
+    seen = foreseen(rows, store.forecasts(), groups)
     sections = tuple(section(group, seen, noise_of(manifests.get(group.content), group.metric)) for group in groups)
     main, more = exponents(groups)
     return Report(
@@ -62,19 +64,11 @@ def collect(store: Store, laws: Given = None, *, metrics: Sequence[str] | None =
     )
 
 
-def finished_groups(store: Store, metrics: Sequence[str] | None = None) -> tuple[Group, ...]:
-    """The groups of a store.
-
-    Raises:
-        ValueError: no run has finished.
-    """
-    groups = groups_of(store, metrics)
-    if groups:
-        return groups
-    counts = Counter(store.runs()["status"].to_pylist())
+def _nothing_finished(store: Store, rows: Sequence[Row], metrics: Sequence[str] | None) -> str:
+    counts = Counter(row["status"] for row in rows)
     what = joined([f"{n} {status}" for status, n in sorted(counts.items())]) if counts else "no run at all"
     asked = f" with {joined(list(metrics))}" if metrics else ""
-    raise ValueError(f"{store.path} has no finished run{asked} ({what}); a report needs one, so finish a sweep first.")
+    return f"{store.path} has no finished run{asked} ({what}); a report needs one, so finish a sweep first."
 
 
 def points_of(store: Store) -> dict[str, list[Row]]:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from chemscale.records.store import Store
 from chemscale.report.groups import MEASURES, Group, Measure, Row, name_of
 from chemscale.report.numbers import by_error, count, joined, percent, whole, with_ends
 from chemscale.report.values import Foreseen
@@ -19,11 +18,16 @@ FORMS = {
 Forecast = Mapping[str, Any]
 
 
-def foreseen(store: Store, groups: Sequence[Group]) -> tuple[Foreseen, ...]:
-    """One entry per predicted cell, in the order of the groups; replicates of a cell share one."""
-    rows = {row["run_id"]: row for row in store.runs().to_pylist()}
+def foreseen(runs: Iterable[Row], forecasts: Mapping[str, Forecast], groups: Sequence[Group]) -> tuple[Foreseen, ...]:
+    """One entry per predicted cell, in the order of the groups; replicates of a cell share one.
+
+    Args:
+        runs: rows of RUNS.
+        forecasts: run id -> what was registered before it started.
+    """
+    rows = {row["run_id"]: row for row in runs}
     cells: dict[tuple[Any, ...], list[tuple[Forecast, Row | None]]] = {}
-    for run_id, forecast in store.forecasts().items():
+    for run_id, forecast in forecasts.items():
         row = rows.get(run_id)
         key = (forecast.get("architecture"), forecast.get("metric"), forecast.get("params"), forecast.get("data"))
         cells.setdefault((*key, row["data_content"] if row else None), []).append((forecast, row))

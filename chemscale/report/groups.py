@@ -7,7 +7,6 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from chemscale.records.schema import FINISHED, METRICS
-from chemscale.records.store import Store
 
 Row = dict[str, Any]
 
@@ -98,20 +97,21 @@ class Group:
         return min(judged or self.rows, key=lambda row: row["best_valid_loss"] if judged else row[self.metric])
 
 
-def groups_of(store: Store, metrics: Sequence[str] | None = None) -> tuple[Group, ...]:
-    """The groups of a store that have a finished run, text first, in order of names.
+def groups_of(runs: Iterable[Row], metrics: Sequence[str] | None = None) -> tuple[Group, ...]:
+    """The groups that have a finished run, text first, in order of names.
 
     Args:
+        runs: rows of RUNS.
         metrics: columns of RUNS; each architecture is shown by those that its runs have. None: its `law_metric`.
 
     Raises:
-        ValueError: a metric is unknown, or no finished run has any of them.
+        ValueError: a metric is unknown.
     """
     for name in metrics or ():
         if name not in METRICS:
             raise ValueError(f"metrics names {name!r}; it must be of {', '.join(METRICS)}.")
     kinds: dict[tuple[str, ...], list[Row]] = {}
-    for row in store.runs().to_pylist():
+    for row in runs:
         kinds.setdefault((row["architecture"], row["data_content"], row["precision"]), []).append(row)
     found = [group for rows in kinds.values() for group in _split(rows, metrics)]
     found.sort(key=lambda g: (g.family != "text", g.name, g.content, g.precision, g.metric))

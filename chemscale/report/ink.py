@@ -25,8 +25,8 @@ STYLE: Any = {
     "text.color": INK, "axes.edgecolor": RULE, "axes.labelcolor": MUTED, "axes.linewidth": 0.8,
     "axes.spines.top": False, "axes.spines.right": False, "xtick.color": RULE, "ytick.color": RULE,
     "xtick.labelcolor": MUTED, "ytick.labelcolor": MUTED, "xtick.major.size": 3.0, "ytick.major.size": 3.0,
-    "lines.linewidth": 1.4, "lines.markersize": 4.6, "errorbar.capsize": 0.0, "figure.facecolor": "none", "axes.facecolor": "none",
-    "text.parse_math": False,
+    "lines.linewidth": 1.4, "lines.markersize": 4.6, "errorbar.capsize": 0.0, "figure.facecolor": "none",
+    "axes.facecolor": "none", "text.parse_math": False,
 }  # fmt: skip
 
 

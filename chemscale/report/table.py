@@ -20,11 +20,12 @@ def table(store: Store, *, metrics: Sequence[str] | None = None) -> Any:
     from rich.console import Group as Stack
     from rich.text import Text
 
-    groups = groups_of(store, metrics)
+    runs = store.runs().to_pylist()
+    groups = groups_of(runs, metrics)
     if not groups:
         return Text("No run has finished yet.")
     parts: list[Any] = [part for group in groups for part in (_table(group), Text())]
-    seen = foreseen(store, groups)
+    seen = foreseen(runs, store.forecasts(), groups)
     if seen:
         parts.append(Text("Predicted before they ran:", style="bold"))
         parts += [Text(f"  {one.sentence}") for one in seen]

@@ -61,7 +61,7 @@ def best_of(times: int, work) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description="time of a fit against many starts of L-BFGS-B")
     parser.add_argument("--runs", type=int, default=250)
     parser.add_argument("--starts", type=int, default=500)
     options = parser.parse_args()

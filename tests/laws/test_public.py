@@ -28,7 +28,7 @@ def number(text):
 
 @pytest.mark.parametrize(("form", "most"), [("chinchilla", 0.030), ("tied", 0.012)])
 def test_small_runs_of_gadre_predict_the_large_ones(form, most):
-    """Gadre et al. 2024: from runs up to 411M, the 1.4B and 6.9B ones to 2.6 % (separate exponents) and 1.0 % (tied)."""
+    """Gadre et al. 2024: runs up to 411M predict 1.4B and 6.9B to 2.6 % (separate exponents), 1.0 % (tied)."""
     runs, errors, covered = table("gadre_overtraining.csv"), [], []
     for source in ("c4_original", "rpj", "rw_original"):
         law = fit(

@@ -117,7 +117,7 @@ def test_nonnegative_solution_satisfies_its_conditions():
 
 def test_kaplan_is_recovered():
     n, d = (a.ravel() for a in np.meshgrid(np.geomspace(1e6, 1e9, 6), np.geomspace(1e7, 1e10, 6)))
-    loss = ((8.8e13 / n) ** (0.076 / 0.095) + 5.4e13 / d) ** 0.095  # Kaplan et al. 2020, table 2
+    loss = ((8.8e13 / n) ** (0.076 / 0.095) + 5.4e13 / d) ** 0.095  # Kaplan et al. 2020, 1.1 and 1.2
     task = Problem.of(
         choose("kaplan", ("params", "data")), Objective("log_lsq"), np.stack([n, d], 1), loss, np.ones(36)
     )

@@ -140,6 +140,11 @@ def break_one(store, law, reason):
     attempt.end({**lost, "status": "diverged", "stop_reason": reason})
 
 
+def rows_of(store):
+    """RUNS as the report reads them."""
+    return store.runs().to_pylist()
+
+
 def full_store(path, *, reason="not finite (nan) at update 12 of 250"):
     """All three architectures, one diverged run, one study."""
     store = Store(path, create=True)

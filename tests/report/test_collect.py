@@ -1,5 +1,6 @@
 """What the page says agrees with the laws that were planted in the store."""
 
+import io
 import re
 from dataclasses import replace
 
@@ -9,10 +10,11 @@ from chemscale.laws import fit
 from chemscale.laws.slopes import TOO_SHORT
 from chemscale.records import Store
 from chemscale.report.collect import collect
+from chemscale.report.fitted import laws_of
 from chemscale.report.groups import groups_of
 from chemscale.report.limits import convergence, still_falling
 from chemscale.report.table import table
-from tests.report.planted import ALL, CHEMGPT, INTERVAL, MISSES, PAINN, SCHNET, finish, plant, spec
+from tests.report.planted import ALL, CHEMGPT, INTERVAL, MISSES, PAINN, SCHNET, finish, plant, rows_of, spec
 
 
 def named(found, entries, name):
@@ -130,26 +132,27 @@ def test_a_store_with_nothing_finished_is_a_mistake(tmp_path):
     assert "No run has finished" in str(table(Store(tmp_path / "store")))
 
 
-def test_a_given_law_goes_to_the_runs_it_was_fitted_to(store, found):
+def test_a_given_law_goes_to_the_runs_it_was_fitted_to(store):
     rows = store.runs(architecture="painn", status="finished")
     law = fit(rows, form="power", data="structures", loss="force_mae", bootstrap=50)
-    given = collect(store, law)
-    assert [(row[0].text, row[1].text) for row in given.laws.rows] == [("PaiNN", "power")]
-    stranger = fit([{"structures": n, "force_mae": n**-0.2} for n in (1, 2, 4, 8, 16)], form="power", data="structures",
-                   loss="force_mae", bootstrap=50)  # fmt: skip
+    groups = groups_of(rows_of(store))
+    assert list(laws_of(groups, law)[0]) == ["painn-force-mae"]
+    assert list(laws_of(groups, {"painn": law})[0]) == ["painn-force-mae"]
+    table = [{"structures": n, "force_mae": n**-0.2} for n in (1, 2, 4, 8, 16)]
+    stranger = fit(table, form="power", data="structures", loss="force_mae", bootstrap=50)
     with pytest.raises(ValueError, match="fitted to the runs of no architecture"):
-        collect(store, stranger)
+        laws_of(groups, [law, stranger])
     with pytest.raises(ValueError, match="laws names 'nequip'"):
-        collect(store, {"nequip": law})
+        laws_of(groups, {"nequip": law})
 
 
 def test_metrics_can_be_chosen(store):
-    groups = groups_of(store, ("force_mae", "energy_mae"))
+    groups = groups_of(rows_of(store), ("force_mae", "energy_mae"))
     assert [(g.name, g.metric) for g in groups] == [
         ("PaiNN", "energy_mae"), ("PaiNN", "force_mae"), ("SchNet", "energy_mae"), ("SchNet", "force_mae"),
     ]  # fmt: skip
     with pytest.raises(ValueError, match="metrics names 'loss'"):
-        groups_of(store, ("loss",))
+        groups_of(rows_of(store), ("loss",))
 
 
 def test_data_sets_are_kept_apart(tmp_path):
@@ -158,7 +161,7 @@ def test_data_sets_are_kept_apart(tmp_path):
     run = spec(PAINN, 8, 200)
     other = replace(run, data=replace(run.data, content="ee" * 32, source="mine.extxyz"))
     finish(store, PAINN, other, 7_400, 0.5)
-    assert [g.title for g in groups_of(store)] == ["PaiNN (fragments-gfn2)", "PaiNN (mine.extxyz)"]
+    assert [g.title for g in groups_of(rows_of(store))] == ["PaiNN (fragments-gfn2)", "PaiNN (mine.extxyz)"]
 
 
 def test_of_a_search_only_the_best_validated_trial_is_in_the_laws(tmp_path):
@@ -167,7 +170,7 @@ def test_of_a_search_only_the_best_validated_trial_is_in_the_laws(tmp_path):
     run = spec(PAINN, 8, 200)
     worse = replace(run, optim=replace(run.optim, lr=1e-5))
     finish(store, PAINN, worse, 7_400, 0.9)
-    (group,) = groups_of(store)
+    (group,) = groups_of(rows_of(store))
     assert group.searched == 1
     assert worse.id not in {row["run_id"] for row in group.rows}
     assert worse.id in {row["run_id"] for row in group.others}
@@ -176,7 +179,7 @@ def test_of_a_search_only_the_best_validated_trial_is_in_the_laws(tmp_path):
 def test_the_terminal_table_holds_means_and_predictions(store):
     from rich.console import Console
 
-    console = Console(width=200, record=True, file=open("/dev/null", "w"))
+    console = Console(width=300, record=True, file=io.StringIO())
     console.print(table(store))
     text = console.export_text()
     assert "PaiNN · force error, meV/angstrom · fragments-gfn2" in text

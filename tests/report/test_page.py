@@ -14,6 +14,7 @@ from chemscale.report import figures, page
 from chemscale.report.values import Parity
 from tests.report.conftest import BAD_REASON
 
+REFERENCES = ("src", "href", "xlink:href", "srcset", "action")
 VOID = {"meta", "br", "path", "use", "rect", "circle", "line", "polygon", "ellipse", "stop"}
 
 
@@ -39,9 +40,10 @@ class Reader(HTMLParser):
 
     def handle_startendtag(self, tag, attributes):
         if tag in VOID:
-            return self.handle_starttag(tag, attributes)
-        self.handle_starttag(tag, attributes)
-        self.handle_endtag(tag)
+            self.handle_starttag(tag, attributes)
+        else:
+            self.handle_starttag(tag, attributes)
+            self.handle_endtag(tag)
 
     def handle_endtag(self, tag):
         if tag not in VOID:
