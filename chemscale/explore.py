@@ -16,7 +16,7 @@ from chemscale.laws.table import DATA_OF
 from chemscale.records.store import Store
 from chemscale.spec import Resources, RunSpec
 from chemscale.sweep.drive import prepare, train_missing
-from chemscale.sweep.estimate import costs
+from chemscale.sweep.estimate import try_costs
 from chemscale.sweep.grid import Study, largest
 
 BOOTSTRAP = 400  # refits behind a forecast's interval; fewer than 399 cover too little
@@ -44,12 +44,12 @@ def run_study(study: Study, *, store: str | Path | Store, on: Resources | None =
     runs = prepare(study.runs())
     records = store if isinstance(store, Store) else Store(store, create=True)
     print(f"{study.name}: {len(runs)} runs; timing a step of each model …", file=sys.stderr)
-    cells = costs(runs, on)
-    work = {cell.run.id: cell.seconds for cell in cells}
+    cells, _ = try_costs(runs, on)
+    work = {run_id: cell.seconds for run_id, cell in cells.items()}
     records.enlist(study.name, runs, work=work, question=study.question, limits=list(study.limits))
     if study.forecast == "largest":
-        params = {cell.run.id: cell.params for cell in cells}
-        top = largest(runs, params)
+        params = {run_id: cell.params for run_id, cell in cells.items()}
+        top = largest([run for run in runs if run.id in params], params)
         rest = [run for run in runs if run not in top]
         train_missing(records, rest, on=on, name=study.name)
         foresee(records, rest, top, params)

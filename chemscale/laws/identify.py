@@ -136,7 +136,7 @@ def _exponent(
 def short_axes(form: Form, rows: Rows) -> list[str]:
     """A warning per axis that spans too little for its exponent to be more than a local slope."""
     return [
-        f"{rows.columns[role]} spans {decades(rows.axes[role]):.2f} decades, under {LOCAL}: its exponent is a local slope"
+        f"{rows.columns[role]} spans {decades(rows.axes[role]):.2f} decades, under {LOCAL}: a local slope"
         for role in form.roles
         if SHORT <= decades(rows.axes[role]) < LOCAL
     ]

@@ -91,7 +91,7 @@ def _answer(by_data: Line, by_model: Line, gap: tuple[float, float] | None, leve
         return "data-limited", f"{gains}, and the difference is outside its {level:.0%} interval"
     if gap[0] > 0 and by_model.slope < 0:
         return "model-limited", f"{gains}, and the difference is outside its {level:.0%} interval"
-    return CANNOT_TELL, f"{gains}, but the {level:.0%} interval of the difference includes none"
+    return CANNOT_TELL, f"{gains}, but the {level:.0%} interval of the difference includes zero"
 
 
 def _runs(

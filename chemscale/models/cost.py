@@ -2,8 +2,8 @@
 
 Nothing here knows a model's formula. The module runs the caller's work (a training step, an evaluation) on fabricated
 batches of several sizes; the counts are polynomials in those sizes, which a few of them determine and one more
-confirms. It runs on the meta device, which has shapes and no numbers; small modules run on the CPU, where each operation
-takes a quarter of the time and counts the same.
+confirms. It runs on the meta device, which has shapes and no numbers; small modules run on the CPU, where each
+operation takes a quarter of the time and counts the same.
 
 Matrix FLOPs follow `torch.utils.flop_counter` (2 m n k for a product of m x k and k x n). Everything else that computes
 (elementwise, reductions, gathers and scatters) is counted apart as elements read plus elements written, the measure of

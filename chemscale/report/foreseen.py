@@ -105,4 +105,5 @@ def _detail(forecast: Forecast) -> str:
     if forecast.get("registered"):
         when = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(forecast["registered"]))
         parts.append(f"registered {when}, before the run started")
-    return "; ".join(parts)
+    text = "; ".join(parts)
+    return text[:1].upper() + text[1:]

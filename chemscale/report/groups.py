@@ -86,11 +86,6 @@ class Group:
         parts = [self.architecture, self.label, self.metric]
         return "-".join("".join(c if c.isalnum() else "-" for c in p.lower()) for p in parts if p)
 
-    def top(self) -> list[Row]:
-        """The runs with most parameters, of those the ones with most data."""
-        corner = max((row["params"], row[self.data]) for row in self.rows)
-        return [row for row in self.rows if (row["params"], row[self.data]) == corner]
-
     def best(self) -> Row:
         """The run with the lowest validation loss, which saw nothing of the test set; else the lowest test loss."""
         judged = [row for row in self.rows if row["best_valid_loss"] is not None]

@@ -102,8 +102,11 @@ def _told(manifest: Any, group: Group) -> str:
 
 def _of_group(group: Group, points: Points) -> Iterable[str]:
     spans = {axis: decades(row[axis] for row in group.rows) for axis in ("params", group.data)}
-    words = [f"{span:.1f} decades of {axis if axis != 'params' else 'parameters'}" for axis, span in spans.items()]
-    short = ["parameters" if axis == "params" else axis for axis, span in spans.items() if span < POWER_LAW_DECADES]
+    nouns = {"params": "parameters", group.data: group.data}
+    words = [
+        f"{span:.1f} decades of {nouns[axis]}" if span else f"one size of {nouns[axis]}" for axis, span in spans.items()
+    ]
+    short = [nouns[axis] for axis, span in spans.items() if span < POWER_LAW_DECADES]
     yield joined(words) + (f", too short to call an exponent of {joined(short)}" if short else "")
     yield _seeds(group)
     yield from _steps(convergence(group.rows, points))

@@ -17,8 +17,9 @@ def ruling(group: Group) -> Ruling:
     rows = list(group.rows)
     try:
         found = verdict(rows, loss=group.metric, params="params", data=group.data)
-    except (ValueError, FitError) as error:
-        return Ruling(group.title, CANNOT_TELL, f"{error}", ())
+    except (ValueError, FitError):
+        why = f"The runs do not vary both parameters and {group.data}, so the two cannot be compared."
+        return Ruling(group.title, CANNOT_TELL, why, ())
     cost = cost_of(group)
     words = tuple(_deciding(group, run, cost) for run in found.would_decide)
     return Ruling(group.title, found.answer, _reason(group, found), words)

@@ -10,17 +10,25 @@ from chemscale.report.groups import MEASURES, Group
 from chemscale.report.numbers import count, joined, significant, whole, with_ends
 from chemscale.report.values import Headline
 
-NOISE_UNKNOWN = "interval unknown: no run is repeated"
+NOISE_UNKNOWN = "interval unknown: too few runs"
 LEARNS = {"nats_per_token": "nats_per_molecule"}  # a second metric that the headline gives too
 
 
 def headline(group: Group, law: Law | None) -> Headline:
     """The sentences of one group; what cannot be read is said in words."""
-    data, model = (_tenfold(group, axis) for axis in ("data", "params"))
+    data, model = (_newest(group, axis, law) for axis in ("data", "params"))
     told = [_told(group, x, first=i == 0) for i, x in enumerate(x for x in (data, model) if x is not None)]
     if not told:
         return Headline(group.title, f"{group.title} has runs at a single size; ten times more cannot be read off.", ())
     return Headline(group.title, "; ".join(told) + ".", tuple(_more(group, data, model, law)))
+
+
+def _newest(group: Group, axis: str, law: Law | None) -> Tenfold | None:
+    """The last tenfold that was run; where none was, the next one, by the law if it covers both axes."""
+    found = _tenfold(group, axis)
+    if found is None or found.kind == "interpolation" or law is None:
+        return found
+    return _tenfold(group, axis, law=law) or found
 
 
 def _tenfold(group: Group, axis: str, **options: Any) -> Tenfold | None:
@@ -46,7 +54,8 @@ def _told(group: Group, ten: Tenfold, *, first: bool) -> str:
     if first:
         said = f"{verb} {group.title}’s {measure.words} from {begin} to {end} {measure.unit}"
         return f"10 × more {what} ({span}) {said} ({ends})"
-    return f"10 × more {what} ({span}), from {begin} to {end} ({ends})"
+    step = " would take it from" if ten.kind != "interpolation" else ", from"
+    return f"10 × more {what} ({span}){step} {begin} to {end} ({ends})"
 
 
 def _ends(ten: Tenfold, scale: float) -> tuple[str, str, str]:
@@ -81,7 +90,8 @@ def _more(group: Group, data: Tenfold | None, model: Tenfold | None, law: Law | 
     other = LEARNS.get(group.metric)
     if other and all(row[other] is not None for row in group.rows):
         yield from _second_metric(group, other)
-    yield from _next(group, law)
+    measured = [axis for axis, x in (("data", data), ("params", model)) if x is not None and x.kind == "interpolation"]
+    yield from _next(group, measured, law)
 
 
 def _held(ten: Tenfold) -> str:
@@ -108,19 +118,20 @@ def _second_metric(group: Group, metric: str) -> Iterable[str]:
         yield f"In {MEASURES[metric].unit}: {'; '.join(parts)}."
 
 
-def _next(group: Group, law: Law | None) -> Iterable[str]:
-    """The next tenfold from the largest cell, by the law where there is one, else by the last decade's line."""
-    measure, parts = group.measure, []
-    for axis in ("data", "params"):
+def _next(group: Group, axes: Iterable[str], law: Law | None) -> Iterable[str]:
+    """The next tenfold from the largest run: by the law where it covers both axes, else by the last decade's line."""
+    measure, parts, by_law = group.measure, [], False
+    for axis in axes:
         column = group.data if axis == "data" else "params"
-        top = max(row[column] for row in group.rows)
-        ten = _tenfold(group, axis, start=float(top), law=law) or _tenfold(group, axis, start=float(top))
-        if ten is None or ten.kind == "interpolation":
+        top = float(max(row[column] for row in group.rows))
+        ten = _tenfold(group, axis, start=top, law=law) if law is not None else None
+        by_law = by_law or ten is not None
+        ten = ten or _tenfold(group, axis, start=top)
+        if ten is None:
             continue
         end, low, high = _ends(ten, measure.scale)
         ends = f"{low} to {high}" if ten.low is not None else NOISE_UNKNOWN
-        begin = _like(ten.from_loss * measure.scale, end)
-        parts.append(f"{_axis_noun(column)}, from {begin} to {end} ({ends})")
+        parts.append(f"{_axis_noun(column)}, from {_like(ten.from_loss * measure.scale, end)} to {end} ({ends})")
     if parts:
-        how = "by the fitted law" if law is not None else "if the last decade’s slope holds"
+        how = "by the fitted law" if by_law else "if the last decade’s slope holds"
         yield f"The next 10 × from the largest run, {how} (an extrapolation): {'; '.join(parts)} {measure.unit}."

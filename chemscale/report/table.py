@@ -14,7 +14,7 @@ from chemscale.report.numbers import by_error, count, whole
 def table(store: Store, *, metrics: Sequence[str] | None = None) -> Any:
     """A rich renderable: one table per architecture and data set, then what was predicted and measured.
 
-    A cell is the mean of its runs ± its standard error over the test set; × n says how many seeds it is the mean of.
+    A cell is the mean of its runs ± its standard error over the test set; (n) says how many seeds it is the mean of.
     A store without a finished run gives a line that says so.
     """
     from rich.console import Group as Stack
@@ -39,9 +39,9 @@ def _table(group: Group) -> Any:
     sizes = sorted({row[group.data] for row in group.rows})
     title = f"{group.title} · {group.measure.words}, {group.measure.unit} · {group.source}"
     shown = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
-    shown.add_column("parameters", justify="right")
+    shown.add_column(f"parameters ↓ {group.data} →", justify="right", no_wrap=True)
     for size in sizes:
-        shown.add_column(f"{whole(size)} {group.data}", justify="right")
+        shown.add_column(whole(size), justify="right", no_wrap=True)
     for params in sorted({row["params"] for row in group.rows}):
         cells = [_cell(group, [r for r in group.rows if (r["params"], r[group.data]) == (params, s)]) for s in sizes]
         shown.add_row(count(params), *cells)
@@ -56,4 +56,4 @@ def _cell(group: Group, rows: list[Row]) -> str:
     losses = [row[group.metric] * scale for row in rows]
     errors = [row[f"{group.metric}_se"] for row in rows if row[f"{group.metric}_se"] is not None]
     error = sum(errors) / len(errors) * scale if errors else None
-    return by_error(sum(losses) / len(losses), error) + (f" × {len(rows)}" if len(rows) > 1 else "")
+    return by_error(sum(losses) / len(losses), error) + (f" ({len(rows)})" if len(rows) > 1 else "")

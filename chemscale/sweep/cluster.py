@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 from collections.abc import Iterator
 
@@ -25,7 +26,7 @@ def cluster() -> Iterator[None]:
     """
     import ray
 
-    with environment(QUIET):
+    with environment(QUIET), _quiet_log("ray.tune"):
         started = not ray.is_initialized()
         if started:
             _start()
@@ -47,6 +48,18 @@ def _start() -> None:
         raise ValueError(
             f"RAY_ADDRESS={address!r} cannot be reached ({error}); start that cluster or unset RAY_ADDRESS."
         ) from None
+
+
+@contextlib.contextmanager
+def _quiet_log(name: str) -> Iterator[None]:
+    """Tune prints a traceback for every failed trial; the store keeps the reason and the display says it."""
+    logger = logging.getLogger(name)
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 @contextlib.contextmanager

@@ -43,20 +43,35 @@ class CellCost:
 
 
 def costs(runs: Sequence[RunSpec], on: Resources | None = None) -> list[CellCost]:
-    """The cost of every one of these complete runs, in their order."""
+    """The cost of every one of these complete runs, in their order.
+
+    Raises:
+        RuntimeError: a model cannot be built or take a step; the message is its own.
+    """
+    found, broken = try_costs(runs, on)
+    if broken:
+        raise RuntimeError(next(iter(broken.values()))) from next(iter(broken.values()))
+    return [found[run.id] for run in runs]
+
+
+def try_costs(runs: Sequence[RunSpec], on: Resources | None = None) -> tuple[dict[str, CellCost], dict[str, Exception]]:
+    """Costs by run id, and what was raised for the runs that cannot be counted; those will fail in their own trial."""
     on = on or Resources()
     largest_rate = 0.0
     found: dict[str, CellCost] = {}
+    broken: dict[str, Exception] = {}
     for run in sorted(runs, key=lambda r: r.model.width * r.model.depth):  # small steps are timed before large ones
-        cell, rate = _cell(run, on, largest_rate)
-        largest_rate = max(largest_rate, rate)
-        found[run.id] = cell
-    return [found[run.id] for run in runs]
+        try:
+            found[run.id], rate = _cell(run, on, largest_rate)
+            largest_rate = max(largest_rate, rate)
+        except Exception as error:
+            broken[run.id] = error
+    return found, broken
 
 
 def work_of(runs: Sequence[RunSpec], on: Resources | None = None) -> dict[str, float]:
     """Run id -> estimated seconds, what a progress display weighs runs by."""
-    return {cell.run.id: cell.seconds for cell in costs(runs, on)}
+    return {run_id: cell.seconds for run_id, cell in try_costs(runs, on)[0].items()}
 
 
 def _cell(run: RunSpec, on: Resources, known_rate: float) -> tuple[CellCost, float]:

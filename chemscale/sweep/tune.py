@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -21,6 +22,7 @@ from chemscale.train.session import train_in_store
 from chemscale.train.worker import MAX_FAILURES, require_room, train_on_workers
 
 RUN_ID = "run_id"  # the key of a grid's trial configuration
+LONGEST_REASON = 500  # characters
 
 
 @dataclass(frozen=True)
@@ -96,27 +98,38 @@ class DriverWord(tune.Callback):
 
 def reason_of(trial: Any) -> str:
     """The last word of what a trial raised, on one line."""
-    error = trial.get_error()
+    error = trial.get_pickled_error() or trial.get_error()
     while (cause := getattr(error, "cause", None)) is not None and cause is not error:
         error = cause
     if error is None:
         return "the trial's process died"
+    if isinstance(error, str):  # all that Tune kept is the printed traceback, whose last line is the error
+        return error.strip().splitlines()[-1][:LONGEST_REASON]
     text = " ".join(str(error).split()) or "no message"
-    return f"{type(error).__name__}: {text[:500]}"
+    return f"{type(error).__name__}: {text}"[:LONGEST_REASON]
 
 
 def grid_tuner(
     runs: Sequence[RunSpec], store: Store, *, on: Resources, study: str, scratch: str | None = None
 ) -> tune.Tuner:
     """A plain `ray.tune.Tuner` over these runs; `fit()` it, or change its parts first."""
-    costs = {run.model: training_cost(run, data.manifest(run.data)) for run in runs if run.objective is None}
-    plan = Plan(str(store.path), on, runs={run.id: run for run in runs}, costs=costs)
+    plan = Plan(str(store.path), on, runs={run.id: run for run in runs}, costs=_counted(runs))
     return tune.Tuner(
         _trainable(plan),
         param_space={RUN_ID: tune.grid_search([run.id for run in runs])},
         tune_config=tune.TuneConfig(reuse_actors=True, max_concurrent_trials=slots(on)),
         run_config=_run_config(plan, study, scratch),
     )
+
+
+def _counted(runs: Sequence[RunSpec]) -> dict[Any, Cost]:
+    """FLOPs per example by model; a model that cannot be counted is left to fail in its own trial."""
+    costs = {}
+    for run in runs:
+        if run.objective is None and run.model not in costs:
+            with contextlib.suppress(Exception):
+                costs[run.model] = training_cost(run, data.manifest(run.data))
+    return costs
 
 
 def search_tuner(

@@ -68,7 +68,7 @@ def test_a_real_step_on_strings_costs_what_was_foreseen(small, monkeypatch):
 
 
 def test_the_flops_of_a_transformer_have_a_closed_form():
-    """Forward: 2 per weight and token, and 4 width per pair of tokens and layer in unfused attention (Kaplan et al.)."""
+    """Forward: 2 per weight and token, and 4 width per two tokens and layer in unfused attention (Kaplan et al.)."""
     config = ChemGPT.sized(width=32)
     forward, whole = (cost.measure(config, TEXT, work) for work in (predict, next_token))
     matrices = sum(p.numel() for p in config.build(TEXT).h.parameters() if p.ndim == 2) + 32 * len(TEXT.vocabulary)

@@ -26,7 +26,8 @@ def worker(rank, folder):
     found = {}
     for architecture in ARCHITECTURES:
         potential = module(architecture)
-        loss(DistributedDataParallel(potential), joined([molecule(n) for n in SHARDS[rank]])).backward()
+        wrapped = DistributedDataParallel(potential)  # to be held until the gradients are averaged
+        loss(wrapped, joined([molecule(n) for n in SHARDS[rank]])).backward()
         found[architecture] = gradients(potential)
     if rank == 0:
         torch.save(found, os.path.join(folder, "gradients.pt"))

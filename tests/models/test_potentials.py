@@ -166,7 +166,7 @@ def test_a_lone_atom_has_an_energy_and_no_force(architecture, dtype):
 @every_model
 @every_type
 def test_every_parameter_is_reached_by_the_loss(architecture, dtype):
-    """A gradient that is None breaks DistributedDataParallel; one that is 0 in a whole row is a parameter for nothing."""
+    """A gradient of None breaks DistributedDataParallel; one of 0 in a whole row is a parameter for nothing."""
     potential = module(architecture, dtype, depth=3)
     loss(potential, joined([molecule(n) for n in (9, 7, 8, 6)], dtype)).backward()
     for name, parameter in potential.named_parameters():

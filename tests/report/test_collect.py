@@ -183,6 +183,6 @@ def test_the_terminal_table_holds_means_and_predictions(store):
     console.print(table(store))
     text = console.export_text()
     assert "PaiNN · force error, meV/angstrom · fragments-gfn2" in text
-    assert "3,200 structures" in text
-    assert "± 4 × 2" in text
+    assert "parameters ↓ structures →" in text
+    assert "253 ± 4 (2)" in text
     assert "too low, outside its interval" in text
