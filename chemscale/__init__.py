@@ -44,7 +44,7 @@ _HOME = {
     "uniform": "chemscale.sweep.search",
 }
 
-__all__ = sorted(_HOME)
+__all__ = [*_HOME]  # pyright: ignore[reportUnsupportedDunderAll]
 
 
 def __getattr__(name: str) -> Any:

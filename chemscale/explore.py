@@ -8,9 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.compute as pc
-
 from chemscale.laws import FitError, Law, fit
 from chemscale.laws.table import DATA_OF
 from chemscale.records.store import Store
@@ -18,6 +15,7 @@ from chemscale.spec import Resources, RunSpec
 from chemscale.sweep.drive import prepare, train_missing
 from chemscale.sweep.estimate import try_costs
 from chemscale.sweep.grid import Study, largest
+from chemscale.train.worker import require_room
 
 BOOTSTRAP = 400  # refits behind a forecast's interval; fewer than 399 cover too little
 
@@ -41,6 +39,7 @@ def run_study(study: Study, *, store: str | Path | Store, on: Resources | None =
         ValueError: a bad input, or a cluster too small for one run.
     """
     on = on or Resources()
+    require_room(on)
     runs = prepare(study.runs())
     records = store if isinstance(store, Store) else Store(store, create=True)
     print(f"{study.name}: {len(runs)} runs; timing a step of each model …", file=sys.stderr)
@@ -82,13 +81,12 @@ def foresee(
 
 
 def _forecast(records: Store, ids: list[str], run: RunSpec, params: int) -> dict[str, Any]:
-    table = records.runs()
-    table = table.filter(pc.is_in(table["run_id"], value_set=pa.array(ids, pa.string())))
-    finished = table.filter(pc.equal(table["status"], "finished"))
+    assert run.data.size is not None
+    finished = [row for row in records.runs(status="finished").to_pylist() if row["run_id"] in ids]
     what = {"architecture": run.model.architecture, "params": params, "data": run.data.size, "trained_on": ids}
-    if not len(finished):
+    if not finished:
         return {**what, "value": None, "reason": "no smaller run finished"}
-    metric = finished["law_metric"][0].as_py()
+    metric = finished[0]["law_metric"]
     axis = DATA_OF.get(metric, "examples")
     try:
         law: Law = fit(finished, form="auto", params="params", data=axis, loss=metric, bootstrap=BOOTSTRAP)

@@ -11,7 +11,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
-from typing import Any, ClassVar, Protocol, TypeVar, runtime_checkable
+from typing import Any, ClassVar, Protocol, TypeGuard, TypeVar, runtime_checkable
 
 SPEC_VERSION = 1  # rises when code changes the numbers that an unchanged spec produces
 ID_LENGTH = 16  # hexadecimal digits: 64 bits, a chance of 3e-10 of one collision among 10^5 runs
@@ -339,7 +339,7 @@ def _with_field(node: Any, path: list[str], value: Any, whole: str) -> Any:
         allowed = ", ".join(names) or "none"
         raise ValueError(f"{whole} is not a field of a run: {path[0]!r} is unknown here; known fields: {allowed}.")
     inner = value if len(path) == 1 else _with_field(getattr(node, path[0]), path[1:], value, whole)
-    return replace(node, **{path[0]: inner})
+    return replace(node, **{path[0]: inner})  # type: ignore[type-var]
 
 
 def canonical_json(value: Any) -> str:
@@ -388,14 +388,14 @@ def _construct(cls: type, values: Mapping[str, Any]) -> Any:
     return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
 
 
-def _is_number(value: Any) -> bool:
+def _is_number(value: Any) -> TypeGuard[float]:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _positive(name: str, value: Any, *, optional: bool = False) -> None:
     if value is None and optional:
         return
-    _require(_is_number(value) and value > 0, name, value, "a number above 0" + (" or None" if optional else ""))
+    _require(_is_number(value) and value > 0.0, name, value, "a number above 0" + (" or None" if optional else ""))
 
 
 def _one_of(name: str, value: Any, allowed: tuple[str, ...]) -> None:

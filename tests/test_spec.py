@@ -26,7 +26,7 @@ POTENTIAL = RunSpec(
     optim=Optim(lr=1e-3),
     objective=EnergyForce(energy=0.1, force=0.9),
 )
-GOLDEN = {"chemgpt": "GOLDEN_CHEMGPT", "painn": "GOLDEN_PAINN"}
+GOLDEN = {"chemgpt": "33f00d5ead56a586", "painn": "713b2442555e9446"}
 
 
 def test_golden_ids():

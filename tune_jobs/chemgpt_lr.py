@@ -1,6 +1,6 @@
 """The best learning rate of one rung of the ChemGPT ladder, to check the rule in `chemscale.train.optim`.
 
-    chemscale search tune_jobs/chemgpt_lr.py --set width=16 --store runs/chemgpt_lr
+chemscale search tune_jobs/chemgpt_lr.py --set width=16 --store runs/chemgpt_lr
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The best learning rate of one rung of a potential's ladder, to check the rule in `chemscale.train.optim`.
 
-    chemscale search tune_jobs/potentials_lr.py --set architecture=painn --set width=16 --store runs/potentials_lr
+chemscale search tune_jobs/potentials_lr.py --set architecture=painn --set width=16 --store runs/potentials_lr
 """
 
 from __future__ import annotations

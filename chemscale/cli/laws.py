@@ -48,7 +48,8 @@ def _print_law(law: Law, title: str | None, points: list[dict[str, float]]) -> N
         print(title)
     axes = ", ".join(f"{role}: {law.columns[role]['name']}" for role in law.roles)
     print(
-        f"{law.form} over {axes}; {law.columns['loss']['name']} in {law.units}; {law.n_runs} runs; {law.objective['name']}"
+        f"{law.form} over {axes}; {law.columns['loss']['name']} in {law.units}; {law.n_runs} runs; "
+        f"objective {law.objective['name']}"
     )
     for name, value in law.parameters.items():
         low, high = law.intervals[name]
@@ -86,9 +87,8 @@ def plan(given: argparse.Namespace) -> int:
     else:
         print(made.answer)
         for choice in made.alternatives:
-            print(
-                f"  or {choice.params:.3g} parameters on {choice.data:.3g}: the same loss for {choice.cost_ratio:.2g} x the budget"
-            )
+            size = f"{choice.params:.3g} parameters on {choice.data:.3g}"
+            print(f"  or {size}: the same loss for {choice.cost_ratio:.2g} x the budget")
         for run in made.would_decide:
             print(f"  would decide: {run.params:.3g} parameters on {run.data:.3g}, {run.replicates} seeds: {run.why}")
         for warning in made.warnings:
@@ -102,22 +102,22 @@ def read_table(path: str) -> Any:
     Raises:
         ValueError: there is no such file, or it is of another kind, or it cannot be read.
     """
-    import pyarrow as pa
-    import pyarrow.csv
-    import pyarrow.parquet
+    from pyarrow import ArrowInvalid
+    from pyarrow.csv import read_csv
+    from pyarrow.parquet import read_table as read_parquet
 
     file = Path(path)
     if file.is_dir():
         from chemscale.records.store import Store
 
         return Store(file).runs()
-    readers = {".csv": pa.csv.read_csv, ".gz": pa.csv.read_csv, ".parquet": pa.parquet.read_table}
+    readers = {".csv": read_csv, ".gz": read_csv, ".parquet": read_parquet}
     if not file.exists() or file.suffix not in readers:
         what = "is not there" if not file.exists() else "is of no known kind"
         raise ValueError(f"table={path!r} {what}; give a store, a .csv, .csv.gz or .parquet file.")
     try:
         return readers[file.suffix](file)
-    except pa.ArrowInvalid as error:
+    except ArrowInvalid as error:
         raise ValueError(f"table={path!r} cannot be read: {str(error).splitlines()[0]}") from None
 
 

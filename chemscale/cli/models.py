@@ -15,11 +15,14 @@ def train(given: argparse.Namespace) -> int:
     from chemscale.records.store import Store
     from chemscale.sweep.drive import prepare
     from chemscale.sweep.recipe import parse_options
+    from chemscale.train.worker import require_room
 
+    on = resources_of(given)
+    require_room(on)
     run = prepare([_run_from(given, parse_options(given.set))])[0]
     store = Store(given.store, create=True)
     store.enlist("train", [run])
-    row = _train_one(run, store, resources_of(given))
+    row = _train_one(run, store, on)
     print_record(readable(row), given.json)
     return 0 if row["status"] == "finished" else 1
 

@@ -16,7 +16,6 @@ from typing import Any
 
 import psutil
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from chemscale.records.attempt import Attempt, attempts
 from chemscale.records.files import create_once, read_json, write_json
@@ -219,7 +218,7 @@ class Store:
         for name, value in where.items():
             if name not in table.column_names:
                 raise ValueError(f"{name}={value!r} filters by no column of RUNS; it has {', '.join(RUNS.lasting)}.")
-            table = table.filter(pc.equal(table[name], pa.scalar(value, table[name].type)))
+            table = table.filter(pa.array([found == value for found in table[name].to_pylist()], pa.bool_()))
         return table
 
     def points(self, run_id: str | None = None) -> pa.Table:

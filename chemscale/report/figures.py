@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -49,7 +49,7 @@ def scaling(section: Section, axis: Literal["data", "params"]) -> Figure:
         low, high = _limits(section)
         axes.set(xscale="log", yscale="log", xlim=(min(values) / MARGIN, max(values) * MARGIN), ylim=(low, high))
         axes.axvspan(min(values), max(values), color=ink.SHADE, lw=0, zorder=0)
-        ends = [_line(axes, section, axis, other, level, i, len(levels)) for i, level in enumerate(levels)]
+        ends = {i: _line(axes, section, axis, other, level, i, len(levels)) for i, level in enumerate(levels)}
         _labels(axes, ends, [count(level) for level in levels], nouns[other])
         for foreseen in section.foreseen:
             _diamond(axes, getattr(foreseen, axis), foreseen)
@@ -103,17 +103,16 @@ def _line(axes: Any, section: Section, axis: str, other: str, level: float, numb
     return means[-1]
 
 
-def _labels(axes: Any, ends: Sequence[float], names: Sequence[str], noun: str) -> None:
-    """The levels' names at the right edge beside their last points, moved apart, their markers before them."""
+def _labels(axes: Any, ends: Mapping[int, float], names: Sequence[str], noun: str) -> None:
+    """The names of levels at the right edge beside their last losses (level -> loss), moved apart, with markers."""
     tall = 72 * axes.figure.get_figheight() * axes.get_position().height  # points
-    heights = [float(axes.transAxes.inverted().transform(axes.transData.transform((1.0, y)))[1]) for y in ends]
+    heights = [float(axes.transAxes.inverted().transform(axes.transData.transform((1.0, y)))[1]) for y in ends.values()]
     moved = ink.spread(heights, 10 / tall)
     axes.text(1.035, max(moved) + 12 / tall, noun, transform=axes.transAxes, color=ink.MUTED, fontsize=7, va="center")
-    for i, (y, name) in enumerate(zip(moved, names, strict=True)):
-        colour = ink.shade(i, len(names))
+    for i, y in zip(ends, moved, strict=True):
         at = {"transform": axes.transAxes, "clip_on": False, "scalex": False, "scaley": False}
-        axes.plot([1.05], [y], ink.marker(i), color=colour, markersize=4, **at)
-        axes.text(1.09, y, name, transform=axes.transAxes, color=ink.INK, va="center", fontsize=7.5)
+        axes.plot([1.05], [y], ink.marker(i), color=ink.shade(i, len(names)), markersize=4, **at)
+        axes.text(1.09, y, names[i], transform=axes.transAxes, color=ink.INK, va="center", fontsize=7.5)
 
 
 def _diamond(axes: Any, x: float, seen: Foreseen) -> None:
@@ -196,14 +195,14 @@ def _learning(curves: Curves, size: float) -> Figure:
         room = (high / low) ** 0.06
         seen = [x for x, _ in every if x > 0]
         axes.set(xscale="log", yscale="log", xlim=(min(seen) / 1.3, max(seen) * 1.3), ylim=(low / room, high * room))
-        ends: dict[float, float] = {}
+        ends: dict[int, float] = {}
         for curve in mine:
             i = models.index(curve.params)
             xs, ys = zip(*curve.points, strict=True)
             axes.plot(xs, ys, color=ink.shade(i, len(models)), linestyle=ink.dash(i), lw=1.1)
             axes.plot(xs[-1:], ys[-1:], ink.marker(i), color=ink.shade(i, len(models)), ms=3.5)
-            ends[curve.params] = ys[-1]
-        _labels(axes, [ends.get(m, high) for m in models], [count(m) for m in models], "parameters")
+            ends[i] = ys[-1]
+        _labels(axes, ends, [count(m) for m in models], "parameters")
         ink.level_ticks(axes.xaxis, ink.round_ticks(min(seen), max(seen)), most=5)
         ink.loss_ticks(axes.yaxis, low, high)
         svg = ink.svg_of(figure, slug, title)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from textwrap import shorten
 from typing import Any
 
 from chemscale.report.groups import MEASURES, Group, Measure, Row, name_of
@@ -14,6 +15,8 @@ FORMS = {
     "power": "power law", "power_floor": "power law with a floor", "chinchilla": "Chinchilla law",
     "kaplan": "Kaplan law",
 }  # fmt: skip
+
+LONGEST = 200  # characters of a reason that are shown
 
 Forecast = Mapping[str, Any]
 
@@ -83,8 +86,7 @@ def _outcome(
 ) -> str:  # fmt: skip
     predicted, low, high = ends
     if predicted is None:
-        said = f"no prediction could be made ({forecast.get('reason', 'no reason was stored')})"
-        return said + (f"; measured {joined(shown)} {measure.unit}." if shown else ".")
+        return "no prediction could be made" + (f"; measured {joined(shown)} {measure.unit}." if shown else ".")
     value, low_text, high_text = with_ends(predicted, low, high)
     said = f"predicted {value} {measure.unit} ({level:.0%} interval {low_text} to {high_text})".replace("%", " %")
     if not shown or mean is None or off is None:
@@ -99,6 +101,8 @@ def _outcome(
 
 def _detail(forecast: Forecast) -> str:
     parts = []
+    if forecast.get("reason"):
+        parts.append(shorten(str(forecast["reason"]), LONGEST, placeholder=" …"))
     if forecast.get("form"):
         form = FORMS.get(forecast["form"], forecast["form"])
         parts.append(f"by a {form}, fitted to {forecast.get('n_runs', '?')} smaller runs")

@@ -23,11 +23,11 @@ SEED = 0
 
 
 def hold(store: Store, groups: Sequence[Group]) -> Held:
-    """What can be shown of the best model of each architecture."""
+    """What can be shown of the best text model, and of the best potential of every data set."""
     missing: list[str] = []
     molecules, potentials = None, []
     text = [group for group in groups if group.family == "text"]
-    atoms = _one_each([group for group in groups if group.family == "structures"])
+    atoms = _best_of_each([group for group in groups if group.family == "structures"])
     if not text:
         missing.append("No text model has finished, so there are no molecules to show.")
     if not atoms:
@@ -45,9 +45,14 @@ def hold(store: Store, groups: Sequence[Group]) -> Held:
     return Held(molecules, tuple(potentials), tuple(missing))
 
 
-def _one_each(groups: list[Group]) -> list[Group]:
-    """The first group of every architecture and data set: metrics share their runs."""
-    return list({(g.architecture, g.content): g for g in reversed(groups)}.values())[::-1]
+def _best_of_each(groups: list[Group]) -> list[Group]:
+    """Of every data set, the group whose best run has the lowest error, in the first group's metric."""
+    chosen: dict[str, Group] = {}
+    for group in groups:
+        rival = chosen.setdefault(group.content, group)
+        if group.metric == rival.metric and group.best()[group.metric] < rival.best()[group.metric]:
+            chosen[group.content] = group
+    return list(chosen.values())
 
 
 def _molecules(store: Store, group: Group) -> Molecules:

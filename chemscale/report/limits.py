@@ -151,7 +151,7 @@ def _not_finished(groups: Sequence[Group]) -> Iterable[str]:
     if rows:
         counts = Counter(row["status"] for row in rows.values())
         named = joined([f"{n} {status}" for status, n in sorted(counts.items())])
-        yield f"Not finished: {named}. They are in no law; the table of runs gives their reasons."
+        yield f"Not finished: {named}. Such runs are in no law; the table of runs lists them with their reasons."
     else:
         yield "No run of these architectures diverged, failed or was stopped."
 

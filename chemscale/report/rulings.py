@@ -33,13 +33,15 @@ def _reason(group: Group, found: Verdict) -> str:
     if found.answer != CANNOT_TELL:
         return f"{gains}: at the {100 * found.level:.0f} % level the difference is not zero."
     if found.data_interval is None or found.model_interval is None:
-        return f"{gains}; no run is repeated, so the noise of these numbers is unknown."
+        return f"{gains}; too few runs to measure the noise of these numbers."
     return f"{gains}; the {100 * found.level:.0f} % interval of the difference includes zero."
 
 
 def _gain(gain: float, ends: tuple[float, float] | None) -> str:
     if ends is None:
         return percent(gain)
+    if ends[0] < -1:
+        return f"{percent(gain)} (an interval wider than the loss itself)"
     return f"{percent(gain)} ({100 * ends[0]:.0f} to {100 * ends[1]:.0f} %)".replace("-", "−")
 
 

@@ -14,7 +14,7 @@ from rich.text import Text
 from chemscale.records.store import Store
 from chemscale.sweep.progress import Cell, Watch, cells_of
 
-LIVE_SECONDS, PIPED_SECONDS = 1.0, 10.0
+LIVE_SECONDS, PIPED_SECONDS = 1.0, 20.0
 
 
 class Display:
@@ -43,7 +43,7 @@ class Display:
 
     def say(self, text: str) -> None:
         """A line that stays."""
-        self._console.print(text)
+        self._console.print(text, soft_wrap=True)
 
     def line(self) -> str:
         """The progress now."""
@@ -71,4 +71,4 @@ class Display:
     def _say_once(self, line: str) -> None:
         if line != self._said:
             self._said = line
-            self._console.print(line)
+            self.say(line)

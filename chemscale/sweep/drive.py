@@ -19,6 +19,7 @@ from chemscale.sweep.grid import Grid, require_name
 from chemscale.sweep.progress import cells_of
 from chemscale.sweep.search import ASHA, Domain, Search
 from chemscale.train.complete import complete
+from chemscale.train.worker import require_room
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,7 @@ def sweep(
     """
     require_name("name", name)
     on = on or Resources()
+    require_room(on)
     runs = prepare(grid.runs() if isinstance(grid, Grid) else list(grid))
     records = store if isinstance(store, Store) else Store(store, create=True)
     records.enlist(name, runs, work=work_of(runs, on))
@@ -113,10 +115,12 @@ def search(
         ValueError: a bad space, bad data, or a cluster too small for one run.
     """
     plan = base if isinstance(base, Search) else Search(base, space or {}, samples, stop, sampler, seed, name)
+    on = on or Resources()
+    require_room(on)
     plan = replace(plan, base=prepare([plan.base])[0])
     records = store if isinstance(store, Store) else Store(store, create=True)
     records.enlist(plan.name, [])
-    _search_missing(records, plan, on or Resources())
+    _search_missing(records, plan, on)
     return result_of(records, plan)
 
 

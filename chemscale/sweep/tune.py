@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ray import tune
+from ray.tune.schedulers import ASHAScheduler
 
 from chemscale import data
 from chemscale.models.cost import Cost
@@ -156,7 +157,7 @@ def _scheduler(search: Search) -> Any:
     if search.stop is None:
         return None
     examples = search.base.examples
-    return tune.schedulers.ASHAScheduler(
+    return ASHAScheduler(
         time_attr="examples",  # survives a resume, unlike Tune's own count of reports
         max_t=examples,
         grace_period=max(1, math.floor(search.stop.grace * examples)),

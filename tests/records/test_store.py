@@ -190,7 +190,7 @@ def test_what_is_not_a_store_is_refused(tmp_path, kind):
     elif kind == "newer":
         Store(path, create=True)
         (path / "store.json").write_text('{"version": 99}')
-    with pytest.raises(ValueError, match="store|layout version") as caught:
+    with pytest.raises(ValueError, match=r"store|layout version") as caught:
         Store(path, create=kind != "absent")
     assert "\n" not in str(caught.value)
     assert kind != "full" or [p.name for p in path.iterdir()] == ["thesis.txt"]

@@ -74,7 +74,8 @@ def test_predictions_of_runs_that_have_not_finished_say_so(tmp_path):
     first, second = collect(store).foreseen
     sentences = {first.sentence, second.sentence}
     assert any("nothing measured yet (not started)" in s for s in sentences)
-    assert any("no prediction could be made (no smaller run finished)" in s for s in sentences)
+    assert any("no prediction could be made." in s for s in sentences)
+    assert "No smaller run finished" in first.detail + second.detail
 
 
 def test_exponents_are_called_only_where_the_axis_is_long_enough(found):

@@ -44,7 +44,7 @@ def test_a_rule_derives_the_schedule_of_a_cell():
 
 
 def test_the_largest_cell_of_every_architecture_is_found_with_its_replicates():
-    runs = replace(GRID, seeds=(0,), replicates=1).runs() + [POTENTIAL]
+    runs = [*replace(GRID, seeds=(0,), replicates=1).runs(), POTENTIAL]
     top = largest(runs, {run.id: run.model.width for run in runs})
     assert {(r.model.architecture, r.model.width, r.data.size, r.seed) for r in top} == {
         ("chemgpt", 32, 10000, 0),
