@@ -13,7 +13,7 @@ from chemscale.report.values import Foreseen
 
 FORMS = {
     "power": "power law", "power_floor": "power law with a floor", "chinchilla": "Chinchilla law",
-    "kaplan": "Kaplan law",
+    "kaplan": "Kaplan law", "tied": "Chinchilla law with tied exponents",
 }  # fmt: skip
 
 LONGEST = 200  # characters of a reason that are shown
@@ -104,7 +104,7 @@ def _detail(forecast: Forecast) -> str:
     if forecast.get("reason"):
         parts.append(shorten(str(forecast["reason"]), LONGEST, placeholder=" …"))
     if forecast.get("form"):
-        form = FORMS.get(forecast["form"], forecast["form"])
+        form = FORMS.get(forecast["form"], f"{forecast['form']} law")
         parts.append(f"by a {form}, fitted to {forecast.get('n_runs', '?')} smaller runs")
     if forecast.get("registered"):
         when = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(forecast["registered"]))
