@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from chemscale.laws import FitError, Law, fit
-from chemscale.laws.table import DATA_OF
 from chemscale.records.store import Store
 from chemscale.spec import Resources, RunSpec
 from chemscale.sweep.drive import prepare, train_missing
@@ -87,7 +86,7 @@ def _forecast(records: Store, ids: list[str], run: RunSpec, params: int) -> dict
     if not finished:
         return {**what, "value": None, "reason": "no smaller run finished"}
     metric = finished[0]["law_metric"]
-    axis = DATA_OF.get(metric, "examples")
+    axis = next((name for name in ("molecules", "structures") if finished[0][name]), "examples")
     try:
         law: Law = fit(finished, form="auto", params="params", data=axis, loss=metric, bootstrap=BOOTSTRAP)
         seen = law.predict(params=params, data=run.data.size)

@@ -7,11 +7,14 @@ change a number beyond rounding (workers, devices, threads, micro-batches, paths
 from __future__ import annotations
 
 import hashlib
+import importlib
 import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
-from typing import Any, ClassVar, Protocol, TypeGuard, TypeVar, runtime_checkable
+from typing import Any, ClassVar, Protocol, TypeVar, runtime_checkable
+
+from chemscale.values import canonical_json, is_number, one_of, positive, require
 
 SPEC_VERSION = 1  # rises when code changes the numbers that an unchanged spec produces
 ID_LENGTH = 16  # hexadecimal digits: 64 bits, a chance of 3e-10 of one collision among 10^5 runs
@@ -20,6 +23,8 @@ PRECISIONS = ("float32", "float64")
 COOLDOWNS = ("linear", "sqrt")
 OPTIMISERS = ("adamw",)
 KEEP = ("final", "best", "none")
+
+OWN_MODELS, OWN_OBJECTIVES = "chemscale.models", "chemscale.train.objectives"  # register themselves when imported
 
 T = TypeVar("T")
 
@@ -105,10 +110,10 @@ class Data:
     content: str | None = None
 
     def __post_init__(self) -> None:
-        _require(bool(self.source), "Data.source", self.source, "a name or a path", "see `chemscale data list`")
-        _positive("Data.size", self.size, optional=True)
-        _positive("Data.per_group", self.per_group, optional=True)
-        _one_of("Data.representation", self.representation, ("selfies", "smiles"))
+        require(bool(self.source), "Data.source", self.source, "a name or a path", "see `chemscale data list`")
+        positive("Data.size", self.size, optional=True)
+        positive("Data.per_group", self.per_group, optional=True)
+        one_of("Data.representation", self.representation, ("selfies", "smiles"))
 
 
 @dataclass(frozen=True)
@@ -132,18 +137,18 @@ class Optim:
     shape: str = "linear"
 
     def __post_init__(self) -> None:
-        _positive("Optim.lr", self.lr, optional=True)
-        _positive("Optim.batch", self.batch)
-        _positive("Optim.eps", self.eps)
-        _positive("Optim.clip", self.clip, optional=True)
-        _one_of("Optim.name", self.name, OPTIMISERS)
-        _one_of("Optim.shape", self.shape, COOLDOWNS)
+        positive("Optim.lr", self.lr, optional=True)
+        positive("Optim.batch", self.batch)
+        positive("Optim.eps", self.eps)
+        positive("Optim.clip", self.clip, optional=True)
+        one_of("Optim.name", self.name, OPTIMISERS)
+        one_of("Optim.shape", self.shape, COOLDOWNS)
         for name in ("beta1", "beta2", "weight_decay", "warmup", "cooldown"):
             value = getattr(self, name)
             low_high = "at least 0" if name == "weight_decay" else "between 0 and 1"
-            good = _is_number(value) and value >= 0 and (name == "weight_decay" or value <= 1)
-            _require(good, f"Optim.{name}", value, low_high)
-        _require(self.warmup + self.cooldown <= 1, "Optim.warmup + cooldown", self.warmup + self.cooldown, "at most 1")
+            good = is_number(value) and value >= 0 and (name == "weight_decay" or value <= 1)
+            require(good, f"Optim.{name}", value, low_high)
+        require(self.warmup + self.cooldown <= 1, "Optim.warmup + cooldown", self.warmup + self.cooldown, "at most 1")
 
 
 @dataclass(frozen=True)
@@ -157,10 +162,10 @@ class Budget:
 
     def __post_init__(self) -> None:
         given = [f"{n}={v}" for n in ("epochs", "updates", "examples") if (v := getattr(self, n)) is not None]
-        _require(len(given) == 1, "Budget", ", ".join(given) or "empty", "exactly one of epochs, updates, examples")
+        require(len(given) == 1, "Budget", ", ".join(given) or "empty", "exactly one of epochs, updates, examples")
         for name in ("epochs", "updates", "examples"):
-            _positive(f"Budget.{name}", getattr(self, name), optional=True)
-        _require(self.min_updates >= 0, "Budget.min_updates", self.min_updates, "at least 0")
+            positive(f"Budget.{name}", getattr(self, name), optional=True)
+        require(self.min_updates >= 0, "Budget.min_updates", self.min_updates, "at least 0")
 
     def total_examples(self, size: int, batch: int) -> int:
         """Examples seen in all, for `size` unique ones and a global batch of `batch`."""
@@ -186,9 +191,9 @@ class Evaluation:
     test: int | None = None
 
     def __post_init__(self) -> None:
-        _positive("Evaluation.points", self.points)
-        _positive("Evaluation.valid", self.valid, optional=True)
-        _positive("Evaluation.test", self.test, optional=True)
+        positive("Evaluation.points", self.points)
+        positive("Evaluation.valid", self.valid, optional=True)
+        positive("Evaluation.test", self.test, optional=True)
 
 
 @dataclass(frozen=True)
@@ -214,13 +219,13 @@ class Resources:
     concurrent: int | None = None
 
     def __post_init__(self) -> None:
-        _positive("Resources.workers", self.workers)
-        _positive("Resources.cpus", self.cpus)
-        _require(_is_number(self.gpus) and self.gpus >= 0, "Resources.gpus", self.gpus, "at least 0")
-        _positive("Resources.micro_batch", self.micro_batch, optional=True)
-        _one_of("Resources.keep", self.keep, KEEP)
-        _require(self.checkpoint_seconds >= 0, "Resources.checkpoint_seconds", self.checkpoint_seconds, "at least 0")
-        _positive("Resources.concurrent", self.concurrent, optional=True)
+        positive("Resources.workers", self.workers)
+        positive("Resources.cpus", self.cpus)
+        require(is_number(self.gpus) and self.gpus >= 0, "Resources.gpus", self.gpus, "at least 0")
+        positive("Resources.micro_batch", self.micro_batch, optional=True)
+        one_of("Resources.keep", self.keep, KEEP)
+        require(self.checkpoint_seconds >= 0, "Resources.checkpoint_seconds", self.checkpoint_seconds, "at least 0")
+        positive("Resources.concurrent", self.concurrent, optional=True)
 
 
 @dataclass(frozen=True)
@@ -242,15 +247,15 @@ class RunSpec:
 
     def __post_init__(self) -> None:
         kind = type(self.model)
-        _require(
+        require(
             MODELS.get(getattr(kind, "architecture", "")) is kind,
             "RunSpec.model",
             kind.__name__,
             "a registered model configuration such as ChemGPT.sized(width=64)",
             "register a class of your own with chemscale.register_model",
         )
-        _one_of("RunSpec.precision", self.precision, PRECISIONS)
-        _require(isinstance(self.seed, int) and self.seed >= 0, "RunSpec.seed", self.seed, "an integer of at least 0")
+        one_of("RunSpec.precision", self.precision, PRECISIONS)
+        require(isinstance(self.seed, int) and self.seed >= 0, "RunSpec.seed", self.seed, "an integer of at least 0")
 
     @property
     def missing(self) -> tuple[str, ...]:
@@ -342,29 +347,6 @@ def _with_field(node: Any, path: list[str], value: Any, whole: str) -> Any:
     return replace(node, **{path[0]: inner})  # type: ignore[type-var]
 
 
-def canonical_json(value: Any) -> str:
-    """JSON with sorted keys, no spaces and one spelling per number (1.0 is 1), so that equal values hash equally."""
-    return json.dumps(_canonical(value), sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=True)
-
-
-def _canonical(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {str(k): _canonical(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [_canonical(v) for v in value]
-    if value is None or isinstance(value, bool | str):
-        return value
-    if hasattr(value, "item"):  # a NumPy or torch scalar
-        value = value.item()
-    if isinstance(value, float) and not math.isfinite(value):
-        raise ValueError(f"a run holds the number {value}, which has no place in an id; use a finite number or None.")
-    if isinstance(value, float) and value.is_integer():
-        return int(value)
-    if isinstance(value, int | float):
-        return value
-    raise ValueError(f"a run holds {value!r} of type {type(value).__name__}; use numbers, strings, lists or mappings.")
-
-
 def _plain(node: Any) -> dict[str, Any]:
     values = asdict(node)
     later = {f.name: f.default for f in fields(node) if "since" in f.metadata}
@@ -374,6 +356,9 @@ def _plain(node: Any) -> dict[str, Any]:
 def _revive(table: Mapping[str, type], tree: Mapping[str, Any], key: str, what: str) -> Any:
     values = dict(tree)
     name = values.pop(key)
+    if name not in table:
+        importlib.import_module(OWN_MODELS)  # a stored spec may be the first thing that a process reads
+        importlib.import_module(OWN_OBJECTIVES)
     if name not in table:
         known = ", ".join(sorted(table)) or "none"
         raise ValueError(f"{what} {name!r} is not registered here (known: {known}); import the module that defines it.")
@@ -386,22 +371,3 @@ def _construct(cls: type, values: Mapping[str, Any]) -> Any:
     if unknown:
         raise ValueError(f"{cls.__name__} has no field {unknown[0]!r}; it has {', '.join(sorted(known))}.")
     return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
-
-
-def _is_number(value: Any) -> TypeGuard[float]:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _positive(name: str, value: Any, *, optional: bool = False) -> None:
-    if value is None and optional:
-        return
-    _require(_is_number(value) and value > 0.0, name, value, "a number above 0" + (" or None" if optional else ""))
-
-
-def _one_of(name: str, value: Any, allowed: tuple[str, ...]) -> None:
-    _require(value in allowed, name, value, "one of " + ", ".join(allowed))
-
-
-def _require(good: bool, name: str, value: Any, allowed: str, hint: str = "") -> None:
-    if not good:
-        raise ValueError(f"{name}={value!r} is not allowed: it must be {allowed}{'; ' + hint if hint else ''}.")

@@ -9,6 +9,8 @@ from scipy.stats import t as student
 
 from chemscale.laws.objectives import Array
 
+CURVED = 4  # levels from which an axis may bend in the surface that noise is measured about
+
 
 @dataclass(frozen=True)
 class Line:
@@ -29,8 +31,36 @@ class Line:
         return self.slope - half, self.slope + half
 
 
-def line(x: Array, y: Array, groups: np.ndarray, clusters: np.ndarray) -> Line:
+@dataclass(frozen=True)
+class Noise:
+    """Scatter of one run about a smooth surface: standard deviation in decades of loss, and degrees of freedom."""
+
+    sigma: float
+    left: int
+
+
+def surface_noise(x: Array, y: Array, z: Array, x_levels: int, y_levels: int) -> Noise | None:
+    """Scatter of z about 1, x, y, xy, and x^2 and y^2 where their axis has at least four levels, all (n,).
+
+    The surface has less freedom than the grid, so seed noise and misfit of the surface both land in the scatter: it is
+    an upper estimate of the noise, pooled over all runs of the grid. None where nothing is left to measure it by.
+    """
+    terms = [np.ones_like(x), x, y, x * y]
+    terms += [x**2] if x_levels >= CURVED else []
+    terms += [y**2] if y_levels >= CURVED else []
+    design = np.stack(terms, axis=1)
+    left = len(z) - int(np.linalg.matrix_rank(design))
+    if left < 1:
+        return None
+    residual = z - design @ np.linalg.lstsq(design, z, rcond=None)[0]
+    return Noise(float(np.sqrt((residual**2).sum() / left)), left)
+
+
+def line(x: Array, y: Array, groups: np.ndarray, clusters: np.ndarray, noise: Noise | None = None) -> Line:
     """Least squares of y on x with an intercept per group (the other axis held), all (n,).
+
+    `noise`, where it is known from more runs than these, takes the place of their own residuals: two or three runs tell
+    their slope and next to nothing of its error.
 
     The residuals hold seed noise and curvature alike, so a bent curve gets a wide interval. Where runs share a
     cluster the error is the larger of the usual one and the cluster-robust one (with G/(G-1) and G-1 degrees of
@@ -41,6 +71,8 @@ def line(x: Array, y: Array, groups: np.ndarray, clusters: np.ndarray) -> Line:
     slope = float((inner * y).sum() / square)
     residual = _demean(y, groups) - slope * inner
     left = len(x) - len(np.unique(groups)) - 1
+    if noise is not None and noise.left > left:
+        return Line(slope, noise.sigma / float(np.sqrt(square)), noise.left)
     if left < 1:
         return Line(slope, None, 0)
     error = float(np.sqrt((residual**2).sum() / left / square))

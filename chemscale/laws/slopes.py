@@ -1,7 +1,8 @@
 """Honest small numbers: what a grid of runs says by itself, before any law is believed.
 
 Everything is read at the largest value of the other axis, where the next run will start. Slopes are of log10 loss per
-decade of the axis; an exponent is minus the slope. Intervals are Student's t (see `regression`).
+decade of the axis; an exponent is minus the slope. Intervals are Student's t; the noise of a run is measured over the
+whole grid (see `regression`), since the few runs at one value of the other axis hardly tell their own.
 """
 
 from __future__ import annotations
@@ -15,11 +16,12 @@ from chemscale.laws.errors import FitError
 from chemscale.laws.fit import fit
 from chemscale.laws.identify import LOCAL, decades
 from chemscale.laws.law import Law
-from chemscale.laws.regression import Line, line
+from chemscale.laws.regression import Line, Noise, line, surface_noise
 from chemscale.laws.table import UNITS, Rows, rows, select
 
 TOO_SHORT = "too short to call"
 SAME = 0.02  # decades; values of an axis closer than this are one level
+FLOOR_LEVELS = 6  # sizes from which a curve of three parameters is told from one of two
 TOP = 1.0  # decades at the end of an axis that its local slope is read from, or its last three levels
 
 
@@ -91,7 +93,7 @@ def axis_reading(
     """Read one axis of a grid (`axis` and `other` are column names); raises ValueError as `fit` does."""
     grid = grid_rows(table, axis, other, loss, where)
     top = at_largest(grid)
-    local, pooled = slope_of(top, top), slope_of(grid, grid)
+    local, pooled = slope_of(top, top, noise_of(grid)), slope_of(grid, grid)
     span = decades(top.axes["data"])
     ends = local.interval(level)
     called = ends is not None and span >= LOCAL and ends[1] - ends[0] < abs(local.slope)
@@ -123,7 +125,8 @@ def tenfold(
     it the line of the last decade is prolonged, which is optimistic where a floor is near; give a `law` of params and
     data to use its prediction, with its interval, instead. The interval is that of the change from `from_loss`.
     """
-    top = at_largest(grid_rows(table, axis, other, loss, where))
+    grid = grid_rows(table, axis, other, loss, where)
+    top = at_largest(grid)
     x = top.axes["data"]
     far = float(x.max())
     start = start or (far / 10 if decades(x) >= 1 - SAME else far)
@@ -135,7 +138,7 @@ def tenfold(
     if kind == "interpolation":
         near = (x >= x[x <= start * 1.05].max() / 1.05) & (x <= start * 10.5)
     part = top.take(near)
-    bend = slope_of(part, top)
+    bend = slope_of(part, top, noise_of(grid))
     begin = 10 ** (np.log10(part.loss).mean() + bend.slope * (np.log10(start) - np.log10(part.axes["data"]).mean()))
     ends = bend.interval(level)
     low, high = (begin * 10 ** ends[0], begin * 10 ** ends[1]) if ends else (None, None)
@@ -182,11 +185,20 @@ def upper(x: np.ndarray) -> np.ndarray:
     return (x >= x.max() / 10 ** (TOP + SAME)) | (number >= number.max() - 2)
 
 
-def slope_of(part: Rows, grid: Rows) -> Line:
+def noise_of(grid: Rows) -> Noise | None:
+    """Scatter of one run, pooled over a grid of two axes; None on one axis, whose runs must speak for themselves."""
+    if "params" not in grid.axes:
+        return None
+    x, y = np.log10(grid.axes["data"]), np.log10(grid.axes["params"])
+    many_x, many_y = (int(levels(grid.axes[axis]).max()) + 1 for axis in ("data", "params"))
+    return surface_noise(x - x.mean(), y - y.mean(), np.log10(grid.loss), many_x, many_y)
+
+
+def slope_of(part: Rows, grid: Rows, noise: Noise | None = None) -> Line:
     """Line of log10 loss on log10 axis, with an intercept per level of the other axis."""
     number = levels(part.axes["params"]) if "params" in part.axes else np.zeros(len(part), int)
     shared = part.clusters if len(np.unique(grid.clusters)) < len(grid) else np.arange(len(part))
-    return line(np.log10(part.axes["data"]), np.log10(part.loss), number, shared)
+    return line(np.log10(part.axes["data"]), np.log10(part.loss), number, shared, noise)
 
 
 def _other_level(top: Rows) -> float | None:
@@ -194,6 +206,8 @@ def _other_level(top: Rows) -> float | None:
 
 
 def _floor(top: Rows, level: float) -> tuple[float | None, tuple[float, float] | None, str]:
+    if levels(top.axes["data"]).max() + 1 < FLOOR_LEVELS:
+        return None, None, f"floor not identified: fewer than {FLOOR_LEVELS} sizes along this axis"
     table = {"x": top.axes["data"], "loss": top.loss, "cluster": top.clusters}
     try:
         law = fit(table, form="power_floor", data="x", loss="loss", objective="log_lsq", bootstrap=200, level=level)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from chemscale.laws.regression import Line, differ
-from chemscale.laws.slopes import at_largest, grid_rows, slope_of, upper
+from chemscale.laws.slopes import at_largest, grid_rows, noise_of, slope_of, upper
 
 CANNOT_TELL = "cannot tell yet"
 MOST_REPLICATES = 10  # more seeds than this are dearer than a longer axis
@@ -58,10 +58,11 @@ def verdict(
     It is data-limited where the loss falls faster per tenfold of data than of parameters and the interval of the
     difference excludes zero. Raises ValueError as `fit` does.
     """
-    over_data = at_largest(grid_rows(table, data, params, loss, where))
+    grid = grid_rows(table, data, params, loss, where)
+    over_data, noise = at_largest(grid), noise_of(grid)
     over_model = at_largest(grid_rows(table, params, data, loss, where))
-    by_data = slope_of(over_data.take(upper(over_data.axes["data"])), over_data)
-    by_model = slope_of(over_model.take(upper(over_model.axes["data"])), over_model)
+    by_data = slope_of(over_data.take(upper(over_data.axes["data"])), over_data, noise)
+    by_model = slope_of(over_model.take(upper(over_model.axes["data"])), over_model, noise)
     top = float(over_model.axes["data"].max()), float(over_data.axes["data"].max())
     gap = differ(by_data, by_model, level)
     answer, reason = _answer(by_data, by_model, gap, level)

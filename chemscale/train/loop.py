@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import math
-import os
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -23,35 +22,22 @@ from torch import Tensor, nn
 
 from chemscale.models import cost
 from chemscale.records.attempt import Attempt
-from chemscale.records.provenance import energy_meter, processor
-from chemscale.records.schema import DIVERGED, FINISHED, METRICS
+from chemscale.records.provenance import energy_meter
+from chemscale.records.schema import DIVERGED, FINISHED
 from chemscale.records.tensorboard import Board
 from chemscale.spec import Resources, RunSpec
 from chemscale.train import state
+from chemscale.train.measure import EVALUATION_BATCH, measure
 from chemscale.train.objectives import Metric, objective_of
 from chemscale.train.optim import build_optimiser, lr_share
 from chemscale.train.order import step_positions
-from chemscale.train.rows import Ledger, finite, metric_columns, opening_row, outcome_columns, training_cost
+from chemscale.train.ranks import MICRO_BATCH, Ranks, device_name, memory_limit_named
+from chemscale.train.rows import Ledger, metric_columns, opening_row, outcome_columns, point_row, training_cost
 
 REPORT_SECONDS = 1.0  # a scheduler's stop takes effect at the next report
 WARM_STEPS = 3  # first steps after each start, left out of device-seconds
-MICRO_BATCH = {"cpu": 64, "cuda": 512}  # examples of one forward pass
-EVALUATION_BATCH = {"text": 256, "structures": 64}
 
 Report = Callable[[dict[str, Any]], None]
-
-
-@dataclass(frozen=True)
-class Ranks:
-    """This process among those that share the run."""
-
-    rank: int = 0
-    world: int = 1
-    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
-
-    @property
-    def first(self) -> bool:
-        return self.rank == 0
 
 
 def train(
@@ -85,7 +71,7 @@ def train(
     """
     resources, ranks = resources or Resources(), ranks or Ranks()
     torch.set_num_threads(max(1, int(resources.cpus)))
-    with _memory_limit_named(run, resources, ranks):
+    with memory_limit_named(run, resources, ranks):
         counted = counted or training_cost(run, examples.manifest)
         training = _open(run, examples, claim, board, resources, ranks, report, counted)
         try:
@@ -110,7 +96,7 @@ def _open(
     ids = examples.subset(run.data.size, run.data.key, run.data.per_group)
     ledger = Ledger(run, examples, ids, counted)
     opening = {**opening_row(run), **_parameters(model), "started": time.time(), "host": socket.gethostname()}
-    opening |= {"device": _device_name(ranks.device), "devices": ranks.world, **ledger.unique}
+    opening |= {"device": device_name(ranks.device), "devices": ranks.world, **ledger.unique}
     attempt, earlier = claim(opening) if ranks.first else (None, [])
     progress = _resume(earlier, model, optimiser, ranks)
     wrapped = nn.parallel.DistributedDataParallel(model) if ranks.world > 1 else model
@@ -244,26 +230,16 @@ class _Training:
     # -- measuring ----------------------------------------------------------------------------------------------------
 
     def _measure(self, ids: np.ndarray) -> dict[str, Metric]:
-        """Metrics over these examples, shared out over the workers."""
-        size = self.resources.micro_batch or EVALUATION_BATCH[self.run.model.family]
-        order = np.argsort(self.examples.lengths(ids), kind="stable")
-        mine = order[self.ranks.rank :: self.ranks.world]
-        parts = []
-        self.inner.eval()
-        with torch.no_grad():
-            for start in range(0, len(mine), size):
-                self._keep_alive()
-                measured = self.objective.measure(self.inner, self._batch(ids[mine[start : start + size]]))
-                parts.append({k: v.cpu().numpy() for k, v in measured.items()})
-        self.inner.train()
-        shards: list[Any] = [(mine, parts)]
-        if self.ranks.world > 1:
-            shards = [None] * self.ranks.world
-            dist.all_gather_object(shards, (mine, parts))
-        index = np.concatenate([m for m, _ in shards])
-        parts = [part for _, some in shards for part in some]
-        columns = {k: np.concatenate([part[k] for part in parts]) for k in parts[0]}
-        return self.objective.metrics(columns, self.examples.groups(ids[index]))
+        return measure(
+            self.objective,
+            self.inner,
+            self.examples,
+            ids,
+            size=self.resources.micro_batch or EVALUATION_BATCH.get(self.run.model.family, 64),
+            ranks=self.ranks,
+            batch_of=self._batch,
+            pulse=self._keep_alive,
+        )
 
     def _valid_ids(self) -> np.ndarray:
         return self.examples.split("valid", self.run.evaluation.valid)
@@ -283,33 +259,14 @@ class _Training:
         loss_sum = torch.tensor(progress.loss_sum, dtype=torch.float64, device=self.ranks.device)
         if self.ranks.world > 1:
             dist.all_reduce(loss_sum)
-        row = self._point_row(metrics, norm, float(loss_sum) / max(1, progress.loss_steps))
+        clock = {"seconds": self._seconds(), "joules": self._joules()}
+        train_loss, lr = float(loss_sum) / max(1, progress.loss_steps), self.optimiser.param_groups[0]["lr"]
+        row = point_row(self.ledger, progress, metrics, headline, lr=lr, norm=norm, train_loss=train_loss) | clock
         progress.loss_sum, progress.loss_steps = 0.0, 0
         self._write_point(row)
         if progress.step < self.run.updates:  # the last report follows the terminal row
             self._tell({"valid_loss": headline.value})
         return True
-
-    def _point_row(self, metrics: dict[str, Metric], norm: float, train_loss: float) -> dict[str, Any]:
-        progress, headline = self.progress, metrics[self.objective.headline]
-        seen = self.ledger.seen(progress.examples)
-        return {
-            "run_id": self.run.id,
-            "step": progress.step,
-            "examples": progress.examples,
-            "tokens": seen.get("tokens"),
-            "atoms": seen.get("atoms"),
-            "epochs": progress.examples / len(self.ledger.ids),
-            "flops": self.ledger.flops(progress.examples),
-            "lr": self.optimiser.param_groups[0]["lr"],
-            "train_loss": finite(train_loss),
-            "valid_loss": headline.value,
-            "valid_loss_se": headline.se,
-            **{f"valid_{name}": finite(m.value) for name, m in metrics.items() if name in METRICS},
-            "gradient_norm": finite(norm),
-            "seconds": self._seconds(),
-            "joules": self._joules(),
-        }
 
     def _write_point(self, row: dict[str, Any]) -> None:
         if self.attempt is not None:
@@ -355,7 +312,7 @@ class _Training:
 
     def _end_finished(self) -> dict[str, Any]:
         ids = self.examples.split("test", self.run.evaluation.test)
-        rule = self._law_rule()
+        rule = self.progress.rule
         if rule == "best":
             assert self.progress.best_weights is not None
             final = {k: v.detach().clone() for k, v in self.inner.state_dict().items()}
@@ -369,13 +326,6 @@ class _Training:
         if not math.isfinite(metrics[self.objective.headline].value):
             return self._end_diverged(metrics[self.objective.headline].value)
         return self._end(FINISHED, None, {**metric_columns(metrics, self.objective.headline), **tested})
-
-    def _law_rule(self) -> str:
-        """ "best" where data repeated and the validation loss has risen above its best by more than its error."""
-        progress = self.progress
-        if progress.best_weights is None or progress.valid is None or progress.best is None:
-            return "final"
-        return "best" if progress.valid > progress.best + (progress.valid_se or 0.0) else "final"
 
     def _end_diverged(self, value: float) -> dict[str, Any]:
         reason = f"not finite ({value}) at update {self.progress.step} of {self.run.updates}"
@@ -422,38 +372,3 @@ def _parameters(model: nn.Module) -> dict[str, Any]:
     counted = cost.parameters(model)
     groups = {k: v for k, v in counted.items() if k not in ("all", "non_embedding")}
     return {"params": counted["non_embedding"], "params_all": counted["all"], "params_by_group": groups}
-
-
-def _device_name(device: torch.device) -> str:
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else processor()
-
-
-@contextlib.contextmanager
-def _memory_limit_named(run: RunSpec, resources: Resources, ranks: Ranks) -> Iterator[None]:
-    try:
-        yield
-    except (MemoryError, RuntimeError) as error:
-        text = str(error)
-        allocator = "can't allocate memory" in text or "DefaultCPUAllocator" in text
-        if not (isinstance(error, MemoryError | torch.OutOfMemoryError) or allocator):
-            raise
-        micro = min(run.optim.batch, resources.micro_batch or MICRO_BATCH[ranks.device.type])
-        raise MemoryError(
-            f"out of memory: {run.model.architecture} of width {run.model.width} and depth {run.model.depth} with "
-            f"{micro} examples in a forward pass on {ranks.device}; set Resources.micro_batch below {micro} "
-            f"or use a smaller model."
-        ) from error
-
-
-def visible_device(gpus: float) -> torch.device:
-    """The device of this process: the GPU that Ray or the user made visible, else the processor.
-
-    Raises:
-        ValueError: a GPU is asked for and none is visible.
-    """
-    if gpus == 0:
-        return torch.device("cpu")
-    if not torch.cuda.is_available():
-        seen = os.environ.get("CUDA_VISIBLE_DEVICES", "unset")
-        raise ValueError(f"Resources.gpus={gpus} but torch sees no GPU (CUDA_VISIBLE_DEVICES {seen}); set gpus=0.")
-    return torch.device("cuda", torch.cuda.current_device())

@@ -18,6 +18,7 @@ from chemscale.records.schema import METRICS, UNITS
 from chemscale.spec import RunSpec
 from chemscale.train.objectives import Metric, Objective, objective_of
 from chemscale.train.order import seen_counts
+from chemscale.train.state import Progress
 
 
 def cluster_of(run: RunSpec) -> str:
@@ -118,6 +119,35 @@ class Ledger:
     def elementwise(self, examples: int) -> float:
         """Elements touched by other work after `examples` examples."""
         return float(seen_counts(len(self.ids), self.run.seed, examples) @ self.elementwise_each)
+
+
+def point_row(
+    ledger: Ledger,
+    progress: Progress,
+    metrics: Mapping[str, Metric],
+    headline: Metric,
+    *,
+    lr: float,
+    norm: float,
+    train_loss: float,
+) -> dict[str, Any]:
+    """One row of POINTS, but for the clocks."""
+    seen = ledger.seen(progress.examples)
+    return {
+        "run_id": ledger.run.id,
+        "step": progress.step,
+        "examples": progress.examples,
+        "tokens": seen.get("tokens"),
+        "atoms": seen.get("atoms"),
+        "epochs": progress.examples / len(ledger.ids),
+        "flops": ledger.flops(progress.examples),
+        "lr": lr,
+        "train_loss": finite(train_loss),
+        "valid_loss": headline.value,
+        "valid_loss_se": headline.se,
+        **{f"valid_{name}": finite(m.value) for name, m in metrics.items() if name in METRICS},
+        "gradient_norm": finite(norm),
+    }
 
 
 def outcome_columns(ledger: Ledger, examples: int, updates: int) -> dict[str, Any]:

@@ -39,6 +39,14 @@ class Progress:
     joules: float | None = 0.0
     best_weights: dict[str, Any] | None = field(default=None, repr=False)
 
+    @property
+    def rule(self) -> str:
+        """Which weights a law's loss is measured with: "best" where data repeated and the validation loss has risen
+        above its best by more than its standard error, else "final"."""
+        if self.best_weights is None or self.valid is None or self.best is None:
+            return "final"
+        return "best" if self.valid > self.best + (self.valid_se or 0.0) else "final"
+
 
 def save(attempt: Attempt, model: nn.Module, optimiser: torch.optim.Optimizer, progress: Progress) -> None:
     """Write the state into the attempt's folder, replacing the one before in one step."""

@@ -100,7 +100,7 @@ def _worker(config: dict[str, Any]) -> None:
     import ray.train
     from ray.train.torch import get_device
 
-    from chemscale.train.loop import Ranks
+    from chemscale.train.ranks import Ranks
     from chemscale.train.session import train_in_store
 
     context = ray.train.get_context()

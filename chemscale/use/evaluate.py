@@ -21,7 +21,7 @@ PARITY_POINTS = 2000  # points that a parity plot still shows apart
 
 @dataclass(frozen=True)
 class SampleQuality:
-    """Shares of a generated sample, as MOSES defines them (Polykarpov et al. 2020); None where the whole is empty.
+    """Shares of a generated sample, as MOSES defines them (Polykovskiy et al. 2020); None where the whole is empty.
 
     Attributes:
         n: strings that were sampled.
