@@ -37,9 +37,9 @@ def _table(group: Group) -> Any:
     from rich.table import Table
 
     sizes = sorted({row[group.data] for row in group.rows})
-    title = f"{group.title} · {group.measure.words}, {group.measure.unit} · {group.source}"
+    title = f"{group.title} · {group.measure.words}, {group.measure.unit} · {group.data} of {group.source} across"
     shown = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
-    shown.add_column(f"parameters ↓ {group.data} →", justify="right", no_wrap=True)
+    shown.add_column("parameters", justify="right", no_wrap=True)
     for size in sizes:
         shown.add_column(whole(size), justify="right", no_wrap=True)
     for params in sorted({row["params"] for row in group.rows}):

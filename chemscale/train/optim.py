@@ -17,8 +17,8 @@ LR_RULES: dict[str, Callable[[Any], float]] = {
     # 0.018 at width 16 (0.015 within 1.1 % of its loss), 0.0033 at width 64 (flat from 0.0033 to 0.0045).
     "chemgpt": lambda model: min(0.02, 0.24 / model.width),
     # Potentials: the best rate of widths 8 to 64 moves little. Checked by tune_jobs/potentials_lr.py.
-    "schnet": lambda model: 3e-3,
-    "painn": lambda model: 3e-3,
+    "schnet": lambda model: 1e-2,
+    "painn": lambda model: 1e-2,
 }
 
 

@@ -1,0 +1,50 @@
+"""What the README shows works as it stands."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("ray")
+def test_the_python_of_the_readme_runs(tmp_path, short_folder):
+    (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    env = {**os.environ, "RAY_TMPDIR": short_folder, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert "beta" in lines[0]
+    assert "Prediction" in lines[1]
+    assert float(lines[2].split()[0]) > 0
+    assert (tmp_path / "report" / "index.html").exists()
+
+
+def test_the_makefile_wraps_commands_that_the_readme_shows():
+    makefile = (ROOT / "Makefile").read_text().replace("$(ACTIVE)", ".venv/bin").replace("$(PYTHON)", "python3")
+    makefile = makefile.replace("$(STORE)", "runs/quickstart").replace(" --quiet", "")
+    commands = re.findall(r"^\t((?:\.venv|python3).*)$", makefile, re.MULTILINE)
+    shown = [c for c in commands if "check" not in c and not re.search(r"ruff|lint|pyright|not slow", c)]
+    assert len(shown) >= 6
+    for command in shown:
+        assert command in README, command
+
+
+def test_every_file_that_the_readme_names_exists():
+    for path in re.findall(r"\]\(([^)h][^)]*)\)", README):
+        assert (ROOT / path).exists(), path
+
+
+def test_every_verb_of_the_readme_is_a_verb():
+    from chemscale.cli.arguments import parser
+
+    text = parser().format_help()
+    for verb in ("show", "sweep", "search", "train", "status", "report", "fit", "plan", "generate", "data", "store"):
+        assert re.search(rf"^\s+{verb}\s", text, re.MULTILINE), verb
+        assert f"`{verb}" in README or f"`chemscale {verb}" in README, verb
