@@ -30,7 +30,6 @@ _HOME = {
     "Study": "chemscale.sweep.grid",
     "choice": "chemscale.sweep.search",
     "complete": "chemscale.train.complete",
-    "explore": "chemscale.explore",
     "fit": "chemscale.laws",
     "loguniform": "chemscale.sweep.search",
     "plan": "chemscale.plan",

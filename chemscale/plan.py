@@ -18,6 +18,7 @@ from chemscale.laws.law import Law, Prediction, grid_minimum
 from chemscale.laws.objectives import Array
 from chemscale.laws.table import positive, rows, select
 from chemscale.laws.verdict import NextRun
+from chemscale.rooms import answer_calls
 
 REACH = 3.0  # decades beyond the fitted runs that are searched
 POINTS = 800
@@ -235,3 +236,6 @@ class _Search:
             f"{self.law.units} ({self.law.level:.0%} interval {best.loss.low:.4g} to {best.loss.high:.4g}), with cost "
             f"{self.cost.source}."
         )
+
+
+answer_calls(__name__, "chemscale.plan:plan")  # `chemscale.plan` is the room and the function

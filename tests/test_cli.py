@@ -170,8 +170,8 @@ def test_imports_are_light():
         "assert not {'torch', 'ray', 'rdkit', 'matplotlib'} & set(sys.modules), sorted(sys.modules)\n"
         "assert callable(chemscale.fit)\n"
         "assert not {'torch', 'ray'} & set(sys.modules)\n"
-        "import chemscale.sweep\n"
-        "assert callable(chemscale.sweep)\n"
+        "import chemscale.sweep, chemscale.plan\n"
+        "assert callable(chemscale.sweep) and callable(chemscale.plan)\n"
     )
     env = {**os.environ}
     subprocess.run([sys.executable, "-c", code], check=True, env=env)
@@ -182,5 +182,7 @@ def test_every_public_name_is_there():
 
     for name in chemscale.__all__:
         assert getattr(chemscale, name) is not None
+    rooms = ("sweep", "report", "plan")
+    assert all(callable(getattr(chemscale, name)) for name in rooms)
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = chemscale.nothing

@@ -183,7 +183,6 @@ def test_the_terminal_table_holds_means_and_predictions(store):
     console = Console(width=300, record=True, file=io.StringIO())
     console.print(table(store))
     text = console.export_text()
-    assert "PaiNN · force error, meV/angstrom · fragments-gfn2" in text
-    assert "parameters ↓ structures →" in text
+    assert "PaiNN · force error, meV/angstrom · structures of fragments-gfn2 across" in text
     assert "253 ± 4 (2)" in text
     assert "too low, outside its interval" in text
