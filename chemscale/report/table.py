@@ -24,7 +24,7 @@ def table(store: Store, *, metrics: Sequence[str] | None = None) -> Any:
     groups = groups_of(runs, metrics)
     if not groups:
         return Text("No run has finished yet.")
-    parts: list[Any] = [part for group in groups for part in (_table(group), Text())]
+    parts: list[Any] = [part for group in groups for part in (Text(_title(group), style="bold"), _table(group))]
     seen = foreseen(runs, store.forecasts(), groups)
     if seen:
         parts.append(Text("Predicted before they ran:", style="bold"))
@@ -32,13 +32,16 @@ def table(store: Store, *, metrics: Sequence[str] | None = None) -> Any:
     return Stack(*parts)
 
 
+def _title(group: Group) -> str:
+    return f"{group.title} · {group.measure.words}, {group.measure.unit} · {group.data} of {group.source} across"
+
+
 def _table(group: Group) -> Any:
     from rich import box
     from rich.table import Table
 
     sizes = sorted({row[group.data] for row in group.rows})
-    title = f"{group.title} · {group.measure.words}, {group.measure.unit} · {group.data} of {group.source} across"
-    shown = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
+    shown = Table(box=box.SIMPLE_HEAD)
     shown.add_column("parameters", justify="right", no_wrap=True)
     for size in sizes:
         shown.add_column(whole(size), justify="right", no_wrap=True)
