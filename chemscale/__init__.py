@@ -35,7 +35,7 @@ _HOME = {
     "plan": "chemscale.plan",
     "register_model": "chemscale.spec",
     "register_objective": "chemscale.spec",
-    "report": "chemscale.report",
+    "report": "chemscale.report.page",
     "run_study": "chemscale.explore",
     "search": "chemscale.sweep.drive",
     "sweep": "chemscale.sweep.drive",

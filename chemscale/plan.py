@@ -14,6 +14,7 @@ import numpy as np
 
 from chemscale.laws.cost import MeasuredCost, measure, six_n
 from chemscale.laws.doubt import interval
+from chemscale.laws.identify import FEW
 from chemscale.laws.law import Law, Prediction, grid_minimum
 from chemscale.laws.objectives import Array
 from chemscale.laws.table import positive, rows, select
@@ -169,22 +170,33 @@ class _Search:
         central = self.law.shape.bind(x).log_fit(fitted.theta[None])
         at = float(grid_minimum(grid, central)[0])
         ends = interval(grid_minimum(grid, self.law.log_draws(x)), at, self.law.level)
-        problem = self.doubt(at, ends, grid)
-        best = self.choice(float(np.exp(at)), float(self.data_for(np.exp([at]))[0]))
+        problem = self.doubt(at, ends)
         sides = np.sort(self.data_for(np.exp(np.array(ends))))
         around = (float(np.exp(ends[0])), float(np.exp(ends[1]))), (float(sides[0]), float(sides[1]))
         if problem:
             return Plan(f"{CANNOT_TELL}: {problem}", None, *around, (), self.deciding(), self.law.warnings)
+        best = self.choice(float(np.exp(at)), float(self.data_for(np.exp([at]))[0]))
         others = tuple(c for c in (self.same_loss(best, best.params / k) for k in SMALLER) if c)
         return Plan(self.sentence(best), best, *around, others, (), self.notes(best))
 
-    def doubt(self, at: float, ends: tuple[float, float], grid: Array) -> str | None:
+    def doubt(self, at: float, ends: tuple[float, float]) -> str | None:
         """Why no plan can be given, or None."""
         lost = [name for name in ("alpha", "beta") if self.law.parameters.get(name, 0.0) is None]
         if len(lost) == 2:
             return f"neither exponent is identified ({'; '.join(self.law.warnings[:2])})"
-        if at <= grid[2] or at >= grid[-3]:
-            return f"the best size lies more than {REACH:g} decades beyond the runs that were fitted"
+        few = [warning for warning in self.law.warnings if FEW in warning]
+        if few:
+            return few[0]
+        data = float(self.data_for(np.exp([at]))[0])
+        unit = self.law.columns["data"]["units"]
+        if data < 1:
+            return f"the budget pays for less than one unit of {unit} at the best size"
+        edge = 3 * REACH / POINTS * np.log(10)  # the search stops at the reach, so a best size there is beyond it
+        for what, value, slack in (("size", at, edge), (f"amount of {unit}", np.log(data), 0.0)):
+            axis = 0 if what == "size" else 1
+            low, high = (side[axis] + self.law.solution.centre[axis] for side in (fitted.low, fitted.high))
+            if not low - reach + slack < value < high + reach - slack:
+                return f"the best {what} lies more than {REACH:g} decades outside the runs that were fitted"
         width = (ends[1] - ends[0]) / np.log(10)
         if width > WIDEST:
             return f"the interval of the best size spans {width:.1f} decades of parameters"

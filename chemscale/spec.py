@@ -62,7 +62,22 @@ OBJECTIVES: dict[str, type] = {}
 
 
 def register_model(config: type[T]) -> type[T]:
-    """Make a model known by its `architecture`, so that stored specs read back and every recipe can run it."""
+    """Make a model known by its `architecture`, so that stored specs read back and every recipe can run it.
+
+    Raises:
+        ValueError: the class is no frozen dataclass, its name is taken, or it lacks a member of `ModelConfig`.
+    """
+    for name in ("family", "objective"):
+        if not isinstance(getattr(config, name, None), str):
+            raise ValueError(f'{config.__name__}.{name} is missing; give the class e.g. {name}: ClassVar[str] = "…".')
+    for name in ("depth", "width", "view"):
+        member = getattr(config, name, None)
+        declared = name in getattr(config, "__dataclass_fields__", {}) or isinstance(member, property)
+        if not declared:
+            what = "a method" if callable(member) else "missing"
+            raise ValueError(f"{config.__name__}.{name} is {what}; make it a field or a property, as in ModelConfig.")
+    if not callable(getattr(config, "build", None)):
+        raise ValueError(f"{config.__name__}.build is missing; give it build(self, manifest) that returns the module.")
     return _register(MODELS, config, getattr(config, "architecture", None), "architecture")
 
 
@@ -343,6 +358,9 @@ def _with_field(node: Any, path: list[str], value: Any, whole: str) -> Any:
     if path[0] not in names:
         allowed = ", ".join(names) or "none"
         raise ValueError(f"{whole} is not a field of a run: {path[0]!r} is unknown here; known fields: {allowed}.")
+    if len(path) == 1 and is_dataclass(getattr(node, path[0])) and not is_dataclass(value):
+        members = ", ".join(f"{whole}.{f.name}" for f in fields(getattr(node, path[0])))
+        raise ValueError(f"{whole}={value!r} is not allowed: {whole} is a group of fields; set one of {members}.")
     inner = value if len(path) == 1 else _with_field(getattr(node, path[0]), path[1:], value, whole)
     return replace(node, **{path[0]: inner})  # type: ignore[type-var]
 

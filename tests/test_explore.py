@@ -10,7 +10,7 @@ from chemscale.sweep.recipe import load_recipe
 from tests.records.test_store import finished
 from tests.test_spec import BASE
 
-QUICKSTART = {"widths": (4, 8, 16), "molecules": (20, 60, 200), "schnet_widths": (4, 8), "painn_widths": (4, 8)}
+QUICKSTART = {"widths": (4, 8), "molecules": (20, 60, 200), "schnet_widths": (4, 8), "painn_widths": (4,)}
 
 
 @pytest.mark.slow
@@ -19,7 +19,7 @@ def test_the_quickstart_at_a_tiny_size(ray_cluster, molecules, structures, tmp_p
     from chemscale.report.page import report
     from chemscale.report.table import table
 
-    options = {**QUICKSTART, "structures": (20, 60, 200), "source": molecules, "potential_source": structures}
+    options = {**QUICKSTART, "structures": (20, 80), "source": molecules, "potential_source": structures}
     study = load_recipe("tune_jobs/quickstart.py", options)
     store = run_study(study, store=tmp_path / "store")
     rows = {row["run_id"]: row for row in store.runs().to_pylist()}
@@ -27,7 +27,7 @@ def test_the_quickstart_at_a_tiny_size(ray_cluster, molecules, structures, tmp_p
     assert {row["status"] for row in rows.values()} == {"finished"}
     forecasts = store.forecasts()
     foreseen = {(rows[i]["architecture"], rows[i]["width"], rows[i]["examples"]) for i in forecasts}
-    assert foreseen == {("chemgpt", 16, 200), ("schnet", 8, 200), ("painn", 8, 200)}
+    assert foreseen == {("chemgpt", 8, 200), ("schnet", 8, 80), ("painn", 4, 80)}
     for run_id, forecast in forecasts.items():
         assert forecast["registered"] < rows[run_id]["started"]
         assert run_id not in forecast["trained_on"]

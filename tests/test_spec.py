@@ -148,6 +148,13 @@ def test_a_model_of_the_users_own_registers():
         family: ClassVar[str] = "text"
         objective: ClassVar[str] = "next_token"
         width: int = 4
+        depth: int = 1
+
+        @property
+        def view(self):
+            return {}
+
+        def build(self, manifest): ...
 
     try:
         assert from_json(replace(BASE, model=Mine(width=8)).to_json()).model == Mine(width=8)
@@ -158,9 +165,22 @@ def test_a_model_of_the_users_own_registers():
 
 
 def test_a_name_cannot_be_taken_twice():
-    @dataclass(frozen=True)
-    class Other:
-        architecture: ClassVar[str] = "chemgpt"
+    class Other(ChemGPT):
+        pass
 
     with pytest.raises(ValueError, match="already taken by chemscale"):
         spec.register_model(Other)
+
+
+@pytest.mark.parametrize("lacks", ["family", "objective", "width", "view", "build"])
+def test_a_model_that_lacks_a_member_is_refused_with_its_name(lacks):
+    members = {
+        "architecture": "partial", "family": "text", "objective": "next_token", "width": 4, "depth": 1,
+        "view": property(lambda self: {}), "build": lambda self, manifest: None,
+    }  # fmt: skip
+    names = ("architecture", "family", "objective")
+    members["__annotations__"] = {**dict.fromkeys(names, "ClassVar[str]"), "width": "int", "depth": "int"}
+    members.pop(lacks)
+    members["__annotations__"].pop(lacks, None)
+    with pytest.raises(ValueError, match=f"{lacks} is missing"):
+        spec.register_model(dataclass(frozen=True)(type("Partial", (), members)))

@@ -27,5 +27,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         text = " ".join(str(error).split()) or type(error).__name__
         mistake = isinstance(error, ValueError)
-        print(f"chemscale: {'' if mistake else type(error).__name__ + ': '}{text}", file=sys.stderr)
+        known = mistake or type(error).__module__.startswith("chemscale")  # our own sentences need no class name
+        print(f"chemscale: {'' if known else type(error).__name__ + ': '}{text}", file=sys.stderr)
         return 2 if mistake else 1

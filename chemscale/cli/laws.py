@@ -69,12 +69,12 @@ def _print_law(law: Law, title: str | None, points: list[dict[str, float]]) -> N
 
 def plan(given: argparse.Namespace) -> int:
     """What to train for a budget: size, data and the loss to expect, with intervals."""
-    from chemscale.laws.table import DATA_OF
+    from chemscale.laws.table import data_of, select
     from chemscale.plan import CANNOT_TELL, measure_cost
     from chemscale.plan import plan as plan_for
 
     table = read_table(given.table)
-    data = given.data or DATA_OF.get(given.loss)
+    data = given.data or data_of(select(table, given.where)[0], given.loss)
     if data is None:
         raise ValueError(f"--data is missing and --loss {given.loss!r} names no unit of its own; give --data COL.")
     law = fit_law(table, form=given.form, params=given.params, data=data, loss=given.loss, where=given.where)
@@ -100,11 +100,13 @@ def read_table(path: str) -> Any:
     """RUNS of a store, or a CSV or Parquet file.
 
     Raises:
-        ValueError: there is no such file, or it is of another kind, or it cannot be read.
+        ValueError: there is no such file, it is of another kind, it cannot be read, or two columns share a name.
     """
     from pyarrow import ArrowInvalid
     from pyarrow.csv import read_csv
     from pyarrow.parquet import read_table as read_parquet
+
+    from chemscale.laws.table import refuse_twins
 
     file = Path(path)
     if file.is_dir():
@@ -116,9 +118,11 @@ def read_table(path: str) -> Any:
         what = "is not there" if not file.exists() else "is of no known kind"
         raise ValueError(f"table={path!r} {what}; give a store, a .csv, .csv.gz or .parquet file.")
     try:
-        return readers[file.suffix](file)
+        table = readers[file.suffix](file)
     except ArrowInvalid as error:
         raise ValueError(f"table={path!r} cannot be read: {str(error).splitlines()[0]}") from None
+    refuse_twins(table.column_names, path)
+    return table
 
 
 def parse_point(text: str) -> dict[str, float]:

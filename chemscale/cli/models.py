@@ -34,7 +34,8 @@ def _run_from(given: argparse.Namespace, changes: dict[str, Any]) -> Any:
     if given.architecture not in MODELS:
         raise ValueError(f"architecture={given.architecture!r} is unknown; choose one of {', '.join(sorted(MODELS))}.")
     source = given.data or ("moses" if MODELS[given.architecture].family == "text" else "fragments-gfn2")
-    budget = Budget(updates=given.updates) if given.updates else Budget(epochs=given.epochs)
+    epochs = 1 if given.epochs is None and given.updates is None else given.epochs
+    budget = Budget(epochs=epochs, updates=given.updates)
     run = RunSpec(
         model=MODELS[given.architecture].sized(width=given.width),  # type: ignore[attr-defined]
         data=Data(source, size=given.size),
@@ -77,6 +78,8 @@ def generate(given: argparse.Namespace) -> None:
 
     store = Store(given.store)
     trained = load(store, given.run or best_run(store, "text"))
+    if trained.run.model.family != "text":
+        raise ValueError(f"--run {given.run!r} is a {trained.run.model.architecture}; generate needs a text run.")
     made = sample(trained.module, trained.manifest, given.n, temperature=given.temperature, seed=given.seed)
     rows = [{"smiles": m.smiles, "log_likelihood": m.log_likelihood} for m in made]
     if given.json:

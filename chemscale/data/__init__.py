@@ -118,8 +118,15 @@ def verify(source: str, *, representation: str = "selfies") -> None:
     verify_folder(built_folder(resolve(source), representation))
 
 
-def report(source: str, *, representation: str = "selfies") -> dict[str, Any]:
-    """What a built source holds, as plain values: counts, lengths, vocabulary or elements, what was rejected, where."""
+def report(source: str, *, representation: str = "selfies", progress: bool | None = None) -> dict[str, Any]:
+    """What a source holds, as plain values: counts, lengths, vocabulary or elements, what was rejected, where.
+
+    Builds it first where it is not built, with progress shown as `build` does.
+
+    Raises:
+        ValueError: `build` refuses it.
+    """
+    build(source, representation=representation, progress=progress)
     data = Data(source, representation=representation)
     folder, found = _folder(data), manifest(data)
     sizes = np.diff(open_arrays(folder)["offsets"])

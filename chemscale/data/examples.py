@@ -231,7 +231,7 @@ def open_examples(folder: Path, manifest: Manifest, view: Mapping[str, Any]) -> 
     text = isinstance(manifest, TextManifest)
     name, unit = ("context", "tokens") if text else ("cutoff", "angstrom")
     value = view.get(name)
-    if not isinstance(value, int | float) or value <= 0:
+    if not isinstance(value, int | float) or not value > 0:
         raise ValueError(
             f"view={dict(view)} has no positive {name!r} ({unit}), which data of family {manifest.family!r} need; "
             f"choose a model of that family."

@@ -2,6 +2,11 @@
 
 Energies in eV, lengths in angstrom, forces in eV/angstrom. A record with a fault becomes a `Rejected` with
 its index, counted from 0 in the order of the file.
+
+A label is a fault where it is missing, is no finite number, or is absurd: a force on an atom above 1000
+eV/angstrom in magnitude, or an energy above 10^7 eV an atom in magnitude. No calculation of a molecule that
+converged gives either (all electrons of the heaviest atom are bound by some 10^6 eV); both are failed
+calculations or wrong units, and one of them would rule the scale of forces or the reference energies.
 """
 
 from __future__ import annotations
@@ -10,6 +15,7 @@ import io
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +31,8 @@ GROUP_KEYS = ("group", "smiles", "mol_id")  # what may name a structure's molecu
 METADATA_KEY = b"chemscale"
 _FRAMES_PER_TASK = 500
 _TOO_CLOSE = 0.05  # angstrom; nearer atoms are one atom written twice, and distances divide by it
+_STRONGEST = 1000.0  # eV/angstrom, length of the force on one atom
+_DEEPEST = 1e7  # eV an atom
 _HIGHEST = 118  # atomic number
 _PLACES = 4  # decimals of an angstrom within which two structures are the same
 
@@ -88,18 +96,31 @@ def _blocks(path: Path) -> Iterator[tuple[int, str]]:
         for line in handle:
             if not line.strip():
                 continue
-            atoms = int(line) if line.strip().isdigit() else 0
-            body = [handle.readline() for _ in range(atoms + 1)] if atoms or line.strip() == "0" else []
+            atoms = _count(line)
+            body = [] if atoms is None or atoms < 0 else islice(handle, atoms + 1)
             yield index, line + "".join(body)
             index += 1
+
+
+def _count(line: str) -> int | None:
+    """The number of atoms that a line says, which may be negative; None where the line says something else."""
+    word = line.strip()
+    digits = word.removeprefix("-")
+    return int(word) if digits.isascii() and digits.isdecimal() and len(digits) < 16 else None
 
 
 def _parsed(index: int, text: str) -> Frame | Rejected:
     from ase.io.extxyz import read_xyz
 
     head = " ".join(text.splitlines()[:2])[:200]
-    if text.strip() == "0" or text.split(maxsplit=1)[0] == "0":
-        return Rejected(index, "no atoms", head)
+    said = _count(text.split("\n", 1)[0])
+    if said is not None and said <= 0:
+        return Rejected(index, "negative number of atoms" if said < 0 else "no atoms", head)
+    if said is None:
+        return Rejected(index, "not extended XYZ: a record starts with its number of atoms", head)
+    found = len(text.splitlines()) - 2
+    if found < said:
+        return Rejected(index, f"not extended XYZ: {max(found, 0)} lines of atoms where {said} are promised", head)
     try:
         atoms = next(iter(read_xyz(io.StringIO(text), index=0)))
         return _frame(atoms)
@@ -148,8 +169,11 @@ def _checked(
     if species.min() < 1 or species.max() > _HIGHEST:
         raise UnusableError(f"unknown element: atomic number {species.min() if species.min() < 1 else species.max()}")
     for name, values in (("energy", energy), ("forces", forces), ("positions", positions)):
+        if not np.issubdtype(np.asarray(values).dtype, np.number):
+            raise UnusableError(f"not a number: {name}")
         if not np.all(np.isfinite(values)):
             raise UnusableError(f"not a finite number: {name}")
+    _refuse_absurd(atoms, energy, forces)
     if _touching(positions):
         raise UnusableError(f"atoms at one place: nearer than {_TOO_CLOSE} angstrom")
     return Frame(
@@ -160,6 +184,14 @@ def _checked(
         group,
         isolated,
     )
+
+
+def _refuse_absurd(atoms: int, energy: Any, forces: Any) -> None:
+    strongest = float(np.linalg.norm(np.asarray(forces, dtype=np.float64), axis=1).max())
+    if strongest > _STRONGEST:
+        raise UnusableError(f"absurd forces: {strongest:.4g} eV/angstrom on an atom, above {_STRONGEST:g}")
+    if abs(float(energy)) > _DEEPEST * atoms:
+        raise UnusableError(f"absurd energy: {float(energy):.4g} eV for {atoms} atoms, beyond {_DEEPEST:g} an atom")
 
 
 def _touching(positions: np.ndarray) -> bool:

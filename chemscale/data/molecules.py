@@ -19,7 +19,7 @@ from chemscale.data import parallel, readers
 from chemscale.data.encoding import BY_GROUP, HELD_OUT, Encoded, Task, encode_lines, joined
 from chemscale.data.moses import read_embedded
 from chemscale.data.sources import Source
-from chemscale.data.store import BUILDER, Rejected, counted, offsets_of, publish
+from chemscale.data.store import BUILDER, Rejected, counted, offsets_of, publish, refuse_empty_splits
 from chemscale.data.subsets import SPLITS, digest, split_of_groups
 from chemscale.data.tokens import SPECIALS, UNKNOWN, split_string
 
@@ -32,7 +32,7 @@ def build_molecules(
     """Build a source of molecules into `folder`, whole or not at all.
 
     Raises:
-        ValueError: the source holds no molecule, or none that falls into the training split.
+        ValueError: the source holds no molecule, or leaves one of the three splits empty.
     """
     parts = list(_parts(source, representation, processes, progress))
     rejected = [record for part in parts for record in part.rejected]
@@ -40,10 +40,7 @@ def build_molecules(
     if not len(everything.lengths):
         raise ValueError(f"Data.source={source.name!r} holds no molecule that can be read; {_first_reason(rejected)}.")
     kept, dropped = _selected(everything)
-    if not np.any(kept.split == 0):
-        raise ValueError(
-            f"Data.source={source.name!r} leaves no molecule to train on; give a file with more molecules."
-        )
+    refuse_empty_splits(source.name, "molecules", kept.split, kept.group, "more different molecules")
     return _write(source, folder, representation, kept, dropped, rejected)
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import csv
 import gzip
 import io
+import lzma
 import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +15,18 @@ from typing import IO, Any
 
 COLUMNS = ("smiles", "SMILES", "Smiles", "canonical_smiles")
 _TEXT = (".smi", ".txt", ".csv")
+_ENCRYPTED = 0x1  # flag bit of a zip member
+
+_DAMAGE = (  # what a file raises that is not what its name says, or is cut short
+    zipfile.BadZipFile,
+    gzip.BadGzipFile,
+    zlib.error,
+    lzma.LZMAError,
+    EOFError,
+    UnicodeDecodeError,
+    csv.Error,
+    NotImplementedError,  # a zip archive with a compression that Python does not know
+)
 
 Line = tuple[int, str]
 
@@ -25,7 +39,8 @@ def read_strings(path: Path) -> Iterator[Line]:
     string.
 
     Raises:
-        ValueError: the file has no such column, or a zip archive not exactly one text file.
+        ValueError: the file has no such column, a zip archive not exactly one text file, or the file is
+            damaged or not of the kind that its name says.
     """
     if path.name.lower().endswith(".parquet"):
         yield from _parquet(path)
@@ -49,15 +64,33 @@ def count_lines(path: Path) -> int:
 def _opened(path: Path) -> Iterator[tuple[str, io.TextIOWrapper]]:
     """The text inside a plain, gzipped or zipped file, and the lower-case name that tells its kind."""
     name = path.name.lower()
-    with path.open("rb") as raw:
+    with path.open("rb") as raw, _told(path):
         if name.endswith(".gz"):
             yield name.removesuffix(".gz"), _text(gzip.GzipFile(fileobj=raw))
         elif name.endswith(".zip"):
             with zipfile.ZipFile(raw) as archive:
                 member = _only_text(path, archive)
+                if archive.getinfo(member).flag_bits & _ENCRYPTED:
+                    raise zipfile.BadZipFile(f"{member} is locked with a password")
                 yield member.lower(), _text(archive.open(member))
         else:
             yield name, _text(raw)
+
+
+@contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """Turn what a damaged file raises into one sentence that names the file and the next step."""
+    try:
+        yield
+    except _DAMAGE as error:
+        why = " ".join(str(error).split()).rstrip(".") or type(error).__name__
+        kind = path.suffix.lower()
+        known = {".gz": "a whole gzip file", ".zip": "a whole zip archive", ".csv": "a CSV file"}
+        packed = ", or the unpacked text" if kind in (".gz", ".zip") else ""
+        raise ValueError(
+            f"Data.source={str(path)!r} cannot be read as {known.get(kind, 'text')}: {why}; "
+            f"give {known.get(kind, 'a text file')}{packed}."
+        ) from error
 
 
 def _text(handle: Any) -> io.TextIOWrapper:
@@ -104,6 +137,7 @@ def _column(path: Path, head: list[str]) -> int | None:
 
 
 def _parquet(path: Path) -> Iterator[Line]:
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
     file = pq.ParquetFile(path)
@@ -112,7 +146,11 @@ def _parquet(path: Path) -> Iterator[Line]:
     if column is None:
         raise ValueError(f"{path} has the columns {', '.join(names[:8])}; name the one with molecules 'smiles'.")
     number = 0
-    for batch in file.iter_batches(columns=[column]):
-        for value in batch.column(0).to_pylist():
-            number += 1
-            yield number, "" if value is None else str(value).strip()
+    try:
+        for batch in file.iter_batches(columns=[column]):
+            for value in batch.column(0).to_pylist():
+                number += 1
+                yield number, "" if value is None else str(value).strip()
+    except (pa.ArrowException, OSError) as error:
+        why = " ".join(str(error).split()).rstrip(".")
+        raise ValueError(f"Data.source={str(path)!r} is a damaged Parquet file: {why}; give a whole one.") from error

@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from chemscale.batch import AtomicManifest, Manifest, TextManifest
-from chemscale.data.subsets import ORDER_RULE
+from chemscale.data.subsets import ORDER_RULE, SPLITS
 from chemscale.spec import canonical_json
 
 BUILDER = 1  # rises when the same file would be built into different arrays
@@ -53,6 +53,30 @@ def counted(rejected: Iterable[Rejected]) -> dict[str, int]:
     for record in rejected:
         counts[record.kind] = counts.get(record.kind, 0) + 1
     return counts
+
+
+def refuse_empty_splits(source: str, what: str, split: np.ndarray, group: np.ndarray, needed: str) -> None:
+    """Refuse examples that leave the training, validation or test split without one.
+
+    Args:
+        source: what `Data.source` says.
+        what: the examples in words, "molecules" or "structures".
+        split: (examples,) index into `SPLITS`.
+        group: (examples,) digest of each one's group.
+        needed: what a larger file should have more of.
+
+    Raises:
+        ValueError: a split is empty; the message has the count of each and the number of groups.
+    """
+    counts = [int(np.sum(split == i)) for i in range(len(SPLITS))]
+    if all(counts):
+        return
+    found = ", ".join(f"{count:,} {name}" for count, name in zip(counts, SPLITS, strict=True))
+    groups = len(np.unique(group))
+    raise ValueError(
+        f"Data.source={source!r} leaves a split empty: {found} {what}, from {groups:,} distinct "
+        f"group{'' if groups == 1 else 's'}, where a group falls into one split as a whole; give a file with {needed}."
+    )
 
 
 def publish(

@@ -16,10 +16,11 @@ import numpy as np
 from chemscale.batch import AtomicManifest, Manifest
 from chemscale.data.frames import Frame, read_facts, read_frames
 from chemscale.data.sources import Source
-from chemscale.data.store import BUILDER, Rejected, counted, offsets_of, publish
+from chemscale.data.store import BUILDER, Rejected, counted, offsets_of, publish, refuse_empty_splits
 from chemscale.data.subsets import SPLITS, digest, split_of_groups
 
 _NOT_GROUPED = "no group, smiles or mol_id: each distinct structure is a group of its own"
+_MORE = "structures of more molecules"
 _GROUPED = "by molecule, as named in the file"
 
 
@@ -27,7 +28,7 @@ def build_structures(source: Source, folder: Path, processes: int | None, progre
     """Build a source of structures into `folder`, whole or not at all.
 
     Raises:
-        ValueError: the source holds no structure that can be used, or none falls into the training split.
+        ValueError: the source holds no structure that can be used, or leaves one of the three splits empty.
     """
     path = source.files[0][1]
     records = list(read_frames(path, processes, progress))
@@ -39,13 +40,13 @@ def build_structures(source: Source, folder: Path, processes: int | None, progre
         raise ValueError(f"Data.source={source.name!r} holds no labelled structure that can be read; {why}.")
     groups = np.array([digest(f"{f.digest}" if f.group is None else f.group) for _, f in frames], dtype=np.uint64)
     split = split_of_groups(groups)
-    if not np.any(split == 0):
-        raise ValueError(f"Data.source={source.name!r} leaves no structure to train on; give a file with more groups.")
+    refuse_empty_splits(source.name, "structures", split, groups, _MORE)
     known = np.unique(np.concatenate([f.species for (_, f), s in zip(frames, split, strict=True) if s == 0]))
     strange = np.array(
         [s != 0 and not np.all(np.isin(f.species, known)) for (_, f), s in zip(frames, split, strict=True)]
     )
     rejected += [_foreign(i, f) for (i, f), odd in zip(frames, strange, strict=True) if odd]
+    refuse_empty_splits(source.name, "structures", split[~strange], groups[~strange], _MORE)
     kept = [f for (_, f), odd in zip(frames, strange, strict=True) if not odd]
     return _write(source, folder, kept, groups[~strange], split[~strange], isolated, rejected)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, TypedDict, Unpack, overload
 
@@ -27,7 +27,7 @@ from chemscale.laws.identify import refuse_flat, refuse_unfit, short_axes, unide
 from chemscale.laws.law import Law, Solution, named_columns
 from chemscale.laws.objectives import Array, Objective
 from chemscale.laws.solve import Problem, solve
-from chemscale.laws.table import DATA_OF, Columns, Rows, rows, select, split
+from chemscale.laws.table import Columns, Rows, data_of, rows, select, split
 
 KEPT_DIGITS = 7  # significant digits of the draws in a law, so that its JSON gives the same intervals back
 
@@ -76,7 +76,8 @@ def fit(
     """Fit a scaling law to any table of runs; returns a `Law`, or with `by` a dict from each value to its law.
 
     table: pyarrow, pandas or polars table, mapping of columns, or sequence of mappings; one row per finished run
-    params, data, flops, loss, weights: column names; of a runs table the axes that the form needs are found by name
+    params, data, flops, loss, weights: column names; of a runs table the axes that the form needs are found by name,
+        data by the loss: unique molecules for text, structures for forces and energies
     form: one of `FORMS`, or "auto": every form that can take the axes, ranked by its backtest, the best kept
     objective, delta: see `Objective`; weights multiply each run's penalty
     bootstrap: refits for the intervals at `level`; 0 takes the normal approximation instead
@@ -109,14 +110,29 @@ def fit(
 
     if by is None:
         return one(columns)
-    return {value: one(part) for value, part in split(columns, by).items()}
+    return {value: _named(f"{by}={value}", one, part) for value, part in split(columns, by).items()}
+
+
+def _named(group: str, one: Callable[[Columns], Law], part: Columns) -> Law:
+    """The law of one group; what it raises names the group."""
+    try:
+        return one(part)
+    except FitError as error:
+        raise FitError(f"{group}: {error}") from None
+    except ValueError as error:
+        raise ValueError(f"{group}: {error}") from None
 
 
 def axes_of(columns: Columns, form: str, given: Mapping[str, str], loss: str) -> dict[str, str]:
-    """Axis -> column, in the order of `ROLES`: those given, and of a runs table those that the form must have."""
+    """Axis -> column, in the order of `ROLES`: those given, and of a runs table those that the form must have.
+
+    A form that can take several axes gets params and data of a runs table where none is given.
+    """
     roles = dict(given)
-    for role in getattr(FORMS.get(form), "fixed_roles", ()):
-        default = DATA_OF.get(loss) if role == "data" else role
+    kind = FORMS.get(form)
+    several = not given and "run_id" in columns and (kind is None or 2 in kind.axes)
+    for role in ("params", "data") if several else getattr(kind, "fixed_roles", ()):
+        default = data_of(columns, loss) if role == "data" else role
         if role not in roles and default in columns:
             roles[role] = str(default)
     if not roles:
@@ -167,7 +183,7 @@ def _fit(
     test, note = _tested(form, runs, goal, hold_out, along, settings["bootstrap"])
     solution = Solution(theta, draws, noise, problem.centre, problem.x.min(0), problem.x.max(0), problem.log_scale)
     return Law(
-        form.name, named_columns(runs.columns),
+        form.name, named_columns(runs.columns, runs.units),
         {name: None if name in why else published[name] for name in published},
         {name: None if name in why else widen * _half_68(spread[name]) for name in published},
         intervals, level, {"name": goal.name, "delta": goal.delta if goal.name == "huber" else None, "value": value},

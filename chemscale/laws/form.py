@@ -88,6 +88,11 @@ class Form(ABC):
         """Published amplitude -> the exponents without which it means nothing."""
 
     @property
+    def solved_as(self) -> dict[str, str]:
+        """Published exponent -> the solver's parameter whose bound limits it."""
+        return {name: name for name in map(self.exponent_of, self.roles)}
+
+    @property
     def names(self) -> tuple[str, ...]:
         """Names of the published parameters."""
         zeros = np.zeros(len(self.roles))

@@ -156,6 +156,10 @@ class Kaplan(Form):
     def partners(self) -> dict[str, tuple[str, ...]]:
         return {"N_c": ("alpha", "beta"), "D_c": ("beta",)}
 
+    @property
+    def solved_as(self) -> dict[str, str]:
+        return {"alpha": "p", "beta": "q"}
+
     def exponent_of(self, role: str) -> str:
         return "alpha" if role == "params" else "beta"
 

@@ -16,12 +16,24 @@ from chemscale.laws.table import Rows
 LOCAL = 1.5  # decades of an axis under which an exponent is only a local slope
 SHORT = 0.5  # decades under which no exponent is quoted at all
 RAY = 0.02  # residual standard deviation of log10 D given log10 N under which both axes are one
+NEAR = 0.01  # share of a bound within which a parameter is at it: the data would have taken it further
+ALIKE = 0.01  # decades within which two values of an axis are one
+FEW = "different values, and"  # in every reason that names an axis with too few values
 ZERO = 1e-9  # an amplitude smaller than this share of a typical loss is at its bound
 
 
 def decades(values: Array) -> float:
     """Span of an axis in powers of ten."""
     return float(np.log10(values.max() / values.min()))
+
+
+def distinct(values: Array) -> int:
+    """How many values an axis has, nearly equal ones counted once."""
+    count, last = 0, -np.inf
+    for value in np.unique(np.log10(values)):
+        if value - last > ALIKE:
+            count, last = count + 1, value
+    return count
 
 
 def refuse_unfit(form: Form, rows: Rows) -> None:
@@ -85,10 +97,13 @@ def unidentified(
     intervals: Mapping[str, tuple[float, float]],
 ) -> dict[str, str]:
     """Published parameter -> why it must not be quoted."""
-    form, why = problem.form, {}
+    form = problem.form
+    why = _few_values(form, rows)
     names = dict(zip(form.inner, theta, strict=True))
     for name in form.inner:
         low, high = intervals.get(name, (0.0, 0.0))
+        if name in why:
+            continue
         if name == "E" and names[name] <= ZERO:
             why[name] = f"floor E is not identified: it is at its bound 0 (interval up to {high:.3g})"
         elif name == "E" and low <= 1e-3 * published[name]:
@@ -104,6 +119,24 @@ def unidentified(
         for exponent in needs:
             if exponent in why and name not in why:
                 why[name] = f"{name} is not identified because {exponent} is not"
+    return why
+
+
+def _few_values(form: Form, rows: Rows) -> dict[str, str]:
+    """Exponents, and the floor, where the axes of an exponent have too few values to tell a power from a constant.
+
+    Two values of an axis give two levels of loss, which any exponent meets once a floor or another axis' term is free.
+    """
+    least = 2 if len(form.partners) == 1 and "E" not in form.inner else 3
+    why: dict[str, str] = {}
+    for exponent in dict.fromkeys(map(form.exponent_of, form.roles)):
+        axes = [role for role in form.roles if form.exponent_of(role) == exponent]
+        if any(distinct(rows.axes[role]) >= least for role in axes):
+            continue
+        has = " and ".join(f"{rows.columns[role]} has {distinct(rows.axes[role])}" for role in axes)
+        why[exponent] = f"{exponent} is not identified: {has} {FEW} {form.name} needs at least {least}"
+        if "E" in form.inner:
+            why["E"] = f"floor E is not identified because {exponent} is not"
     return why
 
 
@@ -123,8 +156,10 @@ def _exponent(
     for amplitude, needs in form.partners.items():
         if needs == (exponent,) and names.get(amplitude, 1.0) <= ZERO:
             return f"{exponent} is not identified: its amplitude {amplitude} is at its bound 0"
-    if exponent in form.inner and published[exponent] >= form.upper[form.inner.index(exponent)] - 1e-9:
-        return f"{exponent} is not identified: it is at its bound {published[exponent]:g}"
+    solved = form.solved_as[exponent]
+    bound = form.upper[form.inner.index(solved)]
+    if names[solved] >= (1 - NEAR) * bound or names[solved] <= ZERO:
+        return f"{exponent} is not identified: it is at its bound ({published[exponent]:.3g})"
     if high - low > published[exponent]:
         return (
             f"{exponent} is not identified: its interval {low:.3g} to {high:.3g} is wider than its value "

@@ -13,7 +13,6 @@ from chemscale.laws.doubt import Backtest, beyond, interval, small_sample
 from chemscale.laws.form import Form
 from chemscale.laws.forms import choose
 from chemscale.laws.objectives import Array
-from chemscale.laws.table import UNITS
 
 NORMAL_95 = 1.96
 
@@ -275,6 +274,6 @@ def failure(form: str, error: Exception, columns: Mapping[str, Mapping[str, str]
     }  # fmt: skip
 
 
-def named_columns(columns: Mapping[str, str]) -> dict[str, dict[str, str]]:
+def named_columns(columns: Mapping[str, str], units: Mapping[str, str]) -> dict[str, dict[str, str]]:
     """Column names with their units; a column we do not know has its own name as unit."""
-    return {role: {"name": name, "units": UNITS.get(name, name)} for role, name in columns.items()}
+    return {role: {"name": name, "units": units[role]} for role, name in columns.items()}

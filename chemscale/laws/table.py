@@ -26,20 +26,21 @@ UNITS = {
     "energy_mae": "eV/atom", "energy_rmse": "eV/atom",
 }  # fmt: skip
 DATA_OF = {
-    "nats_per_token": "tokens", "nats_per_molecule": "molecules", "force_mae": "structures",
+    "nats_per_token": "molecules", "nats_per_molecule": "molecules", "force_mae": "structures",
     "force_rmse": "structures", "energy_mae": "structures", "energy_rmse": "structures",
-}  # fmt: skip
+}  # fmt: skip  # the unique examples of the loss's family, as reports count data
 
 
 @dataclass(frozen=True)
 class Rows:
     """Runs ready to fit; all arrays (n,), positive and finite.
 
-    `columns` maps params, data, flops, loss, weights to the column names; `clusters` numbers the groups of rows
+    `columns` maps params, data, flops, loss, weights to the column names and `units` to their units; `clusters` numbers the groups of rows
     whose errors move together (each row its own where the table has no `cluster`).
     """
 
     columns: dict[str, str]
+    units: dict[str, str]
     axes: dict[str, Array]
     loss: Array
     weights: Array
@@ -65,10 +66,12 @@ class Rows:
 def read(table: Any) -> Columns:
     """Columns of any table as lists of Python values."""
     if hasattr(table, "column_names") and hasattr(table, "column"):  # pyarrow
+        refuse_twins(table.column_names, "the table")
         columns = {str(name): table.column(name).to_pylist() for name in table.column_names}
     elif isinstance(table, Mapping):
         columns = {str(name): _listed(values) for name, values in table.items()}
     elif hasattr(table, "columns") and hasattr(table, "__getitem__"):  # pandas, polars
+        refuse_twins(table.columns, "the table")
         columns = {str(name): _listed(table[name]) for name in table.columns}
     elif isinstance(table, Iterable) and not isinstance(table, (str, bytes)):
         columns = _from_records(list(table))
@@ -80,6 +83,15 @@ def read(table: Any) -> Columns:
     if len(set(lengths.values())) > 1:
         raise ValueError(f"the table's columns differ in length: {lengths}.")
     return columns
+
+
+def refuse_twins(names: Iterable[Any], source: str) -> None:
+    """Raise ValueError if two columns share a name."""
+    seen: set[str] = set()
+    for name in map(str, names):
+        if name in seen:
+            raise ValueError(f"column {name!r} occurs twice in {source}; rename or remove one of the two.")
+        seen.add(name)
 
 
 def _from_records(records: list[Any]) -> Columns:
@@ -157,15 +169,38 @@ def positive(columns: Columns, name: str, field_name: str) -> Array:
     """One column as positive finite floats, (n,); ValueError names the column, the row and the value."""
     out = np.empty(len(column(columns, name, field_name)))
     for row, value in enumerate(columns[name]):
-        number = value if isinstance(value, (int, float)) and not isinstance(value, bool) else None
+        number = _number(value)
         if number is None or not np.isfinite(number) or number <= 0:
-            kind = "missing (null or NaN)" if value is None else repr(value)
+            kind = "missing (null or NaN)" if value is None or value == "" else repr(value)
             raise ValueError(
                 f"{field_name} column {name!r} is {kind} in row {row + 1} of {len(out)}; a law needs positive "
                 f"numbers, so leave such rows out with where."
             )
         out[row] = number
     return out
+
+
+def _number(value: Any) -> float | None:
+    """A cell as a number; text is read, since one bad cell makes text of a whole CSV column."""
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+        return None
+    try:
+        return float(value)
+    except (ValueError, OverflowError):
+        return None
+
+
+def metric_of(columns: Columns, loss: str) -> str:
+    """The metric that a loss column holds: its own name, and for `law_loss` the single value of `law_metric`."""
+    held = {str(v) for v in columns.get("law_metric", []) if v is not None} if loss == "law_loss" else set()
+    return held.pop() if len(held) == 1 else loss
+
+
+def data_of(columns: Columns, loss: str) -> str | None:
+    """The column that counts the data of a loss in a table of runs; None where there is none."""
+    usual = DATA_OF.get(metric_of(columns, loss))
+    candidates = (usual, "tokens") if usual == "molecules" else (usual,)
+    return next((name for name in candidates if name in columns), None)
 
 
 def rows(
@@ -183,4 +218,7 @@ def rows(
     if flops is None and flops_name and all(isinstance(v, (int, float)) and v > 0 for v in columns[flops_name]):
         flops = positive(columns, flops_name, "flops")
     named = {**roles, "loss": loss, **({"weights": weights} if weights else {})}
-    return Rows(named, axes, losses, weight, np.array([codes[g] for g in groups]), flops, notes)
+    units = {role: UNITS.get(name, name) for role, name in named.items()}
+    metric = metric_of(columns, loss)
+    units["loss"] = UNITS.get(metric, metric)
+    return Rows(named, units, axes, losses, weight, np.array([codes[g] for g in groups]), flops, notes)

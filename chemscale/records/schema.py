@@ -12,6 +12,7 @@ Layout of a store (every file is written to a temporary name and renamed, so it 
       forecasts/RUN.json                  a prediction registered before the run started; never overwritten
       tensorboard/ARCHITECTURE/RUN/       event files of the same points
       runs/RUN/spec.json                  the run's canonical JSON
+      runs/RUN/about.json                 the columns of RUNS that the spec knows: readable without the model's code
       runs/RUN/driver.json                the driver's word: stopped or failed, the reason, the count of failures
       runs/RUN/attempts/0001/claim.json   exclusive create: who writes here, and what the run is (the opening row)
       runs/RUN/attempts/0001/heartbeat.json   time, step and examples, renewed every few seconds

@@ -112,10 +112,7 @@ class Store:
                 other values replace what was there.
         """
         for run in runs:
-            folder = self.path / "runs" / run.id
-            folder.mkdir(exist_ok=True)
-            if not (folder / "spec.json").exists():
-                write_json(folder / "spec.json", json.loads(run.to_json()))
+            self._introduce(run)
         target = self.path / "studies" / f"{study}.json"
         before = read_json(target) or {"runs": [], "work": {}}
         ids = list(dict.fromkeys([*before["runs"], *(run.id for run in runs)]))
@@ -150,11 +147,19 @@ class Store:
 
     def claim(self, run: RunSpec, opening: Mapping[str, Any], driver: Mapping[str, Any] | None = None) -> Attempt:
         """Take the next attempt of a run; whoever claimed earlier ones may write on, nobody reads it over this one."""
+        return Attempt.claim(self._introduce(run), opening, driver or process_identity())
+
+    def _introduce(self, run: RunSpec) -> Path:
         folder = self.path / "runs" / run.id
         folder.mkdir(exist_ok=True)
         if not (folder / "spec.json").exists():
+            write_json(folder / "about.json", {"row": _opening_from(run), "examples": run.examples})
             write_json(folder / "spec.json", json.loads(run.to_json()))
-        return Attempt.claim(folder, opening, driver or process_identity())
+        return folder
+
+    def about(self, run_id: str) -> dict[str, Any]:
+        """What a run is, without its model's code: {"row": columns of RUNS that its spec knows, "examples": to see}."""
+        return read_json(self.path / "runs" / run_id / "about.json") or {}
 
     def mark(self, run_id: str, status: str, reason: str) -> None:
         """The driver's word on a run that ended without one of its worker: stopped or failed."""
@@ -249,7 +254,7 @@ class Store:
         state = self.state(run_id)
         if state.status == PENDING:
             return None
-        opening = history[-1].opening()["row"] if history else _opening_from(self.spec(run_id))
+        opening = history[-1].opening()["row"] if history else self.about(run_id)["row"]
         seen = state.examples or None
         return {
             **opening,

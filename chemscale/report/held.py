@@ -32,7 +32,7 @@ def hold(store: Store, groups: Sequence[Group]) -> Held:
         missing.append("No text model has finished, so there are no molecules to show.")
     if not atoms:
         missing.append("No interatomic potential has finished, so there are no energies and forces to show.")
-    for group in text[:1]:
+    for group in [g for g in text if g.architecture == "chemgpt"][:1] or text[:1]:
         try:
             molecules = _molecules(store, group)
         except (ValueError, OSError) as error:

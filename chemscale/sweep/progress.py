@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from chemscale.records.schema import DIVERGED, FAILED, FINISHED, INTERRUPTED, RUNNING, STOPPED
 from chemscale.records.store import RunState, Store
@@ -115,15 +116,15 @@ def cells_of(store: Store, studies: Iterable[str] | None = None) -> tuple[Cell, 
             continue
         for run_id in study["runs"]:
             if run_id not in cells:
-                run = store.spec(run_id)
-                cells[run_id] = Cell(run_id, label_of(run), study["work"].get(run_id, 1.0), run.examples)
+                about = store.about(run_id)
+                cells[run_id] = Cell(run_id, label_of(about["row"]), study["work"].get(run_id, 1.0), about["examples"])
     return tuple(cells.values())
 
 
-def label_of(run: object) -> str:
+def label_of(row: Mapping[str, Any]) -> str:
     """A short name for people: architecture, width, size, and the seed where it is not the first."""
-    model, data, seed = run.model, run.data, run.seed  # type: ignore[attr-defined]
-    return f"{model.architecture} w{model.width} n{data.size}" + (f" seed {seed}" if seed else "")
+    seed = f" seed {row['seed']}" if row["seed"] else ""
+    return f"{row['architecture']} w{row['width']} n{row['examples']}{seed}"
 
 
 def duration(seconds: float) -> str:

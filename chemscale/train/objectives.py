@@ -98,6 +98,11 @@ class NextToken:
 def _token_losses(model: nn.Module, batch: TokenBatch) -> Tensor:
     logits = model(batch)  # (batch, length - 1, vocabulary)
     targets = batch.tokens[:, 1:]
+    if logits.shape[:2] != targets.shape:
+        raise ValueError(
+            f"{type(model).__name__} gave logits of shape {tuple(logits.shape)} for tokens of shape "
+            f"{tuple(batch.tokens.shape)}; give (batch, length - 1, vocabulary), one for each token but the first."
+        )
     steps = torch.arange(targets.shape[1], device=targets.device)
     real = steps[None, :] < (batch.lengths - 1)[:, None]  # (batch, length - 1)
     losses = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none").view(targets.shape)

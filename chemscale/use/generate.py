@@ -61,9 +61,11 @@ def generate(
         max_tokens: most tokens of a string, its end token included; None is the model's context.
 
     Raises:
-        ValueError: a number is out of range, or the vocabulary is not the model's.
+        ValueError: a number is out of range, the vocabulary is not the model's, or the model cannot be stepped.
     """
     _check_request(n=n, temperature=temperature, top_k=top_k, batch=batch, max_tokens=max_tokens)
+    if not hasattr(model, "start_cache"):
+        raise ValueError(f"{type(model).__name__} cannot write strings; generate needs start_cache and step, as ChemGPT.")
     length = model.config.context if max_tokens is None else max_tokens
     random = torch.Generator().manual_seed(seed)
     training = model.training

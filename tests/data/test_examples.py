@@ -63,6 +63,12 @@ def test_a_view_of_the_other_family_is_refused(moses):
         data.open_data(Data("moses"), {"cutoff": 5.0})
 
 
+@pytest.mark.parametrize("view", [{}, {"context": None}, {"context": 0}, {"context": float("nan")}])
+def test_a_view_without_its_key_names_the_key_and_the_next_step(moses, view):
+    with pytest.raises(ValueError, match=r"no positive 'context' \(tokens\), which data of family 'text' need; choose"):
+        data.open_data(Data("moses"), view)
+
+
 def test_content_that_differs_is_refused(moses):
     data.manifest(Data("moses", content=moses.manifest.content))
     with pytest.raises(ValueError, match=r"Data\.content=0000000000000000 is not what 'moses' holds"):

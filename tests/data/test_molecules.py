@@ -162,6 +162,98 @@ def test_a_file_without_one_molecule_is_an_error_and_leaves_nothing(home, tmp_pa
     assert not (home / "built").exists()
 
 
+@pytest.mark.parametrize("rows", [["CCO", "CCN"], ["CCO"], ["C[C@H](O)F", "C[C@@H](O)F"]])
+def test_a_file_that_leaves_a_split_empty_is_refused_and_leaves_nothing(home, tmp_path, rows):
+    write_smi(tmp_path / "a.smi", rows)
+    groups = len({group_key_of_smiles(s) for s in rows})
+    message = rf"\d train, \d valid, \d test molecules, from {groups} distinct groups?,.*more different molecules"
+    with pytest.raises(ValueError, match=message):
+        build(tmp_path / "a.smi")
+    assert not (home / "built").exists()
+
+
+def cut_zip(path):
+    write_zip(path, many(2000))
+    path.write_bytes(path.read_bytes()[:-30])
+
+
+def broken_zip(path):
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("inside.txt", "\n".join(many(2000)))
+    whole = bytearray(path.read_bytes())
+    whole[60:90] = bytes(30)
+    path.write_bytes(whole)
+
+
+def locked_zip(path):
+    write_zip(path, many(60))
+    whole = bytearray(path.read_bytes())
+    whole[whole.index(b"PK\x01\x02") + 8] |= 1  # flag bits of the central directory
+    path.write_bytes(whole)
+
+
+def cut_gz(path):
+    path.write_bytes(gzip.compress("\n".join(many(2000)).encode())[:-20])
+
+
+def broken_gz(path):
+    whole = bytearray(gzip.compress("\n".join(many(2000)).encode()))
+    whole[40:80] = b"\xff" * 40
+    path.write_bytes(whole)
+
+
+def long_cell(path):
+    path.write_text("smiles,x\n" + "C" * 200_000 + ",1\n")
+
+
+def cut_parquet(path):
+    write_parquet(path, many(2000))
+    start = pq.read_metadata(path).row_group(0).column(1).dictionary_page_offset
+    whole = bytearray(path.read_bytes())
+    whole[start : start + 400] = b"\xff" * 400
+    path.write_bytes(whole)
+
+
+DAMAGED = [
+    ("fake.zip", lambda path: path.write_text("CCO\n"), "a whole zip archive"),
+    ("cut.zip", cut_zip, "a whole zip archive"),
+    ("broken.zip", broken_zip, "a whole zip archive"),
+    ("locked.zip", locked_zip, "locked with a password"),
+    ("fake.csv.gz", lambda path: path.write_text("smiles\nCCO\n"), "a whole gzip file"),
+    ("cut.smi.gz", cut_gz, "a whole gzip file"),
+    ("broken.smi.gz", broken_gz, "a whole gzip file"),
+    ("long.csv", long_cell, "a CSV file: field larger"),
+    ("broken.parquet", cut_parquet, "a damaged Parquet file"),
+]
+
+
+@pytest.mark.parametrize(("name", "make", "says"), DAMAGED, ids=[row[0] for row in DAMAGED])
+@pytest.mark.parametrize("progress", [None, False])  # the bar counts lines before anything is read
+def test_a_file_that_is_not_what_its_name_says_is_one_sentence(home, tmp_path, name, make, says, progress):
+    make(tmp_path / name)
+    with pytest.raises(ValueError, match=rf"^Data\.source='.*{name}'.*{says}.*; give a") as caught:
+        data.build(str(tmp_path / name), processes=1, progress=progress)
+    assert "\n" not in str(caught.value)
+    assert not (home / "built").exists()
+
+
+def test_bytes_that_are_no_text_are_rejected_records(home, tmp_path):
+    path = tmp_path / "a.smi"
+    path.write_bytes(b"\xff\xfe\x00\n" + "\n".join(many(60)).encode())
+    assert build(path).rejected == {"not a SMILES string": 1}
+
+
+def test_a_report_builds_first_and_refuses_what_cannot_be_built(home, tmp_path):
+    write_smi(tmp_path / "a.smi", [*many(60), "rubbish"])
+    found = data.report(str(tmp_path / "a.smi"), progress=False)
+    assert sum(found["counts"].values()) == 60
+    assert found["rejected"] == {"not a SMILES string": 1}
+    assert build(tmp_path / "a.smi").content == found["content"]
+    write_smi(tmp_path / "b.smi", ["CCO"])
+    with pytest.raises(ValueError, match="leaves a split empty"):
+        data.report(str(tmp_path / "b.smi"))
+
+
 def test_twins_of_a_users_file_fall_into_one_split(home, tmp_path):
     pairs = [(s + "c1ccc(O)nc1", s + "c1ccc(=O)[nH]c1") for s in many(100)]
     stereo = [(f"C[C@H](O){s}", f"C[C@@H](O){s}") for s in many(60)]

@@ -78,7 +78,32 @@ def test_ragged_values_are_found():
 
 def test_the_slower_of_two_builds_discards_its_copy(home, tmp_path):
     path = str(alkanes(tmp_path / "a.smi", 200))
-    answers = {process.communicate()[0] for process in [child(BUILD, path), child(BUILD, path)]}
+    children = [child(BUILD, path), child(BUILD, path)]
+    answers = {process.communicate()[0] for process in children}
+    assert [process.returncode for process in children] == [0, 0]
+    assert len(answers) == 1
+    assert len(list((home / "built").iterdir())) == 1
+    data.verify(path)
+
+
+def test_two_builds_that_finish_at_once_both_succeed(home, tmp_path):
+    path = str(alkanes(tmp_path / "a.smi", 200))
+    meet = (
+        "import chemscale.data.store as s, sys; rename = s.os.rename\n"
+        "def late(a, b):\n"
+        "    print('ready', flush=True); sys.stdin.readline(); rename(a, b)\n"
+        "s.os.rename = late\n"
+    )
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(p or os.getcwd() for p in sys.path)}
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "env": env}
+    children = [subprocess.Popen([sys.executable, "-c", meet + BUILD, path], **pipes) for _ in range(2)]
+    for process in children:
+        assert process.stdout.readline() == "ready\n"
+    for process in children:
+        process.stdin.write("\n")
+        process.stdin.flush()
+    answers = {process.communicate()[0] for process in children}
+    assert [process.returncode for process in children] == [0, 0]
     assert len(answers) == 1
     assert len(list((home / "built").iterdir())) == 1
     data.verify(path)

@@ -198,6 +198,52 @@ def test_bad_records_are_listed_with_index_and_reason(home, write, tmp_path):
     assert sum(manifest.rejected.values()) == 8
 
 
+def test_a_negative_or_broken_number_of_atoms_is_a_plain_sentence(home, write):
+    path = write([molecule(i) for i in range(40)])
+    with open(path, "a") as handle:
+        handle.write("-3\n\u00b2\n" + "9" * 5000 + "\n1000000000000\nProperties=species:S:1:pos:R:3\nH 0 0 0\n")
+    data.build(path, processes=1, progress=False)
+    reasons = [line for _, line in rejected(path)]
+    assert "negative number of atoms" in reasons[0]
+    assert all("a record starts with its number of atoms" in line for line in reasons[1:3])
+    assert "1 lines of atoms where 1000000000000 are promised" in reasons[3]
+    assert not any("Error" in line or "StopIteration" in line for line in reasons)
+
+
+def test_absurd_labels_are_rejected_with_their_size(home, write, tmp_path):
+    frames = [molecule(i, smiles="C" * (1 + i)) for i in range(40)]
+    frames[10].calc.results["forces"][1] = [800.0, 0.0, 800.0]
+    frames[11].calc.results["forces"][1] = [0.0, -999.0, 0.0]  # strong, but not absurd
+    frames[12].calc.results["forces"][0, 0] = np.inf
+    frames[13].calc.results["energy"] = -np.inf
+    frames[14].calc.results["energy"] = -1e12
+    to_parquet(tmp_path / "a.parquet", frames, {})
+    for path in (write(frames), str(tmp_path / "a.parquet")):
+        manifest = data.build(path, processes=1, progress=False)
+        assert [index for index, _ in rejected(path)] == [10, 12, 13, 14]
+        reasons = ["absurd forces: 1131", "not a finite number: forces", "not a finite number: energy", "absurd energy"]
+        for (_, line), reason in zip(rejected(path), reasons, strict=True):
+            assert reason in line
+        assert manifest.rejected == {"absurd forces": 1, "not a finite number": 2, "absurd energy": 1}
+        assert sum(manifest.counts.values()) == 36
+
+
+def test_an_energy_in_words_is_rejected(home, write):
+    frames = [molecule(i, labels="REF") for i in range(40)]
+    frames[3].info["REF_energy"] = "low"
+    path = write(frames)
+    data.build(path, processes=1, progress=False)
+    assert [(i, "not a number: energy" in line) for i, line in rejected(path)] == [(3, True)]
+
+
+def test_structures_that_leave_a_split_empty_are_refused_and_leave_nothing(home, write):
+    path = write([molecule(i, group="one" if i else "two") for i in range(30)])
+    message = r"\d+ train, \d+ valid, \d+ test structures, from 2 distinct groups.*structures of more molecules"
+    with pytest.raises(ValueError, match=message):
+        data.build(path, processes=1, progress=False)
+    assert not (home / "built").exists()
+
+
 @pytest.mark.parametrize("text", ["", "0\n\n", "rubbish\n"])
 def test_a_file_without_one_structure_is_an_error_and_leaves_nothing(home, tmp_path, text):
     path = tmp_path / "a.extxyz"
@@ -238,7 +284,7 @@ def to_parquet(path, frames, metadata):
 
 
 def test_parquet_and_extxyz_give_the_same_examples(home, write, tmp_path):
-    frames = [molecule(i, smiles="C" * (1 + i // 2)) for i in range(40)]
+    frames = [molecule(i, smiles="C" * (1 + i // 2)) for i in range(80)]
     noise = {"energy_mae": 1e-6, "force_rmse": 2e-5}
     facts = {"licence": "CC0", "citation": "nobody", "label_noise": {"sample": noise, "most_distorted": {}}}
     to_parquet(tmp_path / "a.parquet", frames, facts)

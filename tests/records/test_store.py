@@ -232,3 +232,18 @@ def test_heartbeats_are_rare_unless_asked(tmp_path):
     attempt._beat = time.time() - 10
     attempt.beat(3, 24)
     assert attempt.pulse()["step"] == 3
+
+
+def test_a_store_reads_without_the_code_of_its_models(store, monkeypatch):
+    """A user's own model is known where it was trained, not where its store is read."""
+    from chemscale import spec
+    from chemscale.sweep.progress import Watch, cells_of
+
+    store.enlist("s", [BASE, POTENTIAL])
+    store.claim(BASE, opening_row(BASE)).end(finished())
+    store.mark(POTENTIAL.id, "failed", "RuntimeError: no")
+    monkeypatch.setattr(spec, "MODELS", {})
+    assert sorted(store.runs()["status"].to_pylist()) == ["failed", "finished"]
+    progress = Watch(store, cells_of(store)).look()
+    assert progress.ended == 2
+    assert progress.trouble == (("painn w16 n800", "RuntimeError: no"),)

@@ -68,7 +68,7 @@ from chemscale.sweep.drive import sweep
 from tests.sweep.test_tune import atoms_grid, text_grid
 from chemscale.spec import Resources
 molecules, structures, store = sys.argv[1:]
-runs = text_grid(molecules, updates=150).runs() + atoms_grid(structures, updates=60).runs()
+runs = text_grid(molecules, updates=80).runs() + atoms_grid(structures, updates=30).runs()
 sweep(runs, store=store, on=Resources(checkpoint_seconds=0.1))
 """
 
@@ -86,7 +86,7 @@ def test_sigkill_of_the_driver_at_random_moments_loses_and_doubles_nothing(
     calm = drive(molecules, structures, tmp_path / "calm", short_folder)
     assert calm.wait(300) == 0, calm.stderr.read().decode()
     kills = 0
-    for _ in range(8):
+    for _ in range(6):
         driver = drive(molecules, structures, tmp_path / "killed", short_folder)
         runs_folder, deadline = tmp_path / "killed" / "runs", time.time() + 120
         seen = set(runs_folder.glob("*/attempts/*/*.parquet")) if runs_folder.exists() else set()
@@ -95,12 +95,12 @@ def test_sigkill_of_the_driver_at_random_moments_loses_and_doubles_nothing(
                 break
             time.sleep(0.05)
         time.sleep(float(rng.uniform(0, 1.5)))
-        if driver.poll() is None and kills < 3:
+        if driver.poll() is None and kills < 2:
             driver.send_signal(signal.SIGKILL)
             kills += 1
         if driver.wait(300) == 0:
             break
-    assert kills >= 2
+    assert kills == 2
     assert driver.returncode == 0, driver.stderr.read().decode()
     calm_store, killed = Store(tmp_path / "calm"), Store(tmp_path / "killed")
     assert Counter(killed.runs()["status"].to_pylist()) == {"finished": 6}
@@ -206,3 +206,17 @@ def test_the_plain_tuner_is_tunes_own(ray_cluster, molecules, tmp_path):
     assert Store(tmp_path / "store").runs()["status"].to_pylist() == ["finished"] * 2
     with pytest.raises(ValueError, match="already holds every run"):
         tuner(grid, store=tmp_path / "store")
+
+
+def test_a_model_of_the_users_own_runs_from_its_recipe(ray_cluster, molecules, tmp_path):
+    from chemscale.explore import run_study
+    from chemscale.sweep.recipe import load_recipe
+
+    options = {"widths": (2, 4), "sizes": (40,), "source": molecules, "updates": 20}
+    try:
+        store = run_study(load_recipe("tune_jobs/own_model.py", options), store=tmp_path / "store")
+        rows = store.runs().to_pylist()
+        assert [(row["architecture"], row["status"]) for row in rows] == [("bigram", "finished")] * 2
+        assert all(row["params"] > 0 and row["flops"] > 0 for row in rows)
+    finally:
+        spec.MODELS.pop("bigram", None)

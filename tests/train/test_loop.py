@@ -69,7 +69,7 @@ def test_micro_batches_change_only_rounding(family, molecules, structures, tmp_p
 @pytest.mark.parametrize("family", ["chemgpt", "painn"])
 @pytest.mark.slow
 def test_resume_after_sigkill_is_bitwise_exact(family, molecules, structures, tmp_path):
-    updates = 400 if family == "chemgpt" else 120
+    updates = 250 if family == "chemgpt" else 80
     run = run_of(family, molecules, structures, budget=Budget(updates=updates), evaluation=Evaluation(4, 24, 24))
     undisturbed = train(run, tmp_path / "whole")
     target = tmp_path / "killed"
