@@ -187,15 +187,15 @@ class _Search:
         few = [warning for warning in self.law.warnings if FEW in warning]
         if few:
             return few[0]
+        fitted, reach = self.law.solution, REACH * np.log(10)
         data = float(self.data_for(np.exp([at]))[0])
         unit = self.law.columns["data"]["units"]
         if data < 1:
             return f"the budget pays for less than one unit of {unit} at the best size"
         edge = 3 * REACH / POINTS * np.log(10)  # the search stops at the reach, so a best size there is beyond it
-        for what, value, slack in (("size", at, edge), (f"amount of {unit}", np.log(data), 0.0)):
-            axis = 0 if what == "size" else 1
-            low, high = (side[axis] + self.law.solution.centre[axis] for side in (fitted.low, fitted.high))
-            if not low - reach + slack < value < high + reach - slack:
+        for axis, (what, value) in enumerate((("size", at), (f"amount of {unit}", np.log(data)))):
+            low, high = (side[axis] + fitted.centre[axis] for side in (fitted.low, fitted.high))
+            if not low - reach + edge < value < high + reach - edge:
                 return f"the best {what} lies more than {REACH:g} decades outside the runs that were fitted"
         width = (ends[1] - ends[0]) / np.log(10)
         if width > WIDEST:

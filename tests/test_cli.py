@@ -107,6 +107,18 @@ def test_a_mixed_table_is_refused_until_it_is_separated(capsys, tmp_path):
     assert run(capsys, *arguments, "--where", "architecture == 'a'", "--bootstrap", "20")[0] == 0
 
 
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [(("n,d,loss,arch", "n,loss,loss,arch"), "column 'loss' occurs twice in"),
+     (("1e+07,1e+08,", "1e+07,1e+08,n/a"), "in row 16 of 16")],
+)  # fmt: skip
+def test_a_damaged_csv_is_one_sentence(capsys, csv, change, sentence):
+    csv.write_text(csv.read_text().replace(*change))
+    status, _, err = run(capsys, "fit", str(csv), "--params", "n", "--data", "d", "--loss", "loss")
+    assert status == 2
+    assert sentence in err
+
+
 def test_a_fit_not_to_be_believed_is_status_1(capsys, tmp_path):
     (tmp_path / "flat.csv").write_text("n,loss\n" + "".join(f"{10**k},2.0\n" for k in range(3, 9)))
     arguments = ["fit", str(tmp_path / "flat.csv"), "--params", "n", "--loss", "loss", "--form", "power"]

@@ -59,6 +59,25 @@ def test_data_run_out(law):
     assert found.best.data == pytest.approx(1e11) and any("data run out" in w for w in found.warnings)
 
 
+@pytest.mark.parametrize(("flops", "words"), [(1e3, "less than one unit of structures"), (1e30, "outside the runs")])
+def test_a_budget_out_of_reach_cannot_tell(flops, words):
+    law = fit(timed(), data="structures", loss="loss", bootstrap=100)
+    found = plan(law, flops=flops)
+    assert found.answer.startswith("cannot tell") and words in found.answer and found.best is None
+
+
+def test_reach_holds_on_data_too():
+    law = fit(wide(noise=0.003), data="tokens", loss="loss", bootstrap=100)
+    found = plan(law, flops=1e17, most_data=1e5)
+    assert found.answer.startswith("cannot tell") and "amount of tokens" in found.answer
+
+
+def test_an_axis_of_two_values_cannot_tell():
+    table = grid(np.geomspace(1e7, 1e10, 6), np.array([1e9, 1e12]), noise=1e-5)
+    found = plan(fit(table, data="tokens", loss="loss", bootstrap=100), flops=1e22)
+    assert found.answer.startswith("cannot tell: beta is not identified: tokens has 2 different values")
+
+
 def test_unidentified_law_cannot_tell():
     table = grid(np.geomspace(1e7, 3e7, 4), np.geomspace(1e9, 3e9, 4), noise=0.05)
     law = fit(table, data="tokens", loss="loss", bootstrap=100)

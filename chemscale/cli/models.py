@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from chemscale.cli.output import print_json, print_record, readable, resources_of
+from chemscale.cli.output import print_json, print_record, readable, resources_of, writable
 
 
 def train(given: argparse.Namespace) -> int:
@@ -76,6 +76,7 @@ def generate(given: argparse.Namespace) -> None:
     from chemscale.use.generate import generate as sample
     from chemscale.use.load import load
 
+    writable(given.out)
     store = Store(given.store)
     trained = load(store, given.run or best_run(store, "text"))
     if trained.run.model.family != "text":

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+
+PIPED_WIDTH = 240  # columns, where no terminal says how wide it is
 
 
 def resources_of(given: argparse.Namespace) -> Any:
@@ -46,10 +50,13 @@ def print_rows(rows: list[dict[str, Any]], as_json: bool) -> None:
     from rich.table import Table
 
     names = list(rows[0]) if rows else ["nothing yet"]
-    table = Table(*names)
+    table = Table(box=None)
+    for name in names:
+        table.add_column(name, no_wrap=name == "run_id")
     for row in rows:
         table.add_row(*(cell_text(row[name]) for name in names))
-    Console().print(table)
+    console = Console()
+    (console if console.is_terminal else Console(width=PIPED_WIDTH)).print(table)
     return None
 
 
@@ -65,3 +72,17 @@ def bytes_text(count: float) -> str:
             return f"{count:.0f} {unit}"
         count /= 1000
     return f"{count:.1f} TB"
+
+
+def writable(path: str | None) -> None:
+    """Refuse an output file that cannot be made, before the work that it is for.
+
+    Raises:
+        ValueError: its folder is missing or may not be written to, or it is a folder itself.
+    """
+    if path is None:
+        return
+    file = Path(path)
+    if file.is_dir() or not os.access(file.parent, os.W_OK):
+        what = "is a folder" if file.is_dir() else "lies in no folder that can be written to"
+        raise ValueError(f"--out {path!r} {what}; give a file in an existing folder.")

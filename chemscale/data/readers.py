@@ -84,12 +84,10 @@ def _told(path: Path) -> Iterator[None]:
         yield
     except _DAMAGE as error:
         why = " ".join(str(error).split()).rstrip(".") or type(error).__name__
-        kind = path.suffix.lower()
-        known = {".gz": "a whole gzip file", ".zip": "a whole zip archive", ".csv": "a CSV file"}
-        packed = ", or the unpacked text" if kind in (".gz", ".zip") else ""
+        kind = {".gz": "gzip file", ".zip": "zip archive", ".csv": "CSV file"}.get(path.suffix.lower(), "text file")
+        packed = "" if kind.endswith(("CSV file", "text file")) else ", or the unpacked text"
         raise ValueError(
-            f"Data.source={str(path)!r} cannot be read as {known.get(kind, 'text')}: {why}; "
-            f"give {known.get(kind, 'a text file')}{packed}."
+            f"Data.source={str(path)!r} cannot be read as a {kind}: {why}; give a whole {kind}{packed}."
         ) from error
 
 

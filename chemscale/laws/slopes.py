@@ -17,7 +17,7 @@ from chemscale.laws.fit import fit
 from chemscale.laws.identify import LOCAL, decades
 from chemscale.laws.law import Law
 from chemscale.laws.regression import Line, Noise, line, surface_noise
-from chemscale.laws.table import UNITS, Rows, rows, select
+from chemscale.laws.table import Rows, rows, select
 
 TOO_SHORT = "too short to call"
 SAME = 0.02  # decades; values of an axis closer than this are one level
@@ -101,7 +101,7 @@ def axis_reading(
     words = f"exponent {-local.slope:.3g}" if called else f"local slope {local.slope:.3g} per decade, {TOO_SHORT}"
     floor, floor_ends, floor_words = _floor(top, level)
     return AxisReading(
-        axis, other, _other_level(top), loss, UNITS.get(loss, loss), span, len(top), local.slope, ends,
+        axis, other, _other_level(top), loss, grid.units["loss"], span, len(top), local.slope, ends,
         pooled.slope, pooled.interval(level), -local.slope if called else None, exponent_ends, words,
         floor, floor_ends, floor_words, level,
     )  # fmt: skip
@@ -143,7 +143,7 @@ def tenfold(
     ends = bend.interval(level)
     low, high = (begin * 10 ** ends[0], begin * 10 ** ends[1]) if ends else (None, None)
     to = begin * 10**bend.slope
-    unit = UNITS.get(loss, loss)
+    unit = grid.units["loss"]
     return Tenfold(
         axis, other, at, float(start), float(start * 10), float(begin), float(to), low, high, unit, kind, level
     )

@@ -35,8 +35,8 @@ DATA_OF = {
 class Rows:
     """Runs ready to fit; all arrays (n,), positive and finite.
 
-    `columns` maps params, data, flops, loss, weights to the column names and `units` to their units; `clusters` numbers the groups of rows
-    whose errors move together (each row its own where the table has no `cluster`).
+    `columns` maps params, data, flops, loss, weights to the column names and `units` to their units; `clusters`
+    numbers the groups of rows whose errors move together (each row its own where the table has no `cluster`).
     """
 
     columns: dict[str, str]

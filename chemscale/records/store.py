@@ -68,6 +68,8 @@ class Store:
     """
 
     def __init__(self, path: str | Path, *, create: bool = False):
+        if not str(path).strip():
+            raise ValueError("store='' is empty; give the path of a folder, e.g. runs/mine.")
         if "://" in str(path):
             raise ValueError(f"store={str(path)!r} is not a local folder; give a path on a disk that all nodes share.")
         self.path = Path(path).expanduser().absolute()

@@ -95,6 +95,67 @@ def test_short_axis_gives_no_exponent():
     assert law.parameters["alpha"] is None and any("spans 0.30 decades" in w for w in law.warnings)
 
 
+@pytest.mark.parametrize(
+    ("form", "amounts", "lost"),
+    [
+        ("chinchilla", [1e9, 1e12], {"E", "B", "beta"}),
+        ("power", [1e9, 1e12], {"B", "beta"}),
+        ("kaplan", [1e9, 1e12], {"N_c", "D_c", "beta"}),
+        ("tied", [1e9, 1e12], set()),
+        ("chinchilla", [1e9, 1.001e9, 1e12], {"E", "B", "beta"}),
+        ("chinchilla", [1e9, 3e10, 1e12], set()),
+    ],
+)
+def test_two_values_of_an_axis_give_no_exponent(form, amounts, lost):
+    table = grid(np.geomspace(1e7, 1e10, 6), np.array(amounts), noise=1e-5)
+    law = fit(table, form=form, params="params", data="tokens", loss="loss", bootstrap=50)
+    assert lost <= {name for name, value in law.parameters.items() if value is None}
+    assert any("tokens has 2 different values" in w for w in law.warnings) == bool(lost)
+
+
+def test_two_values_suffice_for_a_power_alone():
+    table = {"n": [1e3] * 4 + [1e6] * 4, "loss": [5.0, 5.05, 4.95, 5.0, 0.5, 0.505, 0.495, 0.5]}
+    law = fit(table, form="power", params="n", loss="loss", bootstrap=50)
+    assert law.parameters["alpha"] == pytest.approx(1 / 3, abs=0.01)
+
+
+def test_an_exponent_near_its_bound_is_called_so():
+    x = np.geomspace(1e3, 1e5, 8)
+    law = fit({"n": x, "loss": (x / 1e3) ** -4.97}, form="power", params="n", loss="loss", bootstrap=50)
+    assert law.parameters == {"A": None, "alpha": None}
+    assert any("alpha is not identified: it is at its bound" in w for w in law.warnings)
+
+
+def runs_table(metric, unit):
+    table = grid(np.geomspace(1e4, 1e7, 5), np.geomspace(1e3, 1e6, 5), noise=0.004, A=50, B=20)
+    return {
+        "run_id": [f"r{i}" for i in range(25)], "params": table["params"], unit: table["tokens"],
+        "tokens": 40 * table["tokens"], metric: table["loss"], "law_loss": table["loss"], "law_metric": [metric] * 25,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("form", ["chinchilla", "power", "auto"])
+@pytest.mark.parametrize(
+    ("metric", "data", "unit"),
+    [("nats_per_token", "molecules", "nats/token"), ("force_mae", "structures", "eV/angstrom")],
+)
+def test_axes_and_units_of_a_runs_table_come_from_its_loss(form, metric, data, unit):
+    for loss in (metric, "law_loss"):
+        law = fit(runs_table(metric, data), form=form, loss=loss, bootstrap=0)
+        assert law.columns["data"]["name"] == data and law.columns["params"]["name"] == "params"
+        assert law.columns["loss"] == {"name": loss, "units": unit}
+
+
+def test_a_group_that_fails_is_named():
+    table = {**wide(noise=0.01), "arch": ["big"] * 33 + ["small"] * 3}
+    with pytest.raises(ValueError, match=r"^arch=small: form='chinchilla' has 5 parameters"):
+        fit(table, data="tokens", loss="loss", bootstrap=0, by="arch")
+    table = {**wide(noise=0.01), "arch": ["big"] * 36}
+    table["loss"] = 3 * np.exp(np.random.default_rng(0).normal(0, 0.02, 36))
+    with pytest.raises(FitError, match=r"^arch=big: the loss is flat"):
+        fit(table, data="tokens", loss="loss", bootstrap=0, by="arch")
+
+
 def test_what_is_not_to_be_believed_raises():
     n = np.geomspace(1e7, 1e10, 12)
     ray = {"params": n, "tokens": 20 * n, "loss": chinchilla(n, 20 * n)}

@@ -125,6 +125,23 @@ def test_a_mistake_is_one_sentence(change, options, words):
     assert "\n" not in str(caught.value) and len(str(caught.value)) < 400
 
 
+def test_text_that_is_a_number_is_one_and_the_first_that_is_not_is_named():
+    for column, field in (("loss", "loss"), ("tokens", "data")):
+        table = {name: list(values) for name, values in wide(noise=0.01).items()}
+        table[column] = [str(value) for value in table[column]]
+        assert fit(table, data="tokens", loss="loss", bootstrap=0).n_runs == 36
+        table[column][4] = "n/a"
+        with pytest.raises(ValueError, match=f"{field} column '{column}' is 'n/a' in row 5 of 36"):
+            fit(table, data="tokens", loss="loss", bootstrap=0)
+
+
+def test_a_column_that_occurs_twice_is_refused():
+    pyarrow = pytest.importorskip("pyarrow")
+    table = pyarrow.Table.from_arrays([pyarrow.array([1.0]), pyarrow.array([2.0])], names=["loss", "loss"])
+    with pytest.raises(ValueError, match="column 'loss' occurs twice in the table"):
+        read(table)
+
+
 def test_empty_and_short_tables():
     for table in ({}, {"loss": []}, []):
         with pytest.raises(ValueError, match="no rows"):
