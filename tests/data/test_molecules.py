@@ -215,14 +215,14 @@ def cut_parquet(path):
 
 
 DAMAGED = [
-    ("fake.zip", lambda path: path.write_text("CCO\n"), "a whole zip archive"),
-    ("cut.zip", cut_zip, "a whole zip archive"),
-    ("broken.zip", broken_zip, "a whole zip archive"),
+    ("fake.zip", lambda path: path.write_text("CCO\n"), "as a zip archive: "),
+    ("cut.zip", cut_zip, "as a zip archive: "),
+    ("broken.zip", broken_zip, "as a zip archive: "),
     ("locked.zip", locked_zip, "locked with a password"),
-    ("fake.csv.gz", lambda path: path.write_text("smiles\nCCO\n"), "a whole gzip file"),
-    ("cut.smi.gz", cut_gz, "a whole gzip file"),
-    ("broken.smi.gz", broken_gz, "a whole gzip file"),
-    ("long.csv", long_cell, "a CSV file: field larger"),
+    ("fake.csv.gz", lambda path: path.write_text("smiles\nCCO\n"), "as a gzip file: "),
+    ("cut.smi.gz", cut_gz, "as a gzip file: "),
+    ("broken.smi.gz", broken_gz, "as a gzip file: "),
+    ("long.csv", long_cell, "as a CSV file: field larger"),
     ("broken.parquet", cut_parquet, "a damaged Parquet file"),
 ]
 
