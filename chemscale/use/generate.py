@@ -65,7 +65,7 @@ def generate(
     """
     _check_request(n=n, temperature=temperature, top_k=top_k, batch=batch, max_tokens=max_tokens)
     if not hasattr(model, "start_cache"):
-        raise ValueError(f"{type(model).__name__} cannot write strings; generate needs start_cache and step, as ChemGPT.")
+        raise ValueError(f"{type(model).__name__} cannot write strings; it needs start_cache and step, as ChemGPT.")
     length = model.config.context if max_tokens is None else max_tokens
     random = torch.Generator().manual_seed(seed)
     training = model.training
