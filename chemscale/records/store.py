@@ -155,7 +155,7 @@ class Store:
         folder = self.path / "runs" / run.id
         folder.mkdir(exist_ok=True)
         if not (folder / "spec.json").exists():
-            write_json(folder / "about.json", {"row": _opening_from(run), "examples": run.examples})
+            write_json(folder / "about.json", {"row": spec_columns(run), "examples": run.examples})
             write_json(folder / "spec.json", json.loads(run.to_json()))
         return folder
 
@@ -275,8 +275,8 @@ class Store:
         return asked
 
 
-def _opening_from(run: RunSpec) -> dict[str, Any]:
-    """The columns that a spec alone knows: for a run that failed before it could be opened."""
+def spec_columns(run: RunSpec) -> dict[str, Any]:
+    """The columns of RUNS that a complete spec alone knows."""
     model, data, optim = run.model, run.data, run.optim
     return {
         "run_id": run.id,

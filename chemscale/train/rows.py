@@ -15,6 +15,7 @@ import torch
 from chemscale.models import cost
 from chemscale.records.provenance import versions
 from chemscale.records.schema import METRICS, UNITS
+from chemscale.records.store import spec_columns
 from chemscale.spec import RunSpec
 from chemscale.train.objectives import Metric, Objective, objective_of
 from chemscale.train.order import seen_counts
@@ -28,30 +29,8 @@ def cluster_of(run: RunSpec) -> str:
 
 
 def opening_row(run: RunSpec) -> dict[str, Any]:
-    """The columns that a complete spec alone knows."""
-    model, data, optim = run.model, run.data, run.optim
-    return {
-        "run_id": run.id,
-        "family": model.family,
-        "architecture": model.architecture,
-        "spec": run.to_json(),
-        "cluster": cluster_of(run),
-        "depth": model.depth,
-        "width": model.width,
-        "examples": data.size,
-        "batch": optim.batch,
-        "seed": run.seed,
-        "subset_key": data.key,
-        "precision": run.precision,
-        "optimiser": optim.name,
-        "lr": optim.lr,
-        "weight_decay": optim.weight_decay,
-        "warmup": optim.warmup,
-        "cooldown": optim.cooldown,
-        "data_source": data.source,
-        "data_content": data.content,
-        "versions": versions(),
-    }
+    """What an attempt's claim says of its run before it is opened."""
+    return {**spec_columns(run), "cluster": cluster_of(run), "versions": versions()}
 
 
 _COSTS: dict[tuple[Any, Any, str], cost.Cost] = {}  # counting takes about a second; a process needs each once
