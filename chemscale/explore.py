@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from chemscale.laws import FitError, Law, fit
-from chemscale.records.store import Store
+from chemscale.records.store import Store, outstanding
 from chemscale.spec import Resources, RunSpec
 from chemscale.sweep.drive import prepare, train_missing
 from chemscale.sweep.estimate import try_costs
@@ -41,6 +41,9 @@ def run_study(study: Study, *, store: str | Path | Store, on: Resources | None =
     require_room(on)
     runs = prepare(study.runs())
     records = store if isinstance(store, Store) else Store(store, create=True)
+    if study.name in records.studies() and not any(outstanding(records, runs, keep_stopped=False)):
+        train_missing(records, runs, on=on, name=study.name)  # says that all is done
+        return records
     print(f"{study.name}: {len(runs)} runs; timing a step of each model …", file=sys.stderr)
     cells, _ = try_costs(runs, on)
     work = {run_id: cell.seconds for run_id, cell in cells.items()}

@@ -72,7 +72,8 @@ def sweep(
     require_room(on)
     runs = prepare(grid.runs() if isinstance(grid, Grid) else list(grid))
     records = store if isinstance(store, Store) else Store(store, create=True)
-    records.enlist(name, runs, work=work_of(runs, on))
+    known = records.studies().get(name, {}).get("work", {})
+    records.enlist(name, runs, work=work_of([run for run in runs if run.id not in known], on))
     train_missing(records, runs, on=on, name=name)
     return records
 

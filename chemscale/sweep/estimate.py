@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -82,7 +82,8 @@ def _cell(run: RunSpec, on: Resources, known_rate: float) -> tuple[CellCost, flo
     per_example = float(ledger.flops_each.mean())
     step_flops = per_example * run.optim.batch
     timed = step_flops <= TIMED_FLOPS
-    step = _step_seconds(run.model, run.data, run.optim.batch, run.precision) if timed else step_flops / known_rate
+    source = replace(run.data, key=0)  # whichever subset it is: replicates share one timing
+    step = _step_seconds(run.model, source, run.optim.batch, run.precision) if timed else step_flops / known_rate
     evaluated = (run.evaluation.valid or 0) * run.evaluation.points + (
         run.evaluation.test or examples.manifest.counts["test"]
     )

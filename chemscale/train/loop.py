@@ -7,6 +7,7 @@ but rounding, because losses are sums over the global batch divided by counts ov
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import math
 import socket
@@ -241,12 +242,13 @@ class _Training:
             pulse=self._keep_alive,
         )
 
+    @functools.cached_property
     def _valid_ids(self) -> np.ndarray:
         return self.examples.split("valid", self.run.evaluation.valid)
 
     def _point(self, norm: float) -> bool:
         """Measure, write, report; False where the validation loss is not finite."""
-        metrics = self._measure(self._valid_ids())
+        metrics = self._measure(self._valid_ids)
         headline = metrics[self.objective.headline]
         if not math.isfinite(headline.value):
             return False
