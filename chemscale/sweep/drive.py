@@ -117,6 +117,11 @@ def search(
     """
     plan = base if isinstance(base, Search) else Search(base, space or {}, samples, stop, sampler, seed, name)
     on = on or Resources()
+    if plan.stop is not None and on.workers > 1:
+        raise ValueError(
+            f"Search.stop={plan.stop} with Resources.workers={on.workers} is not allowed: an early stop would leave "
+            "the workers' processors reserved; use workers=1 or stop=None."
+        )
     require_room(on)
     plan = replace(plan, base=prepare([plan.base])[0])
     records = store if isinstance(store, Store) else Store(store, create=True)

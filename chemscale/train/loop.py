@@ -148,6 +148,7 @@ class _Training:
     # -- the whole of it ----------------------------------------------------------------------------------------------
 
     def complete(self) -> dict[str, Any]:
+        """Train to the end of the budget, or to the first number that is not finite; returns the terminal row."""
         while self.progress.step < self.run.updates:
             norm = self._timed_step()
             if not math.isfinite(norm):

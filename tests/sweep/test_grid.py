@@ -77,6 +77,16 @@ def test_mistakes_are_one_sentence(make, sentence):
     assert "\n" not in str(caught.value)
 
 
+def test_an_early_stop_of_several_workers_is_refused_before_anything_is_written(tmp_path):
+    from chemscale.spec import Resources
+    from chemscale.sweep.drive import search
+
+    plan = Search(BASE, {"optim.lr": loguniform(1e-4, 1e-1)}, stop=ASHA())
+    with pytest.raises(ValueError, match="use workers=1 or stop=None"):
+        search(plan, store=tmp_path / "store", on=Resources(workers=2))
+    assert not (tmp_path / "store").exists()
+
+
 def test_a_search_reads_and_writes_dotted_fields():
     search = Search(BASE, {"optim.lr": loguniform(1e-4, 1e-1), "model.width": choice(8, 16, 32)})
     run = search.run({"optim.lr": 1e-2, "model.width": 16})
