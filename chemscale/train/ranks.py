@@ -6,11 +6,15 @@ import contextlib
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import torch
+import torch.distributed as dist
 
 from chemscale.records.provenance import processor
 from chemscale.spec import Resources, RunSpec
+
+T = TypeVar("T")
 
 MICRO_BATCH = {"cpu": 64, "cuda": 512}  # examples of one forward pass
 
@@ -26,6 +30,14 @@ class Ranks:
     @property
     def first(self) -> bool:
         return self.rank == 0
+
+    def from_first(self, value: T) -> T:
+        """What rank 0 has; a plain value that pickles."""
+        if self.world == 1:
+            return value
+        box = [value]
+        dist.broadcast_object_list(box, src=0)
+        return box[0]
 
 
 def visible_device(gpus: float) -> torch.device:

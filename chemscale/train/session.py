@@ -14,7 +14,8 @@ from chemscale.records.schema import FAILED
 from chemscale.records.store import Store
 from chemscale.records.tensorboard import Board
 from chemscale.spec import Data, Resources, RunSpec
-from chemscale.train.loop import Report, train
+from chemscale.train.journal import Report
+from chemscale.train.loop import train
 from chemscale.train.ranks import Ranks, visible_device
 
 OPENED = 4  # data sets that a reused worker process keeps open
