@@ -5,6 +5,7 @@ Names are relative to the place, with "/" between their parts: `runs/ab12/spec.j
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -33,6 +34,13 @@ class Place(ABC):
     @abstractmethod
     def at(self, folder: str) -> Place:
         """A place below this one; it need not exist yet."""
+
+    def anchored(self, name: str) -> Place:
+        """This place, where `name` always exists: while it does not, the place cannot be reached, which is an OSError.
+
+        Only a disk needs it: a folder that is not mounted looks like an empty one.
+        """
+        return self
 
     @abstractmethod
     def write(self, name: str, write: Callable[[BinaryIO], Any]) -> None:
@@ -92,17 +100,21 @@ class Place(ABC):
 class LocalPlace(Place):
     """A folder on a disk: written under a temporary name, flushed, then renamed."""
 
-    def __init__(self, path: str | Path):
+    def __init__(self, path: str | Path, anchor: Path | None = None):
         self.path = Path(path).expanduser().absolute()
         self.url = str(self.path)
+        self._anchor = anchor
 
     def at(self, folder: str) -> LocalPlace:
-        return LocalPlace(self.path / folder)
+        return LocalPlace(self.path / folder, self._anchor)
+
+    def anchored(self, name: str) -> LocalPlace:
+        return LocalPlace(self.path, self.path / name)
 
     def write(self, name: str, write: Callable[[BinaryIO], Any]) -> None:
         target = self.path / name
         try:
-            temporary = _temporary(target)
+            temporary = self._temporary(target)
             try:
                 _fill(temporary, write)
                 os.replace(temporary[1], target)
@@ -114,7 +126,7 @@ class LocalPlace(Place):
 
     def create(self, name: str, content: bytes) -> bool:
         target = self.path / name
-        temporary = _temporary(target)
+        temporary = self._temporary(target)
         try:
             _fill(temporary, lambda file: file.write(content))
             os.link(temporary[1], target)  # the content is complete before the name exists
@@ -128,16 +140,21 @@ class LocalPlace(Place):
         try:
             return (self.path / name).open("rb")
         except (FileNotFoundError, NotADirectoryError):
+            self._require_anchor()
             return None
 
     def names(self, folder: str = "") -> list[str]:
         try:
             return sorted(name for name in os.listdir(self.path / folder) if not name.startswith("."))
         except (FileNotFoundError, NotADirectoryError):
+            self._require_anchor()
             return []
 
     def exists(self, name: str) -> bool:
-        return (self.path / name).exists()
+        if (self.path / name).exists():
+            return True
+        self._require_anchor()
+        return False
 
     def remove(self, name: str) -> None:
         target = self.path / name
@@ -146,21 +163,25 @@ class LocalPlace(Place):
         else:
             target.unlink(missing_ok=True)
 
+    def _temporary(self, target: Path) -> tuple[int, str]:
+        def made() -> tuple[int, str]:
+            return tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".tmp")
+
+        try:
+            return made()
+        except FileNotFoundError:
+            self._require_anchor()  # never rebuild a store in the folder where its disk was mounted
+            target.parent.mkdir(parents=True, exist_ok=True)
+            return made()
+
+    def _require_anchor(self) -> None:
+        if self._anchor is not None and not self._anchor.exists():
+            raise OSError(errno.ENOTCONN, "the store cannot be reached", str(self._anchor.parent))
+
 
 def as_json(value: Mapping[str, Any]) -> bytes:
     """A mapping as it lies in a file; a number that is not finite is refused."""
     return json.dumps(value, indent=1, allow_nan=False).encode()
-
-
-def _temporary(target: Path) -> tuple[int, str]:
-    def made() -> tuple[int, str]:
-        return tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".tmp")
-
-    try:
-        return made()
-    except FileNotFoundError:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        return made()
 
 
 def _fill(temporary: tuple[int, str], write: Callable[[BinaryIO], Any]) -> None:

@@ -86,6 +86,7 @@ class Store:
                 f"{self.url} has layout version {header['version']}, this chemscale reads up to {STORE_VERSION}; "
                 "upgrade chemscale."
             )
+        self.place = self.place.anchored("store.json")
 
     def _create(self) -> None:
         if self.place.names():

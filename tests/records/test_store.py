@@ -257,3 +257,14 @@ def test_a_stopped_run_keeps_its_forecast_until_it_goes_on(store):
     assert row["status"] == "stopped"
     store.claim(BASE, opening_row(BASE))
     assert store.runs().to_pylist()[0]["forecast_loss"] is None
+
+
+def test_a_store_whose_disk_is_gone_is_neither_empty_nor_built_anew(store, tmp_path):
+    store.claim(BASE, opening_row(BASE)).end(finished())
+    store.path.rename(tmp_path / "away")
+    for ask in (lambda: store.state(BASE.id), store.run_ids, lambda: store.claim(POTENTIAL, opening_row(POTENTIAL))):
+        with pytest.raises(OSError, match="cannot be reached"):
+            ask()
+    assert not store.path.exists()
+    (tmp_path / "away").rename(store.path)
+    assert store.state(BASE.id).status == "finished"
