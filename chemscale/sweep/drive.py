@@ -16,15 +16,19 @@ from chemscale.sweep.estimate import work_of
 from chemscale.sweep.grid import Grid, require_name
 from chemscale.sweep.progress import cells_of
 from chemscale.train.complete import complete
+from chemscale.train.ranks import require_sharding
 from chemscale.train.worker import require_room
 
 
-def prepare(runs: Sequence[RunSpec]) -> list[RunSpec]:
+def prepare(runs: Sequence[RunSpec], on: Resources) -> list[RunSpec]:
     """Build the sources that these runs need, then complete every run.
 
     Raises:
-        ValueError: a source is unknown or has no good record, or a size is larger than it.
+        ValueError: a model cannot be shared out as asked, a source is unknown or has no good record, or a size is
+            larger than it.
     """
+    for run in runs:
+        require_sharding(run, on)
     for source, representation in dict.fromkeys((r.data.source, r.data.representation) for r in runs):
         data.build(source, representation=representation)
     return [complete(run) for run in runs]
@@ -50,7 +54,7 @@ def sweep(
     require_name("name", name)
     on = on or Resources()
     require_room(on)
-    runs = prepare(grid.runs() if isinstance(grid, Grid) else list(grid))
+    runs = prepare(grid.runs() if isinstance(grid, Grid) else list(grid), on)
     records = store if isinstance(store, Store) else Store(store, create=True)
     known = records.studies().get(name, {}).get("work", {})
     records.enlist(name, runs, work=work_of([run for run in runs if run.id not in known], on))
@@ -85,12 +89,12 @@ def tuner(grid: Grid, *, store: str | Path, on: Resources | None = None, name: s
     from chemscale.sweep.tune import grid_tuner
 
     on = on or Resources()
-    runs = prepare(grid.runs())
+    runs = prepare(grid.runs(), on)
     records = Store(store, create=True)
     records.enlist(name, runs, work=work_of(runs, on))
     todo, _ = outstanding(records, runs, keep_stopped=False)
     if not todo:
         raise ValueError(
-            f"{records.path} already holds every run of this grid; read them with Store({str(store)!r}).runs()."
+            f"{records.url} already holds every run of this grid; read them with Store({str(store)!r}).runs()."
         )
     return grid_tuner(todo, records, on=on, study=name)

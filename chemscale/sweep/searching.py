@@ -64,7 +64,7 @@ def search(
             "the workers' processors reserved; use workers=1 or stop=None."
         )
     require_room(on)
-    plan = replace(plan, base=prepare([plan.base])[0])
+    plan = replace(plan, base=prepare([plan.base], on)[0])
     records = store if isinstance(store, Store) else Store(store, create=True)
     records.enlist(plan.name, [])
     _search_missing(records, plan, on)

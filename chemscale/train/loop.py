@@ -32,8 +32,8 @@ from chemscale.train.journal import Clock, Journal, Report
 from chemscale.train.measure import EVALUATION_BATCH, measure
 from chemscale.train.objectives import Metric, objective_of
 from chemscale.train.optim import build_optimiser
-from chemscale.train.parallel import require_sharding, spread
-from chemscale.train.ranks import Ranks, device_name, memory_limit_named
+from chemscale.train.parallel import spread
+from chemscale.train.ranks import Ranks, device_name, memory_limit_named, require_sharding
 from chemscale.train.rows import Ledger, metric_columns, opening_row, point_row, training_cost
 from chemscale.train.step import Made, Stepper
 

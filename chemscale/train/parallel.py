@@ -24,25 +24,9 @@ from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 
-from chemscale.spec import Resources, RunSpec
-from chemscale.train.objectives import objective_of
 from chemscale.train.ranks import Ranks
 
 Weights = dict[str, Any]  # name -> tensor, as `nn.Module.state_dict` names them
-
-
-def require_sharding(run: RunSpec, resources: Resources) -> None:
-    """Refuse to shard a model whose loss holds a gradient: FSDP2 loses part of a double backward without a word.
-
-    Raises:
-        ValueError: with the objective, and what to set instead.
-    """
-    objective = objective_of(run)
-    if resources.sharding == "fsdp" and getattr(objective, "second_order", True):
-        raise ValueError(
-            f"Resources.sharding='fsdp' cannot train {run.model.architecture} with {objective.name!r}, whose loss "
-            f"holds a gradient (double backward), which FSDP2 loses in part; set sharding='ddp'."
-        )
 
 
 class Whole:
@@ -135,7 +119,8 @@ class Shards(Whole):
         mesh = init_device_mesh(ranks.device.type, (ranks.world,))
         for block in getattr(module, "blocks", list)():
             fully_shard(block, mesh=mesh)
-        super().__init__(fully_shard(module, mesh=mesh), ranks)
+        fully_shard(module, mesh=mesh)  # in place; it also moves the parameters to their device
+        super().__init__(module, ranks)
 
     def exchange(self, *, last: bool) -> contextlib.AbstractContextManager[Any]:
         assert isinstance(self.module, FSDPModule)

@@ -1,4 +1,4 @@
-"""The processes that share a run: who this one is, which device it has, and what to say when its memory is full."""
+"""The processes that share a run: who this one is, what device it has, what they may share, and a full memory named."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import torch.distributed as dist
 
 from chemscale.records.provenance import processor
 from chemscale.spec import Resources, RunSpec
+from chemscale.train.objectives import objective_of
 
 T = TypeVar("T")
 
@@ -57,6 +58,20 @@ def visible_device(gpus: float) -> torch.device:
 def device_name(device: torch.device) -> str:
     """The processor's or the GPU's name."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else processor()
+
+
+def require_sharding(run: RunSpec, resources: Resources) -> None:
+    """Refuse to shard a model whose loss holds a gradient: FSDP2 loses part of a double backward without a word.
+
+    Raises:
+        ValueError: with the objective, and what to set instead.
+    """
+    objective = objective_of(run)
+    if resources.sharding == "fsdp" and getattr(objective, "second_order", True):
+        raise ValueError(
+            f"Resources.sharding='fsdp' cannot train {run.model.architecture} with {objective.name!r}, whose loss "
+            f"holds a gradient (double backward), which FSDP2 loses in part; set sharding='ddp'."
+        )
 
 
 @contextlib.contextmanager

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import io
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import torch
 
 from chemscale.records.attempt import Attempt
-from chemscale.train.parallel import Whole
+
+if TYPE_CHECKING:
+    from chemscale.train.parallel import Whole
 
 LAYOUT = 2  # of state.pt; a state of another layout is left alone, and its run starts over to the same numbers
 
@@ -73,11 +74,10 @@ def load(earlier: list[Attempt], layout: Whole, optimiser: torch.optim.Optimizer
     Rank 0 reads and hands it round: an older attempt may still be alive and write while the others would read.
     """
     state = _furthest(earlier) or {}
-    progress = state.get("progress", {})
-    best = progress.get("best_weights")
-    plain = {name: value for name, value in progress.items() if name != "best_weights"}
-    plain, generator, repeats = layout.ranks.from_first((plain, state.get("random"), best is not None))
-    if not plain:
+    plain = dict(state.get("progress", {}))
+    best = plain.pop("best_weights", None)
+    plain, random, repeats = layout.ranks.from_first((plain, state.get("random"), best is not None))
+    if random is None:
         return Progress()
     found = Progress(**plain)
     if not layout.ranks.first:
@@ -86,21 +86,18 @@ def load(earlier: list[Attempt], layout: Whole, optimiser: torch.optim.Optimizer
         layout.load_weights(best or {})
         found.best_weights = layout.snapshot()
     layout.load(optimiser, state)
-    torch.set_rng_state(generator)
+    torch.set_rng_state(random)
     return found
 
 
 def _furthest(attempts: list[Attempt]) -> dict[str, Any] | None:
-    states = [s for a in attempts if (s := _read(a.folder / "state.pt")) is not None and s.get("layout") == LAYOUT]
+    states = [s for a in attempts if (s := _read(a)) is not None and s.get("layout") == LAYOUT]
     return max(states, key=lambda s: s["progress"]["step"], default=None)
 
 
-def _read(path: Path) -> dict[str, Any] | None:
-    try:
-        content = path.read_bytes()
-    except FileNotFoundError:
-        return None
-    return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+def _read(attempt: Attempt) -> dict[str, Any] | None:
+    content = attempt.place.read("state.pt")
+    return None if content is None else torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
 
 
 def save_weights(attempt: Attempt, name: str, weights: dict[str, Any]) -> None:

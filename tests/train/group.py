@@ -54,7 +54,9 @@ def _worker(rank: int, folder: str, jobs: list[Job], home: str) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=WORLD)
     for job in jobs:
-        import time; t0 = time.time()
+        import time
+
+        t0 = time.time()
         carry_out(job, Ranks(rank, WORLD))
         print("JOB", rank, job.store[-16:], round(time.time() - t0, 2), flush=True)
         dist.barrier()
