@@ -1,6 +1,7 @@
-"""Trainings on a process group of this machine, without Ray: the same loop, two gloo workers, many runs in a row."""
+"""Trainings on a process group of this machine, without Ray: the same loop, two gloo workers, many tasks in a row."""
 
 import os
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -21,43 +22,43 @@ class Interruption(Exception):
 
 @dataclass(frozen=True)
 class Job:
-    """A run, its store, how it is trained; `stop_at` interrupts it at the first measurement from that step on."""
+    """Trains a run to its end, or up to its first measurement from step `stop_at` on."""
 
     run: RunSpec
     store: str
     resources: Resources
     stop_at: int | None = None
 
+    def __call__(self, ranks: Ranks) -> None:
+        def report(row):
+            if self.stop_at is not None and "valid_loss" in row and row["step"] >= self.stop_at:
+                raise Interruption
 
-def carry_out(job: Job, ranks: Ranks | None = None) -> None:
-    """Train to the end, or to the interruption."""
+        try:
+            train_in_store(self.run, self.store, resources=self.resources, ranks=ranks, report=report)
+        except Interruption:
+            assert self.stop_at is not None
 
-    def report(row):
-        if job.stop_at is not None and "valid_loss" in row and row["step"] >= job.stop_at:
-            raise Interruption
-
-    try:
-        train_in_store(job.run, job.store, resources=job.resources, ranks=ranks, report=report)
-    except Interruption:
-        assert job.stop_at is not None
-
-
-def on_two_workers(jobs: list[Job], folder) -> None:
-    """Carry out these jobs one after the other on two workers."""
-    for job in jobs:
-        Store(job.store, create=True)
-    mp.spawn(_worker, (str(folder), jobs, os.environ["CHEMSCALE_HOME"]), nprocs=WORLD)
+    def alone(self) -> Store:
+        """Carry it out in this process."""
+        store = Store(self.store, create=True)
+        self(Ranks())
+        return store
 
 
-def _worker(rank: int, folder: str, jobs: list[Job], home: str) -> None:
+def on_two_workers(tasks: Sequence[Callable[[Ranks], None]], folder) -> None:
+    """Carry out these tasks one after the other on two workers, which meet in `folder`."""
+    for task in tasks:
+        if isinstance(task, Job):
+            Store(task.store, create=True)
+    mp.spawn(_worker, (str(folder), tasks, os.environ["CHEMSCALE_HOME"]), nprocs=WORLD)
+
+
+def _worker(rank: int, folder: str, tasks: Sequence[Callable[[Ranks], None]], home: str) -> None:
     os.environ["CHEMSCALE_HOME"] = home
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=WORLD)
-    for job in jobs:
-        import time
-
-        t0 = time.time()
-        carry_out(job, Ranks(rank, WORLD))
-        print("JOB", rank, job.store[-16:], round(time.time() - t0, 2), flush=True)
+    for task in tasks:
+        task(Ranks(rank, WORLD))
         dist.barrier()
     dist.destroy_process_group()
