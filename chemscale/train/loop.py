@@ -103,7 +103,9 @@ def _open(
     attempt, earlier = claim(opening) if ranks.first else (None, [])
     progress = state.load(earlier, layout, optimiser)
     events = board(progress.examples) if board and ranks.first else None
-    clock = Clock(progress, energy_meter(resources.cpus * ranks.world, resources.gpus))
+    # One process reads one machine's meter: of several workers it would count a part and call it the whole.
+    meter = energy_meter(resources.cpus, resources.gpus) if ranks.world == 1 else None
+    clock = Clock(progress, meter)
     journal = Journal(ledger, opening, attempt, events, clock, ranks.world == 1, report)
     stepper = Stepper(run, examples, ledger.ids, objective_of(run), layout, optimiser, resources.micro_batch)
     return _Training(run, examples, stepper, progress, journal, resources)

@@ -20,6 +20,7 @@ EXCHANGE_SECONDS = 600  # longest exchange between workers: a peer that hangs, d
 # How long Ray Train waits for room for a group before it counts again what the cluster has. Ray's own count of nodes is
 # up to 20 s old, so that after the loss of a node a first try may wait for workers that cannot come.
 START_SECONDS = 20
+WAIT_SECONDS = 24 * 3600  # longest wait for room, in a queue behind others or for a lost node to come back
 GROW_SECONDS = 60.0  # how often a group that lost workers looks for room to grow back
 
 
@@ -69,12 +70,14 @@ def train_on_workers(
                 "driver": dict(driver or process_identity()),
                 "counted": counted,
             },
-            scaling_config=_scaling(resources),
-            torch_config=_torch_config(resources),
+            scaling_config=scaling_of(resources),
+            torch_config=process_group_of(resources),
             run_config=ray.train.RunConfig(
                 name=f"chemscale-{run.id}",  # from the run's id, so that a restarted controller finds its own
                 storage_path=scratch,
-                failure_config=ray.train.FailureConfig(max_failures=MAX_FAILURES),
+                failure_config=ray.train.FailureConfig(
+                    max_failures=MAX_FAILURES, controller_failure_limit=WAIT_SECONDS // START_SECONDS
+                ),
                 callbacks=list(callbacks),
             ),
         )
@@ -82,7 +85,8 @@ def train_on_workers(
     return Store(store).runs(run_id=run.id).to_pylist()[0]
 
 
-def _scaling(resources: Resources) -> Any:
+def scaling_of(resources: Resources) -> Any:
+    """Ray Train's `ScalingConfig`: how many workers, with what each."""
     import ray.train
 
     fewest, most = resources.min_workers or resources.workers, resources.workers
@@ -94,7 +98,8 @@ def _scaling(resources: Resources) -> Any:
     )
 
 
-def _torch_config(resources: Resources) -> Any:
+def process_group_of(resources: Resources) -> Any:
+    """Ray Train's `TorchConfig`: how the workers talk."""
     from ray.train.torch import TorchConfig
 
     backend = "nccl" if resources.gpus >= 1 else "gloo"  # NCCL does not let two workers share a GPU

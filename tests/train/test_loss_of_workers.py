@@ -1,5 +1,6 @@
 """A worker that dies, one that hangs, a node that is lost: the run goes on from its checkpoint to the same numbers."""
 
+import contextlib
 import os
 import signal
 import threading
@@ -16,15 +17,15 @@ from tests.train.runs import text_run, train
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("ray")]
 
-ROUNDING = 1e-4  # as between one worker and two undisturbed ones
-POINTS = 6
+ROUNDING = 1e-8  # the same sums in another order in float64, grown over 240 updates
 
 
-def long_run(molecules, updates=360):
+def long_run(molecules):
     """Some seconds of training, with a batch that does not divide by two."""
     return text_run(
-        molecules, optim=Optim(batch=7), budget=Budget(updates=updates), evaluation=Evaluation(POINTS, 24, 24)
-    )
+        molecules, optim=Optim(batch=7), budget=Budget(updates=240), evaluation=Evaluation(6, 24, 24),
+        precision="float64",
+    )  # fmt: skip
 
 
 def workers():
@@ -40,21 +41,23 @@ def cmdline(process):
         return []
 
 
-def once_measured(store, run, act, points=1):
-    """In the background: `act()` when the first attempt has a checkpoint and so many points."""
+def once_measured(store, run, *acts):
+    """In the background: the k-th of `acts` when the k-th attempt has a point and a checkpoint of its own."""
 
     def watch():
-        deadline = time.time() + 120
-        while time.time() < deadline:
-            first = store.attempts(run.id)[:1]
-            if first and first[0].place.exists("state.pt") and len(first[0].points()) >= points:
-                return act()
-            time.sleep(0.02)
-        return None
+        for k, act in enumerate(acts):
+            deadline = time.time() + 200
+            while not under_way(store.attempts(run.id)[k : k + 1]) and time.time() < deadline:
+                time.sleep(0.02)
+            act()
 
     thread = threading.Thread(target=watch, daemon=True)
     thread.start()
     return thread
+
+
+def under_way(attempts):
+    return attempts and attempts[0].place.exists("state.pt") and attempts[0].points()
 
 
 def assert_undisturbed(store, calm, *, devices):
@@ -73,10 +76,9 @@ def assert_undisturbed(store, calm, *, devices):
 
 
 def assert_went_on(store, run):
-    """The last attempt started from a checkpoint, after what the first had measured."""
-    first, *_, last = store.attempts(run.id)
-    assert first.points()
-    assert min(p["step"] for p in last.points()) > first.points()[0]["step"]
+    """Every attempt started from the checkpoint of the one before, after what that one had measured."""
+    starts = [attempt.points()[0]["step"] for attempt in store.attempts(run.id)]
+    assert starts == sorted(set(starts))
 
 
 @pytest.fixture(scope="module")
@@ -85,45 +87,27 @@ def calm(molecules, tmp_path_factory):
     return train(long_run(molecules), tmp_path_factory.mktemp("calm") / "store")
 
 
-@pytest.mark.parametrize("sharding", ["ddp", "fsdp"])
-def test_a_worker_killed_in_the_middle_costs_no_number(ray_cluster, sharding, calm, molecules, tmp_path):
-    run, store = long_run(molecules), Store(tmp_path / "store", create=True)
-    killed = []
-
-    def kill():
-        victim = workers()[-1]
-        killed.append(victim.pid)
-        victim.send_signal(signal.SIGKILL)
-
-    watch = once_measured(store, run, kill)
-    train_on_workers(run, store.url, resources=Resources(workers=2, sharding=sharding, checkpoint_seconds=0.1))
-    watch.join()
-    assert killed
-    assert len(store.attempts(run.id)) == 2
-    assert_undisturbed(store, calm, devices=2)
-    assert_went_on(store, run)
-
-
-def test_a_worker_that_hangs_costs_a_bounded_time(ray_cluster, calm, molecules, tmp_path, monkeypatch):
-    """The others wait for it for `EXCHANGE_SECONDS`, 5 here, then the group starts again."""
+def test_workers_that_die_and_hang_cost_no_number(ray_cluster, calm, molecules, tmp_path, monkeypatch):
+    """One is killed; in the next attempt one hangs, and the other waits for it for `EXCHANGE_SECONDS`, here 5."""
     monkeypatch.setattr(worker, "EXCHANGE_SECONDS", 5)
     run, store = long_run(molecules), Store(tmp_path / "store", create=True)
-    stopped = []
+    hung = []
 
-    def stop():
-        stopped.append((workers()[-1], time.time()))
-        stopped[0][0].send_signal(signal.SIGSTOP)
+    def hang():
+        hung.append((workers()[-1], time.time()))
+        hung[0][0].send_signal(signal.SIGSTOP)
 
-    watch = once_measured(store, run, stop)
+    watch = once_measured(store, run, lambda: workers()[-1].kill(), hang)
     try:
-        train_on_workers(run, store.url, resources=Resources(workers=2, checkpoint_seconds=0.1))
+        train_on_workers(run, store.url, resources=Resources(workers=2, sharding="fsdp", checkpoint_seconds=0.1))
     finally:
-        watch.join()
-        for process, _ in stopped:
-            if process.is_running():
+        for process, _ in hung:
+            with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
-    second = store.attempts(run.id)[1]
-    assert 5 <= second.opening()["claimed"] - stopped[0][1] < 60
+    watch.join()
+    _, _, third = store.attempts(run.id)
+    print("HUNG", third.opening()["claimed"] - hung[0][1], [a.opening()["claimed"] for a in store.attempts(run.id)])
+    assert 5 <= third.opening()["claimed"] - hung[0][1] < 60
     assert_undisturbed(store, calm, devices=2)
     assert_went_on(store, run)
 
@@ -150,9 +134,10 @@ def two_nodes(short_folder, home):
 def test_where_a_node_is_lost_two_workers_become_one(two_nodes, calm, molecules, tmp_path):
     run, store = long_run(molecules), Store(tmp_path / "store", create=True)
     watch = once_measured(store, run, two_nodes)
-    on = Resources(workers=2, min_workers=1, sharding="fsdp", checkpoint_seconds=0.1)
+    on = Resources(workers=2, min_workers=1, checkpoint_seconds=0.1)
     train_on_workers(run, store.url, resources=on)
     watch.join()
+    assert len(store.attempts(run.id)) == 2
     assert store.attempts(run.id)[0].opening()["row"]["devices"] == 2
     assert_undisturbed(store, calm, devices=1)
     assert_went_on(store, run)
