@@ -12,6 +12,7 @@ from chemscale.models.cost import Cost
 from chemscale.records.schema import DIVERGED, FINISHED
 from chemscale.records.store import Store, process_identity
 from chemscale.spec import Resources, RunSpec
+from chemscale.sweep.placement import On, resources_for
 from chemscale.sweep.search import Search
 from chemscale.train.session import train_in_store
 from chemscale.train.worker import train_on_workers
@@ -27,7 +28,7 @@ class Plan:
     """
 
     store: str
-    resources: Resources
+    on: On
     driver: Mapping[str, Any] = field(default_factory=process_identity)
     runs: Mapping[str, RunSpec] = field(default_factory=dict)
     search: Search | None = None
@@ -36,6 +37,10 @@ class Plan:
     def run(self, config: Mapping[str, Any]) -> RunSpec:
         """The run of a trial with this configuration."""
         return self.search.run(config) if self.search is not None else self.runs[config[RUN_ID]]
+
+    def resources_of(self, run: RunSpec) -> Resources:
+        """Where a run trains."""
+        return resources_for(self.on, run)
 
 
 def trial(config: Mapping[str, Any], plan: Plan) -> None:
@@ -48,15 +53,15 @@ def trial(config: Mapping[str, Any], plan: Plan) -> None:
     if before.status in (FINISHED, DIVERGED):
         row = Store(plan.store).runs(run_id=run.id).to_pylist()[0]
         tune.report({"examples": run.examples, **({"valid_loss": v} if (v := row["valid_loss"]) is not None else {})})
-    elif plan.resources.workers == 1:
-        counted = plan.costs.get(run.model)
-        train_in_store(
-            run, plan.store, resources=plan.resources, driver=plan.driver, report=tune.report, counted=counted
-        )
-    else:
-        from ray.tune.integration.ray_train import TuneReportCallback
+        return
+    on, counted = plan.resources_of(run), plan.costs.get(run.model)
+    if on.workers == 1:
+        train_in_store(run, plan.store, resources=on, driver=plan.driver, report=tune.report, counted=counted)
+        return
+    from ray.tune.integration.ray_train import TuneReportCallback
 
-        callbacks, counted = [TuneReportCallback()], plan.costs.get(run.model)
-        train_on_workers(
-            run, plan.store, resources=plan.resources, driver=plan.driver, callbacks=callbacks, counted=counted
-        )
+    from chemscale.sweep.groups import group
+
+    with group() as announcing:
+        callbacks = [TuneReportCallback(), announcing]
+        train_on_workers(run, plan.store, resources=on, driver=plan.driver, callbacks=callbacks, counted=counted)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 from chemscale.models.cost import Cost
 from chemscale.records.store import Store, process_identity
 from chemscale.spec import Resources, RunSpec
+from chemscale.train.room import require_room
 
 MAX_FAILURES = 2  # restarts of the whole group after a worker died
 
@@ -67,33 +67,6 @@ def train_on_workers(
         )
         trainer.fit()
     return Store(store).runs(run_id=run.id).to_pylist()[0]
-
-
-def require_room(resources: Resources) -> None:
-    """Refuse what the cluster can never hold, instead of waiting for ever; asked before anything is written.
-
-    Before Ray is initialised this machine is the cluster, unless RAY_ADDRESS names one that is still to be joined.
-
-    Raises:
-        ValueError: with what is asked for and what there is.
-    """
-    import ray
-
-    if ray.is_initialized():
-        total, where = ray.cluster_resources(), "the cluster"
-    elif os.environ.get("RAY_ADDRESS"):
-        return  # known once it has been joined
-    else:
-        import torch
-
-        total, where = {"CPU": os.cpu_count() or 1, "GPU": torch.cuda.device_count()}, "this machine"
-    for name, each in (("CPU", resources.cpus), ("GPU", resources.gpus)):
-        asked, there = each * resources.workers, total.get(name, 0)
-        if asked > there:
-            raise ValueError(
-                f"Resources(workers={resources.workers}, {name.lower()}s={each:g}) asks for {asked:g} {name}s, {where} "
-                f"has {there:g}; ask for less or start a larger cluster."
-            )
 
 
 def _worker(config: dict[str, Any]) -> None:
