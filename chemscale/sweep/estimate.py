@@ -56,16 +56,27 @@ def costs(runs: Sequence[RunSpec], on: On | None = None) -> list[CellCost]:
 
 
 def try_costs(runs: Sequence[RunSpec], on: On | None = None) -> tuple[dict[str, CellCost], dict[str, Exception]]:
-    """Costs by run id, and what was raised for the runs that cannot be counted; those will fail in their own trial."""
+    """Costs by run id, and what was raised for the runs that cannot be counted; those will fail in their own trial.
+
+    Replicates, which differ in seed and subset only, share the estimate of the first.
+    """
     largest_rate = 0.0
     found: dict[str, CellCost] = {}
     broken: dict[str, Exception] = {}
+    first: dict[tuple[RunSpec, Resources], CellCost | Exception] = {}
     for run in sorted(runs, key=lambda r: r.model.width * r.model.depth):  # small steps are timed before large ones
-        try:
-            found[run.id], rate = _cell(run, resources_for(on, run), largest_rate)
-            largest_rate = max(largest_rate, rate)
-        except Exception as error:
-            broken[run.id] = error
+        alike = (replace(run, seed=0, data=replace(run.data, key=0)), resources_for(on, run))
+        if alike not in first:
+            try:
+                first[alike], rate = _cell(run, alike[1], largest_rate)
+                largest_rate = max(largest_rate, rate)
+            except Exception as error:
+                first[alike] = error
+        cost_or_error = first[alike]
+        if isinstance(cost_or_error, CellCost):
+            found[run.id] = replace(cost_or_error, run=run)
+        else:
+            broken[run.id] = cost_or_error
     return found, broken
 
 
