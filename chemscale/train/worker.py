@@ -43,7 +43,7 @@ def train_on_workers(
 
     require_room(resources)
     with tempfile.TemporaryDirectory(prefix="chemscale-train-") as scratch:
-        trainer = TorchTrainer(
+        trainer = _trainer(TorchTrainer)(
             _worker,
             train_loop_config={
                 "run": run,
@@ -67,6 +67,21 @@ def train_on_workers(
         )
         trainer.fit()
     return Store(store).runs(run_id=run.id).to_pylist()[0]
+
+
+def _trainer(ray_trainer: type) -> type:
+    """Ray's trainer without its detached watcher, which outlives a stopped run on clusters without a dashboard.
+
+    The watcher removes what a dead controller reserved; below Tune that is the sweep's own work (`sweep.groups`), and
+    elsewhere Ray does it when the program ends.
+    """
+
+    class Trainer(ray_trainer):
+        def _create_default_callbacks(self) -> list[Any]:
+            made = super()._create_default_callbacks()
+            return [c for c in made if type(c).__name__ != "PlacementGroupCleanerCallback"]
+
+    return Trainer
 
 
 def _worker(config: dict[str, Any]) -> None:
