@@ -58,17 +58,17 @@ class Admission(Searcher):
     def restore(self, checkpoint_path: str) -> None:
         """See `save`."""
 
-    # -- for the callback ---------------------------------------------------------------------------------------------
+    # -- for schedulers that pause ------------------------------------------------------------------------------------
 
-    def pause(self, trial_id: str) -> None:
+    def on_pause(self, trial_id: str) -> None:
         """A scheduler paused a trial: its room is free until it goes on."""
         if trial_id in self._keys:
             self._ledger.release(self._keys[trial_id])
 
-    def resume(self, trial_id: str, run: RunSpec) -> None:
-        """A scheduler resumed a trial; it holds room again, whatever the line."""
+    def on_unpause(self, trial_id: str, run: RunSpec | None = None) -> None:
+        """A trial goes on; it holds room again, whatever the line."""
         key = self._keys.get(trial_id)
-        if key is not None and not self._ledger.holds(key):
+        if run is not None and key is not None and not self._ledger.holds(key):
             self._ledger.hold(key, Need.of(self._plan.resources_of(run)))
 
     # -- inside -------------------------------------------------------------------------------------------------------
@@ -147,10 +147,8 @@ class Sampled(Admission):
         self._base = None if callable(plan.on) else Need.of(plan.on)
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
-        self._refresh()
         if self._waiting is None:
-            full = self._ledger.running >= self._most
-            if full or (self._base is not None and not self._ledger.would_admit(self._base)):
+            if not self._may_draw():
                 return None
             self._drawn += 1
             name = f"sample-{self._drawn}"
@@ -159,11 +157,19 @@ class Sampled(Admission):
                 return config
             self._waiting = (name, config)
             self._ask(name, self._plan.run(config))
-        if self._admit() is None:
+        if not self._start():
             return None
         (self._keys[trial_id], config), self._waiting = self._waiting, None
         self.nested = self.nested or self._plan.resources_of(self._plan.run(config)).workers > 1
         return config
+
+    def _may_draw(self) -> bool:
+        self._refresh()
+        room = self._base is None or self._ledger.would_admit(self._base)
+        return room and self._ledger.running < self._most
+
+    def _start(self) -> bool:
+        return self._admit() is not None
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         self._inner.on_trial_result(str(self._keys[trial_id]), result)
@@ -172,6 +178,33 @@ class Sampled(Admission):
         name = str(self._keys[trial_id])
         super().on_trial_complete(trial_id, result, error)
         self._inner.on_trial_complete(name, result, error)
+
+    def on_pause(self, trial_id: str) -> None:
+        super().on_pause(trial_id)
+        if (told := getattr(self._inner, "on_pause", None)) is not None:
+            told(str(self._keys[trial_id]))
+
+    def on_unpause(self, trial_id: str, run: RunSpec | None = None) -> None:
+        super().on_unpause(trial_id, run)
+        if run is None and (told := getattr(self._inner, "on_unpause", None)) is not None:
+            told(str(self._keys[trial_id]))
+
+
+class AllAtOnce(Sampled):
+    """The samples of a search whose scheduler pauses runs, and so has to know all of them before the first one ends.
+
+    Every sample is handed to Tune at once; the placement groups that Ray gives bound how many train at a time.
+    """
+
+    def _may_draw(self) -> bool:
+        return True
+
+    def _start(self) -> bool:
+        assert self._waiting is not None
+        name, config = self._waiting
+        self._ledger.release(name)
+        self._ledger.hold(name, Need.of(self._plan.resources_of(self._plan.run(config))))
+        return True
 
 
 class Ushers(tune.Callback):
@@ -205,11 +238,11 @@ class Ushers(tune.Callback):
         for trial_id, (trial, run) in self._live.items():
             if trial.status == "PAUSED" and trial_id not in self._paused:
                 self._paused.add(trial_id)
-                self._admission.pause(trial_id)
+                self._admission.on_pause(trial_id)
                 self._end_workers(trial_id)
             elif trial.status != "PAUSED" and trial_id in self._paused:
                 self._paused.discard(trial_id)
-                self._admission.resume(trial_id, run)
+                self._admission.on_unpause(trial_id, run)
         if self._admission.nested and time.monotonic() - self._swept >= SWEEP_SECONDS:
             self._swept = time.monotonic()
             remove_orphans()

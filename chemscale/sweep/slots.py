@@ -98,9 +98,9 @@ class Ledger:
         return None
 
     def hold(self, key: Hashable, need: Need) -> None:
-        """A cell that runs whatever the ledger says, e.g. resumed by a scheduler; without room it counts as a debt
-        of no node until `refresh` finds it a place."""
-        self._held[key] = (need, place(need, self._free) or [])
+        """A cell that runs whatever the ledger says, e.g. resumed by a scheduler: it gets the next free room."""
+        self._held[key] = (need, [])
+        self._settle()
 
     def release(self, key: Hashable) -> None:
         """A cell ended, was stopped, or does not want to start any more."""
@@ -108,6 +108,7 @@ class Ledger:
             _, placed = self._held.pop(key)
             self._give_back(placed)
             self._since.discard(key)
+            self._settle()
             return
         for need, line in list(self._lines.items()):
             if key in line.by_age:
@@ -119,15 +120,13 @@ class Ledger:
         """The nodes there are now: shares on nodes that stayed stay, what was lost is placed anew where it fits."""
         self.rooms, self._free = self._copies(rooms), self._copies(rooms)
         self._possible: dict[Need, bool] = {}
-        homeless = []
         for key, (need, placed) in self._held.items():
-            if placed and all(name in self._free for name, _ in placed):
+            if all(name in self._free for name, _ in placed):
                 for name, share in placed:
                     self._free[name].change(share, -1)
             else:
-                homeless.append((need, key))
-        for need, key in sorted(homeless, key=lambda pair: pair[0], reverse=True):
-            self._held[key] = (need, place(need, self._free) or [])
+                self._held[key] = (need, [])
+        self._settle()
 
     # -- what it knows ------------------------------------------------------------------------------------------------
 
@@ -175,6 +174,12 @@ class Ledger:
         self._admitted += 1
         self._held[cell.key] = (cell.need, placed)
         return cell.key
+
+    def _settle(self) -> None:
+        """Find room for those that run and hold none, the widest first."""
+        homeless = [(need, key) for key, (need, placed) in self._held.items() if not placed]
+        for need, key in sorted(homeless, key=lambda pair: pair[0], reverse=True):
+            self._held[key] = (need, place(need, self._free) or [])
 
     def _leaves_room(self, first: Need, placed: Placed) -> bool:
         """Whether the first in line would fit beside `placed` and those admitted since it came first."""

@@ -19,7 +19,7 @@ from tests.train.runs import text_run
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("ray")]
 
 NODES, SLOTS = 3, 6
-SECONDS = 1.5  # of a fake cell
+SECONDS = 1.0  # of a fake cell
 
 
 @pytest.fixture

@@ -99,5 +99,5 @@ def test_resources_by_run_reach_the_trial(molecules):
     plan = Plan("s", lambda r: Resources(workers=2 if r.seed else 1, cpus=2), runs={})
     assert plan.resources_of(run).workers == 1
     assert plan.resources_of(replace(run, seed=1)).workers == 2
-    with pytest.raises(ValueError, match=r"return a chemscale\\.Resources for every run"):
+    with pytest.raises(ValueError, match=r"return a chemscale\.Resources for every run"):
         Plan("s", lambda r: None, runs={}).resources_of(run)
