@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import ray
 from ray import tune
 
 from chemscale.models.cost import Cost
@@ -43,11 +45,28 @@ class Plan:
         return resources_for(self.on, run)
 
 
-def trial(config: Mapping[str, Any], plan: Plan) -> None:
+@dataclass(frozen=True)
+class Shared:
+    """A plan in Ray's object store, read once by every process: a thousand runs take a while to unpack."""
+
+    reference: Any
+
+    def plan(self) -> Plan:
+        """The plan."""
+        return _read(self.reference)
+
+
+@functools.lru_cache(maxsize=1)
+def _read(reference: Any) -> Plan:
+    return ray.get(reference)
+
+
+def trial(config: Mapping[str, Any], plan: Plan | Shared) -> None:
     """The function that Tune runs: one run to its end, told to Tune as it goes.
 
     A run that the store already holds is reported, not trained again.
     """
+    plan = plan.plan() if isinstance(plan, Shared) else plan
     run = plan.run(config)
     before = Store(plan.store).state(run.id)
     if before.status in (FINISHED, DIVERGED):

@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import ray
 from ray import tune
 from ray.tune.schedulers import ASHAScheduler
 
@@ -18,7 +19,7 @@ from chemscale.spec import Resources, RunSpec
 from chemscale.sweep.admission import Admission, Listed, Sampled, Ushers
 from chemscale.sweep.placement import On, require_room_for
 from chemscale.sweep.search import Search
-from chemscale.sweep.trial import RUN_ID, Plan, trial
+from chemscale.sweep.trial import RUN_ID, Plan, Shared, trial
 from chemscale.sweep.word import DriverWord
 from chemscale.train.rows import training_cost
 from chemscale.train.worker import MAX_FAILURES
@@ -98,7 +99,7 @@ def _scheduler(search: Search) -> Any:
 
 
 def _trainable(plan: Plan) -> Any:
-    return tune.with_resources(tune.with_parameters(trial, plan=plan), _reservations(plan))
+    return tune.with_resources(tune.with_parameters(trial, plan=Shared(ray.put(plan))), _reservations(plan))
 
 
 def _reservations(plan: Plan) -> Any:
@@ -114,8 +115,6 @@ def _reserved(on: Resources) -> tune.PlacementGroupFactory:
     """What Tune reserves for the process of one trial."""
     if on.workers == 1:
         return tune.PlacementGroupFactory([{"CPU": on.cpus, **({"GPU": on.gpus} if on.gpus else {})}])
-    import ray
-
     # Ray Train reserves the workers itself; the trial that starts them takes no processor from them.
     place = DRIVERS if DRIVERS in ray.cluster_resources() else HEAD
     return tune.PlacementGroupFactory([{"CPU": 0, place: 0.001}])
