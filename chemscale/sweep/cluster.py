@@ -13,6 +13,7 @@ QUIET = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # the store is the record; Tune's own files cost more than tiny cells
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",  # progress reports between measurements carry no metric
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    "TUNE_GLOBAL_CHECKPOINT_S": "3600",  # nobody resumes from Tune's snapshots, which grow with the trials
     "TUNE_MAX_PENDING_TRIALS_PG": "8",
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",

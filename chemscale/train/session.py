@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,13 @@ from chemscale.train.ranks import Ranks, visible_device
 OPENED = 4  # data sets that a reused worker process keeps open
 
 
-@functools.lru_cache(maxsize=OPENED)
 def opened(source: Data, view: tuple[tuple[str, Any], ...]) -> Any:
-    """The opened data, kept between the runs of one process; they are memory-mapped, so this costs little."""
+    """The opened data, kept between the runs of one process; which subset a run takes makes no difference to them."""
+    return _opened(replace(source, size=None, key=0, per_group=None), view)
+
+
+@functools.lru_cache(maxsize=OPENED)
+def _opened(source: Data, view: tuple[tuple[str, Any], ...]) -> Any:
     return data.open_data(source, dict(view))
 
 

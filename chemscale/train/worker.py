@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ from chemscale.records.store import Store, process_identity
 from chemscale.spec import Resources, RunSpec
 from chemscale.train.environment import environment
 from chemscale.train.ranks import require_sharding
+from chemscale.train.room import require_room
 
 MAX_FAILURES = 2  # restarts of the whole group after a worker died
 EXCHANGE_SECONDS = 600  # longest exchange between workers: a peer that hangs, dead or not, costs no more than this
@@ -61,7 +61,7 @@ def train_on_workers(
         environment({WORKER_GROUP_START_TIMEOUT_S_ENV_VAR: str(START_SECONDS)}),
         tempfile.TemporaryDirectory(prefix="chemscale-train-") as scratch,
     ):
-        trainer = TorchTrainer(
+        trainer = _trainer(TorchTrainer)(
             _worker,
             train_loop_config={
                 "run": run,
@@ -106,33 +106,19 @@ def process_group_of(resources: Resources) -> Any:
     return TorchConfig(backend=backend, timeout_s=EXCHANGE_SECONDS)
 
 
-def require_room(resources: Resources) -> None:
-    """Refuse what the cluster can never hold, instead of waiting for ever; asked before anything is written.
+def _trainer(ray_trainer: type) -> type:
+    """Ray's trainer without its detached watcher, which outlives a stopped run on clusters without a dashboard.
 
-    Before Ray is initialised this machine is the cluster, unless RAY_ADDRESS names one that is still to be joined.
-
-    Raises:
-        ValueError: with what is asked for and what there is.
+    The watcher removes what a dead controller reserved; below Tune that is the sweep's own work (`sweep.groups`), and
+    elsewhere Ray does it when the program ends.
     """
-    import ray
 
-    if ray.is_initialized():
-        total, where = ray.cluster_resources(), "the cluster"
-    elif os.environ.get("RAY_ADDRESS"):
-        return  # known once it has been joined
-    else:
-        import torch
+    class Trainer(ray_trainer):
+        def _create_default_callbacks(self) -> list[Any]:
+            made = super()._create_default_callbacks()
+            return [c for c in made if type(c).__name__ != "PlacementGroupCleanerCallback"]
 
-        total, where = {"CPU": os.cpu_count() or 1, "GPU": torch.cuda.device_count()}, "this machine"
-    which = "workers" if resources.min_workers is None else "min_workers"
-    fewest = getattr(resources, which)
-    for name, each in (("CPU", resources.cpus), ("GPU", resources.gpus)):
-        asked, there = each * fewest, total.get(name, 0)
-        if asked > there:
-            raise ValueError(
-                f"Resources({which}={fewest}, {name.lower()}s={each:g}) asks for {asked:g} {name}s, {where} "
-                f"has {there:g}; ask for less or start a larger cluster."
-            )
+    return Trainer
 
 
 def _worker(config: dict[str, Any]) -> None:
