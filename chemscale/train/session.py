@@ -22,7 +22,11 @@ OPENED = 4  # data sets that a reused worker process keeps open
 
 @functools.lru_cache(maxsize=OPENED)
 def opened(source: Data, view: tuple[tuple[str, Any], ...]) -> Any:
-    """The opened data, kept between the runs of one process; they are memory-mapped, so this costs little."""
+    """The opened data, kept between the runs of one process; they are memory-mapped, so this costs little.
+
+    A node that shares no disk with the driver builds them itself; `Data.content` holds it to the same examples.
+    """
+    data.build(source.source, representation=source.representation, progress=False)
     return data.open_data(source, dict(view))
 
 
