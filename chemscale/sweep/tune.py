@@ -15,11 +15,12 @@ from chemscale import data
 from chemscale.models.cost import Cost
 from chemscale.records.store import Store
 from chemscale.spec import Resources, RunSpec
+from chemscale.sweep.growth import wait_for_room
 from chemscale.sweep.search import Search
 from chemscale.sweep.trial import RUN_ID, Plan, trial
 from chemscale.sweep.word import DriverWord
 from chemscale.train.rows import training_cost
-from chemscale.train.worker import MAX_FAILURES, require_room
+from chemscale.train.worker import MAX_FAILURES
 
 
 def grid_tuner(
@@ -97,14 +98,16 @@ def _run_config(plan: Plan, study: str, scratch: str | None) -> tune.RunConfig:
 
 
 def slots(on: Resources) -> int:
-    """How many runs the cluster holds at a time.
+    """How many runs train at a time: `on.concurrent`, for which the cluster may grow, or as many as it holds now.
 
     Raises:
         ValueError: it can never hold one.
     """
     import ray
 
-    require_room(on)
+    wait_for_room(on)
+    if on.concurrent and on.workers == 1:
+        return on.concurrent  # Tune asks for the places of a few trials ahead, which is what makes a cluster grow
     total = ray.cluster_resources()
     room = [total.get("CPU", 0) / (on.cpus * on.workers)]
     if on.gpus:
