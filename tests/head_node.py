@@ -18,7 +18,7 @@ PORTS = (
     "metrics-export-port",
     "runtime-env-agent-port",
 )
-START_SECONDS = 90
+START_SECONDS = 180
 
 
 @contextlib.contextmanager

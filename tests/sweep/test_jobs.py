@@ -3,11 +3,10 @@
 import json
 import os
 import shlex
-import socket
 import sys
 import tempfile
 import threading
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -21,7 +20,8 @@ from chemscale.sweep import head, jobs
 from chemscale.sweep.follow import LostContactError, follow
 from chemscale.sweep.jobs import Job, entrypoint
 from chemscale.sweep.recipe import load_recipe, parse_options
-from tests.head_node import free_ports, head_node, wait_until
+from tests.head_node import head_node, wait_until
+from tests.line import Line
 
 TOKEN = "0123456789abcdef0123456789abcdef"
 RECIPE = """
@@ -173,44 +173,6 @@ def known(address):
         yield address
 
 
-class Line:
-    """A line to the head node that can be cut."""
-
-    def __init__(self, target):
-        self.target, self.cut, self.pairs = int(target.rpartition(":")[2]), False, []
-        self.server = socket.create_server(("127.0.0.1", free_ports(1)[0]))
-        self.url = f"http://127.0.0.1:{self.server.getsockname()[1]}"
-        threading.Thread(target=self._serve, daemon=True).start()
-
-    def _serve(self):
-        while True:
-            near, _ = self.server.accept()
-            if self.cut:
-                near.close()
-                continue
-            far = socket.create_connection(("127.0.0.1", self.target))
-            self.pairs += [near, far]
-            for one, other in ((near, far), (far, near)):
-                threading.Thread(target=self._pump, args=(one, other), daemon=True).start()
-
-    @staticmethod
-    def _pump(one, other):
-        try:
-            while piece := one.recv(65536):
-                other.sendall(piece)
-            other.shutdown(socket.SHUT_WR)
-        except OSError:
-            pass
-
-    def break_off(self, cut):
-        self.cut = cut
-        for each in self.pairs:
-            with suppress(OSError):
-                each.shutdown(socket.SHUT_RDWR)
-            each.close()
-        self.pairs = []
-
-
 @pytest.mark.slow
 @pytest.mark.xdist_group("ray")
 def test_a_study_is_submitted_stopped_and_goes_on(capsys, known, recipe, molecules, tmp_path):
@@ -224,13 +186,13 @@ def test_a_study_is_submitted_stopped_and_goes_on(capsys, known, recipe, molecul
     def under_way():
         return store.exists() and any(state.examples for state in states(store))
 
-    wait_until(under_way, 90, lambda: Job(known, first).logs())
+    wait_until(under_way, 300, lambda: Job(known, first).logs())
     status, _, err = run(capsys, *arguments)
     assert status == 2
     assert f"job {first} is already at work" in err
     status, out, _ = run(capsys, "stop", first, "--address", known)
     assert (status, out) == (0, f"{first} stopped\n")
-    wait_until(lambda: not any(state.status == "running" for state in states(store)), 10)
+    wait_until(lambda: not any(state.status == "running" for state in states(store)), 60)
     assert any(state.status == "interrupted" and state.examples for state in states(store))
 
     status, out, err = run(capsys, *arguments)
