@@ -51,6 +51,7 @@ def _cell_json(cell: Any) -> dict[str, Any]:
 def sweep(given: argparse.Namespace) -> int:
     """Every run of a recipe that the store does not hold yet, then the table of results."""
     from chemscale.explore import run_study
+    from chemscale.report.board import show_laws
     from chemscale.report.table import table
     from chemscale.sweep.recipe import load_recipe, parse_options
     from chemscale.sweep.search import Search
@@ -59,6 +60,7 @@ def sweep(given: argparse.Namespace) -> int:
     if isinstance(recipe, Search):
         raise ValueError(f"{given.recipe} returns a Search; run it with `chemscale search {given.recipe}`.")
     store = run_study(recipe, store=given.store, on=resources_of(given))
+    show_laws(store)
     if given.json:
         print_json([readable(row) for row in store.runs().to_pylist()])
     else:

@@ -20,14 +20,15 @@ def proto(name: str) -> Any:
 
 
 class EventFile:
-    """One more event file of a folder; what it holds replaces what older files of the folder hold.
+    """One more event file of a folder; what it holds replaces what older files of the folder hold from a step on.
 
-    TensorBoard reads a folder's files by name. A session that starts at step 0 hides all that was read before, on every
-    axis, in TensorBoard's Python reader; its data server hides, tag by tag, what lies at or beyond a step that comes
-    again. Whoever goes on after a kill therefore writes the earlier points once more, before new ones.
+    TensorBoard reads a folder's files by name. A session that starts at step `since` hides what was read before at that
+    step and later, of every tag, in TensorBoard's Python reader; its data server hides, tag by tag, what lies at or
+    beyond a step that comes again. Whoever goes on after a kill with tags whose steps count different things therefore
+    starts at 0 and writes the earlier points once more, before new ones.
     """
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, since: int = 0):
         from tensorboard.summary.writer.record_writer import RecordWriter  # loaded only where events are written
 
         folder.mkdir(parents=True, exist_ok=True)
@@ -36,7 +37,7 @@ class EventFile:
         self._event, self._values = messages.Event, proto("compat.proto.summary_pb2").Summary
         self._records = RecordWriter(open(folder / name, "xb"))  # noqa: SIM115  # closed by `close`
         self._add(file_version="brain.Event:2")
-        self._add(session_log=messages.SessionLog(status=messages.SessionLog.START), step=0)
+        self._add(session_log=messages.SessionLog(status=messages.SessionLog.START), step=since)
 
     def scalars(self, values: Mapping[str, float], step: int, wall_time: float | None = None) -> None:
         """Numbers (stored as float32) at one step, by tag."""
