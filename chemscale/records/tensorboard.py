@@ -6,6 +6,7 @@ Every loss and metric is written on all axes, so that runs of any batch, model a
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -44,6 +45,9 @@ FINAL = ("law_loss", *METRICS)  # on the test set
 class Board:
     """Event files of one run.
 
+    They are a copy of what the store holds, so a disk that refuses them for a while stops no run: as soon as it takes
+    files again, a new one holds all that was measured.
+
     Args:
         folder: a local folder of the run's own (`run_folder` below `STORE/tensorboard`).
         opening: what the run is, as columns of RUNS.
@@ -51,31 +55,47 @@ class Board:
     """
 
     def __init__(self, folder: Path, opening: Mapping[str, Any], measured: Sequence[Mapping[str, Any]] = ()):
-        self._file = EventFile(folder)
-        self._file.summaries([_columns(), _row(opening)])
-        before = measured[-1].get("seconds") if measured else None
+        self._folder, self._opening = folder, dict(opening)
+        self._measured = [dict(row) for row in measured]
+        before = self._measured[-1].get("seconds") if self._measured else None
         self._born = time.time() - (before or 0.0)  # TensorBoard's own relative time is then that in the loop
-        for row in measured:
-            self.point(row)
-        self._file.flush()
+        self._file: EventFile | None = None
+        self._write([])
 
     def point(self, row: Mapping[str, Any]) -> None:
         """One measurement, on every axis that it has."""
+        self._measured.append(dict(row))
+        self._write([row])
+
+    def close(self, row: Mapping[str, Any] | None = None) -> None:
+        """Write the final test metrics of a terminal row, if there is one, and close."""
+        self._write([], ended=row)
+        with contextlib.suppress(OSError):
+            if self._file is not None:
+                self._file.close()
+
+    def _write(self, rows: Sequence[Mapping[str, Any]], ended: Mapping[str, Any] | None = None) -> None:
+        try:
+            if self._file is None:
+                self._file, rows = EventFile(self._folder), self._measured
+                self._file.summaries([_columns(), _row(self._opening)])
+            for row in rows:
+                self._scalars(self._file, row)
+            if ended is not None:
+                self._file.scalars(_tags("final", FINAL, ended), ended["examples_seen"])
+                self._file.summaries([_outcome(ended)])
+            self._file.flush()
+        except OSError:
+            self._file = None
+
+    def _scalars(self, file: EventFile, row: Mapping[str, Any]) -> None:
         wall_time = self._born + row["seconds"] if row.get("seconds") is not None else None
         for axis in AXES:
             if row.get(axis.column) is not None:
                 tags = _tags(axis.group, MEASURED, row)
                 if axis is AXES[0]:
                     tags |= _tags("optimiser", OPTIMISER, row)
-                self._file.scalars(tags, round(row[axis.column] * axis.scale), wall_time)
-        self._file.flush()
-
-    def close(self, row: Mapping[str, Any] | None = None) -> None:
-        """Write the final test metrics of a terminal row, if there is one, and close."""
-        if row is not None:
-            self._file.scalars(_tags("final", FINAL, row), row["examples_seen"])
-            self._file.summaries([_outcome(row)])
-        self._file.close()
+                file.scalars(tags, round(row[axis.column] * axis.scale), wall_time)
 
 
 def run_folder(row: Mapping[str, Any]) -> PurePosixPath:
@@ -113,7 +133,7 @@ def _row(row: Mapping[str, Any]) -> Any:
     from tensorboard.plugins.hparams.summary_v2 import hparams_pb
 
     given = {name: row[name] for name in HYPERPARAMETERS if row.get(name) is not None}
-    return hparams_pb(given, trial_id=row["run_id"], start_time_secs=row.get("started"))
+    return hparams_pb(given, trial_id=str(run_folder(row)), start_time_secs=row.get("started"))
 
 
 def _outcome(row: Mapping[str, Any]) -> Any:

@@ -107,6 +107,24 @@ def test_a_restart_without_a_checkpoint_starts_the_curves_again(tmp_path):
     }
 
 
+def test_a_disk_that_refuses_events_for_a_while_stops_no_run_and_gets_them_all(tmp_path, monkeypatch):
+    folder = tmp_path / "run"
+    board = Board(folder, {"run_id": "ab", "architecture": "painn", "width": 8, "examples": 10, "seed": 0})
+    rows = [{"examples": n, "flops": 1e9 * n, "seconds": 1.0 * n, "valid_loss": 1.0 / n} for n in (1, 2, 3)]
+    board.point(rows[0])
+    with monkeypatch.context() as patched:
+        patched.setattr("chemscale.records.events.EventFile.flush", refuse)
+        patched.setattr("chemscale.records.events.EventFile.__init__", refuse)
+        board.point(rows[1])
+        board.point(rows[2])
+    board.close()
+    assert [step for step, _ in read_back(folder)["by_examples/valid_loss"]] == [1, 2, 3]
+
+
+def refuse(*args, **more):
+    raise OSError("No space left on device")
+
+
 def test_a_run_of_ten_to_the_24_flops_still_has_a_step(tmp_path):
     board = Board(tmp_path, {"run_id": "ab", "architecture": "painn", "width": 8, "examples": 10**9, "seed": 0})
     board.point({"examples": 10**12, "flops": 5e24, "seconds": 1e8, "valid_loss": 0.01})
@@ -188,8 +206,8 @@ _REQUEST = {
 
 
 def assert_rows(table, rows):
-    groups = {group["name"]: group for group in table["sessionGroups"]}
-    assert set(groups) == set(rows)
+    groups = {group["name"].split("/")[-1]: group for group in table["sessionGroups"]}
+    assert len(table["sessionGroups"]) == len(rows) and set(groups) == set(rows)
     for run_id, group in groups.items():
         row, given = rows[run_id], group["hparams"]
         assert (given["architecture"], given["lr"]) == (row["architecture"], pytest.approx(row["lr"]))
