@@ -39,6 +39,7 @@ _HOME = {
     "run_study": "chemscale.explore",
     "search": "chemscale.sweep.searching",
     "sweep": "chemscale.sweep.drive",
+    "trainable": "chemscale.sweep.trainable",
     "tuner": "chemscale.sweep.drive",
     "uniform": "chemscale.sweep.search",
 }

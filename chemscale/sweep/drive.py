@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,12 @@ def prepare(runs: Sequence[RunSpec]) -> list[RunSpec]:
 
 
 def sweep(
-    grid: Grid | Sequence[RunSpec], *, store: str | Path | Store, on: Resources | None = None, name: str = "sweep"
+    grid: Grid | Sequence[RunSpec],
+    *,
+    store: str | Path | Store,
+    on: Resources | None = None,
+    name: str = "sweep",
+    callbacks: Sequence[Any] = (),
 ) -> Store:
     """Train every run of a grid that the store does not hold yet, on Ray Tune; the same call again finishes the rest.
 
@@ -40,6 +45,7 @@ def sweep(
         store: folder of the records.
         on: workers, processors and GPUs of each run.
         name: of the study in the store.
+        callbacks: of Ray Tune, e.g. its loggers for MLflow and W&B (`chemscale.sweep.trackers`).
 
     Returns:
         The store.
@@ -54,11 +60,13 @@ def sweep(
     records = store if isinstance(store, Store) else Store(store, create=True)
     known = records.studies().get(name, {}).get("work", {})
     records.enlist(name, runs, work=work_of([run for run in runs if run.id not in known], on))
-    train_missing(records, runs, on=on, name=name)
+    train_missing(records, runs, on=on, name=name, callbacks=callbacks)
     return records
 
 
-def train_missing(records: Store, runs: Sequence[RunSpec], *, on: Resources, name: str) -> None:
+def train_missing(
+    records: Store, runs: Sequence[RunSpec], *, on: Resources, name: str, callbacks: Sequence[Any] = ()
+) -> None:
     """Train those of these enlisted runs that are not done, largest first."""
     todo, elsewhere = outstanding(records, runs, keep_stopped=False)
     work = records.studies()[name]["work"]
@@ -71,21 +79,49 @@ def train_missing(records: Store, runs: Sequence[RunSpec], *, on: Resources, nam
         from chemscale.sweep.tune import grid_tuner
 
         with cluster(), tempfile.TemporaryDirectory(prefix="chemscale-tune-", ignore_cleanup_errors=True) as scratch:
-            grid_tuner(todo, records, on=on, study=name, scratch=scratch).fit()
+            grid_tuner(todo, records, on=on, study=name, scratch=scratch, callbacks=callbacks).fit()
 
 
-def tuner(grid: Grid, *, store: str | Path, on: Resources | None = None, name: str = "sweep") -> Any:
-    """A plain `ray.tune.Tuner` over the runs of a grid that the store does not hold yet.
+def tuner(
+    what: Grid | RunSpec | Callable[[Mapping[str, Any]], RunSpec],
+    space: Mapping[str, Any] | None = None,
+    *,
+    store: str | Path,
+    on: Resources | None = None,
+    name: str = "sweep",
+    scheduler: Any = None,
+    search_alg: Any = None,
+    samples: int = 1,
+    callbacks: Sequence[Any] = (),
+) -> Any:
+    """A plain `ray.tune.Tuner` over the runs of a grid that the store does not hold yet, or over a space of runs.
 
     For programs that drive Tune themselves: initialise Ray first; Tune's own loggers are left alone.
+
+    Args:
+        what: a grid; or a run whose dotted fields the space names; or a function from a configuration to a run.
+        space: Tune's own domains, {"optim.lr": tune.loguniform(1e-4, 1e-1)}; none where `search_alg` has them.
+        scheduler: of Ray Tune; its time is "examples", its metric "valid_loss", lower is better.
+        search_alg: of Ray Tune, for a space.
+        samples: trials of a space.
+        callbacks: of Ray Tune.
 
     Raises:
         ValueError: every run is already done, or a bad input.
     """
+    if not isinstance(what, Grid):
+        from chemscale.sweep.trainable import open_tuner
+
+        return open_tuner(
+            what, space, store=store, on=on, name=name, scheduler=scheduler, search_alg=search_alg, samples=samples,
+            callbacks=callbacks,
+        )  # fmt: skip
+    if space is not None or search_alg is not None or samples != 1:
+        raise ValueError("space, search_alg and samples belong to a run, a Grid lists its own; give one or the other.")
     from chemscale.sweep.tune import grid_tuner
 
     on = on or Resources()
-    runs = prepare(grid.runs())
+    runs = prepare(what.runs())
     records = Store(store, create=True)
     records.enlist(name, runs, work=work_of(runs, on))
     todo, _ = outstanding(records, runs, keep_stopped=False)
@@ -93,4 +129,4 @@ def tuner(grid: Grid, *, store: str | Path, on: Resources | None = None, name: s
         raise ValueError(
             f"{records.url} already holds every run of this grid; read them with Store({str(store)!r}).runs()."
         )
-    return grid_tuner(todo, records, on=on, study=name)
+    return grid_tuner(todo, records, on=on, study=name, scheduler=scheduler, callbacks=callbacks)

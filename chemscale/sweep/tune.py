@@ -16,6 +16,7 @@ from chemscale.models.cost import Cost
 from chemscale.records.store import Store
 from chemscale.spec import Resources, RunSpec
 from chemscale.sweep.search import Search
+from chemscale.sweep.trackers import informed
 from chemscale.sweep.trial import RUN_ID, Plan, trial
 from chemscale.sweep.word import DriverWord
 from chemscale.train.rows import training_cost
@@ -23,15 +24,22 @@ from chemscale.train.worker import MAX_FAILURES, require_room
 
 
 def grid_tuner(
-    runs: Sequence[RunSpec], store: Store, *, on: Resources, study: str, scratch: str | None = None
+    runs: Sequence[RunSpec],
+    store: Store,
+    *,
+    on: Resources,
+    study: str,
+    scratch: str | None = None,
+    scheduler: Any = None,
+    callbacks: Sequence[Any] = (),
 ) -> tune.Tuner:
     """A plain `ray.tune.Tuner` over these runs; `fit()` it, or change its parts first."""
     plan = Plan(store.url, on, runs={run.id: run for run in runs}, costs=_counted(runs))
     return tune.Tuner(
-        _trainable(plan),
+        trainable_of(plan),
         param_space={RUN_ID: tune.grid_search([run.id for run in runs])},
-        tune_config=tune.TuneConfig(reuse_actors=True, max_concurrent_trials=slots(on)),
-        run_config=_run_config(plan, study, scratch),
+        tune_config=tune.TuneConfig(reuse_actors=True, max_concurrent_trials=slots(on), scheduler=scheduler),
+        run_config=_run_config(plan, study, scratch, callbacks),
     )
 
 
@@ -46,12 +54,19 @@ def _counted(runs: Sequence[RunSpec]) -> dict[Any, Cost]:
 
 
 def search_tuner(
-    search: Search, store: Store, *, on: Resources, samples: int, searcher: Any, scratch: str | None = None
+    search: Search,
+    store: Store,
+    *,
+    on: Resources,
+    samples: int,
+    searcher: Any,
+    scratch: str | None = None,
+    callbacks: Sequence[Any] = (),
 ) -> tune.Tuner:
     """A Tuner for what is left of a search."""
     plan = Plan(store.url, on, search=search)
     return tune.Tuner(
-        _trainable(plan),
+        trainable_of(plan),
         tune_config=tune.TuneConfig(
             search_alg=searcher,
             scheduler=_scheduler(search),
@@ -61,7 +76,7 @@ def search_tuner(
             reuse_actors=True,
             max_concurrent_trials=slots(on),
         ),
-        run_config=_run_config(plan, search.name, scratch),
+        run_config=_run_config(plan, search.name, scratch, callbacks),
     )
 
 
@@ -77,21 +92,22 @@ def _scheduler(search: Search) -> Any:
     )
 
 
-def _trainable(plan: Plan) -> Any:
+def trainable_of(plan: Plan, function: Any = trial) -> Any:
+    """A function of (config, plan) as a trainable that knows its plan and its resources."""
     on = plan.resources
     if on.workers == 1:
         asked: dict[str, float] = {"cpu": on.cpus, **({"gpu": on.gpus} if on.gpus else {})}
     else:  # Ray Train reserves the workers itself; the trial that starts them takes no processor from them
         asked = {"cpu": 0, "node:__internal_head__": 0.001}
-    return tune.with_resources(tune.with_parameters(trial, plan=plan), asked)
+    return tune.with_resources(tune.with_parameters(function, plan=plan), asked)
 
 
-def _run_config(plan: Plan, study: str, scratch: str | None) -> tune.RunConfig:
+def _run_config(plan: Plan, study: str, scratch: str | None, callbacks: Sequence[Any]) -> tune.RunConfig:
     return tune.RunConfig(
         name=study,
         storage_path=scratch or tempfile.mkdtemp(prefix="chemscale-tune-"),
         failure_config=tune.FailureConfig(max_failures=MAX_FAILURES),
-        callbacks=[DriverWord(plan, study)],
+        callbacks=[DriverWord(plan, study), *informed(callbacks, plan)],
         verbose=0,
     )
 
