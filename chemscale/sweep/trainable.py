@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import math
 import os
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ray import tune
+from ray.tune.search.sample import Domain, Function
 
 from chemscale.records.schema import DIVERGED, FAILED, FINISHED, INTERRUPTED, RUNNING, STOPPED
 from chemscale.records.store import Store
@@ -183,15 +185,24 @@ def open_tuner(
     """A plain Tuner around `trainable`, with its word given; `cs.tuner` says the rest."""
     on, made = on or Resources(), trainable(base, store=store, on=on, name=name)
     if isinstance(base, RunSpec):
-        Fields(base)({field: _example(domain) for field, domain in flattened(space or {}).items()})
+        Fields(base)(_examples(space or {}))
     config = tune.TuneConfig(
         metric="valid_loss", mode="min", scheduler=scheduler, search_alg=search_alg, num_samples=samples,
         max_concurrent_trials=slots(on) if on.workers > 1 or on.concurrent else None,
     )  # fmt: skip
-    run_config = tune.RunConfig(name=name, callbacks=[made.word, *informed(callbacks, made.word.plan)])
+    scratch = tempfile.mkdtemp(prefix="chemscale-tune-")  # the store is the record
+    run_config = tune.RunConfig(
+        name=name, storage_path=scratch, callbacks=[made.word, *informed(callbacks, made.word.plan)]
+    )
     return tune.Tuner(made, param_space=dict(space or {}), tune_config=config, run_config=run_config)
 
 
-def _example(domain: Any) -> Any:
-    """A value of a Tune domain, to see whether a run takes it."""
-    return domain.sample() if hasattr(domain, "sample") else domain
+def _examples(space: Mapping[str, Any]) -> dict[str, Any]:
+    """A value of every domain of a Tune space, to see whether a run takes it; what depends on others is left out."""
+    found: dict[str, Any] = {}
+    for name, domain in space.items():
+        if isinstance(domain, Mapping):
+            found[name] = domain["grid_search"][0] if "grid_search" in domain else _examples(domain)
+        elif not isinstance(domain, Function):
+            found[name] = domain.sample() if isinstance(domain, Domain) else domain
+    return found
