@@ -39,7 +39,7 @@ def run_study(study: Study, *, store: str | Path | Store, on: On | None = None) 
     """
     on = on or Resources()
     require_room_for(on, study.runs())
-    runs = prepare(study.runs())
+    runs = prepare(study.runs(), on)
     records = store if isinstance(store, Store) else Store(store, create=True)
     if study.name in records.studies() and not any(outstanding(records, runs, keep_stopped=False)):
         train_missing(records, runs, on=on, name=study.name)  # says that all is done

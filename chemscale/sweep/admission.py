@@ -14,8 +14,9 @@ from typing import Any
 
 from ray.tune.search import Searcher
 
-from chemscale.spec import RunSpec
+from chemscale.spec import Resources, RunSpec
 from chemscale.sweep.groups import nested_groups
+from chemscale.sweep.growth import Growth
 from chemscale.sweep.slots import Ledger
 from chemscale.sweep.trial import RUN_ID, Plan
 from chemscale.train.room import Need, rooms_of
@@ -38,7 +39,9 @@ class Admission(Searcher):
         self._ledger = Ledger({})
         self._refreshed = self._swept = -REFRESH_SECONDS
         self._stalled_since: float | None = None
+        self.growth = Growth()
         self._most = math.inf  # the smallest `Resources.concurrent` of all
+        self._elastic: dict[Hashable, tuple[Resources, float]] = {}  # cells in line that would start with fewer workers
         self._keys: dict[str, Hashable] = {}  # Tune's id of a trial -> the ledger's key
         self.nested = False  # whether any trial so far had workers of Ray Train
 
@@ -74,13 +77,18 @@ class Admission(Searcher):
     def _ask(self, key: Hashable, run: RunSpec, work: float = 0.0) -> None:
         on = self._plan.resources_of(run)
         self._most = min(self._most, on.concurrent or self._most)
-        self._ledger.ask(key, Need.of(on), work)
+        if on.min_workers is not None:
+            self._elastic[key] = (on, work)
+        self._ledger.ask(key, Need.within(on, self._ledger.rooms), work)
 
     def _admit(self) -> Hashable | None:
         """The ledger's next, unless a group waits for room that it should have had: its neighbours end first."""
         self._refresh()
-        full = self._ledger.running >= self._most
-        return None if full or self._stalled() else self._ledger.admit()
+        if self._ledger.running >= self._most or self._stalled():
+            return None
+        key = self._ledger.admit()
+        self._elastic.pop(key, None)
+        return key
 
     def _refresh(self) -> None:
         if time.monotonic() - self._refreshed >= REFRESH_SECONDS:
@@ -90,6 +98,11 @@ class Admission(Searcher):
             rooms = rooms_of(ray.nodes())
             if rooms != self._ledger.rooms:
                 self._ledger.refresh(rooms)
+                for key, (on, work) in self._elastic.items():  # a smaller cluster may hold them with fewer workers
+                    self._ledger.release(key)
+                    self._ledger.ask(key, Need.within(on, rooms), work)
+            if math.isfinite(self._most):  # the user said how far the cluster may grow
+                self.growth.want(self._ledger.wishes(int(self._most)))
 
     def _stalled(self) -> bool:
         """Whether a group of workers has had no room for long although the ledger gave it some.

@@ -14,17 +14,21 @@ from chemscale.sweep.cluster import cluster
 from chemscale.sweep.display import Display
 from chemscale.sweep.estimate import work_of
 from chemscale.sweep.grid import Grid, require_name
-from chemscale.sweep.placement import On, require_room_for
+from chemscale.sweep.placement import On, require_room_for, resources_for
 from chemscale.sweep.progress import cells_of
 from chemscale.train.complete import complete
+from chemscale.train.ranks import require_sharding
 
 
-def prepare(runs: Sequence[RunSpec]) -> list[RunSpec]:
+def prepare(runs: Sequence[RunSpec], on: On | None) -> list[RunSpec]:
     """Build the sources that these runs need, then complete every run.
 
     Raises:
-        ValueError: a source is unknown or has no good record, or a size is larger than it.
+        ValueError: a model cannot be shared out as asked, a source is unknown or has no good record, or a size is
+            larger than it.
     """
+    for run in runs:
+        require_sharding(run, resources_for(on, run))
     for source, representation in dict.fromkeys((r.data.source, r.data.representation) for r in runs):
         data.build(source, representation=representation)
     return [complete(run) for run in runs]
@@ -52,7 +56,7 @@ def sweep(
     on = on or Resources()
     runs = grid.runs() if isinstance(grid, Grid) else list(grid)
     require_room_for(on, runs)
-    runs = prepare(runs)
+    runs = prepare(runs, on)
     records = store if isinstance(store, Store) else Store(store, create=True)
     known = records.studies().get(name, {}).get("work", {})
     records.enlist(name, runs, work=work_of([run for run in runs if run.id not in known], on))
@@ -86,7 +90,7 @@ def tuner(grid: Grid, *, store: str | Path, on: On | None = None, name: str = "s
     from chemscale.sweep.tune import grid_tuner
 
     on = on or Resources()
-    runs = prepare(grid.runs())
+    runs = prepare(grid.runs(), on)
     records = Store(store, create=True)
     records.enlist(name, runs, work=work_of(runs, on))
     todo, _ = outstanding(records, runs, keep_stopped=False)

@@ -59,7 +59,7 @@ def search(
     plan = base if isinstance(base, Search) else Search(base, space or {}, samples, stop, sampler, seed, name)
     on = on or Resources()
     require_room_for(on, [plan.base])
-    plan = replace(plan, base=prepare([plan.base])[0])
+    plan = replace(plan, base=prepare([plan.base], on)[0])
     records = store if isinstance(store, Store) else Store(store, create=True)
     records.enlist(plan.name, [])
     _search_missing(records, plan, on)

@@ -17,7 +17,8 @@ from chemscale.models.cost import Cost
 from chemscale.records.store import Store
 from chemscale.spec import Resources, RunSpec
 from chemscale.sweep.admission import Admission, Listed, Sampled
-from chemscale.sweep.placement import On, require_room_for
+from chemscale.sweep.growth import wait_for_room
+from chemscale.sweep.placement import On, wanted_by
 from chemscale.sweep.search import Search
 from chemscale.sweep.trial import RUN_ID, Plan, Shared, trial
 from chemscale.sweep.ushers import Ushers
@@ -46,7 +47,7 @@ def grid_tuner(
     Raises:
         ValueError: the cluster can never hold one of them.
     """
-    require_room_for(on, runs)
+    wait_for_room(*wanted_by(on, runs))
     plan = Plan(store.url, on, runs={run.id: run for run in runs}, costs=_counted(runs))
     admission = Listed(plan, work or {})
     return tune.Tuner(
@@ -70,7 +71,7 @@ def search_tuner(
     search: Search, store: Store, *, on: On, samples: int, searcher: Any, scratch: str | None = None
 ) -> tune.Tuner:
     """A Tuner for what is left of a search."""
-    require_room_for(on, [search.base])
+    wait_for_room(*wanted_by(on, [search.base]))
     plan = Plan(store.url, on, search=search)
     admission = Sampled(plan, searcher)
     return tune.Tuner(

@@ -57,6 +57,7 @@ class Ushers(tune.Callback):
             remove_orphans()
 
     def on_experiment_end(self, trials: Sequence[Any], **info: Any) -> None:
+        self._admission.growth.end()
         deadline = time.monotonic() + LAST_SECONDS
         while self._admission.nested and remove_orphans().alive and time.monotonic() < deadline:
             time.sleep(0.2)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from chemscale.spec import Resources
@@ -38,6 +38,13 @@ class Need:
         if on.gpus > 1 and on.gpus != int(on.gpus):
             raise ValueError(f"Resources.gpus={on.gpus:g} is not allowed: a fraction of one GPU, or a whole number.")
         return cls(round(on.gpus * UNIT) * on.workers, round(on.cpus * UNIT) * on.workers, on.workers)
+
+    @classmethod
+    def within(cls, on: Resources, rooms: Mapping[str, Room]) -> Need:
+        """What an elastic run asks for: as many workers as these nodes can ever hold, from its fewest to all."""
+        whole = cls.of(on)
+        fits = sum(room.holds(whole) for room in rooms.values())
+        return cls.of(replace(on, workers=max(on.min_workers or on.workers, min(on.workers, fits)), min_workers=None))
 
     @property
     def each(self) -> tuple[int, int]:
@@ -129,7 +136,7 @@ def require_room(*wanted: Resources) -> None:
     """
     rooms, where = _whole_cluster()
     for on in dict.fromkeys(wanted):
-        need = Need.of(on)
+        need = Need.of(replace(on, workers=on.min_workers or on.workers, min_workers=None))
         if rooms is not None and place(need, {name: room.copy() for name, room in rooms.items()}) is None:
             raise ValueError(_refusal(on, need, list(rooms.values()), where))
 

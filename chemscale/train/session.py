@@ -15,19 +15,24 @@ from chemscale.records.schema import FAILED
 from chemscale.records.store import Store
 from chemscale.records.tensorboard import Board
 from chemscale.spec import Data, Resources, RunSpec
-from chemscale.train.loop import Report, train
+from chemscale.train.journal import Report
+from chemscale.train.loop import train
 from chemscale.train.ranks import Ranks, visible_device
 
 OPENED = 4  # data sets that a reused worker process keeps open
 
 
 def opened(source: Data, view: tuple[tuple[str, Any], ...]) -> Any:
-    """The opened data, kept between the runs of one process; which subset a run takes makes no difference to them."""
+    """The opened data, kept between the runs of one process; which subset a run takes makes no difference to them.
+
+    A node that shares no disk with the driver builds them itself; `Data.content` holds it to the same examples.
+    """
     return _opened(replace(source, size=None, key=0, per_group=None), view)
 
 
 @functools.lru_cache(maxsize=OPENED)
 def _opened(source: Data, view: tuple[tuple[str, Any], ...]) -> Any:
+    data.build(source.source, representation=source.representation, progress=False)
     return data.open_data(source, dict(view))
 
 

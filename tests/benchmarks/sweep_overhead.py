@@ -41,7 +41,7 @@ def cells(count: int, updates: int) -> list[RunSpec]:
         budget=Budget(updates=updates),
         evaluation=Evaluation(points=4, valid=128, test=128),
     )
-    return prepare(Grid(base, seeds=range(count)).runs())
+    return prepare(Grid(base, seeds=range(count)).runs(), Resources())
 
 
 def updates_for(seconds: float) -> int:
