@@ -9,23 +9,21 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Mapping
 from typing import Any
 
-from ray import tune
 from ray.tune.search import Searcher
 
 from chemscale.spec import Resources, RunSpec
-from chemscale.sweep.groups import end_group, nested_groups, remove_orphans
+from chemscale.sweep.groups import nested_groups
 from chemscale.sweep.growth import Growth
 from chemscale.sweep.slots import Ledger
 from chemscale.sweep.trial import RUN_ID, Plan
 from chemscale.train.room import Need, rooms_of
 
 REFRESH_SECONDS = 2.0  # nodes come and go
-SWEEP_SECONDS = 1.0  # groups whose trial was stopped
+SWEEP_SECONDS = 1.0  # groups that wait or whose trial was stopped
 STALL_SECONDS = 15.0  # a group admitted so long ago and still without room: nobody else is admitted until it has some
-LAST_SECONDS = 10.0  # the groups of stopped trials are gone after so long at most
 
 
 class Admission(Searcher):
@@ -36,7 +34,7 @@ class Admission(Searcher):
     """
 
     def __init__(self, plan: Plan):
-        super().__init__(metric="valid_loss", mode="min")
+        super().__init__()  # no metric: Tune would ask for it in every report, also in those between measurements
         self._plan = plan
         self._ledger = Ledger({})
         self._refreshed = self._swept = -REFRESH_SECONDS
@@ -218,55 +216,3 @@ class AllAtOnce(Sampled):
         self._ledger.release(name)
         self._ledger.hold(name, Need.of(self._plan.resources_of(self._plan.run(config))))
         return True
-
-
-class Ushers(tune.Callback):
-    """Tells the ledger what Tune tells no searcher, and ends the workers of trials that were stopped or paused.
-
-    Args:
-        admission: whose ledger it is.
-    """
-
-    def __init__(self, admission: Admission, plan: Plan):
-        self._admission, self._plan = admission, plan
-        self._live: dict[str, tuple[Any, RunSpec]] = {}
-        self._actors: dict[str, Any] = {}  # of trials with workers of their own; a handle keeps an actor alive
-        self._paused: set[str] = set()
-        self._swept = 0.0
-
-    def on_trial_start(self, iteration: int, trials: Sequence[Any], trial: Any, **info: Any) -> None:
-        run = self._plan.run(trial.config)
-        self._live[trial.trial_id] = (trial, run)
-        if self._plan.resources_of(run).workers > 1:
-            self._actors[trial.trial_id] = trial.temporary_state.ray_actor
-
-    def on_trial_complete(self, iteration: int, trials: Sequence[Any], trial: Any, **info: Any) -> None:
-        self._live.pop(trial.trial_id, None)
-        self._end_workers(trial.trial_id)
-
-    def on_trial_error(self, iteration: int, trials: Sequence[Any], trial: Any, **info: Any) -> None:
-        self.on_trial_complete(iteration, trials, trial)
-
-    def on_step_begin(self, iteration: int, trials: Sequence[Any], **info: Any) -> None:
-        for trial_id, (trial, run) in self._live.items():
-            if trial.status == "PAUSED" and trial_id not in self._paused:
-                self._paused.add(trial_id)
-                self._admission.on_pause(trial_id)
-                self._end_workers(trial_id)
-            elif trial.status != "PAUSED" and trial_id in self._paused:
-                self._paused.discard(trial_id)
-                self._admission.on_unpause(trial_id, run)
-        if self._admission.nested and time.monotonic() - self._swept >= SWEEP_SECONDS:
-            self._swept = time.monotonic()
-            remove_orphans()
-
-    def on_experiment_end(self, trials: Sequence[Any], **info: Any) -> None:
-        self._admission.growth.end()
-        deadline = time.monotonic() + LAST_SECONDS
-        while self._admission.nested and remove_orphans().alive and time.monotonic() < deadline:
-            time.sleep(0.2)
-
-    def _end_workers(self, trial_id: str) -> None:
-        actor = self._actors.pop(trial_id, None)
-        if actor is not None:
-            actor.execute.remote(end_group)

@@ -16,12 +16,13 @@ from chemscale import data
 from chemscale.models.cost import Cost
 from chemscale.records.store import Store
 from chemscale.spec import Resources, RunSpec
-from chemscale.sweep.admission import Admission, Listed, Sampled, Ushers
+from chemscale.sweep.admission import Admission, Listed, Sampled
 from chemscale.sweep.growth import wait_for_room
 from chemscale.sweep.placement import On, wanted_by
 from chemscale.sweep.search import Search
 from chemscale.sweep.trackers import informed
 from chemscale.sweep.trial import RUN_ID, Plan, Shared, trial
+from chemscale.sweep.ushers import Ushers
 from chemscale.sweep.word import DriverWord
 from chemscale.train.rows import training_cost
 from chemscale.train.worker import MAX_FAILURES

@@ -10,10 +10,11 @@ import pytest
 from ray import tune
 
 from chemscale.spec import Resources
-from chemscale.sweep.admission import Listed, Ushers
+from chemscale.sweep.admission import Listed
 from chemscale.sweep.drive import sweep
 from chemscale.sweep.trial import RUN_ID, Plan
 from chemscale.sweep.tune import _reservations
+from chemscale.sweep.ushers import Ushers
 from tests.train.runs import text_run
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("ray")]

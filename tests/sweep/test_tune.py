@@ -196,8 +196,14 @@ def test_a_cluster_too_small_is_refused_with_both_numbers(ray_cluster, molecules
             sweep(text_grid(molecules), store=tmp_path / "store", on=on)
 
 
-def test_the_plain_tuner_is_tunes_own(ray_cluster, molecules, tmp_path):
+def test_the_plain_tuner_is_tunes_own(ray_cluster, molecules, tmp_path, monkeypatch):
+    """Without the settings of `cs.sweep`, which a program of one's own does not have."""
     from ray import tune
+
+    from chemscale.sweep.cluster import QUIET
+
+    for name in QUIET:
+        monkeypatch.delenv(name, raising=False)
 
     grid = text_grid(molecules, widths=(4,))
     made = tuner(grid, store=tmp_path / "store")
