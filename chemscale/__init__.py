@@ -44,6 +44,7 @@ _HOME = {
     "run_study": "chemscale.explore",
     "search": "chemscale.sweep.searching",
     "sweep": "chemscale.sweep.drive",
+    "transfer": "chemscale.sweep.transfer",
     "tuner": "chemscale.sweep.drive",
     "uniform": "chemscale.sweep.space",
     "when": "chemscale.sweep.space",

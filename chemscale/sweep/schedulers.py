@@ -118,9 +118,7 @@ def require_stop(stop: Any) -> None:
         _require_examples(stop)
     elif stop is not None and type(stop) not in BUILDERS:
         kinds = ", ".join(kind.__name__ for kind in BUILDERS)
-        raise ValueError(
-            f"Search.stop={stop!r} is not allowed: use one of {kinds}, a scheduler of Ray's or None."
-        )
+        raise ValueError(f"Search.stop={stop!r} is not allowed: use one of {kinds}, a scheduler of Ray's or None.")
 
 
 def _require_examples(scheduler: TrialScheduler) -> None:
