@@ -170,6 +170,11 @@ def _beats(a: Sequence[float], b: Sequence[float]) -> bool:
     return all(x <= y for x, y in zip(a, b, strict=True)) and list(a) != list(b)
 
 
+def by_loss(samples: Sequence[Sample]) -> list[Sample]:
+    """Samples from the lowest validation loss up, those without one last."""
+    return sorted(samples, key=lambda s: (s.loss is None, s.loss or 0.0))
+
+
 def last_valid_loss(records: Store, run_id: str) -> float | None:
     """The newest validation loss of a run; None where it has none."""
     if not records.attempts(run_id):

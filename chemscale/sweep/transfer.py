@@ -1,12 +1,12 @@
 """The best value of a hyperparameter carried along a size: searched where it is cheap, used where it is dear.
 
-Around its minimum the logarithm of a loss is a parabola in the logarithm u of a rate. With one curvature k for all cells
-and a minimum at u* = a + b x, where x is the logarithm of the size,
+Around its minimum the logarithm of a loss is a parabola in the logarithm u of a rate. With one curvature k for all
+cells and a minimum at u* = a + b x, where x is the logarithm of the size,
 
     log loss = C_cell + k (u - a - b x)^2 = C'_cell + k u^2 - 2ka u - 2kb x u,
 
-which is linear in k, 2ka and 2kb: ordinary least squares over all runs, not only over the best of each cell. The minimum
-is a ratio of two of these numbers; its interval is Fieller's (Fieller 1954), which is exact for normal noise.
+which is linear in k, 2ka and 2kb: ordinary least squares over all runs, not only over the best of each cell. The
+minimum is a ratio of two of these numbers; its interval is Fieller's (Fieller 1954), exact for normal noise.
 """
 
 from __future__ import annotations
@@ -125,7 +125,7 @@ def transfer(
     sizes = sorted({size for size, _, _ in cells})
     if len(sizes) < 2:
         raise ValueError(
-            f"search={search!r} has finished runs at {len(sizes)} value(s) of {along}; a rule needs cells of at least 2."
+            f"search={search!r} has finished runs at {len(sizes)} values of {along}; a rule needs at least 2."
         )
     return fit_rule(cells, field=field, along=along, level=level)
 
@@ -209,7 +209,7 @@ def _cells(records: Store, search: str, field: str, along: str) -> list[Points]:
             size, value = (_positive(run, path) for path in (along, field))
             key = (size, run.model, run.data, run.budget, run.seed)
             found.setdefault(key, []).append((value, loss))
-    return [(key[0], *(np.array(v) for v in zip(*pairs, strict=True))) for key, pairs in found.items()]
+    return [(key[0], np.array([v for v, _ in pairs]), np.array([v for _, v in pairs])) for key, pairs in found.items()]
 
 
 def _positive(run: RunSpec, path: str) -> float:
