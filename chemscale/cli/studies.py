@@ -94,7 +94,7 @@ def search(given: argparse.Namespace) -> int:
 
 
 def _sample_row(cell: Any, sample: Any, search: Any) -> dict[str, Any]:
-    row = {"cell": cell.label, "run_id": sample.run.id, **{field: None for field in search.space}, **sample.values}
+    row = {"cell": cell.label, "run_id": sample.run.id, **dict.fromkeys(search.space), **sample.values}
     row |= {"status": sample.status, **{name: sample.measured.get(name) for name in search.objectives}}
     if len(search.objectives) > 1:
         row["front"] = sample in cell.front

@@ -12,6 +12,7 @@ from ray.tune.schedulers import HyperBandScheduler, PopulationBasedTraining, Tri
 from chemscale.sweep.population import Copied, Population
 from chemscale.sweep.search import CELL
 
+ENDED = "status"  # what the last report of a run has and no other
 RUNG = "rung_units"  # examples seen, in units of a HyperBand's first rung
 
 
@@ -51,6 +52,8 @@ class PerCell(TrialScheduler):
         if self.metric not in result:
             return TrialScheduler.CONTINUE
         self._measured[trial.trial_id] = self._scaled(trial, result)
+        if ENDED in result:  # nothing is left to stop or to copy into; `on_trial_complete` follows
+            return TrialScheduler.CONTINUE
         view = self._view(tune_controller, trial)
         decision = self._of(trial).on_trial_result(view, trial, self._measured[trial.trial_id])
         self._population.separate(view.get_trials())

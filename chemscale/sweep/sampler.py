@@ -40,7 +40,9 @@ class Asked:
 
     def ask(self, key: str) -> dict[str, Any] | str | None:
         """A point; None where the searcher waits for results, `Searcher.FINISHED` where it has no more."""
-        found = self._searcher.suggest(key)
+        with warnings.catch_warnings():  # a Gaussian process thinks for about a second, which Ray takes for a mistake
+            warnings.filterwarnings("ignore", "Define-by-run function", UserWarning)
+            found = self._searcher.suggest(key)
         if not isinstance(found, Mapping):
             return found
         return {field: found[field] for field in self._space.order if field in found}

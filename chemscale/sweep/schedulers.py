@@ -9,14 +9,15 @@ from typing import Any
 
 from ray.tune.schedulers import (
     ASHAScheduler,
+    FIFOScheduler,
     HyperBandScheduler,
     MedianStoppingRule,
-    PopulationBasedTraining,
     PopulationBasedTrainingReplay,
     TrialScheduler,
 )
 
 from chemscale.records.store import Store
+from chemscale.sweep.members import Members
 from chemscale.sweep.percell import RUNG, PerCell
 from chemscale.sweep.population import Population
 from chemscale.sweep.sampler import tune_space
@@ -27,12 +28,12 @@ from chemscale.sweep.stop import ASHA, PBT, HyperBand, Median
 PROGRESS = "examples"  # what schedulers count
 SLACK = 1e-9  # relative; Ray's HyperBand rounds max_t * reduction**-rung down
 
-Pausing = (HyperBand, PBT, HyperBandScheduler, PopulationBasedTraining)
-
 
 def pauses(stop: Any) -> bool:
-    """Whether a stop lets runs wait and go on, so that more of them live than train at a time."""
-    return isinstance(stop, Pausing)
+    """Whether a stop may let runs wait and go on, so that more of them live than train at a time."""
+    if isinstance(stop, TrialScheduler):
+        return not isinstance(stop, ASHAScheduler) and type(stop) is not FIFOScheduler
+    return isinstance(stop, HyperBand | PBT)
 
 
 def scheduler_of(search: Search, records: Store) -> PerCell | None:
@@ -88,7 +89,7 @@ def _pbt(stop: PBT, examples: int, search: Search) -> TrialScheduler:
         bounded = {f: d for f, d in domains.items() if isinstance(d, LogUniform | Uniform)}
         return {**config, **{f: min(d.high, max(d.low, config[f])) for f, d in bounded.items()}}
 
-    return PopulationBasedTraining(
+    return Members(
         time_attr=PROGRESS,
         perturbation_interval=stop.interval * examples,
         hyperparam_mutations=mutations,

@@ -57,7 +57,7 @@ class Search:
             raise ValueError(
                 'Search.space is empty: give at least one field, e.g. {"optim.lr": loguniform(1e-4, 1e-1)}.'
             )
-        if isinstance(self.sampler, str) and self.sampler not in SAMPLERS:
+        if self.sampler not in SAMPLERS if isinstance(self.sampler, str) else not _is_sampler(self.sampler):
             raise ValueError(
                 f"Search.sampler={self.sampler!r} is not allowed: {', '.join(SAMPLERS)}, an Optuna sampler or a Ray "
                 "searcher."
@@ -155,6 +155,14 @@ class Search:
     def unsampled(self) -> list[RunSpec]:
         """Every cell once for each sample, at its own values: what an estimate of the cost goes by."""
         return [run for run in self.cells for _ in range(self.samples_each)]
+
+
+def _is_sampler(sampler: Any) -> bool:
+    """Whether an object comes from Optuna or Ray; whoever made it has imported them."""
+    from optuna.samplers import BaseSampler
+    from ray.tune.search import Searcher
+
+    return isinstance(sampler, BaseSampler | Searcher)
 
 
 def _with_objective(run: RunSpec, space: Mapping[str, Any]) -> RunSpec:

@@ -67,10 +67,11 @@ def _require_places(plan: Search, on: Resources) -> None:
             f"Search.stop={plan.stop} with Resources.workers={on.workers} is not allowed: an early stop would leave "
             "the workers' processors reserved; use workers=1 or stop=None."
         )
-    if pauses(plan.stop) and on.concurrent is not None:
+    if pauses(plan.stop) and (on.concurrent is not None or on.workers > 1):
+        given = f"concurrent={on.concurrent}" if on.concurrent is not None else f"workers={on.workers}"
         raise ValueError(
-            f"Search.stop={plan.stop} with Resources.concurrent={on.concurrent} is not allowed: its runs wait for each "
-            "other, and more of them live than train at a time; use concurrent=None."
+            f"Search.stop={plan.stop} with Resources.{given} is not allowed: its runs wait for each other, and more of "
+            "them live than train at a time; use concurrent=None and workers=1."
         )
 
 

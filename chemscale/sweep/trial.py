@@ -50,7 +50,13 @@ def trial(config: Mapping[str, Any], plan: Plan) -> None:
     before = Store(plan.store).state(run.id)
     if before.status in (FINISHED, DIVERGED):
         row = Store(plan.store).runs(run_id=run.id).to_pylist()[0]
-        tune.report({"examples": run.examples, **({"valid_loss": v} if (v := row["valid_loss"]) is not None else {})})
+        tune.report(
+            {
+                "examples": run.examples,
+                "status": before.status,
+                **({"valid_loss": v} if (v := row["valid_loss"]) is not None else {}),
+            }
+        )
     elif plan.resources.workers == 1:
         counted = plan.costs.get(run.model)
         train_in_store(
