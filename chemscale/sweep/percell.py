@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from types import SimpleNamespace
 from typing import Any
 
 from ray.tune.experiment import Trial
-from ray.tune.schedulers import HyperBandScheduler, PopulationBasedTraining, TrialScheduler
+from ray.tune.schedulers import (
+    ASHAScheduler,
+    HyperBandScheduler,
+    MedianStoppingRule,
+    PopulationBasedTraining,
+    TrialScheduler,
+)
 
 from chemscale.sweep.population import Copied, Population
 from chemscale.sweep.search import CELL
+
+Curve = Sequence[tuple[int, float]]  # (examples, validation loss) of one run, in order
 
 ENDED = "status"  # what the last report of a run has and no other
 RUNG = "rung_units"  # examples seen, in units of a HyperBand's first rung
@@ -25,13 +33,20 @@ class PerCell(TrialScheduler):
         schedulers: by cell.
         rungs: examples of the first rung by cell, for schedulers that count in it.
         population: keeps a member its own run when it copies another's state.
+        past: by cell, the (examples, loss) of every run that an earlier driver trained.
     """
 
     _supports_buffered_results = False  # a decision concerns the measurement that it was made on
 
-    def __init__(self, schedulers: list[TrialScheduler], rungs: list[float], population: Population):
+    def __init__(
+        self,
+        schedulers: list[TrialScheduler],
+        rungs: list[float],
+        population: Population,
+        past: Sequence[Sequence[Curve]] = (),
+    ):
         super().__init__()
-        self._schedulers, self._rungs, self._population = schedulers, rungs, population
+        self._schedulers, self._rungs, self._population, self._past = schedulers, rungs, population, past
         self._measured: dict[str, dict[str, Any]] = {}  # by trial: the newest result with a loss
         self._turn = 0
 
@@ -42,6 +57,8 @@ class PerCell(TrialScheduler):
             missing |= {"mode": None if getattr(scheduler, "_mode", None) else mode}
             if not scheduler.set_search_properties(**missing, **spec):
                 return False
+        for scheduler, curves in zip(self._schedulers, self._past, strict=False):
+            _recall(scheduler, curves)
         return True
 
     def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
@@ -107,6 +124,25 @@ class PerCell(TrialScheduler):
         if isinstance(scheduler, HyperBandScheduler):
             for bracket in filter(None, (b for band in scheduler._hyperbands for b in band)):
                 bracket.is_being_processed = False
+
+
+class _Past:
+    """A run that an earlier driver trained, as a trial."""
+
+    def __init__(self, number: int):
+        self.trial_id = f"past-{number}"
+
+
+def _recall(scheduler: TrialScheduler, curves: Sequence[Curve]) -> None:
+    """Tell a scheduler of runs before its time, if it compares with all before; others compare living ones only."""
+    if type(scheduler) not in (ASHAScheduler, MedianStoppingRule):
+        return
+    nobody: Any = None
+    for number, curve in enumerate(curves):
+        trial: Any = _Past(number)
+        scheduler.on_trial_add(nobody, trial)
+        for examples, loss in curve:
+            scheduler.on_trial_result(nobody, trial, {"examples": examples, "valid_loss": loss})
 
 
 class _View:

@@ -16,9 +16,11 @@ from ray.tune.schedulers import (
     TrialScheduler,
 )
 
+from chemscale.records.schema import INTERRUPTED
 from chemscale.records.store import Store
+from chemscale.sweep.found import Sample, samples_of
 from chemscale.sweep.members import Members
-from chemscale.sweep.percell import RUNG, PerCell
+from chemscale.sweep.percell import RUNG, Curve, PerCell
 from chemscale.sweep.population import Population
 from chemscale.sweep.sampler import tune_space
 from chemscale.sweep.search import Search
@@ -42,7 +44,14 @@ def scheduler_of(search: Search, records: Store) -> PerCell | None:
         return None
     schedulers = [_one(search, cell.examples) for cell in search.cells]
     rungs = [cell.examples / _units(search.stop) for cell in search.cells]
-    return PerCell(schedulers, rungs, Population(search.run, records))
+    past = [[_curve(records, s) for s in cell if s.status != INTERRUPTED] for cell in samples_of(records, search)]
+    return PerCell(schedulers, rungs, Population(search.run, records), past)
+
+
+def _curve(records: Store, sample: Sample) -> Curve:
+    """The losses of a run on its way; its end is no stop's concern."""
+    points = [p for attempt in records.attempts(sample.run.id) for p in attempt.points() if p["valid_loss"] is not None]
+    return [(p["examples"], p["valid_loss"]) for p in points if p["examples"] < sample.run.examples]
 
 
 def _one(search: Search, examples: int) -> TrialScheduler:

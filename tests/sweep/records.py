@@ -12,7 +12,7 @@ def record(store: Store, run: RunSpec, losses, *, study="search", status="finish
     attempt = store.claim(run, opening)
     for k, loss in enumerate(losses, start=1):
         share = k / len(losses)
-        examples = round(run.examples * share) if status == "finished" else k
+        examples = round(run.examples * share)
         attempt.point({"run_id": run.id, "step": k, "examples": examples, "valid_loss": loss})
     attempt.flush()
     if status in ("finished", "diverged"):

@@ -21,6 +21,7 @@ from chemscale.records.store import Store
 from chemscale.sweep import ASHA, PBT, Grid, HyperBand, Median, Search, choice, loguniform
 from chemscale.sweep.population import BEFORE, SOURCE
 from chemscale.sweep.schedulers import pauses, require_stop, scheduler_of
+from tests.sweep.records import record
 from tests.test_spec import BASE
 
 SPACE = {"optim.lr": loguniform(1e-4, 1e-1)}
@@ -177,6 +178,16 @@ def test_no_scheduler_compares_runs_of_different_cells(store, stop):
     assert sum(seen < TOTAL for _, seen in together.values()) >= 4
     if not pauses(stop):  # runs of one cell report in the same order as alone
         assert {k: v for k, v in together.items() if k[0] == "0"} == alone
+
+
+@pytest.mark.parametrize("stop", [ASHA(grace=0.125), Median(grace=0.125)], ids=lambda stop: type(stop).__name__)
+def test_a_restarted_driver_compares_with_the_runs_of_the_one_before(store, stop):
+    search = search_of(stop, CELLS.runs()[:1])
+    bad = Run("0-99", {"cell": 0, "optim.lr": 0.05})
+    assert Tune(scheduler_of(search, store), [bad], loss_by_cell).fit().stopped == []  # nobody to compare with
+    for k in range(6):
+        record(store, search.run({"optim.lr": 10 ** (-4 + k / 2)}), [1.0 - 0.01 * k, 0.9, 0.8, 0.7], status="stopped")
+    assert Tune(scheduler_of(search, store), [bad], loss_by_cell).fit().stopped == ["0-99"]
 
 
 def test_hyperband_lets_runs_wait_and_ends_though_one_of_them_ends_by_itself(store):

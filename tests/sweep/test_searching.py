@@ -61,7 +61,7 @@ def test_a_search_in_every_cell_fills_the_store_once_and_its_rule_trains_a_large
     rule = transfer(Store(tmp_path / "store"), search="lr")
     larger = rule.at(16)
     assert larger.low < larger.value < larger.high
-    with pytest.warns(UserWarning) as told:
+    with pytest.warns(UserWarning, match="by a transfer rule") as told:
         runs = replace(cells(molecules, (16,)), derive=rule).runs()
     assert any("lies beyond the searched 4 to 8" in str(warning.message) for warning in told)
     store = sweep(runs, store=tmp_path / "store")
