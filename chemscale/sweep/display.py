@@ -52,9 +52,7 @@ class Display:
         progress = self._watch.look()
         if self._total is None:
             return progress.line()
-        return " · ".join(
-            [f"{progress.ended}/{self._total} samples", *progress.notes()]
-        )
+        return " · ".join([f"{progress.ended}/{self._total} samples", *progress.notes()])
 
     def _show(self) -> None:
         if self._console.is_terminal:

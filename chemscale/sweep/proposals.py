@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from ray.tune.search import Searcher
 
-from chemscale.records.schema import FAILED, INTERRUPTED
+from chemscale.records.schema import DIVERGED, FINISHED, INTERRUPTED, PENDING, STOPPED
 from chemscale.records.store import Store
 from chemscale.spec import RunSpec
 from chemscale.sweep.found import Sample
 from chemscale.sweep.sampler import Asked
 from chemscale.sweep.search import CELL, MEMBER, Search
-from chemscale.sweep.stop import PBT
 
+KNOWN = (FINISHED, STOPPED, DIVERGED)  # how a run ends that a sampler may learn from
 REPEATS = 3  # points in a row that a sampler may repeat before random ones take its place
 RANDOM_TRIES = 1000
 
@@ -57,9 +57,9 @@ class Proposals(Searcher):
     def _cell(self, index: int, held: list[Sample]) -> _Cell:
         asked = Asked(self._search, len(held))
         for sample in held:
-            if sample.status not in (INTERRUPTED, FAILED) and self._search.choices.holds(sample.values):
+            if sample.status in KNOWN and self._search.choices.holds(sample.values):
                 asked.learn(sample.values, sample.losses(self._search.objectives))
-        again = [self._config(index, sample) for sample in held if sample.status == INTERRUPTED]
+        again = [self._config(index, sample) for sample in held if sample.status in (INTERRUPTED, PENDING)]
         left = self._search.samples_each - len(held)
         return _Cell(asked, again, left, {s.run.id for s in held}, members=len(held))
 
@@ -97,6 +97,8 @@ class Proposals(Searcher):
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         out = self._out.pop(trial_id)
         sample = Sample.read(self._records, self._search, self._search.run(out.config))
+        if sample.status not in (FINISHED, DIVERGED):
+            sample = replace(sample, status=STOPPED)  # Tune tells the searcher before the driver's word is written
         losses = None if error else sample.losses(self._search.objectives)
         asked = self._cells[out.cell].asked
         if out.key is not None:
@@ -129,7 +131,7 @@ class Proposals(Searcher):
             return _Out(index, cell.again.pop(0), None)
         if cell.left <= 0:
             return None
-        if isinstance(self._search.stop, PBT):
+        if self._search.populates:
             return self._new_member(index, cell, trial_id)
         for attempt in range(REPEATS):
             key = f"{trial_id}-{attempt}"

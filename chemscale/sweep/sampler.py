@@ -71,12 +71,19 @@ class Asked:
         """The end of a point that the searcher has not proposed itself, e.g. one from the store."""
         if self._study is not None:
             if losses is not None or len(self._objectives) == 1:
-                self._study.add_trial(replayed(self._space, values, losses))
+                self._study.add_trial(replayed(self._space, values, losses, self._generation()))
         elif losses is not None:
             try:
                 self._searcher.add_evaluated_point(dict(values), losses[0])
             except NotImplementedError:
                 return  # this searcher of Ray's cannot be told; it proposes without
+
+    def _generation(self) -> dict[str, Any]:
+        """Genetic samplers breed from trials that say which generation they are of."""
+        assert self._study is not None
+        sampler: Any = self._study.sampler
+        key = getattr(sampler, "_get_generation_key", None)
+        return {} if key is None else {key(): len(self._study.trials) // sampler.population_size}
 
 
 def _optuna(search: Search, made: int) -> tuple[optuna.Study, OptunaSearch]:
@@ -115,8 +122,14 @@ def named(search: Search, made: int) -> optuna.samplers.BaseSampler:
         return samplers[search.sampler]()
 
 
-def replayed(space: Space, values: Mapping[str, Any], losses: Sequence[float] | None) -> optuna.trial.FrozenTrial:
-    """A point that has ended, as Optuna keeps it; without losses it was worse than all others."""
+def replayed(
+    space: Space, values: Mapping[str, Any], losses: Sequence[float] | None, noted: dict[str, Any] | None = None
+) -> optuna.trial.FrozenTrial:
+    """A point that has ended, as Optuna keeps it; without losses it was worse than all others.
+
+    Args:
+        noted: what its sampler would have noted of it.
+    """
     params: dict[str, Any] = {}
     distributions: dict[str, BaseDistribution] = {}
 
@@ -128,7 +141,9 @@ def replayed(space: Space, values: Mapping[str, Any], losses: Sequence[float] | 
 
     space.choose(note)
     state = TrialState.PRUNED if losses is None else TrialState.COMPLETE
-    return optuna.trial.create_trial(state=state, values=losses, params=params, distributions=distributions)
+    return optuna.trial.create_trial(
+        state=state, values=losses, params=params, distributions=distributions, system_attrs=noted
+    )
 
 
 def _suggest(trial: Any, name: str, domain: Domain) -> Any:

@@ -69,7 +69,7 @@ class Search:
                 )
         self._require_objectives()
         self._require_fields()
-        if isinstance(self.stop, PBT):
+        if self.populates:
             self._require_changing()
 
     def _require_objectives(self) -> None:
@@ -110,6 +110,18 @@ class Search:
                     f"Search.space has {field!r}, which cannot change while a run trains; PBT takes unconditional "
                     f"domains of {', '.join(allowed)}."
                 )
+        for field in getattr(self.stop, "_hyperparam_mutations", ()):
+            if field not in self.space:
+                raise ValueError(f"Search.stop mutates {field!r}, which the space lacks; add {field!r} to the space.")
+
+    @functools.cached_property
+    def populates(self) -> bool:
+        """Whether the samples are members of a population, which copy each other."""
+        if self.stop is None or type(self.stop).__module__ == PBT.__module__:
+            return isinstance(self.stop, PBT)
+        from ray.tune.schedulers import PopulationBasedTraining  # whoever made a scheduler of Ray's has imported it
+
+        return isinstance(self.stop, PopulationBasedTraining)
 
     @functools.cached_property
     def choices(self) -> Space:
@@ -126,7 +138,7 @@ class Search:
     @property
     def samples_each(self) -> int:
         """Samples of a cell: a finite space may have fewer points than were asked for."""
-        size = None if isinstance(self.stop, PBT) else self.choices.size
+        size = None if self.populates else self.choices.size
         return self.samples if size is None else min(self.samples, size)
 
     def run(self, config: Mapping[str, Any]) -> RunSpec:

@@ -174,6 +174,33 @@ def test_a_restarted_search_goes_on_with_interrupted_runs_first_and_has_learned_
     assert [c["cell"] for c in [*configs, *fresh]].count(0) == 6
 
 
+def test_a_run_that_never_started_is_not_forgotten(store):
+    search = Search(BASE, SPACE, samples=1)
+    config = Proposals(search, store, samples_of(store, search)).suggest("a")
+    store.enlist("search", [search.run(config)])  # and the driver dies
+    assert Proposals(search, store, samples_of(store, search)).suggest("a") == config
+
+
+def test_a_stopped_run_teaches_its_last_loss_while_the_driver_lives(store):
+    search = Search(BASE, SPACE, samples=2)
+    proposals = Proposals(search, store, samples_of(store, search))
+    config = proposals.suggest("a")
+    record(store, search.run(config), [3.0, 2.5], status="running")
+    proposals.on_trial_complete("a", {"valid_loss": 2.5})
+    assert [t.value for t in proposals._cells[0].asked._study.trials] == [2.5]
+
+
+def test_generations_go_on_after_a_restart(store):
+    search = Search(BASE, SPACE, samples=24, sampler="nsga2", objectives=SEVERAL)
+    for k in range(8):
+        run = search.run({"optim.lr": 1e-3 * (k + 1), "optim.warmup": 0.1})
+        record(store, run, [float(k)], flops=float(8 - k))
+    asked = Proposals(search, store, samples_of(store, search))._cells[0].asked
+    asked.ask("a")
+    sampler, trial = asked._study.sampler, asked._study.trials[-1]
+    assert sampler.get_trial_generation(asked._study, trial) == 2  # two generations of four are behind it
+
+
 def test_a_small_space_is_searched_once_and_then_used_up(store):
     search = Search(BASE, {"optim.batch": choice(4, 8, 16), "optim.lr": choice(0.1, 0.2)}, samples=50)
     assert search.samples_each == 6

@@ -243,6 +243,9 @@ def test_rays_own_population_based_training_copies_too(store):
         log_config=False,
     )  # fmt: skip
     search = replace(search_of(stop), space={"optim.lr": choice(1e-3, 1e-2, 1e-1)})
+    assert search.populates
+    with pytest.raises(ValueError, match=r"mutates 'optim.lr', which the space lacks"):
+        replace(search, space={"optim.clip": choice(0.5, 1.0)})
     runs = [Run(f"0-{k}", {"cell": 0, "member": k, "optim.lr": [1e-3, 1e-2, 1e-1][k % 3]}) for k in range(6)]
     Tune(scheduler_of(search, store), runs, lambda run, examples: 1 - run.config["optim.lr"]).fit()
     assert any(SOURCE in run.config for run in runs)
