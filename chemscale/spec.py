@@ -24,6 +24,7 @@ COOLDOWNS = ("linear", "sqrt")
 OPTIMISERS = ("adamw",)
 CHANGING = ("lr", "beta1", "beta2", "eps", "weight_decay", "clip")  # of Optim: what may change on a member's way
 KEEP = ("final", "best", "none")
+SHARDING = ("ddp", "fsdp")
 
 OWN_MODELS, OWN_OBJECTIVES = "chemscale.models", "chemscale.train.objectives"  # register themselves when imported
 
@@ -218,8 +219,11 @@ class Resources:
 
     Args:
         workers: processes that share one run; more than one goes through Ray Train.
+        min_workers: go on with so few where the cluster no longer has room for all; None waits for all of them.
+        sharding: what each of several workers holds: "ddp" a copy of the model, "fsdp" a share of every parameter
+            (FSDP2; for losses that hold no gradient).
         cpus: processors for each worker; also its number of torch threads.
-        gpus: GPUs for each worker; a fraction lets small runs share one.
+        gpus: GPUs for each worker, at most one; a fraction lets small runs share one.
         micro_batch: examples of one forward pass; None lets the loop choose.
         keep: which checkpoint stays after the end: "final", "best" or "none".
         checkpoint_seconds: least time between two checkpoints.
@@ -227,6 +231,8 @@ class Resources:
     """
 
     workers: int = 1
+    min_workers: int | None = None
+    sharding: str = "ddp"
     cpus: float = 1
     gpus: float = 0
     micro_batch: int | None = None
@@ -235,13 +241,29 @@ class Resources:
     concurrent: int | None = None
 
     def __post_init__(self) -> None:
-        positive("Resources.workers", self.workers)
+        self._check_workers()
         positive("Resources.cpus", self.cpus)
-        require(is_number(self.gpus) and self.gpus >= 0, "Resources.gpus", self.gpus, "at least 0")
+        gpus = is_number(self.gpus) and 0 <= self.gpus <= 1
+        require(
+            gpus, "Resources.gpus", self.gpus, "between 0 and 1", "a worker is one process; for more, raise workers"
+        )
         positive("Resources.micro_batch", self.micro_batch, optional=True)
         one_of("Resources.keep", self.keep, KEEP)
         require(self.checkpoint_seconds >= 0, "Resources.checkpoint_seconds", self.checkpoint_seconds, "at least 0")
         positive("Resources.concurrent", self.concurrent, optional=True)
+
+    def _check_workers(self) -> None:
+        whole = isinstance(self.workers, int) and self.workers >= 1
+        require(whole, "Resources.workers", self.workers, "a whole number of at least 1")
+        fewest = self.min_workers is None or (
+            isinstance(self.min_workers, int) and 1 <= self.min_workers <= self.workers
+        )
+        require(fewest, "Resources.min_workers", self.min_workers, f"from 1 to workers={self.workers}, or None")
+        one_of("Resources.sharding", self.sharding, SHARDING)
+        if self.sharding == "fsdp":
+            hint = "a model is split over workers that have a GPU each, or none; use sharding='ddp'"
+            require(self.workers > 1, "Resources.workers", self.workers, "at least 2 with sharding='fsdp'", hint)
+            require(self.gpus in (0, 1), "Resources.gpus", self.gpus, "0 or 1 with sharding='fsdp'", hint)
 
 
 @dataclass(frozen=True)

@@ -42,6 +42,8 @@ def _verb(verbs: Any, name: str, function: Any) -> argparse.ArgumentParser:
 def _with_resources(made: argparse.ArgumentParser) -> None:
     group = made.add_argument_group("where it runs; changes no number beyond rounding")
     group.add_argument("--workers", type=int, default=1, help="processes that share one run (default 1)")
+    group.add_argument("--min-workers", type=int, help="go on with so few after a loss (default: wait for all)")
+    group.add_argument("--sharding", default="ddp", choices=("ddp", "fsdp"), help="a copy or a share of the model each")
     group.add_argument("--cpus", type=float, default=1, help="processors of each worker (default 1)")
     group.add_argument("--gpus", type=float, default=0, help="GPUs of each worker, fractions too (default 0)")
     group.add_argument("--micro-batch", type=int, help="examples of one forward pass")

@@ -18,8 +18,8 @@ def resources_of(given: argparse.Namespace) -> Any:
     from chemscale.spec import Resources
 
     return Resources(
-        workers=given.workers, cpus=given.cpus, gpus=given.gpus, micro_batch=given.micro_batch,
-        concurrent=given.concurrent, keep=given.keep,
+        workers=given.workers, min_workers=given.min_workers, sharding=given.sharding, cpus=given.cpus, gpus=given.gpus,
+        micro_batch=given.micro_batch, concurrent=given.concurrent, keep=given.keep,
     )  # fmt: skip
 
 

@@ -14,13 +14,13 @@ from chemscale.cli.output import bytes_text, cell_text, print_json, print_rows, 
 def show(given: argparse.Namespace) -> None:
     """What a recipe would run and cost; starts nothing."""
     from chemscale.sweep.estimate import costs
-    from chemscale.sweep.recipe import load_recipe, parse_options
+    from chemscale.sweep.recipe import load_recipe, parse_options, recipe_resources
     from chemscale.sweep.search import Search
     from chemscale.train.complete import complete
 
     recipe = load_recipe(given.recipe, parse_options(given.set))
     runs = recipe.unsampled() if isinstance(recipe, Search) else recipe.runs()
-    cells = costs([complete(run) for run in runs], resources_of(given))
+    cells = costs([complete(run) for run in runs], recipe_resources(given.recipe, resources_of(given)))
     if given.json:
         return print_json([_cell_json(cell) for cell in cells])
     from rich.table import Table
@@ -52,13 +52,13 @@ def sweep(given: argparse.Namespace) -> int:
     """Every run of a recipe that the store does not hold yet, then the table of results."""
     from chemscale.explore import run_study
     from chemscale.report.table import table
-    from chemscale.sweep.recipe import load_recipe, parse_options
+    from chemscale.sweep.recipe import load_recipe, parse_options, recipe_resources
     from chemscale.sweep.search import Search
 
     recipe = load_recipe(given.recipe, parse_options(given.set))
     if isinstance(recipe, Search):
         raise ValueError(f"{given.recipe} returns a Search; run it with `chemscale search {given.recipe}`.")
-    store = run_study(recipe, store=given.store, on=resources_of(given))
+    store = run_study(recipe, store=given.store, on=recipe_resources(given.recipe, resources_of(given)))
     if given.json:
         print_json([readable(row) for row in store.runs().to_pylist()])
     else:
@@ -75,14 +75,14 @@ def _troubled(store: Any, study: str) -> bool:
 def search(given: argparse.Namespace) -> int:
     """A search for hyperparameters in every cell of a recipe."""
     from chemscale.sweep.found import by_loss
-    from chemscale.sweep.recipe import load_recipe, parse_options
+    from chemscale.sweep.recipe import load_recipe, parse_options, recipe_resources
     from chemscale.sweep.search import Search
     from chemscale.sweep.searching import search as run_search
 
     recipe = load_recipe(given.recipe, parse_options(given.set))
     if not isinstance(recipe, Search):
         raise ValueError(f"{given.recipe} returns a grid; run it with `chemscale sweep {given.recipe}`.")
-    found = run_search(recipe, store=given.store, on=resources_of(given))
+    found = run_search(recipe, store=given.store, on=recipe_resources(given.recipe, resources_of(given)))
     rows = [_sample_row(cell, sample, recipe) for cell in found.cells for sample in by_loss(cell.samples)]
     several = len(found.cells) > 1
     names = dict.fromkeys(name for row in rows for name in row if several or name != "cell")

@@ -16,10 +16,10 @@ from chemscale.sweep.display import Display
 from chemscale.sweep.drive import prepare
 from chemscale.sweep.found import SearchResult, result_of, samples_of
 from chemscale.sweep.grid import Grid
+from chemscale.sweep.placement import On, require_room_for, resources_for
 from chemscale.sweep.progress import ENDED
 from chemscale.sweep.search import Search
 from chemscale.sweep.space import Domain, When
-from chemscale.train.worker import require_room
 
 
 def search(
@@ -30,7 +30,7 @@ def search(
     stop: Any = None,
     sampler: Any = "tpe",
     store: str | Path | Store,
-    on: Resources | None = None,
+    on: On | None = None,
     name: str = "search",
     seed: int = 0,
     objectives: Sequence[str] = ("valid_loss",),
@@ -50,32 +50,30 @@ def search(
         plan = Search(base, space or {}, samples, stop, sampler, seed, name, tuple(objectives))
     on = on or Resources()
     _require_places(plan, on)
-    require_room(on)
-    plan = replace(plan, base=tuple(prepare(plan.cells)))
+    require_room_for(on, plan.cells)
+    plan = replace(plan, base=tuple(prepare(plan.cells, on)))
     records = store if isinstance(store, Store) else Store(store, create=True)
     records.enlist(plan.name, [])
     _search_missing(records, plan, on)
     return result_of(records, plan)
 
 
-def _require_places(plan: Search, on: Resources) -> None:
+def _require_places(plan: Search, on: On) -> None:
     from chemscale.sweep.schedulers import pauses, require_stop
 
     require_stop(plan.stop)
-    if plan.stop is not None and on.workers > 1:
-        raise ValueError(
-            f"Search.stop={plan.stop} with Resources.workers={on.workers} is not allowed: an early stop would leave "
-            "the workers' processors reserved; use workers=1 or stop=None."
-        )
-    if pauses(plan.stop) and (on.concurrent is not None or on.workers > 1):
-        given = f"concurrent={on.concurrent}" if on.concurrent is not None else f"workers={on.workers}"
-        raise ValueError(
-            f"Search.stop={plan.stop} with Resources.{given} is not allowed: its runs wait for each other, and more of "
-            "them live than train at a time; use concurrent=None and workers=1."
-        )
+    if not pauses(plan.stop):
+        return
+    for where in (resources_for(on, cell) for cell in plan.cells):
+        if where.concurrent is not None or where.workers > 1:
+            given = f"concurrent={where.concurrent}" if where.concurrent is not None else f"workers={where.workers}"
+            raise ValueError(
+                f"Search.stop={plan.stop} with Resources.{given} is not allowed: its runs wait for each other, and "
+                "more of them live than train at a time; use concurrent=None and workers=1."
+            )
 
 
-def _search_missing(records: Store, plan: Search, on: Resources) -> None:
+def _search_missing(records: Store, plan: Search, on: On) -> None:
     from chemscale.sweep.proposals import Proposals
     from chemscale.sweep.tune import search_tuner
 

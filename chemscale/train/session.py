@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,8 @@ from chemscale.records.schema import FAILED
 from chemscale.records.store import Store
 from chemscale.records.tensorboard import Board
 from chemscale.spec import CHANGING, Data, Resources, RunSpec
-from chemscale.train.loop import Report, train
+from chemscale.train.journal import Report
+from chemscale.train.loop import train
 from chemscale.train.ranks import Ranks, visible_device
 
 OPENED = 4  # data sets that a reused worker process keeps open
@@ -35,9 +36,13 @@ class Descent:
     before: int = 0
 
 
-@functools.lru_cache(maxsize=OPENED)
 def opened(source: Data, view: tuple[tuple[str, Any], ...]) -> Any:
-    """The opened data, kept between the runs of one process; they are memory-mapped, so this costs little."""
+    """The opened data, kept between the runs of one process; which subset a run takes makes no difference to them."""
+    return _opened(replace(source, size=None, key=0, per_group=None), view)
+
+
+@functools.lru_cache(maxsize=OPENED)
+def _opened(source: Data, view: tuple[tuple[str, Any], ...]) -> Any:
     return data.open_data(source, dict(view))
 
 

@@ -40,7 +40,7 @@ def over(molecules, tmp_path):
     recipe, path = tmp_path / "recipe.py", tmp_path / "store"
     recipe.write_text(textwrap.dedent(RECIPE))
     search = load_recipe(str(recipe), {"source": molecules})
-    search = replace(search, base=tuple(prepare(search.cells)))
+    search = replace(search, base=tuple(prepare(search.cells, None)))
     store = Store(path, create=True)
     for cell, losses in enumerate(LOSSES):
         for k, (values, loss) in enumerate(zip(POINTS, losses, strict=True)):

@@ -168,7 +168,7 @@ def test_a_killed_driver_of_a_search_loses_no_run_and_its_samplers_learn_of_all(
     assert sum(statuses.values()) == 10
     assert set(statuses) <= {"finished", "stopped", "diverged"}
     plan = killed_plan(molecules)
-    plan = replace(plan, base=tuple(prepare(plan.cells)))
+    plan = replace(plan, base=tuple(prepare(plan.cells, None)))
     proposals = Proposals(plan, store, samples_of(store, plan))
     assert proposals.trials == 0
     assert [len(cell.asked._study.trials) for cell in proposals._cells] == [5, 5]
