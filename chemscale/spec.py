@@ -227,7 +227,7 @@ class Resources:
         micro_batch: examples of one forward pass; None lets the loop choose.
         keep: which checkpoint stays after the end: "final", "best" or "none".
         checkpoint_seconds: least time between two checkpoints.
-        concurrent: runs at a time; None fills the cluster.
+        concurrent: runs at a time, to which a cluster with an autoscaler may grow; None fills the cluster as it is.
     """
 
     workers: int = 1

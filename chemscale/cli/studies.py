@@ -1,4 +1,4 @@
-"""Recipes and stores: show, sweep, search, status, report, store."""
+"""Recipes and stores: show, sweep, search, status of a store, report, store."""
 
 from __future__ import annotations
 
@@ -122,12 +122,12 @@ def report(given: argparse.Namespace) -> None:
     print(write(Store(given.store), out=given.out))
 
 
-def status(given: argparse.Namespace) -> None:
+def status_of_store(given: argparse.Namespace) -> None:
     """How far a store's studies are, read from the store alone."""
     from chemscale.records.store import Store
     from chemscale.sweep.progress import Watch, cells_of
 
-    store = Store(given.store)
+    store = Store(given.what)
     watch = Watch(store, cells_of(store))
     while True:
         now = watch.look()

@@ -17,6 +17,7 @@ from ray.tune.search import Searcher
 
 from chemscale.spec import Resources, RunSpec
 from chemscale.sweep.groups import end_group, nested_groups, remove_orphans
+from chemscale.sweep.growth import Growth
 from chemscale.sweep.slots import Ledger
 from chemscale.sweep.trial import RUN_ID, Plan
 from chemscale.train.room import Need, rooms_of
@@ -40,6 +41,7 @@ class Admission(Searcher):
         self._ledger = Ledger({})
         self._refreshed = self._swept = -REFRESH_SECONDS
         self._stalled_since: float | None = None
+        self.growth = Growth()
         self._most = math.inf  # the smallest `Resources.concurrent` of all
         self._elastic: dict[Hashable, tuple[Resources, float]] = {}  # cells in line that would start with fewer workers
         self._keys: dict[str, Hashable] = {}  # Tune's id of a trial -> the ledger's key
@@ -101,6 +103,8 @@ class Admission(Searcher):
                 for key, (on, work) in self._elastic.items():  # a smaller cluster may hold them with fewer workers
                     self._ledger.release(key)
                     self._ledger.ask(key, Need.within(on, rooms), work)
+            if math.isfinite(self._most):  # the user said how far the cluster may grow
+                self.growth.want(self._ledger.wishes(int(self._most)))
 
     def _stalled(self) -> bool:
         """Whether a group of workers has had no room for long although the ledger gave it some.
@@ -257,6 +261,7 @@ class Ushers(tune.Callback):
             remove_orphans()
 
     def on_experiment_end(self, trials: Sequence[Any], **info: Any) -> None:
+        self._admission.growth.end()
         deadline = time.monotonic() + LAST_SECONDS
         while self._admission.nested and remove_orphans().alive and time.monotonic() < deadline:
             time.sleep(0.2)

@@ -31,5 +31,9 @@ def require_room_for(on: On | None, runs: Iterable[RunSpec] = ()) -> None:
     Raises:
         ValueError: with what is asked for and what there is.
     """
-    wanted = [resources_for(on, run) for run in runs] if callable(on) else [on or Resources()]
-    require_room(*wanted)
+    require_room(*wanted_by(on, runs))
+
+
+def wanted_by(on: On | None, runs: Iterable[RunSpec] = ()) -> list[Resources]:
+    """All different resources that these runs ask for."""
+    return list(dict.fromkeys(resources_for(on, run) for run in runs)) if callable(on) else [on or Resources()]

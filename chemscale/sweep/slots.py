@@ -144,6 +144,11 @@ class Ledger:
         """Whether a cell holds room."""
         return key in self._held
 
+    def wishes(self, most: int) -> list[Need]:
+        """What a cluster should grow to hold: the needs of cells in line, the widest first, up to `most` that run."""
+        in_line = [need for need, line in sorted(self._lines.items(), reverse=True) for _ in line.by_age]
+        return in_line[: max(0, most - self.running)]
+
     def could_hold(self, need: Need) -> bool:
         """Whether the cluster, if it were empty, had room."""
         if need not in self._possible:

@@ -16,7 +16,8 @@ from chemscale.models.cost import Cost
 from chemscale.records.store import Store
 from chemscale.spec import Resources, RunSpec
 from chemscale.sweep.admission import Admission, Listed, Sampled, Ushers
-from chemscale.sweep.placement import On, require_room_for
+from chemscale.sweep.growth import wait_for_room
+from chemscale.sweep.placement import On, wanted_by
 from chemscale.sweep.proposals import Proposals
 from chemscale.sweep.schedulers import pauses, scheduler_of
 from chemscale.sweep.search import Search
@@ -46,7 +47,7 @@ def grid_tuner(
     Raises:
         ValueError: the cluster can never hold one of them.
     """
-    require_room_for(on, runs)
+    wait_for_room(*wanted_by(on, runs))
     plan = Plan(store.url, on, runs={run.id: run for run in runs}, costs=_counted(runs))
     admission = Listed(plan, work or {})
     return tune.Tuner(
@@ -70,7 +71,7 @@ def search_tuner(
     search: Search, store: Store, *, on: On, searcher: Proposals, scratch: str | None = None
 ) -> tune.Tuner:
     """A Tuner for what is left of a search."""
-    require_room_for(on, search.cells)
+    wait_for_room(*wanted_by(on, search.cells))
     waits = pauses(search.stop)  # then more runs live than train at a time, and Tune's own slots bound those that train
     plain = replace(search, sampler="random", stop=None, objectives=("valid_loss",))  # what a trial has to know of it
     plan = Plan(store.url, on, search=plain, saved="measured" if waits else "timed")

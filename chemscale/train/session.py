@@ -37,12 +37,16 @@ class Descent:
 
 
 def opened(source: Data, view: tuple[tuple[str, Any], ...]) -> Any:
-    """The opened data, kept between the runs of one process; which subset a run takes makes no difference to them."""
+    """The opened data, kept between the runs of one process; which subset a run takes makes no difference to them.
+
+    A node that shares no disk with the driver builds them itself; `Data.content` holds it to the same examples.
+    """
     return _opened(replace(source, size=None, key=0, per_group=None), view)
 
 
 @functools.lru_cache(maxsize=OPENED)
 def _opened(source: Data, view: tuple[tuple[str, Any], ...]) -> Any:
+    data.build(source.source, representation=source.representation, progress=False)
     return data.open_data(source, dict(view))
 
 
