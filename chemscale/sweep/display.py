@@ -54,7 +54,7 @@ class Display:
         progress = self._watch.look()
         if self._total is None:
             return progress.line()
-        return f"{progress.ended}/{self._total} samples · " + progress.line().split(" · ", 1)[-1]
+        return " · ".join([f"{progress.ended}/{self._total} samples", *progress.notes()])
 
     def _show(self) -> None:
         if self._console.is_terminal:

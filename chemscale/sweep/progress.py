@@ -51,15 +51,20 @@ class Progress:
 
     def line(self) -> str:
         """One line for people."""
-        parts = [f"{self.ended}/{self.total} runs", f"{100 * self.share:3.0f} % of the work"]
+        parts = [f"{self.ended}/{self.total} runs", f"{100 * self.share:3.0f} % of the work", *self.notes()]
+        if self.eta is not None and self.ended < self.total:
+            parts.append(f"about {duration(self.eta)} left")
+        return " · ".join(parts)
+
+    def notes(self) -> list[str]:
+        """What ended otherwise than finished, and what is training now."""
+        parts = []
         for status in (STOPPED, DIVERGED, FAILED, INTERRUPTED):
             if self.counts.get(status):
                 parts.append(f"{self.counts[status]} {status}")
         if self.running:
             parts.append("now " + ", ".join(f"{label} {100 * share:.0f} %" for label, share in self.running))
-        if self.eta is not None and self.ended < self.total:
-            parts.append(f"about {duration(self.eta)} left")
-        return " · ".join(parts)
+        return parts
 
 
 @dataclass

@@ -15,6 +15,7 @@ from chemscale.records.schema import DIVERGED, FINISHED
 from chemscale.records.store import Store, process_identity
 from chemscale.spec import Resources, RunSpec
 from chemscale.sweep.placement import On, resources_for
+from chemscale.sweep.population import descent_of
 from chemscale.sweep.search import Search
 from chemscale.train.session import train_in_store
 from chemscale.train.worker import train_on_workers
@@ -26,7 +27,8 @@ RUN_ID = "run_id"  # the key of a grid's trial configuration
 class Plan:
     """What a trial needs to know to find its run: either the runs of a grid by id, or a search.
 
-    `costs` maps a model configuration to FLOPs per example where the driver has counted them.
+    `costs` maps a model configuration to FLOPs per example where the driver has counted them; `saved` says when a run's
+    state is saved (`train.loop.SAVED`).
     """
 
     store: str
@@ -35,6 +37,7 @@ class Plan:
     runs: Mapping[str, RunSpec] = field(default_factory=dict)
     search: Search | None = None
     costs: Mapping[Any, Cost] = field(default_factory=dict)
+    saved: str = "timed"
 
     def run(self, config: Mapping[str, Any]) -> RunSpec:
         """The run of a trial with this configuration."""
@@ -71,11 +74,15 @@ def trial(config: Mapping[str, Any], plan: Plan | Shared) -> None:
     before = Store(plan.store).state(run.id)
     if before.status in (FINISHED, DIVERGED):
         row = Store(plan.store).runs(run_id=run.id).to_pylist()[0]
-        tune.report({"examples": run.examples, **({"valid_loss": v} if (v := row["valid_loss"]) is not None else {})})
+        loss = {} if row["valid_loss"] is None else {"valid_loss": row["valid_loss"]}
+        tune.report({"examples": run.examples, "status": before.status, **loss})
         return
     on, counted = plan.resources_of(run), plan.costs.get(run.model)
     if on.workers == 1:
-        train_in_store(run, plan.store, resources=on, driver=plan.driver, report=tune.report, counted=counted)
+        train_in_store(
+            run, plan.store, resources=on, driver=plan.driver, report=tune.report, counted=counted,
+            descent=descent_of(config), saved=plan.saved,
+        )  # fmt: skip
         return
     from ray.tune.integration.ray_train import TuneReportCallback
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import math
 import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import ray
 from ray import tune
-from ray.tune.schedulers import ASHAScheduler
 
 from chemscale import data
 from chemscale.models.cost import Cost
@@ -19,6 +18,8 @@ from chemscale.spec import Resources, RunSpec
 from chemscale.sweep.admission import Admission, Listed, Sampled
 from chemscale.sweep.growth import wait_for_room
 from chemscale.sweep.placement import On, wanted_by
+from chemscale.sweep.proposals import Proposals
+from chemscale.sweep.schedulers import pauses, scheduler_of
 from chemscale.sweep.search import Search
 from chemscale.sweep.trackers import informed
 from chemscale.sweep.trial import RUN_ID, Plan, Shared, trial
@@ -77,38 +78,27 @@ def search_tuner(
     store: Store,
     *,
     on: On,
-    samples: int,
-    searcher: Any,
+    searcher: Proposals,
     scratch: str | None = None,
     callbacks: Sequence[Any] = (),
 ) -> tune.Tuner:
     """A Tuner for what is left of a search."""
-    wait_for_room(*wanted_by(on, [search.base]))
-    plan = Plan(store.url, on, search=search)
-    admission = Sampled(plan, searcher)
+    wait_for_room(*wanted_by(on, search.cells))
+    waits = pauses(search.stop)  # then more runs live than train at a time, and Tune's own slots bound those that train
+    plain = replace(search, sampler="random", stop=None, objectives=("valid_loss",))  # what a trial has to know of it
+    plan = Plan(store.url, on, search=plain, saved="measured" if waits else "timed")
+    admission = None if waits else Sampled(plan, searcher)
     return tune.Tuner(
         trainable_of(plan),
         tune_config=tune.TuneConfig(
-            search_alg=admission,
-            scheduler=_scheduler(search),
+            search_alg=admission or searcher,
+            scheduler=scheduler_of(search, store),
             metric="valid_loss",
             mode="min",
-            num_samples=samples,
+            num_samples=searcher.trials,
             reuse_actors=True,
         ),
         run_config=_run_config(plan, admission, search.name, scratch, callbacks),
-    )
-
-
-def _scheduler(search: Search) -> Any:
-    if search.stop is None:
-        return None
-    examples = search.base.examples
-    return ASHAScheduler(
-        time_attr="examples",  # survives a resume, unlike Tune's own count of reports
-        max_t=examples,
-        grace_period=max(1, math.floor(search.stop.grace * examples)),
-        reduction_factor=search.stop.reduction,
     )
 
 
@@ -136,12 +126,17 @@ def reserved(on: Resources) -> tune.PlacementGroupFactory:
 
 
 def _run_config(
-    plan: Plan, admission: Admission, study: str, scratch: str | None, callbacks: Sequence[Any]
+    plan: Plan, admission: Admission | None, study: str, scratch: str | None, callbacks: Sequence[Any]
 ) -> tune.RunConfig:
+    ushers = [Ushers(admission, plan)] if admission else []
     return tune.RunConfig(
         name=study,
         storage_path=scratch or tempfile.mkdtemp(prefix="chemscale-tune-"),
         failure_config=tune.FailureConfig(max_failures=MAX_FAILURES),
-        callbacks=[DriverWord(plan, study), Ushers(admission, plan), *informed(callbacks, plan)],
+        callbacks=[
+            DriverWord(plan, study),
+            *([Ushers(admission, plan)] if admission else []),
+            *informed(callbacks, plan),
+        ],
         verbose=0,
     )

@@ -31,12 +31,13 @@ from chemscale.train import state
 from chemscale.train.journal import Clock, Journal, Report
 from chemscale.train.measure import EVALUATION_BATCH, measure
 from chemscale.train.objectives import Metric, objective_of
-from chemscale.train.optim import build_optimiser
+from chemscale.train.optim import apply, build_optimiser
 from chemscale.train.parallel import spread
 from chemscale.train.ranks import Ranks, device_name, memory_limit_named, require_sharding
 from chemscale.train.rows import Ledger, metric_columns, opening_row, point_row, training_cost
 from chemscale.train.step import Made, Stepper
 
+SAVED = ("timed", "measured")  # now and then; also at every measurement, so that a run may be paused or copied there
 WARM_STEPS = 3  # first steps after each start, left out of device-seconds
 
 
@@ -50,6 +51,7 @@ def train(
     ranks: Ranks | None = None,
     report: Report = lambda row: None,
     counted: cost.Cost | None = None,
+    saved: str = "timed",
 ) -> dict[str, Any]:
     """Train one run to its end, continuing what earlier attempts saved.
 
@@ -62,6 +64,7 @@ def train(
         ranks: this process among the workers of the run.
         report: told of progress at least every second, and of every measurement after it is on disk.
         counted: FLOPs per example (`rows.training_cost`), where they have been counted already.
+        saved: when its state is saved, one of `SAVED`.
 
     Returns:
         The terminal RUNS row, already written; its status is finished or diverged.
@@ -76,7 +79,7 @@ def train(
     torch.set_default_dtype(torch.float32)
     with memory_limit_named(run, resources, ranks):
         counted = counted or training_cost(run, examples.manifest)
-        training = _open(run, examples, claim, board, resources, ranks, report, counted)
+        training = _open(run, examples, claim, board, resources, ranks, report, counted, saved)
         try:
             return training.complete()
         finally:
@@ -92,6 +95,7 @@ def _open(
     ranks: Ranks,
     report: Report,
     counted: cost.Cost,
+    saved: str,
 ) -> _Training:
     _seed(run.seed)
     model = run.model.build(examples.manifest).to(getattr(torch, run.precision))
@@ -102,13 +106,14 @@ def _open(
     optimiser = build_optimiser(layout.module, run.optim)
     attempt, earlier = claim(opening) if ranks.first else (None, [])
     progress = state.load(earlier, layout, optimiser)
+    apply(run.optim, optimiser)  # a state brings its own
     events = board(opening, progress.examples) if board and ranks.first else None
     # One process reads one machine's meter: of several workers it would count a part and call it the whole.
     meter = energy_meter(resources.cpus, resources.gpus) if ranks.world == 1 else None
     clock = Clock(progress, meter)
     journal = Journal(ledger, opening, attempt, events, clock, ranks.world == 1, report)
     stepper = Stepper(run, examples, ledger.ids, objective_of(run), layout, optimiser, resources.micro_batch)
-    return _Training(run, examples, stepper, progress, journal, resources)
+    return _Training(run, examples, stepper, progress, journal, resources, saved)
 
 
 def _seed(seed: int) -> None:
@@ -126,6 +131,7 @@ class _Training:
     progress: state.Progress
     journal: Journal
     resources: Resources
+    saved: str
     _saved: float = field(default_factory=time.perf_counter)
 
     def __post_init__(self) -> None:
@@ -207,6 +213,8 @@ class _Training:
         progress.loss_sum, progress.loss_steps = 0.0, 0
         self.journal.point(progress, row)
         if progress.step < self.run.updates:  # the last report follows the terminal row
+            if self.saved == "measured":
+                self._save()
             self.journal.tell(progress, {"valid_loss": headline.value})
         return True
 

@@ -135,6 +135,16 @@ def test_text_that_is_a_number_is_one_and_the_first_that_is_not_is_named():
             fit(table, data="tokens", loss="loss", bootstrap=0)
 
 
+def test_members_of_populations_are_left_out_and_counted():
+    table = {**wide(noise=0.01), "lineage": [None] * 30 + ["a1"] * 6}
+    kept, notes = select(table)
+    assert len(kept["loss"]) == 30
+    assert notes == ("left out 6 members of populations, which are no plain runs",)
+    assert fit(table, data="tokens", loss="loss", bootstrap=0).n_runs == 30
+    with pytest.raises(ValueError, match="only members of populations"):
+        select({**wide(), "lineage": ["a1"] * 36})
+
+
 def test_a_column_that_occurs_twice_is_refused():
     pyarrow = pytest.importorskip("pyarrow")
     table = pyarrow.Table.from_arrays([pyarrow.array([1.0]), pyarrow.array([2.0])], names=["loss", "loss"])

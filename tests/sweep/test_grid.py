@@ -6,7 +6,7 @@ import pytest
 
 from chemscale.models import ChemGPT, PaiNN
 from chemscale.spec import Budget, Data, Optim, RunSpec, with_fields
-from chemscale.sweep import ASHA, Grid, Search, Study, choice, loguniform, uniform
+from chemscale.sweep import ASHA, Grid, HyperBand, Search, Study, choice, loguniform, uniform
 from chemscale.sweep.grid import largest
 from chemscale.sweep.recipe import load_recipe, parse_options
 from tests.test_spec import BASE, POTENTIAL
@@ -77,13 +77,14 @@ def test_mistakes_are_one_sentence(make, sentence):
     assert "\n" not in str(caught.value)
 
 
-def test_an_early_stop_of_several_workers_is_refused_before_anything_is_written(tmp_path):
+@pytest.mark.parametrize("where", [{"workers": 2}, {"concurrent": 1}])
+def test_runs_that_wait_for_each_other_are_refused_where_they_cannot_before_anything_is_written(tmp_path, where):
     from chemscale.spec import Resources
     from chemscale.sweep.searching import search
 
-    plan = Search(BASE, {"optim.lr": loguniform(1e-4, 1e-1)}, stop=ASHA())
-    with pytest.raises(ValueError, match="use workers=1 or stop=None"):
-        search(plan, store=tmp_path / "store", on=Resources(workers=2))
+    plan = Search(BASE, {"optim.lr": loguniform(1e-4, 1e-1)}, stop=HyperBand())
+    with pytest.raises(ValueError, match="use concurrent=None and workers=1"):
+        search(plan, store=tmp_path / "store", on=Resources(**where))
     assert not (tmp_path / "store").exists()
 
 

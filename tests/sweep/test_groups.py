@@ -15,7 +15,7 @@ from chemscale.spec import Budget, Evaluation, Resources
 from chemscale.sweep.admission import Listed
 from chemscale.sweep.groups import nested_groups
 from chemscale.sweep.trial import Plan
-from chemscale.sweep.tune import _run_config, _trainable
+from chemscale.sweep.tune import _run_config, trainable_of
 from tests.train.runs import text_run
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("ray")]
@@ -75,7 +75,7 @@ def test_a_stop_and_a_dead_trial_free_every_processor_and_the_next_cell_starts(r
     plan = Plan(store.url, Resources(workers=2, checkpoint_seconds=0), runs={run.id: run for run in runs})
     admission, scheduler = Listed(plan, {runs[0].id: 2.0, runs[1].id: 1.0}), Rough()
     made = tune.Tuner(
-        _trainable(plan),
+        trainable_of(plan),
         tune_config=tune.TuneConfig(search_alg=admission, scheduler=scheduler, num_samples=2, reuse_actors=True),
         run_config=_run_config(plan, admission, "s", str(tmp_path / "tune")),
     )

@@ -20,7 +20,7 @@ from chemscale.records.store import Store
 from chemscale.spec import Budget, Data, Evaluation, Optim, Resources, RunSpec
 from chemscale.sweep import ASHA, Grid, Search, choice, loguniform
 from chemscale.sweep.drive import prepare, sweep, tuner
-from chemscale.sweep.searching import result_of, search
+from chemscale.sweep.searching import search
 from tests.train.runs import EVALUATION
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("ray")]
@@ -151,12 +151,14 @@ def test_a_tpe_search_replays_what_the_store_holds(ray_cluster, molecules, tmp_p
     )  # fmt: skip
     plan = Search(base, {"optim.lr": loguniform(1e-5, 1e-1), "optim.batch": choice(4, 8)}, samples=4)
     search(plan, store=tmp_path / "store")
-    from chemscale.sweep.sampler import optuna_searcher
+    from chemscale.sweep.found import result_of, samples_of
+    from chemscale.sweep.proposals import Proposals
 
-    complete_plan = replace(plan, base=prepare([base], Resources())[0])
-    result = result_of(Store(tmp_path / "store"), complete_plan)
-    searcher = optuna_searcher(complete_plan, [(values, loss) for values, _, loss in result.trials])
-    trials = searcher._ot_study.trials
+    complete_plan, store = replace(plan, base=prepare([base], Resources())[0]), Store(tmp_path / "store")
+    result = result_of(store, complete_plan)
+    proposals = Proposals(complete_plan, store, samples_of(store, complete_plan))
+    assert proposals.trials == 0
+    trials = proposals._cells[0].asked._study.trials
     assert [t.params for t in trials] == [values for values, _, _ in result.trials]
     assert [t.value for t in trials] == [loss for _, _, loss in result.trials]
 
