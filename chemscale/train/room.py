@@ -30,13 +30,7 @@ class Need:
 
     @classmethod
     def of(cls, on: Resources) -> Need:
-        """What `Resources` ask for.
-
-        Raises:
-            ValueError: a part of a GPU beside whole ones, which Ray cannot give.
-        """
-        if on.gpus > 1 and on.gpus != int(on.gpus):
-            raise ValueError(f"Resources.gpus={on.gpus:g} is not allowed: a fraction of one GPU, or a whole number.")
+        """What `Resources` ask for."""
         return cls(round(on.gpus * UNIT) * on.workers, round(on.cpus * UNIT) * on.workers, on.workers)
 
     @classmethod
