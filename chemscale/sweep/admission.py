@@ -155,7 +155,6 @@ class Sampled(Admission):
         super().__init__(plan)
         self._inner, self._drawn = inner, 0
         self._waiting: tuple[str, dict[str, Any]] | None = None  # (the inner searcher's name of it, configuration)
-        self._base = None if callable(plan.on) else Need.of(plan.on)
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         if self._waiting is None:
@@ -168,7 +167,7 @@ class Sampled(Admission):
                 return config
             self._waiting = (name, config)
             self._ask(name, self._plan.run(config))
-        if not self._start():
+        if self._admit() is None:
             return None
         (self._keys[trial_id], config), self._waiting = self._waiting, None
         self.nested = self.nested or self._plan.resources_of(self._plan.run(config)).workers > 1
@@ -176,11 +175,9 @@ class Sampled(Admission):
 
     def _may_draw(self) -> bool:
         self._refresh()
-        room = self._base is None or self._ledger.would_admit(self._base)
+        on = self._plan.on
+        room = callable(on) or self._ledger.would_admit(Need.within(on, self._ledger.rooms))
         return room and self._ledger.running < self._most
-
-    def _start(self) -> bool:
-        return self._admit() is not None
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         self._inner.on_trial_result(str(self._keys[trial_id]), result)
@@ -199,20 +196,3 @@ class Sampled(Admission):
         super().on_unpause(trial_id, run)
         if run is None and (told := getattr(self._inner, "on_unpause", None)) is not None:
             told(str(self._keys[trial_id]))
-
-
-class AllAtOnce(Sampled):
-    """The samples of a search whose scheduler pauses runs, and so has to know all of them before the first one ends.
-
-    Every sample is handed to Tune at once; the placement groups that Ray gives bound how many train at a time.
-    """
-
-    def _may_draw(self) -> bool:
-        return True
-
-    def _start(self) -> bool:
-        assert self._waiting is not None
-        name, config = self._waiting
-        self._ledger.release(name)
-        self._ledger.hold(name, Need.of(self._plan.resources_of(self._plan.run(config))))
-        return True

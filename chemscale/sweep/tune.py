@@ -133,10 +133,6 @@ def _run_config(
         name=study,
         storage_path=scratch or tempfile.mkdtemp(prefix="chemscale-tune-"),
         failure_config=tune.FailureConfig(max_failures=MAX_FAILURES),
-        callbacks=[
-            DriverWord(plan, study),
-            *([Ushers(admission, plan)] if admission else []),
-            *informed(callbacks, plan),
-        ],
+        callbacks=[DriverWord(plan, study), *ushers, *informed(callbacks, plan)],
         verbose=0,
     )

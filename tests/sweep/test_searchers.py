@@ -6,7 +6,7 @@ from ray.tune.search import Searcher
 from chemscale.models import ChemGPT
 from chemscale.spec import Budget, Data, Optim, Resources, RunSpec
 from chemscale.sweep import Search, choice
-from chemscale.sweep.admission import AllAtOnce, Listed, Sampled
+from chemscale.sweep.admission import Listed, Sampled
 from chemscale.sweep.groups import Groups
 from chemscale.sweep.placement import resources_for
 from chemscale.sweep.recipe import load_recipe, recipe_resources
@@ -102,14 +102,6 @@ def test_a_paused_run_gives_its_room_away_and_takes_it_again(two_nodes):
     assert sampled.suggest("d") is None  # "a" is there again
     sampled.on_trial_complete("a")
     assert sampled.suggest("d") is not None
-
-
-def test_a_scheduler_that_pauses_gets_every_sample_at_once(two_nodes):
-    every = AllAtOnce(plan_of(Resources(cpus=2)), Counting())
-    assert [every.suggest(t)["optim.batch"] for t in "abcdef"] == [1, 2, 3, 4, 5, 6]
-    for t in "abcdef":
-        every.on_trial_complete(t)
-    assert every._ledger.running == 0
 
 
 def test_a_group_that_waits_for_its_room_too_long_is_let_in_before_anybody_else(two_nodes, monkeypatch):
