@@ -37,7 +37,7 @@ _HOME = {
     "register_objective": "chemscale.spec",
     "report": "chemscale.report.page",
     "run_study": "chemscale.explore",
-    "search": "chemscale.sweep.drive",
+    "search": "chemscale.sweep.searching",
     "sweep": "chemscale.sweep.drive",
     "tuner": "chemscale.sweep.drive",
     "uniform": "chemscale.sweep.search",

@@ -74,9 +74,9 @@ def _troubled(store: Any, study: str) -> bool:
 
 def search(given: argparse.Namespace) -> int:
     """A search for hyperparameters."""
-    from chemscale.sweep.drive import search as run_search
     from chemscale.sweep.recipe import load_recipe, parse_options
     from chemscale.sweep.search import Search
+    from chemscale.sweep.searching import search as run_search
 
     recipe = load_recipe(given.recipe, parse_options(given.set))
     if not isinstance(recipe, Search):

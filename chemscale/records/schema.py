@@ -36,7 +36,7 @@ from typing import Any
 import pyarrow as pa
 
 STORE_VERSION = 1
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 FINISHED, DIVERGED = "finished", "diverged"  # the worker's words
 STOPPED, FAILED = "stopped", "failed"  # the driver's words
@@ -190,6 +190,9 @@ RUNS = Schema(
         Column("valid_loss", REAL, "see law_metric", "the same metric on the validation examples, at the end"),
         Column("best_valid_loss", REAL, "see law_metric", "its best value on the way"),
         Column("best_step", INTEGER, "updates", "where that was"),
+        Column("forecast_loss", REAL, "see law_metric", "where a run stopped early would have ended, on validation"),
+        Column("forecast_low", REAL, "see law_metric", "lower end of its 95 % interval"),
+        Column("forecast_high", REAL, "see law_metric", "upper end of its 95 % interval"),
         *(column for name, unit in METRICS.items() for column in _metric(name, unit, _MEANING[name])),
         Column("other_metrics", pa.map_(STRING, REAL), "", "test metrics of objectives registered by the user"),
         Column("flops", REAL, "FLOPs", "matrix work of all forward, backward and double-backward passes trained on"),

@@ -47,6 +47,7 @@ class RunState:
         failures: how often it has failed.
         step, examples: progress, from the newest heartbeat.
         owner: "pid@host" of the driver of a running attempt.
+        forecast: of a stopped run, where it would have ended: {"loss", "low", "high"}.
     """
 
     run_id: str
@@ -55,6 +56,7 @@ class RunState:
     failures: int = 0
     examples: int = 0
     owner: str | None = None
+    forecast: Mapping[str, float] | None = None
 
 
 class Store:
@@ -163,14 +165,19 @@ class Store:
         """What a run is, without its model's code: {"row": columns of RUNS that its spec knows, "examples": to see}."""
         return read_json(self.path / "runs" / run_id / "about.json") or {}
 
-    def mark(self, run_id: str, status: str, reason: str) -> None:
-        """The driver's word on a run that ended without one of its worker: stopped or failed."""
+    def mark(self, run_id: str, status: str, reason: str, forecast: Mapping[str, float] | None = None) -> None:
+        """The driver's word on a run that ended without one of its worker: stopped or failed.
+
+        Args:
+            forecast: where a stopped run would have ended: {"loss", "low", "high"}, a 95 % interval.
+        """
         folder = self.path / "runs" / run_id
         folder.mkdir(exist_ok=True)
         before = read_json(folder / "driver.json") or {"failures": 0}
         failures = before["failures"] + (status == FAILED)
         after = max((a.number for a in attempts(folder)), default=0)
-        write_json(folder / "driver.json", {"status": status, "reason": reason, "failures": failures, "attempt": after})
+        word = {"status": status, "reason": reason, "failures": failures, "attempt": after}
+        write_json(folder / "driver.json", word | ({"forecast": dict(forecast)} if forecast else {}))
 
     def register_forecast(self, run_id: str, forecast: Mapping[str, Any]) -> bool:
         """Freeze a prediction of a run that has not started; False where one is already there.
@@ -205,7 +212,8 @@ class Store:
         pulse = newest.pulse() if newest else {}
         examples = pulse.get("examples", 0)
         if driver.get("status") and driver["attempt"] >= (newest.number if newest else 0):
-            return RunState(run_id, driver["status"], driver["reason"], failures, examples)
+            forecast = driver.get("forecast")
+            return RunState(run_id, driver["status"], driver["reason"], failures, examples, forecast=forecast)
         if newest is None:
             return RunState(run_id, PENDING, failures=failures)
         owner = newest.opening()["driver"]
@@ -265,6 +273,7 @@ class Store:
             "stop_reason": state.reason,
             "examples_seen": seen,
             "attempt": history[-1].number if history else None,
+            **{f"forecast_{name}": value for name, value in (state.forecast or {}).items()},
         }
 
     def _asked_by(self) -> dict[str, list[str]]:

@@ -247,3 +247,13 @@ def test_a_store_reads_without_the_code_of_its_models(store, monkeypatch):
     progress = Watch(store, cells_of(store)).look()
     assert progress.ended == 2
     assert progress.trouble == (("painn w16 n800", "RuntimeError: no"),)
+
+
+def test_a_stopped_run_keeps_its_forecast_until_it_goes_on(store):
+    store.claim(BASE, opening_row(BASE))
+    store.mark(BASE.id, "stopped", "stopped early", forecast={"loss": 1.5, "low": 1.4, "high": 1.7})
+    row = store.runs().to_pylist()[0]
+    assert [row[f"forecast_{name}"] for name in ("loss", "low", "high")] == [1.5, 1.4, 1.7]
+    assert row["status"] == "stopped"
+    store.claim(BASE, opening_row(BASE))
+    assert store.runs().to_pylist()[0]["forecast_loss"] is None

@@ -79,7 +79,7 @@ def test_mistakes_are_one_sentence(make, sentence):
 
 def test_an_early_stop_of_several_workers_is_refused_before_anything_is_written(tmp_path):
     from chemscale.spec import Resources
-    from chemscale.sweep.drive import search
+    from chemscale.sweep.searching import search
 
     plan = Search(BASE, {"optim.lr": loguniform(1e-4, 1e-1)}, stop=ASHA())
     with pytest.raises(ValueError, match="use workers=1 or stop=None"):

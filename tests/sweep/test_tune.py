@@ -19,7 +19,8 @@ from chemscale.records.schema import POINTS, RUNS, equal
 from chemscale.records.store import Store
 from chemscale.spec import Budget, Data, Evaluation, Optim, Resources, RunSpec
 from chemscale.sweep import ASHA, Grid, Search, choice, loguniform
-from chemscale.sweep.drive import prepare, result_of, search, sweep, tuner
+from chemscale.sweep.drive import prepare, sweep, tuner
+from chemscale.sweep.searching import result_of, search
 from tests.train.runs import EVALUATION
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("ray")]

@@ -1,0 +1,54 @@
+"""The driver's word on its trials, written to the store: what was stopped early, what failed and why."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ray import tune
+
+from chemscale.records.schema import DIVERGED, FAILED, FINISHED, STOPPED
+from chemscale.records.store import Store
+from chemscale.sweep.trial import Plan
+
+LONGEST_REASON = 500  # characters
+
+
+class DriverWord(tune.Callback):
+    """Writes what only the driver knows: that a scheduler stopped a run, or that it failed and why."""
+
+    def __init__(self, plan: Plan, study: str):
+        self._plan, self._study = plan, study
+        self._store = Store(plan.store)
+
+    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        if self._plan.search is not None:
+            self._store.enlist(self._study, [self._plan.run(trial.config)])
+
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        run_id = self._plan.run(trial.config).id
+        if self._store.state(run_id).status not in (FINISHED, DIVERGED):
+            self._store.mark(run_id, STOPPED, "stopped early by the scheduler")
+
+    def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self._failed(trial)
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self._failed(trial)
+
+    def _failed(self, trial: Any) -> None:
+        run_id = self._plan.run(trial.config).id
+        if self._store.state(run_id).status not in (FINISHED, DIVERGED):
+            self._store.mark(run_id, FAILED, reason_of(trial))
+
+
+def reason_of(trial: Any) -> str:
+    """The last word of what a trial raised, on one line."""
+    error = trial.get_pickled_error() or trial.get_error()
+    while (cause := getattr(error, "cause", None)) is not None and cause is not error:
+        error = cause
+    if error is None:
+        return "the trial's process died"
+    if isinstance(error, str):  # all that Tune kept is the printed traceback, whose last line is the error
+        return error.strip().splitlines()[-1][:LONGEST_REASON]
+    text = " ".join(str(error).split()) or "no message"
+    return f"{type(error).__name__}: {text}"[:LONGEST_REASON]
