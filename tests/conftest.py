@@ -7,14 +7,11 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 
 import shutil
 import tempfile
-from importlib.resources import files
-from pathlib import Path
 
-import pyarrow.parquet as pq
 import pytest
 import torch
 
-EMBEDDED = Path(str(files("chemscale"))) / "data" / "embedded"
+from tests.excerpts import few_molecules, few_structures
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -29,21 +26,13 @@ def home(tmp_path_factory):
 @pytest.fixture(scope="session")
 def molecules(home):
     """Path of 400 real molecules."""
-    table = pq.read_table(EMBEDDED / "moses-train.parquet")
-    path = home / "few.smi"
-    path.write_text("\n".join(table["smiles"].to_pylist()[::250]) + "\n")
-    return str(path)
+    return few_molecules(home)
 
 
 @pytest.fixture(scope="session")
 def structures(home):
     """Path of 480 real structures of 120 molecules, labelled with GFN2-xTB."""
-    table = pq.read_table(EMBEDDED / "fragments-gfn2.parquet")
-    names = table["smiles"].to_pylist()
-    keep = set(list(dict.fromkeys(names))[:: max(1, len(set(names)) // 120)][:120])
-    path = home / "few.parquet"
-    pq.write_table(table.take([i for i, name in enumerate(names) if name in keep]), path)
-    return str(path)
+    return few_structures(home)
 
 
 @pytest.fixture

@@ -31,10 +31,10 @@ def fit(given: argparse.Namespace) -> int:
     objects = [{**({given.by: name} if given.by else {}), **law.to_json(points)} for name, law in laws.items()]
     whole = objects if given.by else objects[0]
     if given.out:
-        from chemscale.records.files import write_whole
+        from chemscale.records.place import LocalPlace
 
         text = json.dumps(whole, indent=1)
-        write_whole(Path(given.out), lambda file: file.write(text.encode()))
+        LocalPlace(".").write(given.out, lambda file: file.write(text.encode()))
     if given.json:
         print_json(whole)
         return 0

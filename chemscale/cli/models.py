@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-from pathlib import Path
 from typing import Any
 
 from chemscale.cli.output import print_json, print_record, readable, resources_of, writable
@@ -62,7 +61,7 @@ def _train_one(run: Any, store: Any, on: Any) -> dict[str, Any]:
 
                 with cluster():
                     try:
-                        train_on_workers(run, store.path, resources=on)
+                        train_on_workers(run, store.url, resources=on)
                     except Exception as error:
                         store.mark(run.id, FAILED, f"{type(error).__name__}: {error}")
                         raise
@@ -71,7 +70,7 @@ def _train_one(run: Any, store: Any, on: Any) -> dict[str, Any]:
 
 def generate(given: argparse.Namespace) -> None:
     """Molecules from a trained ChemGPT, one SMILES a line with its log-likelihood."""
-    from chemscale.records.files import write_whole
+    from chemscale.records.place import LocalPlace
     from chemscale.records.store import Store
     from chemscale.use.generate import generate as sample
     from chemscale.use.load import load
@@ -87,7 +86,7 @@ def generate(given: argparse.Namespace) -> None:
         return print_json(rows)
     lines = "".join(f"{row['smiles']}\t{row['log_likelihood']:.4f}\n" for row in rows if row["smiles"])
     if given.out:
-        write_whole(Path(given.out), lambda file: file.write(lines.encode()))
+        LocalPlace(".").write(given.out, lambda file: file.write(lines.encode()))
         print(f"{given.out}: {lines.count(chr(10))} molecules of run {trained.run.id}")
     else:
         sys.stdout.write(lines)
@@ -102,5 +101,5 @@ def best_run(store: Any, family: str) -> str:
     """
     rows = store.runs(family=family, status="finished").to_pylist()
     if not rows:
-        raise ValueError(f"{store.path} has no finished {family} run; train one first, or name a run.")
+        raise ValueError(f"{store.url} has no finished {family} run; train one first, or name a run.")
     return min(rows, key=lambda row: row["law_loss"])["run_id"]

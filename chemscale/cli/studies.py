@@ -63,7 +63,7 @@ def sweep(given: argparse.Namespace) -> int:
         print_json([readable(row) for row in store.runs().to_pylist()])
     else:
         Console().print(table(store))
-        print(f"store: {store.path} · `chemscale report {given.store}` writes the page")
+        print(f"store: {store.url} · `chemscale report {given.store}` writes the page")
     return 1 if _troubled(store, recipe.name) else 0
 
 

@@ -18,7 +18,7 @@ import psutil
 import pyarrow as pa
 
 from chemscale.records.attempt import Attempt, attempts
-from chemscale.records.files import create_once, read_json, write_json
+from chemscale.records.place import LocalPlace, Place, as_json
 from chemscale.records.schema import (
     DIVERGED,
     FAILED,
@@ -74,37 +74,46 @@ class Store:
             raise ValueError("store='' is empty; give the path of a folder, e.g. runs/mine.")
         if "://" in str(path):
             raise ValueError(f"store={str(path)!r} is not a local folder; give a path on a disk that all nodes share.")
-        self.path = Path(path).expanduser().absolute()
-        marker = self.path / "store.json"
-        if create and not marker.exists():
-            self._create(marker)
-        header = read_json(marker) if self.path.is_dir() else None
+        self.place: Place = LocalPlace(path)
+        self.url = self.place.url
+        if create and not self.place.exists("store.json"):
+            self._create()
+        header = self.place.read_json("store.json")
         if header is None:
-            raise ValueError(
-                f"{self.path} is not a chemscale store; `chemscale sweep RECIPE --store {path}` makes one."
-            )
+            raise ValueError(f"{self.url} is not a chemscale store; `chemscale sweep RECIPE --store {path}` makes one.")
         if header["version"] > STORE_VERSION:
             raise ValueError(
-                f"{self.path} has layout version {header['version']}, this chemscale reads up to {STORE_VERSION}; "
+                f"{self.url} has layout version {header['version']}, this chemscale reads up to {STORE_VERSION}; "
                 "upgrade chemscale."
             )
+        self.place = self.place.anchored("store.json")
 
-    def _create(self, marker: Path) -> None:
-        if self.path.exists() and not self.path.is_dir():
-            raise ValueError(f"store={str(self.path)!r} is a file; give the path of a folder.")
-        if self.path.is_dir() and any(self.path.iterdir()):
-            raise ValueError(f"{self.path} holds other files and is not a chemscale store; give a new or empty folder.")
+    def _create(self) -> None:
+        if self.place.names():
+            raise ValueError(f"{self.url} holds other files and is not a chemscale store; give a new or empty folder.")
         try:
-            for name in ("runs", "studies", "forecasts"):
-                (self.path / name).mkdir(parents=True, exist_ok=True)
+            self.place.create("store.json", as_json({"version": STORE_VERSION}))
         except OSError as error:
-            raise ValueError(
-                f"store={str(self.path)!r} cannot be made: {error.strerror}; give another folder."
-            ) from None
-        create_once(marker, {"version": STORE_VERSION})
+            if isinstance(error, FileExistsError | NotADirectoryError):
+                raise ValueError(f"store={self.url!r} is a file; give the path of a folder.") from None
+            raise ValueError(f"store={self.url!r} cannot be made: {error.strerror}; give another folder.") from None
+
+    @property
+    def path(self) -> Path:
+        """The folder of a store on a disk.
+
+        Raises:
+            ValueError: the store is not on a disk.
+        """
+        if not isinstance(self.place, LocalPlace):
+            raise ValueError(f"{self.url} is no folder on a disk; read it through Store.")
+        return self.place.path
 
     def __repr__(self) -> str:
-        return f"Store({str(self.path)!r})"
+        return f"Store({self.url!r})"
+
+    def _run(self, run_id: str) -> Place:
+        return self.place.at(f"runs/{run_id}")
 
     # -- what is asked ------------------------------------------------------------------------------------------------
 
@@ -117,19 +126,19 @@ class Store:
         """
         for run in runs:
             self._introduce(run)
-        target = self.path / "studies" / f"{study}.json"
-        before = read_json(target) or {"runs": [], "work": {}}
+        name = f"studies/{study}.json"
+        before = self.place.read_json(name) or {"runs": [], "work": {}}
         ids = list(dict.fromkeys([*before["runs"], *(run.id for run in runs)]))
         merged = {k: {**before.get(k, {}), **v} if isinstance(v, Mapping) else v for k, v in facts.items()}
-        write_json(target, {**before, **merged, "name": study, "runs": ids})
+        self.place.write_json(name, {**before, **merged, "name": study, "runs": ids})
 
     def studies(self) -> dict[str, dict[str, Any]]:
         """Name -> {"name", "runs": [ids], "work": {id: estimated seconds}, and what else `enlist` was told}."""
-        return {p.stem: read_json(p) or {} for p in sorted((self.path / "studies").glob("*.json"))}
+        return self._read_all("studies")
 
     def run_ids(self) -> list[str]:
         """Ids of all runs that the store knows, sorted."""
-        return sorted(p.name for p in (self.path / "runs").iterdir() if (p / "spec.json").exists())
+        return [name for name in self.place.names("runs") if self.place.exists(f"runs/{name}/spec.json")]
 
     def spec(self, run_id: str) -> RunSpec:
         """The run with this id.
@@ -137,14 +146,16 @@ class Store:
         Raises:
             ValueError: there is none; an unambiguous beginning of an id is enough.
         """
-        return from_json((self.path / "runs" / self.find(run_id) / "spec.json").read_text())
+        content = self._run(self.find(run_id)).read("spec.json")
+        assert content is not None, run_id
+        return from_json(content.decode())
 
     def find(self, prefix: str) -> str:
         """The one run id that starts with `prefix`."""
         found = [i for i in self.run_ids() if i.startswith(prefix)]
         if len(found) != 1:
             what = "matches no run" if not found else f"matches {len(found)} runs"
-            raise ValueError(f"run={prefix!r} {what} in {self.path}; `chemscale store list {self.path}` shows them.")
+            raise ValueError(f"run={prefix!r} {what} in {self.url}; `chemscale store list {self.url}` shows them.")
         return found[0]
 
     # -- writing ------------------------------------------------------------------------------------------------------
@@ -153,17 +164,16 @@ class Store:
         """Take the next attempt of a run; whoever claimed earlier ones may write on, nobody reads it over this one."""
         return Attempt.claim(self._introduce(run), opening, driver or process_identity())
 
-    def _introduce(self, run: RunSpec) -> Path:
-        folder = self.path / "runs" / run.id
-        folder.mkdir(exist_ok=True)
-        if not (folder / "spec.json").exists():
-            write_json(folder / "about.json", {"row": spec_columns(run), "examples": run.examples})
-            write_json(folder / "spec.json", json.loads(run.to_json()))
-        return folder
+    def _introduce(self, run: RunSpec) -> Place:
+        place = self._run(run.id)
+        if not place.exists("spec.json"):
+            place.write_json("about.json", {"row": spec_columns(run), "examples": run.examples})
+            place.write_json("spec.json", json.loads(run.to_json()))
+        return place
 
     def about(self, run_id: str) -> dict[str, Any]:
         """What a run is, without its model's code: {"row": columns of RUNS that its spec knows, "examples": to see}."""
-        return read_json(self.path / "runs" / run_id / "about.json") or {}
+        return self._run(run_id).read_json("about.json") or {}
 
     def mark(self, run_id: str, status: str, reason: str, forecast: Mapping[str, float] | None = None) -> None:
         """The driver's word on a run that ended without one of its worker: stopped or failed.
@@ -171,13 +181,12 @@ class Store:
         Args:
             forecast: where a stopped run would have ended: {"loss", "low", "high"}, a 95 % interval.
         """
-        folder = self.path / "runs" / run_id
-        folder.mkdir(exist_ok=True)
-        before = read_json(folder / "driver.json") or {"failures": 0}
+        place = self._run(run_id)
+        before = place.read_json("driver.json") or {"failures": 0}
         failures = before["failures"] + (status == FAILED)
-        after = max((a.number for a in attempts(folder)), default=0)
+        after = max((a.number for a in attempts(place)), default=0)
         word = {"status": status, "reason": reason, "failures": failures, "attempt": after}
-        write_json(folder / "driver.json", word | ({"forecast": dict(forecast)} if forecast else {}))
+        place.write_json("driver.json", word | ({"forecast": dict(forecast)} if forecast else {}))
 
     def register_forecast(self, run_id: str, forecast: Mapping[str, Any]) -> bool:
         """Freeze a prediction of a run that has not started; False where one is already there.
@@ -185,24 +194,27 @@ class Store:
         Raises:
             ValueError: the run has started, so that a prediction would come too late.
         """
-        target = self.path / "forecasts" / f"{run_id}.json"
-        if target.exists():
+        name = f"forecasts/{run_id}.json"
+        if self.place.exists(name):
             return False
-        if attempts(self.path / "runs" / run_id):
+        if self.attempts(run_id):
             raise ValueError(f"run {run_id} has already started; a forecast must be registered before that.")
-        return create_once(target, {**forecast, "run_id": run_id, "registered": time.time()})
+        return self.place.create(name, as_json({**forecast, "run_id": run_id, "registered": time.time()}))
 
     def forecasts(self) -> dict[str, dict[str, Any]]:
         """Run id -> the forecast registered before it started."""
-        return {p.stem: read_json(p) or {} for p in sorted((self.path / "forecasts").glob("*.json"))}
+        return self._read_all("forecasts")
+
+    def _read_all(self, folder: str) -> dict[str, dict[str, Any]]:
+        names = [name for name in self.place.names(folder) if name.endswith(".json")]
+        return {name.removesuffix(".json"): self.place.read_json(f"{folder}/{name}") or {} for name in names}
 
     # -- reading ------------------------------------------------------------------------------------------------------
 
     def state(self, run_id: str) -> RunState:
         """Where a run stands: a worker's terminal word wins, then the driver's, then the newest heartbeat."""
-        folder = self.path / "runs" / run_id
-        history = attempts(folder)
-        driver = read_json(folder / "driver.json") or {}
+        history = self.attempts(run_id)
+        driver = self._run(run_id).read_json("driver.json") or {}
         failures = driver.get("failures", 0)
         ended = next((a for a in reversed(history) if a.ended), None)
         if ended is not None:
@@ -244,7 +256,7 @@ class Store:
 
     def attempts(self, run_id: str) -> list[Attempt]:
         """All attempts of a run, oldest first."""
-        return attempts(self.path / "runs" / run_id)
+        return attempts(self._run(run_id))
 
     def _points(self, run_id: str) -> pa.Table | None:
         rows: dict[int, dict[str, Any]] = {}

@@ -68,7 +68,7 @@ def _nothing_finished(store: Store, rows: Sequence[Row], metrics: Sequence[str] 
     counts = Counter(row["status"] for row in rows)
     what = joined([f"{n} {status}" for status, n in sorted(counts.items())]) if counts else "no run at all"
     asked = f" with {joined(list(metrics))}" if metrics else ""
-    return f"{store.path} has no finished run{asked} ({what}); a report needs one, so finish a sweep first."
+    return f"{store.url} has no finished run{asked} ({what}); a report needs one, so finish a sweep first."
 
 
 def points_of(store: Store) -> dict[str, list[Row]]:

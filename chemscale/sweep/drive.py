@@ -91,6 +91,6 @@ def tuner(grid: Grid, *, store: str | Path, on: Resources | None = None, name: s
     todo, _ = outstanding(records, runs, keep_stopped=False)
     if not todo:
         raise ValueError(
-            f"{records.path} already holds every run of this grid; read them with Store({str(store)!r}).runs()."
+            f"{records.url} already holds every run of this grid; read them with Store({str(store)!r}).runs()."
         )
     return grid_tuner(todo, records, on=on, study=name)

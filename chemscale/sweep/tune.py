@@ -26,7 +26,7 @@ def grid_tuner(
     runs: Sequence[RunSpec], store: Store, *, on: Resources, study: str, scratch: str | None = None
 ) -> tune.Tuner:
     """A plain `ray.tune.Tuner` over these runs; `fit()` it, or change its parts first."""
-    plan = Plan(str(store.path), on, runs={run.id: run for run in runs}, costs=_counted(runs))
+    plan = Plan(store.url, on, runs={run.id: run for run in runs}, costs=_counted(runs))
     return tune.Tuner(
         _trainable(plan),
         param_space={RUN_ID: tune.grid_search([run.id for run in runs])},
@@ -49,7 +49,7 @@ def search_tuner(
     search: Search, store: Store, *, on: Resources, samples: int, searcher: Any, scratch: str | None = None
 ) -> tune.Tuner:
     """A Tuner for what is left of a search."""
-    plan = Plan(str(store.path), on, search=search)
+    plan = Plan(store.url, on, search=search)
     return tune.Tuner(
         _trainable(plan),
         tune_config=tune.TuneConfig(

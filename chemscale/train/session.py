@@ -73,7 +73,7 @@ def train_here(
 ) -> dict[str, Any]:
     """Train in this process, which also answers for the run: what raises is recorded as failed and raised again."""
     try:
-        return train_in_store(run, store.path, resources=resources, report=report)
+        return train_in_store(run, store.url, resources=resources, report=report)
     except Exception as error:
         store.mark(run.id, FAILED, f"{type(error).__name__}: {error}")
         raise

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any, BinaryIO
 
 import torch
@@ -63,7 +62,7 @@ def load(
     attempts: list[Attempt], model: nn.Module, optimiser: torch.optim.Optimizer, device: torch.device
 ) -> Progress | None:
     """Put the furthest saved state of these attempts into model and optimiser; None where none was saved."""
-    states = [state for a in attempts if (state := _read(a.folder / "state.pt", device)) is not None]
+    states = [state for a in attempts if (state := _read(a, device)) is not None]
     if not states:
         return None
     state = max(states, key=lambda s: s["progress"]["step"])
@@ -73,12 +72,9 @@ def load(
     return Progress(**state["progress"])
 
 
-def _read(path: Path, device: torch.device) -> dict[str, Any] | None:
-    try:
-        content = path.read_bytes()
-    except FileNotFoundError:
-        return None
-    return torch.load(io.BytesIO(content), map_location=device, weights_only=True)
+def _read(attempt: Attempt, device: torch.device) -> dict[str, Any] | None:
+    content = attempt.place.read("state.pt")
+    return None if content is None else torch.load(io.BytesIO(content), map_location=device, weights_only=True)
 
 
 def save_weights(attempt: Attempt, name: str, weights: dict[str, Any]) -> None:

@@ -36,8 +36,8 @@ def load(store: Store, run_id: str) -> Trained:
         ValueError: there is no such run, it has not finished, or its weights were not kept.
     """
     run = store.spec(run_id)
-    folders = [a.folder for a in reversed(store.attempts(run.id)) if (a.folder / "weights.pt").exists()]
-    if not folders:
+    kept = [file for a in reversed(store.attempts(run.id)) if (file := a.place.open("weights.pt")) is not None]
+    if not kept:
         status = store.state(run.id).status
         raise ValueError(
             f"run {run.id} has no weights (status {status}); weights of a finished run are kept under "
@@ -45,7 +45,8 @@ def load(store: Store, run_id: str) -> Trained:
         )
     manifest = data.manifest(run.data)
     module = run.model.build(manifest)
-    weights = torch.load(folders[0] / "weights.pt", map_location="cpu", weights_only=True)
+    with kept[0] as file:
+        weights = torch.load(file, map_location="cpu", weights_only=True)
     module.load_state_dict(weights)
     module = module.to(getattr(torch, run.precision)).eval()
     return Trained(run, module, manifest)

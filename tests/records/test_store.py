@@ -8,8 +8,8 @@ import time
 import pyarrow as pa
 import pytest
 
-from chemscale.records import files
 from chemscale.records.attempt import Attempt
+from chemscale.records.place import LocalPlace
 from chemscale.records.schema import POINTS, RUNS, equal
 from chemscale.records.store import MAX_RETRIES, Store, outstanding, process_identity
 from chemscale.train.rows import opening_row
@@ -98,7 +98,7 @@ def test_a_late_write_of_a_killed_worker_changes_nothing(store):
 def test_claims_are_exclusive(store):
     one, two = store.claim(BASE, opening_row(BASE)), store.claim(BASE, opening_row(BASE))
     assert (one.number, two.number) == (1, 2)
-    assert not files.create_once(one.folder / "claim.json", {"mine": True})
+    assert not one.place.create("claim.json", b"{}")
 
 
 def test_the_workers_word_wins_over_the_drivers(store):
@@ -197,16 +197,16 @@ def test_what_is_not_a_store_is_refused(tmp_path, kind):
 
 
 def test_a_kill_while_writing_leaves_the_old_file(tmp_path):
-    target = tmp_path / "state"
-    files.write_whole(target, lambda f: f.write(b"old"))
+    place = LocalPlace(tmp_path)
+    place.write("state", lambda f: f.write(b"old"))
 
     def dies(file):
         file.write(b"new, but hal")
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        files.write_whole(target, dies)
-    assert target.read_bytes() == b"old"
+        place.write("state", dies)
+    assert place.read("state") == b"old"
     assert [p.name for p in tmp_path.iterdir()] == ["state"]
 
 
@@ -257,3 +257,14 @@ def test_a_stopped_run_keeps_its_forecast_until_it_goes_on(store):
     assert row["status"] == "stopped"
     store.claim(BASE, opening_row(BASE))
     assert store.runs().to_pylist()[0]["forecast_loss"] is None
+
+
+def test_a_store_whose_disk_is_gone_is_neither_empty_nor_built_anew(store, tmp_path):
+    store.claim(BASE, opening_row(BASE)).end(finished())
+    store.path.rename(tmp_path / "away")
+    for ask in (lambda: store.state(BASE.id), store.run_ids, lambda: store.claim(POTENTIAL, opening_row(POTENTIAL))):
+        with pytest.raises(OSError, match="cannot be reached"):
+            ask()
+    assert not store.path.exists()
+    (tmp_path / "away").rename(store.path)
+    assert store.state(BASE.id).status == "finished"

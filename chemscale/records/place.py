@@ -1,0 +1,191 @@
+"""Where files live: a folder on a disk. Every file is whole or absent, whenever a writer is killed.
+
+Names are relative to the place, with "/" between their parts: `runs/ab12/spec.json`.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+import tempfile
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+
+class Place(ABC):
+    """A folder that holds whole files.
+
+    Every kind of place passes the same tests. What cannot be reached or written raises OSError, what is not there is
+    None or an empty list.
+
+    Attributes:
+        url: how a user names it: a path, or e.g. s3://bucket/folder.
+    """
+
+    url: str
+
+    @abstractmethod
+    def at(self, folder: str) -> Place:
+        """A place below this one; it need not exist yet."""
+
+    def anchored(self, name: str) -> Place:
+        """This place, where `name` always exists: while it does not, the place cannot be reached, which is an OSError.
+
+        Only a disk needs it: a folder that is not mounted looks like an empty one.
+        """
+        return self
+
+    @abstractmethod
+    def write(self, name: str, write: Callable[[BinaryIO], Any]) -> None:
+        """Create or replace a file in one step, with the folders on its way; a kill leaves the old file or the new."""
+
+    @abstractmethod
+    def create(self, name: str, content: bytes) -> bool:
+        """Write a file under a name that nobody has taken yet; False, and nothing written, where somebody has."""
+
+    @abstractmethod
+    def open(self, name: str) -> BinaryIO | None:
+        """A file to read, seekable; None where there is none."""
+
+    @abstractmethod
+    def names(self, folder: str = "") -> list[str]:
+        """Names of the files and folders in a folder, sorted; temporary ones left out; [] where there is no folder."""
+
+    @abstractmethod
+    def exists(self, name: str) -> bool:
+        """Whether there is a file or a folder of this name."""
+
+    @abstractmethod
+    def remove(self, name: str) -> None:
+        """Take away a file, or a folder with all it holds; what is not there stays so."""
+
+    def read(self, name: str) -> bytes | None:
+        """A file's content; None where there is none."""
+        file = self.open(name)
+        if file is None:
+            return None
+        with file:
+            return file.read()
+
+    def write_json(self, name: str, value: Mapping[str, Any]) -> None:
+        """A mapping as JSON, whole or not at all."""
+        content = as_json(value)
+        self.write(name, lambda file: file.write(content))
+
+    def read_json(self, name: str) -> dict[str, Any] | None:
+        """The mapping that `write_json` wrote; None where there is no such file."""
+        content = self.read(name)
+        return None if content is None else json.loads(content)
+
+    def write_table(self, name: str, table: pa.Table) -> None:
+        """A table as zstd Parquet, whole or not at all."""
+        self.write(name, lambda file: pq.write_table(table, file, compression="zstd"))
+
+    def read_table(self, name: str) -> pa.Table | None:
+        """The table that `write_table` wrote; None where there is no such file."""
+        content = self.read(name)
+        return None if content is None else pq.read_table(pa.BufferReader(content))
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.url!r})"
+
+
+class LocalPlace(Place):
+    """A folder on a disk: written under a temporary name, flushed, then renamed."""
+
+    def __init__(self, path: str | Path, anchor: Path | None = None):
+        self.path = Path(path).expanduser().absolute()
+        self.url = str(self.path)
+        self._anchor = anchor
+
+    def at(self, folder: str) -> LocalPlace:
+        return LocalPlace(self.path / folder, self._anchor)
+
+    def anchored(self, name: str) -> LocalPlace:
+        return LocalPlace(self.path, self.path / name)
+
+    def write(self, name: str, write: Callable[[BinaryIO], Any]) -> None:
+        target = self.path / name
+        try:
+            temporary = self._temporary(target)
+            try:
+                _fill(temporary, write)
+                os.replace(temporary[1], target)
+            except BaseException:
+                Path(temporary[1]).unlink(missing_ok=True)
+                raise
+        except OSError as error:  # a full disk says no path, a missing folder that of the temporary file
+            raise OSError(error.errno, error.strerror, str(target)) from error
+
+    def create(self, name: str, content: bytes) -> bool:
+        target = self.path / name
+        temporary = self._temporary(target)
+        try:
+            _fill(temporary, lambda file: file.write(content))
+            os.link(temporary[1], target)  # the content is complete before the name exists
+        except FileExistsError:
+            return False
+        finally:
+            Path(temporary[1]).unlink(missing_ok=True)
+        return True
+
+    def open(self, name: str) -> BinaryIO | None:
+        try:
+            return (self.path / name).open("rb")
+        except (FileNotFoundError, NotADirectoryError):
+            self._require_anchor()
+            return None
+
+    def names(self, folder: str = "") -> list[str]:
+        try:
+            return sorted(name for name in os.listdir(self.path / folder) if not name.startswith("."))
+        except (FileNotFoundError, NotADirectoryError):
+            self._require_anchor()
+            return []
+
+    def exists(self, name: str) -> bool:
+        if (self.path / name).exists():
+            return True
+        self._require_anchor()
+        return False
+
+    def remove(self, name: str) -> None:
+        target = self.path / name
+        if target.is_dir():
+            shutil.rmtree(target)
+        else:
+            target.unlink(missing_ok=True)
+
+    def _temporary(self, target: Path) -> tuple[int, str]:
+        def made() -> tuple[int, str]:
+            return tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".tmp")
+
+        try:
+            return made()
+        except FileNotFoundError:
+            self._require_anchor()  # never rebuild a store in the folder where its disk was mounted
+            target.parent.mkdir(parents=True, exist_ok=True)
+            return made()
+
+    def _require_anchor(self) -> None:
+        if self._anchor is not None and not self._anchor.exists():
+            raise OSError(errno.ENOTCONN, "the store cannot be reached", str(self._anchor.parent))
+
+
+def as_json(value: Mapping[str, Any]) -> bytes:
+    """A mapping as it lies in a file; a number that is not finite is refused."""
+    return json.dumps(value, indent=1, allow_nan=False).encode()
+
+
+def _fill(temporary: tuple[int, str], write: Callable[[BinaryIO], Any]) -> None:
+    with os.fdopen(temporary[0], "wb") as file:
+        write(file)
+        file.flush()
+        os.fsync(file.fileno())
