@@ -1,6 +1,6 @@
 """How early can the end of a training be told? Random searches in several models, every run to its end.
 
-    chemscale search tune_jobs/frey2023_tpe.py --set architecture=schnet --store runs/frey2023_tpe
+chemscale search tune_jobs/frey2023_tpe.py --set architecture=schnet --store runs/frey2023_tpe
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def recipe(
     points: int = 40,
     seed: int = 0,
 ) -> Search:
-    """The optimiser's settings over a wide space; the rate from a thirtieth to twelve times that of the ladder's rule."""
+    """The optimiser's settings over a wide space; the rate from a thirtieth to twelve times the ladder's rule."""
     model = MODELS[architecture].sized(width=width or WIDTHS[architecture])
     rule = ladder_lr(model)
     base = RunSpec(

@@ -45,7 +45,9 @@ def train_all(store: Store, study: str, runs: list[RunSpec]) -> None:
         if store.state(run.id).status in (FINISHED, DIVERGED):
             continue
         row = train_here(run, store, Resources(keep="none"))
-        print(f"{study} {number}/{len(runs)}: {row['status']} {row['valid_loss']} in {row['seconds']:.1f} s", flush=True)
+        print(
+            f"{study} {number}/{len(runs)}: {row['status']} {row['valid_loss']} in {row['seconds']:.1f} s", flush=True
+        )
 
 
 def main() -> None:
