@@ -14,7 +14,7 @@ MODELS = {"chemgpt": ChemGPT, "schnet": SchNet, "painn": PaiNN}
 WIDTHS = {"chemgpt": 16, "schnet": 8, "painn": 8}
 SOURCES = {"text": "moses", "structures": "fragments-gfn2"}
 SIZES = {"text": 4_000, "structures": 1_200}
-EXAMPLES = {"chemgpt": 12_000, "schnet": 4_800, "painn": 2_400}
+EXAMPLES = {"chemgpt": 12_000, "schnet": 2_400, "painn": 1_600}
 BATCHES = {"text": (8, 16, 32), "structures": (4, 8, 16)}
 
 

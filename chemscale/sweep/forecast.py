@@ -199,7 +199,7 @@ def _spreads(observed: Sequence[Observed], state: _State, spread0: np.ndarray, c
         remove = np.eye(len(error)) - seen.basis @ gain
         unsure = seen.basis @ rest @ seen.basis.T + remove @ doubt @ remove.T
         white = np.linalg.inv(seen.correlation)
-        residual += weight * left @ white @ left + float(np.sum(white * unsure))
+        residual += weight * float(left @ white @ left) + float(np.sum(white * unsure))
         points += len(error)
         weights[number] = weight
     return _State(state.effects, state.doubt, total / (counts + len(observed)), residual / points, weights)

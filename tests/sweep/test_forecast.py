@@ -121,8 +121,11 @@ def test_few_finished_runs_give_wide_intervals_that_hold(finished):
 
 def test_one_point_and_none():
     law, curve = CurveLaw.fit([planted(i) for i in range(6)]), planted(7)
-    for said in (law.predict(curve.until(0.03)), law.predict(curve.until(0.0))):
-        assert 0.2 < math.log(said.high / said.low) < 2 and said.low < curve.final < said.high
+    others = [planted(i) for i in range(100, 160)]
+    for progress in (0.0, 0.03):
+        said = law.predict(curve.until(progress))
+        assert 0.2 < math.log(said.high / said.low) < 2
+        assert errors(law, others, progress)[1] > 0.85
     assert 0.5 < CurveLaw.fit([]).predict(curve.until(0.03)).value < 3
     with pytest.raises(ValueError, match="without a point has no forecast"):
         CurveLaw.fit([]).predict(curve.until(0.0))
