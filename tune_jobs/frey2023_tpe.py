@@ -14,7 +14,8 @@ MODELS = {"chemgpt": ChemGPT, "schnet": SchNet, "painn": PaiNN}
 WIDTHS = {"chemgpt": 16, "schnet": 8, "painn": 8}
 SOURCES = {"text": "moses", "structures": "fragments-gfn2"}
 SIZES = {"text": 4_000, "structures": 1_200}
-EXAMPLES = {"chemgpt": 12_000, "schnet": 2_400, "painn": 1_600}
+EXAMPLES = {"chemgpt": 12_000, "schnet": 1_600, "painn": 1_600}
+VALID = {"text": 128, "structures": 64}
 BATCHES = {"text": (8, 16, 32), "structures": (4, 8, 16)}
 
 
@@ -36,7 +37,7 @@ def recipe(
         data=Data(source or SOURCES[model.family], size=size or SIZES[model.family]),
         optim=Optim(lr=rule, batch=BATCHES[model.family][1]),
         budget=Budget(examples=examples or EXAMPLES[architecture]),
-        evaluation=Evaluation(points=points, valid=128, test=500),
+        evaluation=Evaluation(points=points, valid=VALID[model.family], test=500),
     )
     space = {
         "optim.lr": loguniform(rule / 30, rule * 12),

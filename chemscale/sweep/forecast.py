@@ -184,7 +184,7 @@ def _shares(design: Design, state: _State) -> np.ndarray:
 
 def _spreads(observed: Sequence[Observed], state: _State, spread0: np.ndarray, counts: float, noise0: float) -> _State:
     """How runs and residuals spread around the means, and how far each run is from being typical."""
-    total, residual, points = spread0, NOISE_POINTS * noise0, NOISE_POINTS
+    total, residual, points = spread0, float(NOISE_POINTS * noise0), NOISE_POINTS
     weights = np.ones(len(observed))
     for number, seen in enumerate(observed):
         covariance = seen.basis @ state.spread @ seen.basis.T + state.noise * seen.correlation
@@ -193,7 +193,7 @@ def _spreads(observed: Sequence[Observed], state: _State, spread0: np.ndarray, c
         doubt = seen.rows @ state.doubt @ seen.rows.T
         gain = state.spread @ seen.basis.T @ inverse
         own, left = gain @ error, error - seen.basis @ gain @ error
-        weight = (DOF + len(error)) / (DOF + error @ inverse @ error + float(np.sum(inverse * doubt)))
+        weight = (DOF + len(error)) / (DOF + float(error @ inverse @ error + np.sum(inverse * doubt)))
         rest = state.spread - gain @ seen.basis @ state.spread
         total = total + weight * np.outer(own, own) + rest + gain @ doubt @ gain.T
         remove = np.eye(len(error)) - seen.basis @ gain
