@@ -11,16 +11,19 @@ from typing import Any
 __version__ = "0.1.0"
 
 _HOME = {
-    "ASHA": "chemscale.sweep.search",
+    "ASHA": "chemscale.sweep.stop",
     "Budget": "chemscale.spec",
     "ChemGPT": "chemscale.models",
     "Data": "chemscale.spec",
     "EnergyForce": "chemscale.train.objectives",
     "Evaluation": "chemscale.spec",
     "Grid": "chemscale.sweep.grid",
+    "HyperBand": "chemscale.sweep.stop",
     "Law": "chemscale.laws",
+    "Median": "chemscale.sweep.stop",
     "NextToken": "chemscale.train.objectives",
     "Optim": "chemscale.spec",
+    "PBT": "chemscale.sweep.stop",
     "PaiNN": "chemscale.models",
     "Resources": "chemscale.spec",
     "RunSpec": "chemscale.spec",
@@ -28,10 +31,12 @@ _HOME = {
     "Search": "chemscale.sweep.search",
     "Store": "chemscale.records",
     "Study": "chemscale.sweep.grid",
-    "choice": "chemscale.sweep.search",
+    "choice": "chemscale.sweep.space",
     "complete": "chemscale.train.complete",
     "fit": "chemscale.laws",
-    "loguniform": "chemscale.sweep.search",
+    "integers": "chemscale.sweep.space",
+    "logintegers": "chemscale.sweep.space",
+    "loguniform": "chemscale.sweep.space",
     "plan": "chemscale.plan",
     "register_model": "chemscale.spec",
     "register_objective": "chemscale.spec",
@@ -39,8 +44,10 @@ _HOME = {
     "run_study": "chemscale.explore",
     "search": "chemscale.sweep.searching",
     "sweep": "chemscale.sweep.drive",
+    "transfer": "chemscale.sweep.transfer",
     "tuner": "chemscale.sweep.drive",
-    "uniform": "chemscale.sweep.search",
+    "uniform": "chemscale.sweep.space",
+    "when": "chemscale.sweep.space",
 }
 
 __all__ = [*_HOME]  # pyright: ignore[reportUnsupportedDunderAll]

@@ -22,6 +22,7 @@ ID_LENGTH = 16  # hexadecimal digits: 64 bits, a chance of 3e-10 of one collisio
 PRECISIONS = ("float32", "float64")
 COOLDOWNS = ("linear", "sqrt")
 OPTIMISERS = ("adamw",)
+CHANGING = ("lr", "beta1", "beta2", "eps", "weight_decay", "clip")  # of Optim: what may change on a member's way
 KEEP = ("final", "best", "none")
 
 OWN_MODELS, OWN_OBJECTIVES = "chemscale.models", "chemscale.train.objectives"  # register themselves when imported
@@ -248,7 +249,8 @@ class RunSpec:
     """One training, whole: the same value gives the same numbers, and `id` is its name everywhere.
 
     `objective` None means the objective that the model asks for, with its defaults. `seed` draws the initial parameters
-    and the order of examples.
+    and the order of examples. `member` names a member of a population: the optimiser's fields in `CHANGING` may change
+    on its way and are no part of its id.
     """
 
     model: Any
@@ -259,6 +261,7 @@ class RunSpec:
     objective: Any = None
     seed: int = 0
     precision: str = "float32"
+    member: str | None = None
 
     def __post_init__(self) -> None:
         kind = type(self.model)
@@ -306,7 +309,10 @@ class RunSpec:
     def identity(self) -> dict[str, Any]:
         """All that can change a number, as plain values: what the id hashes."""
         data = {k: v for k, v in _plain(self.data).items() if k != "source"}
-        return {**self._tree(), "data": data, "spec_version": SPEC_VERSION}
+        tree = {**self._tree(), "data": data, "spec_version": SPEC_VERSION}
+        if self.member is not None:
+            tree["optim"] = {k: v for k, v in tree["optim"].items() if k not in CHANGING}
+        return tree
 
     def to_json(self) -> str:
         """Canonical JSON of the whole spec, the source's name included; `from_json` reads it back."""
@@ -323,6 +329,7 @@ class RunSpec:
             "objective": objective,
             "seed": self.seed,
             "precision": self.precision,
+            **({} if self.member is None else {"member": self.member}),
         }
 
 

@@ -79,7 +79,20 @@ def test_every_field_of_a_run_is_covered_by_the_id():
     for name, cls in (("data", Data), ("optim", Optim), ("budget", Budget), ("evaluation", Evaluation)):
         expected = set(cls.__dataclass_fields__) - ({"source"} if name == "data" else set())
         assert set(tree[name]) == expected
-    assert set(tree) == set(RunSpec.__dataclass_fields__) | {"spec_version"}
+    assert set(tree) == set(RunSpec.__dataclass_fields__) - {"member"} | {"spec_version"}
+    assert set(replace(BASE, member="p-0").identity()) == set(RunSpec.__dataclass_fields__) | {"spec_version"}
+
+
+def test_a_member_of_a_population_keeps_its_id_while_its_optimiser_changes():
+    member = replace(BASE, member="p-0")
+    changed = replace(
+        member, optim=replace(member.optim, lr=0.5, beta1=0.8, beta2=0.9, eps=1e-6, weight_decay=0.1, clip=None)
+    )
+    assert member.id == changed.id
+    assert member.id != BASE.id
+    assert replace(member, member="p-1").id != member.id
+    assert replace(member, optim=replace(member.optim, batch=member.optim.batch * 2)).id != member.id
+    assert from_json(changed.to_json()) == changed
 
 
 def test_path_and_resources_do_not_change_the_id():

@@ -8,7 +8,7 @@ from typing import Any
 
 from rich.console import Console
 
-from chemscale.cli.output import bytes_text, print_json, print_rows, readable, resources_of
+from chemscale.cli.output import bytes_text, cell_text, print_json, print_rows, readable, resources_of
 
 
 def show(given: argparse.Namespace) -> None:
@@ -19,7 +19,7 @@ def show(given: argparse.Namespace) -> None:
     from chemscale.train.complete import complete
 
     recipe = load_recipe(given.recipe, parse_options(given.set))
-    runs = [recipe.base] * recipe.samples if isinstance(recipe, Search) else recipe.runs()
+    runs = recipe.unsampled() if isinstance(recipe, Search) else recipe.runs()
     cells = costs([complete(run) for run in runs], resources_of(given))
     if given.json:
         return print_json([_cell_json(cell) for cell in cells])
@@ -73,7 +73,8 @@ def _troubled(store: Any, study: str) -> bool:
 
 
 def search(given: argparse.Namespace) -> int:
-    """A search for hyperparameters."""
+    """A search for hyperparameters in every cell of a recipe."""
+    from chemscale.sweep.found import by_loss
     from chemscale.sweep.recipe import load_recipe, parse_options
     from chemscale.sweep.search import Search
     from chemscale.sweep.searching import search as run_search
@@ -82,14 +83,35 @@ def search(given: argparse.Namespace) -> int:
     if not isinstance(recipe, Search):
         raise ValueError(f"{given.recipe} returns a grid; run it with `chemscale sweep {given.recipe}`.")
     found = run_search(recipe, store=given.store, on=resources_of(given))
-    rows = [
-        {**values, "status": status, "valid_loss": loss}
-        for values, status, loss in sorted(found.trials, key=lambda t: (t[2] is None, t[2]))
-    ]
-    print_rows(rows, given.json)
-    if found.edges and not given.json:
-        print(f"the best lies at the edge of {', '.join(found.edges)}: widen the space.")
-    return 0 if found.best is not None else 1
+    rows = [_sample_row(cell, sample, recipe) for cell in found.cells for sample in by_loss(cell.samples)]
+    several = len(found.cells) > 1
+    names = dict.fromkeys(name for row in rows for name in row if several or name != "cell")
+    print_rows([{name: row.get(name) for name in names} for row in rows], given.json)
+    if not given.json:
+        for cell in found.cells:
+            print(_verdict(cell, recipe))
+    return 0 if all(cell.best is not None for cell in found.cells) else 1
+
+
+def _sample_row(cell: Any, sample: Any, search: Any) -> dict[str, Any]:
+    row = {"cell": cell.label, "run_id": sample.run.id, **{field: None for field in search.space}, **sample.values}
+    row |= {"status": sample.status, **{name: sample.measured.get(name) for name in search.objectives}}
+    if len(search.objectives) > 1:
+        row["front"] = sample in cell.front
+    return row
+
+
+def _verdict(cell: Any, search: Any) -> str:
+    """One line on what a cell's search found."""
+    if cell.best is None:
+        return f"{cell.label}: no run finished."
+    best = ", ".join(f"{field} {cell_text(value)}" for field, value in cell.best.values.items())
+    line = f"{cell.label}: best {best}, valid_loss {cell.loss:.5g}"
+    if len(search.objectives) > 1:
+        line += f"; {len(cell.front)} runs on the front of {', '.join(search.objectives)}"
+    if cell.edges:
+        line += f"; at the edge of {', '.join(cell.edges)}: widen the space"
+    return line + "."
 
 
 def report(given: argparse.Namespace) -> None:

@@ -114,12 +114,31 @@ def _plain(value: Any) -> Any:
 
 
 def select(table: Any, where: str | None = None) -> tuple[Columns, tuple[str, ...]]:
-    """The finished rows that satisfy `where`, and what was left out as sentences."""
+    """The finished rows of plain runs that satisfy `where`, and what was left out as sentences."""
     columns = read(table)
     if where:
         columns = keep(columns, matches(columns, where))
         if not len(next(iter(columns.values()))):
             raise ValueError(f"where={where!r} leaves no rows.")
+    columns, heirs = _without_lineage(columns)
+    columns, unfinished = _finished(columns)
+    return columns, heirs + unfinished
+
+
+def _without_lineage(columns: Columns) -> tuple[Columns, tuple[str, ...]]:
+    """A member of a population is no run of its spec: its weights, and its rates on the way, come from others too."""
+    alone = np.array([value is None or value == "" for value in columns.get("lineage", [])], dtype=bool)
+    if alone.all():
+        return columns, ()
+    if not alone.any():
+        raise ValueError(
+            f"the table has only members of populations ({len(alone)} rows with a lineage); a law needs plain runs."
+        )
+    note = f"left out {int((~alone).sum())} members of populations, which are no plain runs"
+    return keep(columns, alone), (note,)
+
+
+def _finished(columns: Columns) -> tuple[Columns, tuple[str, ...]]:
     if "status" not in columns:
         return columns, ()
     status = [str(value) for value in columns["status"]]

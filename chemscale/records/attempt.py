@@ -21,10 +21,12 @@ class Attempt:
         run: the place of the run.
         number: of the attempt, from 1.
         place: the attempt's own.
+        changed: JSON of hyperparameters that differ from the run's first ones; every point carries it.
     """
 
     run: Place
     number: int
+    changed: str | None = None
     _parts: int = 0
     _beat: float = 0.0
     _pending: list[dict[str, Any]] = field(default_factory=list)
@@ -51,7 +53,7 @@ class Attempt:
 
     def point(self, row: Mapping[str, Any]) -> None:
         """Add one measurement; it is safe after `flush`."""
-        self._pending.append({**row, "attempt": self.number})
+        self._pending.append({**row, "attempt": self.number, "changed": self.changed})
 
     def flush(self) -> None:
         """Write the pending points as one immutable part."""
@@ -80,7 +82,10 @@ class Attempt:
     # -- at its end ---------------------------------------------------------------------------------------------------
 
     def end(self, row: Mapping[str, Any]) -> None:
-        """The terminal RUNS row; afterwards all points are one file and what only resuming needed is gone."""
+        """The terminal RUNS row; afterwards all points are one file and what only resuming needed is gone.
+
+        The state of a member of a population stays: another member may copy it (`forget`).
+        """
         self.flush()
         rows = self.points()
         if rows:
@@ -88,8 +93,8 @@ class Attempt:
         self.place.write_table("run.parquet", RUNS.table([{**row, "attempt": self.number}]))
         for part in self._part_names():
             self.place.remove(part)
-        for older in attempts(self.run):
-            older.place.remove("state.pt")
+        if row.get("lineage") is None:
+            forget(self.run)
 
     @property
     def ended(self) -> bool:
@@ -116,6 +121,12 @@ class Attempt:
 
     def _part_names(self) -> list[str]:
         return [name for name in self.place.names() if name.startswith("points-")]
+
+
+def forget(run: Place) -> None:
+    """Take away the states of a run, which only resuming needs."""
+    for attempt in attempts(run):
+        attempt.place.remove("state.pt")
 
 
 def attempts(run: Place) -> list[Attempt]:

@@ -2,8 +2,13 @@
 
 from chemscale.rooms import answer_calls
 from chemscale.sweep.grid import Grid, Study
-from chemscale.sweep.search import ASHA, Choice, LogUniform, Search, Uniform, choice, loguniform, uniform
+from chemscale.sweep.search import Search
+from chemscale.sweep.space import choice, integers, logintegers, loguniform, uniform, when
+from chemscale.sweep.stop import ASHA, PBT, HyperBand, Median
 
-__all__ = ["ASHA", "Choice", "Grid", "LogUniform", "Search", "Study", "Uniform", "choice", "loguniform", "uniform"]
+__all__ = [
+    "ASHA", "PBT", "Grid", "HyperBand", "Median", "Search", "Study",
+    "choice", "integers", "logintegers", "loguniform", "uniform", "when",
+]  # fmt: skip
 
 answer_calls(__name__, "chemscale.sweep.drive:sweep")

@@ -1,127 +1,53 @@
-"""A space of hyperparameters over a run, the sampler, the early stop: values that Ray Tune and Optuna carry out."""
+"""A search: samples of a space around every cell of a grid. Pure; Ray Tune and Optuna carry it out."""
 
 from __future__ import annotations
 
-import math
+import functools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from chemscale.spec import RunSpec, with_fields
-from chemscale.sweep.grid import require_name
+import numpy as np
 
-SAMPLERS = ("tpe", "random")
+from chemscale.spec import CHANGING, RunSpec, with_fields
+from chemscale.sweep.grid import Grid, require_name
+from chemscale.sweep.space import Domain, Space, When, leaves
+from chemscale.sweep.stop import PBT, Stop
 
+SAMPLERS = ("tpe", "gp", "qmc", "nsga2", "random")
+OBJECTIVES = ("valid_loss", "flops", "params", "seconds")
+COMPARED = ("data.", "budget.", "evaluation.", "seed", "precision", "member")  # what runs are compared on
 
-@dataclass(frozen=True)
-class LogUniform:
-    """A number between `low` and `high`, uniform in its logarithm."""
-
-    low: float
-    high: float
-
-    def __post_init__(self) -> None:
-        if not 0 < self.low < self.high:
-            raise ValueError(f"loguniform({self.low}, {self.high}) is not allowed: 0 < low < high.")
-
-    def at_edge(self, value: float) -> bool:
-        """Whether a value lies in the outer twentieth of the space: the best may lie beyond."""
-        place = math.log(value / self.low) / math.log(self.high / self.low)
-        return not 0.05 <= place <= 0.95
-
-
-@dataclass(frozen=True)
-class Uniform:
-    """A number between `low` and `high`."""
-
-    low: float
-    high: float
-
-    def __post_init__(self) -> None:
-        if not self.low < self.high:
-            raise ValueError(f"uniform({self.low}, {self.high}) is not allowed: low < high.")
-
-    def at_edge(self, value: float) -> bool:
-        """Whether a value lies in the outer twentieth of the space."""
-        return not 0.05 <= (value - self.low) / (self.high - self.low) <= 0.95
-
-
-@dataclass(frozen=True)
-class Choice:
-    """One of some values."""
-
-    values: tuple[Any, ...]
-
-    def __post_init__(self) -> None:
-        if not self.values:
-            raise ValueError("choice() is empty: give at least one value.")
-
-    def at_edge(self, value: Any) -> bool:
-        """Whether a value is the first or last of at least three numbers in order."""
-        numbers = [v for v in self.values if isinstance(v, int | float)]
-        if len(numbers) < max(3, len(self.values)) or numbers != sorted(numbers):
-            return False
-        return value in (numbers[0], numbers[-1])
-
-
-Domain = LogUniform | Uniform | Choice
-
-
-def loguniform(low: float, high: float) -> LogUniform:
-    """A number between `low` and `high`, uniform in its logarithm."""
-    return LogUniform(low, high)
-
-
-def uniform(low: float, high: float) -> Uniform:
-    """A number between `low` and `high`."""
-    return Uniform(low, high)
-
-
-def choice(*values: Any) -> Choice:
-    """One of these values."""
-    return Choice(values)
-
-
-@dataclass(frozen=True)
-class ASHA:
-    """Asynchronous successive halving (Li et al. 2020), in examples seen.
-
-    Args:
-        grace: share of the whole training before which nothing stops.
-        reduction: one in so many goes on at each rung.
-    """
-
-    grace: float = 0.125
-    reduction: float = 3.0
-
-    def __post_init__(self) -> None:
-        if not 0 < self.grace <= 1:
-            raise ValueError(f"ASHA.grace={self.grace} is not allowed: it must be above 0 and at most 1.")
-        if not self.reduction > 1:
-            raise ValueError(f"ASHA.reduction={self.reduction} is not allowed: it must be above 1.")
+CELL, MEMBER = "cell", "member"  # keys of a trial's configuration beside the fields of the space
 
 
 @dataclass(frozen=True)
 class Search:
-    """Samples of a space around one cell; all of them train on the same data, so that a scheduler may compare them.
+    """Samples of a space around each cell; nothing compares runs of different cells.
 
     Args:
-        base: the run whose fields the space replaces.
-        space: dotted field of a run -> domain, e.g. {"optim.lr": loguniform(1e-4, 1e-1)}.
-        samples: how many runs.
-        stop: an early stop, or None to train every sample to its end.
-        sampler: "tpe" (multivariate, constant liar), "random", or an Optuna sampler.
+        base: the run whose fields the space replaces, or a grid (or runs): a search in each of its cells, all with this
+            space and number of samples.
+        space: dotted field of a run -> domain, e.g. {"optim.lr": loguniform(1e-4, 1e-1)}; `when` for a field that hangs
+            on another.
+        samples: how many runs in each cell.
+        stop: an early stop (`ASHA`, `HyperBand`, `Median`, `PBT`), a scheduler of Ray's with time_attr="examples", or
+            None to train every sample to its end.
+        sampler: "tpe" (multivariate, constant liar), "gp", "qmc", "nsga2", "random", a sampler of Optuna's, or a
+            searcher of Ray's.
         seed: of the sampler.
         name: of the search in the store.
+        objectives: what is made small: "valid_loss", and with it "flops", "params" or "seconds" for a Pareto front.
     """
 
-    base: RunSpec
-    space: Mapping[str, Domain]
+    base: RunSpec | Grid | Sequence[RunSpec]
+    space: Mapping[str, Domain | When]
     samples: int = 16
-    stop: ASHA | None = None
+    stop: Stop | Any = None
     sampler: Any = "tpe"
     seed: int = 0
     name: str = "search"
+    objectives: Sequence[str] = ("valid_loss",)
 
     def __post_init__(self) -> None:
         require_name("Search.name", self.name)
@@ -133,26 +59,111 @@ class Search:
             )
         if isinstance(self.sampler, str) and self.sampler not in SAMPLERS:
             raise ValueError(
-                f"Search.sampler={self.sampler!r} is not allowed: {', '.join(SAMPLERS)} or an Optuna sampler."
+                f"Search.sampler={self.sampler!r} is not allowed: {', '.join(SAMPLERS)}, an Optuna sampler or a Ray "
+                "searcher."
             )
-        for field, domain in self.space.items():
-            if field.startswith(("data.", "budget.", "evaluation.", "seed")):
+        for field in self.space:
+            if field.startswith(COMPARED):
                 raise ValueError(
                     f"Search.space has {field!r}, which changes what runs are compared on; use a Grid for that."
                 )
-            self.run({field: domain.values[0] if isinstance(domain, Choice) else domain.low})
+        self._require_objectives()
+        self._require_fields()
+        if isinstance(self.stop, PBT):
+            self._require_changing()
 
-    def run(self, values: Mapping[str, Any]) -> RunSpec:
-        """The run at one point of the space."""
-        return with_fields(self.base, values)
+    def _require_objectives(self) -> None:
+        for name in self.objectives:
+            if name not in OBJECTIVES:
+                raise ValueError(f"Search.objectives has {name!r}, which is not one of {', '.join(OBJECTIVES)}.")
+        if not self.objectives or self.objectives[0] != "valid_loss" or len({*self.objectives}) < len(self.objectives):
+            raise ValueError(
+                f"Search.objectives={tuple(self.objectives)} is not allowed: 'valid_loss' first, then others once each."
+            )
+        several = len(self.objectives) > 1
+        if several and self.stop is not None:
+            raise ValueError(
+                f"Search.stop={self.stop} with objectives={tuple(self.objectives)} is not allowed: a stop compares one "
+                "loss on the way; use stop=None."
+            )
+        if self.sampler == "nsga2" and not several:
+            raise ValueError(
+                'Search.sampler=\'nsga2\' is for several objectives; give e.g. objectives=("valid_loss", "flops").'
+            )
+
+    def _require_fields(self) -> None:
+        for cell in self.cells:
+            for field, domain in self.space.items():
+                for leaf in leaves(domain):
+                    value = leaf.draw(np.random.default_rng(0))
+                    try:
+                        with_fields(cell, {field: value})
+                    except ValueError as error:
+                        where = f" of the cell {cell.model.architecture!r}" if len(self.cells) > 1 else ""
+                        raise ValueError(f"Search.space{where}: {error}") from None
+
+    def _require_changing(self) -> None:
+        allowed = [f"optim.{name}" for name in CHANGING]
+        for field, domain in self.space.items():
+            if field not in allowed or isinstance(domain, When):
+                raise ValueError(
+                    f"Search.space has {field!r}, which cannot change while a run trains; PBT takes unconditional "
+                    f"domains of {', '.join(allowed)}."
+                )
+
+    @functools.cached_property
+    def choices(self) -> Space:
+        """The space, its fields in an order in which each follows what it hangs on."""
+        return Space(self.space)
+
+    @functools.cached_property
+    def cells(self) -> tuple[RunSpec, ...]:
+        """The run of every cell, before the space replaces anything."""
+        base = self.base.runs() if isinstance(self.base, Grid) else self.base
+        runs = [base] if isinstance(base, RunSpec) else base
+        return tuple(_with_objective(run, self.space) for run in runs)
+
+    @property
+    def samples_each(self) -> int:
+        """Samples of a cell: a finite space may have fewer points than were asked for."""
+        size = None if isinstance(self.stop, PBT) else self.choices.size
+        return self.samples if size is None else min(self.samples, size)
+
+    def run(self, config: Mapping[str, Any]) -> RunSpec:
+        """The run of a trial: values of the space, and which cell (the first where it is not said) and member it is."""
+        cell = self.cells[config.get(CELL, 0)]
+        run = with_fields(cell, {field: config[field] for field in self.choices.order if field in config})
+        return run if MEMBER not in config else replace(run, member=f"{self.name}-{self.seed}-{config[MEMBER]}")
+
+    def cell_of(self, run: RunSpec) -> int | None:
+        """The cell that a run is a sample of; None for a run of another search."""
+        for index, cell in enumerate(self.cells):
+            if type(run.model) is type(cell.model) and type(run.objective) is type(cell.objective):
+                untouched = {field: read_field(cell, field) for field in self.space}
+                if with_fields(replace(run, member=None), untouched) == cell:
+                    return index
+        return None
 
     def values(self, run: RunSpec) -> dict[str, Any]:
         """The point of the space that a run is."""
-        return {field: read_field(run, field) for field in self.space}
+        return self.choices.choose(lambda field, name, domain: read_field(run, field))
 
     def edges(self, run: RunSpec) -> Sequence[str]:
         """Fields in which a run lies at the edge of the space."""
-        return [field for field, value in self.values(run).items() if self.space[field].at_edge(value)]
+        return self.choices.edges(self.values(run))
+
+    def unsampled(self) -> list[RunSpec]:
+        """Every cell once for each sample, at its own values: what an estimate of the cost goes by."""
+        return [run for run in self.cells for _ in range(self.samples_each)]
+
+
+def _with_objective(run: RunSpec, space: Mapping[str, Any]) -> RunSpec:
+    """A run whose objective is written out where the space changes one of its fields."""
+    if run.objective is not None or not any(field.startswith("objective.") for field in space):
+        return run
+    from chemscale.train.objectives import objective_of
+
+    return replace(run, objective=objective_of(run))
 
 
 def read_field(run: RunSpec, path: str) -> Any:

@@ -3,109 +3,95 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from chemscale.records.schema import DIVERGED, FINISHED, INTERRUPTED, STOPPED
+from chemscale.records.attempt import forget
 from chemscale.records.store import Store
 from chemscale.spec import Resources, RunSpec
 from chemscale.sweep.cluster import cluster
 from chemscale.sweep.display import Display
 from chemscale.sweep.drive import prepare
-from chemscale.sweep.search import ASHA, Domain, Search
+from chemscale.sweep.found import SearchResult, result_of, samples_of
+from chemscale.sweep.grid import Grid
+from chemscale.sweep.progress import ENDED
+from chemscale.sweep.search import Search
+from chemscale.sweep.space import Domain, When
 from chemscale.train.worker import require_room
 
 
-@dataclass(frozen=True)
-class SearchResult:
-    """What a search found.
-
-    Attributes:
-        best: the finished run with the lowest validation loss; None where none finished.
-        loss: its validation loss.
-        edges: fields of the space at whose edge it lies: the best may lie beyond.
-        trials: (values, status, validation loss) of every run.
-    """
-
-    best: RunSpec | None
-    loss: float | None
-    edges: Sequence[str]
-    trials: Sequence[tuple[dict[str, Any], str, float | None]]
-
-
 def search(
-    base: RunSpec | Search,
-    space: dict[str, Domain] | None = None,
+    base: RunSpec | Grid | Search,
+    space: Mapping[str, Domain | When] | None = None,
     *,
     samples: int = 16,
-    stop: ASHA | None = None,
+    stop: Any = None,
     sampler: Any = "tpe",
     store: str | Path | Store,
     on: Resources | None = None,
     name: str = "search",
     seed: int = 0,
+    objectives: Sequence[str] = ("valid_loss",),
 ) -> SearchResult:
-    """Search hyperparameters of one cell by their validation loss; the same call again makes only what is missing.
+    """Search hyperparameters by the validation loss; the same call again makes only what is missing.
 
     Args:
-        base: the run to vary, or a whole `Search`.
+        base: the run to vary, a grid (a search in each of its cells, all in one Tune run), or a whole `Search`.
         space: dotted field -> domain.
 
     Raises:
         ValueError: a bad space, bad data, or a cluster too small for one run.
     """
-    plan = base if isinstance(base, Search) else Search(base, space or {}, samples, stop, sampler, seed, name)
+    if isinstance(base, Search):
+        plan = base
+    else:
+        plan = Search(base, space or {}, samples, stop, sampler, seed, name, tuple(objectives))
     on = on or Resources()
-    if plan.stop is not None and on.workers > 1:
-        raise ValueError(
-            f"Search.stop={plan.stop} with Resources.workers={on.workers} is not allowed: an early stop would leave "
-            "the workers' processors reserved; use workers=1 or stop=None."
-        )
+    _require_places(plan, on)
     require_room(on)
-    plan = replace(plan, base=prepare([plan.base])[0])
+    plan = replace(plan, base=tuple(prepare(plan.cells)))
     records = store if isinstance(store, Store) else Store(store, create=True)
     records.enlist(plan.name, [])
     _search_missing(records, plan, on)
     return result_of(records, plan)
 
 
+def _require_places(plan: Search, on: Resources) -> None:
+    from chemscale.sweep.schedulers import pauses, require_stop
+
+    require_stop(plan.stop)
+    if plan.stop is not None and on.workers > 1:
+        raise ValueError(
+            f"Search.stop={plan.stop} with Resources.workers={on.workers} is not allowed: an early stop would leave "
+            "the workers' processors reserved; use workers=1 or stop=None."
+        )
+    if pauses(plan.stop) and on.concurrent is not None:
+        raise ValueError(
+            f"Search.stop={plan.stop} with Resources.concurrent={on.concurrent} is not allowed: its runs wait for each "
+            "other, and more of them live than train at a time; use concurrent=None."
+        )
+
+
 def _search_missing(records: Store, plan: Search, on: Resources) -> None:
-    from chemscale.sweep.sampler import Resuming, optuna_searcher
+    from chemscale.sweep.proposals import Proposals
     from chemscale.sweep.tune import search_tuner
 
-    runs = [records.spec(i) for i in records.studies()[plan.name]["runs"]]
-    states = [records.state(run.id).status for run in runs]
-    again = [plan.values(r) for r, s in zip(runs, states, strict=True) if s == INTERRUPTED]
-    new = plan.samples - sum(s != INTERRUPTED for s in states)
-    with Display(records, (), study=plan.name, total=plan.samples):
-        if new <= 0:
-            return
-        done = [
-            (plan.values(r), loss)
-            for r, s in zip(runs, states, strict=True)
-            if s in (FINISHED, STOPPED) and (loss := last_valid_loss(records, r.id)) is not None
-        ]
-        searcher = Resuming(optuna_searcher(plan, done), again)
-        with cluster(), tempfile.TemporaryDirectory(prefix="chemscale-tune-", ignore_cleanup_errors=True) as scratch:
-            search_tuner(plan, records, on=on, samples=new, searcher=searcher, scratch=scratch).fit()
+    searcher = Proposals(plan, records, samples_of(records, plan))
+    total = plan.samples_each * len(plan.cells)
+    with Display(records, (), study=plan.name, total=total):
+        if searcher.trials:
+            folder = tempfile.TemporaryDirectory(prefix="chemscale-tune-", ignore_cleanup_errors=True)
+            with cluster(), folder as scratch:
+                search_tuner(plan, records, on=on, searcher=searcher, scratch=scratch).fit()
+    _forget_members(records, plan)
 
 
-def result_of(records: Store, plan: Search) -> SearchResult:
-    """What the store knows of a search."""
-    trials, best = [], None
-    for run_id in records.studies()[plan.name]["runs"]:
-        run, status = records.spec(run_id), records.state(run_id).status
-        loss = last_valid_loss(records, run_id) if status != DIVERGED else None
-        trials.append((plan.values(run), status, loss))
-        if status == FINISHED and loss is not None and (best is None or loss < best[1]):
-            best = (run, loss)
-    run, loss = best or (None, None)
-    return SearchResult(run, loss, plan.edges(run) if run else (), trials)
-
-
-def last_valid_loss(records: Store, run_id: str) -> float | None:
-    """The newest validation loss of a run."""
-    losses = [v for v in records.points(run_id)["valid_loss"].to_pylist() if v is not None]
-    return losses[-1] if losses else None
+def _forget_members(records: Store, plan: Search) -> None:
+    """States that nobody will copy any more."""
+    members = [s for cell in samples_of(records, plan) for s in cell if s.run.member is not None]
+    if all(sample.status in ENDED for sample in members):
+        for sample in members:
+            for attempt in records.attempts(sample.run.id)[:1]:
+                forget(attempt.run)

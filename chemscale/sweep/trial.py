@@ -12,6 +12,7 @@ from chemscale.models.cost import Cost
 from chemscale.records.schema import DIVERGED, FINISHED
 from chemscale.records.store import Store, process_identity
 from chemscale.spec import Resources, RunSpec
+from chemscale.sweep.population import descent_of
 from chemscale.sweep.search import Search
 from chemscale.train.session import train_in_store
 from chemscale.train.worker import train_on_workers
@@ -23,7 +24,8 @@ RUN_ID = "run_id"  # the key of a grid's trial configuration
 class Plan:
     """What a trial needs to know to find its run: either the runs of a grid by id, or a search.
 
-    `costs` maps a model configuration to FLOPs per example where the driver has counted them.
+    `costs` maps a model configuration to FLOPs per example where the driver has counted them; `saved` says when a run's
+    state is saved (`train.loop.SAVED`).
     """
 
     store: str
@@ -32,6 +34,7 @@ class Plan:
     runs: Mapping[str, RunSpec] = field(default_factory=dict)
     search: Search | None = None
     costs: Mapping[Any, Cost] = field(default_factory=dict)
+    saved: str = "timed"
 
     def run(self, config: Mapping[str, Any]) -> RunSpec:
         """The run of a trial with this configuration."""
@@ -51,8 +54,9 @@ def trial(config: Mapping[str, Any], plan: Plan) -> None:
     elif plan.resources.workers == 1:
         counted = plan.costs.get(run.model)
         train_in_store(
-            run, plan.store, resources=plan.resources, driver=plan.driver, report=tune.report, counted=counted
-        )
+            run, plan.store, resources=plan.resources, driver=plan.driver, report=tune.report, counted=counted,
+            descent=descent_of(config), saved=plan.saved,
+        )  # fmt: skip
     else:
         from ray.tune.integration.ray_train import TuneReportCallback
 

@@ -6,15 +6,17 @@ import contextlib
 import math
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from ray import tune
-from ray.tune.schedulers import ASHAScheduler
 
 from chemscale import data
 from chemscale.models.cost import Cost
 from chemscale.records.store import Store
 from chemscale.spec import Resources, RunSpec
+from chemscale.sweep.proposals import Proposals
+from chemscale.sweep.schedulers import pauses, scheduler_of
 from chemscale.sweep.search import Search
 from chemscale.sweep.trial import RUN_ID, Plan, trial
 from chemscale.sweep.word import DriverWord
@@ -46,34 +48,24 @@ def _counted(runs: Sequence[RunSpec]) -> dict[Any, Cost]:
 
 
 def search_tuner(
-    search: Search, store: Store, *, on: Resources, samples: int, searcher: Any, scratch: str | None = None
+    search: Search, store: Store, *, on: Resources, searcher: Proposals, scratch: str | None = None
 ) -> tune.Tuner:
     """A Tuner for what is left of a search."""
-    plan = Plan(store.url, on, search=search)
+    waits = pauses(search.stop)  # then more runs live than train at a time, and Ray's own slots bound those that train
+    plain = replace(search, sampler="random", stop=None, objectives=("valid_loss",))  # what a trial has to know of it
+    plan = Plan(str(store.path), on, search=plain, saved="measured" if waits else "timed")
     return tune.Tuner(
         _trainable(plan),
         tune_config=tune.TuneConfig(
             search_alg=searcher,
-            scheduler=_scheduler(search),
+            scheduler=scheduler_of(search, store),
             metric="valid_loss",
             mode="min",
-            num_samples=samples,
+            num_samples=searcher.trials,
             reuse_actors=True,
-            max_concurrent_trials=slots(on),
+            max_concurrent_trials=None if waits else slots(on),
         ),
         run_config=_run_config(plan, search.name, scratch),
-    )
-
-
-def _scheduler(search: Search) -> Any:
-    if search.stop is None:
-        return None
-    examples = search.base.examples
-    return ASHAScheduler(
-        time_attr="examples",  # survives a resume, unlike Tune's own count of reports
-        max_t=examples,
-        grace_period=max(1, math.floor(search.stop.grace * examples)),
-        reduction_factor=search.stop.reduction,
     )
 
 

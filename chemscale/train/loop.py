@@ -30,11 +30,12 @@ from chemscale.spec import Resources, RunSpec
 from chemscale.train import state
 from chemscale.train.measure import EVALUATION_BATCH, measure
 from chemscale.train.objectives import Metric, objective_of
-from chemscale.train.optim import build_optimiser, lr_share
+from chemscale.train.optim import apply, build_optimiser, lr_share
 from chemscale.train.order import step_positions
 from chemscale.train.ranks import MICRO_BATCH, Ranks, device_name, memory_limit_named
 from chemscale.train.rows import Ledger, metric_columns, opening_row, outcome_columns, point_row, training_cost
 
+SAVED = ("timed", "measured")  # now and then; also at every measurement, so that a run may be paused or copied there
 REPORT_SECONDS = 1.0  # a scheduler's stop takes effect at the next report
 WARM_STEPS = 3  # first steps after each start, left out of device-seconds
 
@@ -51,6 +52,7 @@ def train(
     ranks: Ranks | None = None,
     report: Report = lambda row: None,
     counted: cost.Cost | None = None,
+    saved: str = "timed",
 ) -> dict[str, Any]:
     """Train one run to its end, continuing what earlier attempts saved.
 
@@ -63,6 +65,7 @@ def train(
         ranks: this process among the workers of the run.
         report: told of progress at least every second, and of every measurement after it is on disk.
         counted: FLOPs per example (`rows.training_cost`), where they have been counted already.
+        saved: when its state is saved, one of `SAVED`.
 
     Returns:
         The terminal RUNS row, already written; its status is finished or diverged.
@@ -74,7 +77,7 @@ def train(
     torch.set_num_threads(max(1, int(resources.cpus)))
     with memory_limit_named(run, resources, ranks):
         counted = counted or training_cost(run, examples.manifest)
-        training = _open(run, examples, claim, board, resources, ranks, report, counted)
+        training = _open(run, examples, claim, board, resources, ranks, report, counted, saved)
         try:
             return training.complete()
         finally:
@@ -90,6 +93,7 @@ def _open(
     ranks: Ranks,
     report: Report,
     counted: cost.Cost,
+    saved: str,
 ) -> _Training:
     torch.manual_seed(run.seed)
     model = run.model.build(examples.manifest).to(ranks.device, getattr(torch, run.precision))
@@ -100,12 +104,14 @@ def _open(
     opening |= {"device": device_name(ranks.device), "devices": ranks.world, **ledger.unique}
     attempt, earlier = claim(opening) if ranks.first else (None, [])
     progress = _resume(earlier, model, optimiser, ranks)
+    apply(run.optim, optimiser)  # a state brings its own
     wrapped = nn.parallel.DistributedDataParallel(model) if ranks.world > 1 else model
     events = board(progress.examples) if board and ranks.first else None
     meter = energy_meter(resources.cpus * ranks.world, resources.gpus)
     return _Training(
-        run, examples, ledger, wrapped, optimiser, progress, attempt, resources, ranks, report, opening, events, meter
-    )
+        run, examples, ledger, wrapped, optimiser, progress, attempt, resources, ranks, report, opening, events, meter,
+        saved,
+    )  # fmt: skip
 
 
 def _resume(earlier: list[Attempt], model: nn.Module, optimiser: Any, ranks: Ranks) -> state.Progress:
@@ -131,6 +137,7 @@ class _Training:
     opening: dict[str, Any]
     events: Board | None
     meter: Callable[[], float] | None
+    saved: str
     _clock: float = field(default_factory=time.perf_counter)
     _reported: float = 0.0
     _saved: float = field(default_factory=time.perf_counter)
@@ -268,6 +275,8 @@ class _Training:
         progress.loss_sum, progress.loss_steps = 0.0, 0
         self._write_point(row)
         if progress.step < self.run.updates:  # the last report follows the terminal row
+            if self.saved == "measured" and self.attempt is not None:
+                self._save()
             self._tell({"valid_loss": headline.value})
         return True
 

@@ -56,6 +56,17 @@ def build_optimiser(model: nn.Module, optim: Optim) -> torch.optim.Optimizer:
     )
 
 
+def apply(optim: Optim, optimiser: torch.optim.Optimizer) -> None:
+    """Set what a spec says of an optimiser that `build_optimiser` made; the rate follows the schedule at each step."""
+    for group in optimiser.param_groups:
+        decays = any(p.ndim >= 2 for p in group["params"])
+        group |= {
+            "betas": (optim.beta1, optim.beta2),
+            "eps": optim.eps,
+            "weight_decay": optim.weight_decay if decays else 0.0,
+        }
+
+
 def lr_share(step: int, updates: int, optim: Optim) -> float:
     """Share of the highest rate at update `step` (0-based) of `updates`: warm-up, constant, cooldown.
 

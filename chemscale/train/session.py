@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +15,24 @@ from chemscale.records.attempt import Attempt
 from chemscale.records.schema import FAILED
 from chemscale.records.store import Store
 from chemscale.records.tensorboard import Board
-from chemscale.spec import Data, Resources, RunSpec
+from chemscale.spec import CHANGING, Data, Resources, RunSpec
 from chemscale.train.loop import Report, train
 from chemscale.train.ranks import Ranks, visible_device
 
 OPENED = 4  # data sets that a reused worker process keeps open
+
+
+@dataclass(frozen=True)
+class Descent:
+    """Where a member of a population goes on.
+
+    Args:
+        source: id of the run that it copied last; None where it goes on from its own newest state.
+        before: its own attempts up to this number came before that copy.
+    """
+
+    source: str | None = None
+    before: int = 0
 
 
 @functools.lru_cache(maxsize=OPENED)
@@ -35,6 +50,8 @@ def train_in_store(
     ranks: Ranks | None = None,
     report: Report = lambda row: None,
     counted: Cost | None = None,
+    descent: Descent | None = None,
+    saved: str = "timed",
 ) -> dict[str, Any]:
     """Train a complete run to its end, or go on where an earlier attempt was killed; all is written to the store.
 
@@ -43,6 +60,8 @@ def train_in_store(
         ranks: this process among the workers; None is one process on the device that `resources` asks for.
         report: told of progress at least every second.
         counted: FLOPs per example, where they have been counted already.
+        descent: of a member of a population; None for any other run.
+        saved: when its state is saved (`loop.SAVED`).
 
     Returns:
         The terminal RUNS row.
@@ -52,20 +71,45 @@ def train_in_store(
     return train(
         run,
         examples,
-        claim=functools.partial(_claim, records, run, driver),
+        claim=functools.partial(_claim, records, run, driver, descent),
         board=lambda seen: Board(records.path / "tensorboard" / run.model.architecture / run.id, seen),
         resources=resources,
         ranks=ranks or Ranks(device=visible_device(resources.gpus)),
         report=report,
         counted=counted,
+        saved=saved,
     )
 
 
 def _claim(
-    records: Store, run: RunSpec, driver: Mapping[str, Any] | None, opening: dict[str, Any]
+    records: Store,
+    run: RunSpec,
+    driver: Mapping[str, Any] | None,
+    descent: Descent | None,
+    opening: dict[str, Any],
 ) -> tuple[Attempt, list[Attempt]]:
+    own = records.attempts(run.id)
+    if descent is None:
+        attempt = records.claim(run, opening, driver)
+        return attempt, [a for a in records.attempts(run.id) if a.number < attempt.number]
+    known = own[-1].opening()["row"].get("lineage") if own else None
+    opening["lineage"] = descent.source or known or run.id  # a member that copied nobody continues itself
     attempt = records.claim(run, opening, driver)
-    return attempt, [a for a in records.attempts(run.id) if a.number < attempt.number]
+    attempt.changed = _changed(records.spec(run.id), run)
+    return attempt, _newest_state(own, descent.before) or _newest_state(records.attempts(descent.source or run.id))
+
+
+def _newest_state(history: Sequence[Attempt], before: int = 0) -> list[Attempt]:
+    """The newest attempt with a state, alone: what was copied may be of an earlier step than what it replaced."""
+    held = [a for a in history if a.number > before and a.place.exists("state.pt")]
+    return held[-1:]
+
+
+def _changed(first: RunSpec, now: RunSpec) -> str | None:
+    """JSON of the optimiser's fields that are no longer what the member started with."""
+    fields = {f"optim.{name}": getattr(now.optim, name) for name in CHANGING}
+    changed = {k: v for k, v in fields.items() if v != getattr(first.optim, k.removeprefix("optim."))}
+    return json.dumps(changed, sort_keys=True) if changed else None
 
 
 def train_here(

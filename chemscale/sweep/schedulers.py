@@ -1,0 +1,138 @@
+"""Stops as Ray's schedulers, one for each cell of a search: none of them sees runs of another cell."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable
+from typing import Any
+
+from ray.tune.schedulers import (
+    ASHAScheduler,
+    HyperBandScheduler,
+    MedianStoppingRule,
+    PopulationBasedTraining,
+    PopulationBasedTrainingReplay,
+    TrialScheduler,
+)
+
+from chemscale.records.store import Store
+from chemscale.sweep.percell import RUNG, PerCell
+from chemscale.sweep.population import Population
+from chemscale.sweep.sampler import tune_space
+from chemscale.sweep.search import Search
+from chemscale.sweep.space import Choice, LogUniform, Uniform
+from chemscale.sweep.stop import ASHA, PBT, HyperBand, Median
+
+PROGRESS = "examples"  # what schedulers count
+SLACK = 1e-9  # relative; Ray's HyperBand rounds max_t * reduction**-rung down
+
+Pausing = (HyperBand, PBT, HyperBandScheduler, PopulationBasedTraining)
+
+
+def pauses(stop: Any) -> bool:
+    """Whether a stop lets runs wait and go on, so that more of them live than train at a time."""
+    return isinstance(stop, Pausing)
+
+
+def scheduler_of(search: Search, records: Store) -> PerCell | None:
+    """Ray's scheduler for a search whose runs are complete; None where nothing stops early."""
+    if search.stop is None:
+        return None
+    schedulers = [_one(search, cell.examples) for cell in search.cells]
+    rungs = [cell.examples / _units(search.stop) for cell in search.cells]
+    return PerCell(schedulers, rungs, Population(search.run, records))
+
+
+def _one(search: Search, examples: int) -> TrialScheduler:
+    stop = search.stop
+    if isinstance(stop, TrialScheduler):
+        return copy.deepcopy(stop)
+    return BUILDERS[type(stop)](stop, examples, search)
+
+
+def _asha(stop: ASHA, examples: int, search: Search) -> TrialScheduler:
+    return ASHAScheduler(
+        time_attr=PROGRESS,  # survives a resume, unlike Tune's own count of reports
+        max_t=examples,
+        grace_period=max(1, math.floor(stop.grace * examples)),
+        reduction_factor=stop.reduction,
+    )
+
+
+def _hyperband(stop: HyperBand, examples: int, search: Search) -> TrialScheduler:
+    units: Any = _units(stop) * (1 + SLACK)
+    return HyperBandScheduler(time_attr=RUNG, max_t=units, reduction_factor=stop.reduction)
+
+
+def _units(stop: Any) -> int:
+    """First rungs of a HyperBand in a whole training."""
+    return stop.reduction**stop.rungs if isinstance(stop, HyperBand) else 1
+
+
+def _median(stop: Median, examples: int, search: Search) -> TrialScheduler:
+    never: Any = math.inf  # a run that cannot be judged yet keeps its slot
+    return MedianStoppingRule(
+        time_attr=PROGRESS,
+        grace_period=stop.grace * examples,
+        min_samples_required=stop.least,
+        min_time_slice=never,
+    )
+
+
+def _pbt(stop: PBT, examples: int, search: Search) -> TrialScheduler:
+    domains, tuned = dict(search.space), tune_space(search.choices)
+    mutations = {f: list(d.values) if isinstance(d, Choice) else tuned[f] for f, d in domains.items()}
+
+    def inside(config: dict[str, Any]) -> dict[str, Any]:
+        bounded = {f: d for f, d in domains.items() if isinstance(d, LogUniform | Uniform)}
+        return {**config, **{f: min(d.high, max(d.low, config[f])) for f, d in bounded.items()}}
+
+    return PopulationBasedTraining(
+        time_attr=PROGRESS,
+        perturbation_interval=stop.interval * examples,
+        hyperparam_mutations=mutations,
+        quantile_fraction=stop.share,
+        resample_probability=stop.resample,
+        perturbation_factors=stop.factors,
+        custom_explore_fn=inside,
+        log_config=False,
+    )
+
+
+BUILDERS: dict[type, Callable[[Any, int, Search], TrialScheduler]] = {
+    ASHA: _asha,
+    HyperBand: _hyperband,
+    Median: _median,
+    PBT: _pbt,
+}
+
+
+def require_stop(stop: Any) -> None:
+    """Refuse a stop that no scheduler can be made of, before anything is written.
+
+    Raises:
+        ValueError: it is none, or a scheduler of Ray's that does not count examples or compares another loss.
+    """
+    if isinstance(stop, TrialScheduler):
+        _require_examples(stop)
+    elif stop is not None and type(stop) not in BUILDERS:
+        kinds = ", ".join(kind.__name__ for kind in BUILDERS)
+        raise ValueError(f"Search.stop={stop!r} is not allowed: use one of {kinds}, a scheduler of Ray's or None.")
+
+
+def _require_examples(scheduler: TrialScheduler) -> None:
+    counted = getattr(scheduler, "_time_attr", PROGRESS)
+    if counted != PROGRESS:
+        raise ValueError(
+            f"Search.stop={type(scheduler).__name__} counts {counted!r}; give it time_attr={PROGRESS!r}, which goes on "
+            "where a run was resumed."
+        )
+    if scheduler.metric not in (None, "valid_loss"):
+        raise ValueError(
+            f"Search.stop={type(scheduler).__name__} compares {scheduler.metric!r}; a search compares 'valid_loss'."
+        )
+    if isinstance(scheduler, PopulationBasedTrainingReplay):
+        raise ValueError("Search.stop=PopulationBasedTrainingReplay is not allowed: it copies no other run.")
+    if getattr(scheduler, "_synch", False):
+        raise ValueError("Search.stop=PopulationBasedTraining(synch=True) is not allowed: give it synch=False.")

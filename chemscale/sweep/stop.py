@@ -1,0 +1,96 @@
+"""When a search stops a run before its end, as values; `sweep.schedulers` makes Ray's schedulers of them. Pure.
+
+All of them count progress in examples seen, and compare runs of one cell only.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from chemscale.values import is_number, require
+
+
+@dataclass(frozen=True)
+class ASHA:
+    """Asynchronous successive halving (Li et al. 2020).
+
+    Args:
+        grace: share of the whole training before which nothing stops.
+        reduction: one in so many goes on at each rung.
+    """
+
+    grace: float = 0.125
+    reduction: float = 3.0
+
+    def __post_init__(self) -> None:
+        _share("ASHA.grace", self.grace)
+        require(is_number(self.reduction) and self.reduction > 1, "ASHA.reduction", self.reduction, "above 1")
+
+
+@dataclass(frozen=True)
+class HyperBand:
+    """HyperBand (Li et al. 2018): brackets of successive halving, from "all to the end" to "many for a short time".
+
+    Runs wait at each rung for the others of their bracket: a waiting run frees its slot and goes on from its state.
+
+    Args:
+        reduction: one in so many goes on at each rung.
+        rungs: of the longest bracket; its first lies at `reduction ** -rungs` of the whole training.
+    """
+
+    reduction: int = 3
+    rungs: int = 2
+
+    def __post_init__(self) -> None:
+        whole = isinstance(self.reduction, int) and self.reduction >= 2
+        require(whole, "HyperBand.reduction", self.reduction, "a whole number of at least 2")
+        require(isinstance(self.rungs, int) and self.rungs >= 1, "HyperBand.rungs", self.rungs, "at least 1")
+
+
+@dataclass(frozen=True)
+class Median:
+    """The median rule (Golovin et al. 2017): a run stops whose best loss is above the median of the others' means.
+
+    Args:
+        grace: share of the whole training before which nothing stops, and from which on losses count.
+        least: runs that must have come as far before one is stopped.
+    """
+
+    grace: float = 0.25
+    least: int = 3
+
+    def __post_init__(self) -> None:
+        _share("Median.grace", self.grace)
+        require(isinstance(self.least, int) and self.least >= 1, "Median.least", self.least, "at least 1")
+
+
+@dataclass(frozen=True)
+class PBT:
+    """Population based training (Jaderberg et al. 2017): the worst members copy the best, with changed hyperparameters.
+
+    The samples of the search are its members; all train to the end. A member is no run of its spec: it has a lineage.
+
+    Args:
+        interval: share of the whole training between two comparisons.
+        share: of the population that is copied, and that copies.
+        resample: chance that a copied value is drawn anew instead of multiplied by one of `factors`.
+    """
+
+    interval: float = 0.125
+    share: float = 0.25
+    resample: float = 0.25
+    factors: tuple[float, float] = (0.8, 1.25)
+
+    def __post_init__(self) -> None:
+        _share("PBT.interval", self.interval)
+        require(is_number(self.share) and 0 < self.share <= 0.5, "PBT.share", self.share, "above 0 and at most 0.5")
+        require(is_number(self.resample) and 0 <= self.resample <= 1, "PBT.resample", self.resample, "from 0 to 1")
+        good = len(self.factors) == 2 and all(is_number(f) and f > 0 for f in self.factors)
+        require(good, "PBT.factors", self.factors, "two numbers above 0")
+
+
+def _share(name: str, value: float) -> None:
+    require(is_number(value) and 0 < value <= 1, name, value, "above 0 and at most 1")
+
+
+Stop = ASHA | HyperBand | Median | PBT
