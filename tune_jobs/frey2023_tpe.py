@@ -14,8 +14,8 @@ MODELS = {"chemgpt": ChemGPT, "schnet": SchNet, "painn": PaiNN}
 WIDTHS = {"chemgpt": 16, "schnet": 8, "painn": 8}
 SOURCES = {"text": "moses", "structures": "fragments-gfn2"}
 SIZES = {"text": 4_000, "structures": 1_200}
-EXAMPLES = {"chemgpt": 12_000, "schnet": 1_600, "painn": 1_600}
-VALID = {"text": 128, "structures": 64}
+EXAMPLES = {"chemgpt": 12_000, "schnet": 1_000, "painn": 1_000}
+VALID = {"text": 128, "structures": 48}
 BATCHES = {"text": (8, 16, 32), "structures": (4, 8, 16)}
 
 

@@ -150,29 +150,64 @@ def _weighted(seen: Observed, state: _State, weight: float) -> tuple[np.ndarray,
     return seen.rows, weight * np.linalg.solve(covariance, seen.rows)
 
 
+class _Stacked:
+    """All curves in arrays of one shape; missing points are rows of zeros, which add nothing to any sum."""
+
+    def __init__(self, observed: Sequence[Observed]):
+        most = max(len(seen.loss) for seen in observed)
+        self.counts = np.array([len(seen.loss) for seen in observed])
+        self.loss = np.stack([np.pad(seen.loss, (0, most - len(seen.loss))) for seen in observed])
+        self.basis = np.stack([_filled(seen.basis, most) for seen in observed])  # (curves, points, coefficients)
+        self.rows = np.stack([_filled(seen.rows, most) for seen in observed])  # (curves, points, effects)
+        self.correlation = np.stack([np.eye(most)] * len(observed))
+        for place, seen in zip(self.correlation, observed, strict=True):
+            place[: len(seen.loss), : len(seen.loss)] = seen.correlation
+        self.white = np.linalg.inv(self.correlation)
+
+    def inverses(self, state: _State) -> np.ndarray:
+        """Inverse covariance of every curve's losses around their means, (curves, points, points)."""
+        spread = self.basis @ state.spread @ self.basis.transpose(0, 2, 1)
+        return np.linalg.inv(spread + state.noise * self.correlation)
+
+
+def _filled(rows: np.ndarray, most: int) -> np.ndarray:
+    return np.pad(rows, ((0, most - len(rows)), (0, 0)))
+
+
 def _learn(design: Design, observed: Sequence[Observed], before: _State | None) -> _State:
     counts = EARLIER_RUNS if before else PRIOR_RUNS
-    spread0 = counts * (before.spread if before else np.diag(SPREADS_OF_RUNS**2))
-    noise0 = before.noise if before else NOISE**2
-    shares = design.shares.copy()
-    state = _State(design.means, np.diag(design.variances(shares)), spread0 / counts, noise0, np.ones(len(observed)))
-    for _ in range(ROUNDS if observed else 0):
-        state = _means(design, shares, observed, state)
+    spread = before.spread if before else np.diag(SPREADS_OF_RUNS**2)
+    noise = before.noise if before else NOISE**2
+    shares = design.shares
+    state = _State(design.means, np.diag(design.variances(shares)), spread, noise, np.ones(len(observed)))
+    if not observed:
+        return state
+    prior, stacked = _Prior(counts * spread, counts, noise), _Stacked(observed)
+    for _ in range(ROUNDS):
+        inverses = stacked.inverses(state)
+        state = _means(design, shares, stacked, inverses, state)
         shares = _shares(design, state)
-        state = _spreads(observed, state, spread0, counts, noise0)
+        state = _spreads(stacked, inverses, state, prior)
     return state
 
 
-def _means(design: Design, shares: np.ndarray, observed: Sequence[Observed], state: _State) -> _State:
+@dataclass(frozen=True)
+class _Prior:
+    """What spreads were before, and how many runs that counts for."""
+
+    total: np.ndarray
+    counts: float
+    noise: float
+
+
+def _means(design: Design, shares: np.ndarray, curves: _Stacked, inverses: np.ndarray, state: _State) -> _State:
     """Generalised least squares for all effects, given how runs and residuals spread."""
     precision = 1 / design.variances(shares)
-    information, right = np.diag(precision), precision * design.means
-    for seen, weight in zip(observed, state.weights, strict=True):
-        rows, weighted = _weighted(seen, state, weight)
-        information = information + rows.T @ weighted
-        right = right + weighted.T @ seen.loss
-    doubt = np.linalg.inv(information)
-    return _State(doubt @ right, doubt, state.spread, state.noise, state.weights)
+    weighted = state.weights[:, None, None] * (inverses @ curves.rows)
+    flat, effects = weighted.reshape(-1, weighted.shape[-1]), weighted.shape[-1]
+    doubt = np.linalg.inv(np.diag(precision) + curves.rows.reshape(-1, effects).T @ flat)
+    found = doubt @ (precision * design.means + flat.T @ curves.loss.ravel())
+    return _State(found, doubt, state.spread, state.noise, state.weights)
 
 
 def _shares(design: Design, state: _State) -> np.ndarray:
@@ -182,27 +217,25 @@ def _shares(design: Design, state: _State) -> np.ndarray:
     return np.where(design.is_trait, found, design.shares)
 
 
-def _spreads(observed: Sequence[Observed], state: _State, spread0: np.ndarray, counts: float, noise0: float) -> _State:
+def _spreads(curves: _Stacked, inverses: np.ndarray, state: _State, prior: _Prior) -> _State:
     """How runs and residuals spread around the means, and how far each run is from being typical."""
-    total, residual, points = spread0, float(NOISE_POINTS * noise0), NOISE_POINTS
-    weights = np.ones(len(observed))
-    for number, seen in enumerate(observed):
-        covariance = seen.basis @ state.spread @ seen.basis.T + state.noise * seen.correlation
-        inverse = np.linalg.inv(covariance)
-        error = seen.loss - seen.rows @ state.effects
-        doubt = seen.rows @ state.doubt @ seen.rows.T
-        gain = state.spread @ seen.basis.T @ inverse
-        own, left = gain @ error, error - seen.basis @ gain @ error
-        weight = (DOF + len(error)) / (DOF + float(error @ inverse @ error + np.sum(inverse * doubt)))
-        rest = state.spread - gain @ seen.basis @ state.spread
-        total = total + weight * np.outer(own, own) + rest + gain @ doubt @ gain.T
-        remove = np.eye(len(error)) - seen.basis @ gain
-        unsure = seen.basis @ rest @ seen.basis.T + remove @ doubt @ remove.T
-        white = np.linalg.inv(seen.correlation)
-        residual += weight * float(left @ white @ left) + float(np.sum(white * unsure))
-        points += len(error)
-        weights[number] = weight
-    return _State(state.effects, state.doubt, total / (counts + len(observed)), residual / points, weights)
+    error = (curves.loss - curves.rows @ state.effects)[..., None]  # (curves, points, 1)
+    doubt = curves.rows @ state.doubt @ curves.rows.transpose(0, 2, 1)
+    gain = state.spread @ curves.basis.transpose(0, 2, 1) @ inverses
+    own = gain @ error  # (curves, coefficients, 1): what sets each run apart
+    left = error - curves.basis @ own
+    misfit = (error.transpose(0, 2, 1) @ inverses @ error).ravel() + (inverses * doubt).sum((1, 2))
+    weights = (DOF + curves.counts) / (DOF + misfit)
+    rest = state.spread - gain @ curves.basis @ state.spread
+    total = (
+        weights[:, None, None] * (own @ own.transpose(0, 2, 1)) + rest + gain @ doubt @ gain.transpose(0, 2, 1)
+    ).sum(0)
+    remove = np.eye(error.shape[1]) - curves.basis @ gain
+    unsure = curves.basis @ rest @ curves.basis.transpose(0, 2, 1) + remove @ doubt @ remove.transpose(0, 2, 1)
+    residual = float(weights @ (left.transpose(0, 2, 1) @ curves.white @ left).ravel() + (curves.white * unsure).sum())
+    noise = (NOISE_POINTS * prior.noise + residual) / (NOISE_POINTS + float(curves.counts.sum()))
+    spread = (prior.total + total) / (prior.counts + len(weights))
+    return _State(state.effects, state.doubt, spread, noise, weights)
 
 
 def _conditional(features: Features, state: _State, curve: Curve) -> tuple[float, float, float]:
