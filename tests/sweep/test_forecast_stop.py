@@ -16,18 +16,17 @@ from chemscale.sweep.endings import curve_of, traits_of
 from chemscale.sweep.forecast_stop import ForecastStop
 from chemscale.sweep.searching import search
 
-TOTAL, POINTS = 1_000, 40
+TOTAL, POINTS = 1_000, 20
 BASE = RunSpec(
     model=ChemGPT.sized(width=4), data=Data("x", size=10), optim=Optim(lr=0.1), budget=Budget(examples=TOTAL)
 )
 
 
 def loss(config, progress):
-    """Best at a rate of 0.01; until late the highest rates look best."""
+    """Best at a rate of 0.01, but in the first third the higher the rate, the better it looks."""
     off = math.log(config["optim.lr"] / 0.01)
-    cooling = max(0.0, 1 - (1 - progress) / 0.3)
-    early = math.exp(-0.1 * off * (1 - cooling)) if off > 0 else 1.0
-    return (1 + 0.1 * off**2 * (0.3 + 0.7 * cooling) + 0.5 * progress**-0.35) * early
+    early = max(0.0, 1 - 3 * progress)
+    return (1 + 0.04 * off**2 + 0.5 * progress**-0.35) * math.exp(-0.1 * off * early)
 
 
 def played(scheduler, configs):
@@ -64,17 +63,14 @@ def test_the_best_of_a_search_survives_and_little_else_trains_on():
     asked = configs(40)
     ends = played(scheduler_of(Forecast()), asked)
     assert [ends[i] for i in range(4)] == [1.0] * 4  # calibration, whatever they look like
-    spent = sum(ends.values()) / len(ends)
-    assert spent < 0.45
+    assert sum(ends.values()) / len(ends) < 0.4
     assert min(finals(ends, asked).values()) <= 1.01 * min(loss(c, 1.0) for c in asked)
-    halving = played(scheduler_of(Forecast(threshold=1e-9, grace=0.125, reduction=3)), asked)  # the net alone
-    assert spent < sum(halving.values()) / len(halving)
 
 
 def test_a_higher_threshold_stops_more():
-    asked = configs(30)
-    spent = [sum(played(scheduler_of(Forecast(threshold=t)), asked).values()) for t in (0.001, 0.05, 0.4)]
-    assert spent[0] > spent[1] > spent[2]
+    asked = configs(20)
+    spent = [sum(played(scheduler_of(Forecast(threshold=t)), asked).values()) for t in (0.001, 0.4)]
+    assert spent[0] > spent[1]
 
 
 def test_runs_that_never_finish_do_not_count_as_calibration():
@@ -82,14 +78,14 @@ def test_runs_that_never_finish_do_not_count_as_calibration():
     for number in range(3):  # diverge after a point
         trial = SimpleNamespace(trial_id=f"gone-{number}", config=configs(1)[0])
         scheduler.on_trial_add(None, trial)
-        assert scheduler.on_trial_result(None, trial, {"examples": 25, "valid_loss": 9.0}) == TrialScheduler.CONTINUE
+        assert scheduler.on_trial_result(None, trial, {"examples": 50, "valid_loss": 9.0}) == TrialScheduler.CONTINUE
         scheduler.on_trial_error(None, trial)
     ends = played(scheduler, configs(6))
     assert ends[0] == ends[1] == 1.0
 
 
 def test_curves_of_the_store_calibrate_at_once():
-    asked = configs(20, seed=1)
+    asked = configs(12, seed=1)
     progress = [p / POINTS for p in range(1, POINTS + 1)]
     earlier = [curve_of(with_fields(BASE, c), [(TOTAL * p, loss(c, p)) for p in progress]) for c in configs(6)]
     ends = played(scheduler_of(Forecast(), earlier=earlier), asked)
