@@ -6,7 +6,7 @@ h a power of S that bends the line towards a floor. Every run has four coefficie
 the run's traits, their covariance is shared, and `shape` is what all runs of a search have in common beyond them. All
 is learned from the curves at hand by expectation maximisation under priors that say what training curves look like.
 A run's coefficients and residuals share a chi-square scale, so that predictions are Student's t: wider for a beginning
-that fits the law badly. Their width is scaled by the errors on finished runs, each forecast from the others.
+that fits the law badly. They widen where finished runs, each forecast from the others, show that they must.
 """
 
 from __future__ import annotations
@@ -131,7 +131,7 @@ class CurveLaw:
             # As many standard deviations of a normal as this is of Student's t, so that a few far misses do not rule.
             total += float(stats.norm.isf(np.clip(stats.t.sf(wrong, dof), 1e-9, 0.5))) ** 2
             runs += 1
-        return math.sqrt(total / runs)
+        return max(1.0, math.sqrt(total / runs))  # runs that finished in a search with stops are those foreseen well
 
     @functools.lru_cache(maxsize=512)  # noqa: B019
     def _without(self, number: int) -> _State:

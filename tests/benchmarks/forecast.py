@@ -23,20 +23,20 @@ from typing import Any
 
 import numpy as np
 from ray.tune.schedulers import ASHAScheduler, MedianStoppingRule, TrialScheduler
-from scipy import stats
 
 from chemscale.records.store import Store
 from chemscale.spec import RunSpec
+from chemscale.sweep.backtest import LEAST, law_endings, regression_endings
 from chemscale.sweep.curves import Curve
 from chemscale.sweep.endings import stored_curve
 from chemscale.sweep.forecast import CurveLaw
 from chemscale.sweep.forecast_stop import ForecastStop
 from chemscale.sweep.stop import Forecast
-from chemscale.sweep.tse import Regression, tse_ema
+from chemscale.sweep.tse import Regression, correlation, tse_ema
 
 FORWARD = 1 / 3  # cost of an example in an evaluation, in units of one that is trained on
 SHARES = (0.05, 0.1, 0.2, 0.5)
-REPLICATES = "_seeds"
+REPLICATES = "seeds_"
 NEVER: Any = math.inf  # a run that cannot be judged yet keeps its slot
 
 
@@ -285,26 +285,17 @@ def line(name: str, replays: Sequence[Replay]) -> str:
     )
 
 
-def ranks(runs: Sequence[Trained], folds: int = 8) -> str:
-    """Spearman of forecasts against truth, every run forecast by a law of the others' folds."""
+def ranks(runs: Sequence[Trained]) -> str:
+    """Spearman of forecasts against truth, every run forecast from the other folds."""
     truth = [final(run) for run in runs]
-    rows = [("share of the training", *(f"{100 * s:.0f} %" for s in SHARES))]
-    fold = np.random.default_rng(0).permutation(len(runs)) % folds
-    said: dict[str, list[list[float]]] = {"last loss": [], "TSE regression": [], "curve law": []}
+    columns: dict[str, list[str]] = {"last loss": [], "TSE-EMA regression": [], "curve law": []}
     for share in SHARES:
-        for found in said.values():
-            found.append([0.0] * len(runs))
-        for k in range(folds):
-            inside = [run for run, f in zip(runs, fold, strict=True) if f != k]
-            law = CurveLaw.fit([run.curve for run in inside])
-            line_ = Regression.fit([estimate(run, share) for run in inside], [final(run) for run in inside])
-            for i in np.flatnonzero(fold == k):
-                begun = runs[i].curve.until(share)
-                said["last loss"][-1][i] = begun.loss[-1]
-                said["TSE regression"][-1][i] = line_.predict(estimate(runs[i], share)).value
-                said["curve law"][-1][i] = law.predict(begun).value
-    for name, columns in said.items():
-        rows.append((name, *(f"{stats.spearmanr(column, truth)[0]:.3f}" for column in columns)))
+        line_ = regression_endings([estimate(run, share) for run in runs], truth)
+        law = law_endings([run.curve for run in runs], share)
+        last = [run.curve.until(share).loss[-1] for run in runs]
+        for name, said in zip(columns, (last, [s.value for s in line_], [s.value for s in law]), strict=True):
+            columns[name].append(f"{correlation(truth, said):.3f}")
+    rows = [("Spearman at a share of", *(f"{100 * s:.0f} %" for s in SHARES)), *((n, *c) for n, c in columns.items())]
     return "\n".join(f"{row[0]:24s}" + "".join(f"{v:>9s}" for v in row[1:]) for row in rows)
 
 
@@ -345,14 +336,14 @@ def main() -> None:
     parser.add_argument("--slots", type=int, default=2)
     given = parser.parse_args()
     store = Store(given.store)
-    studies = [name for name in store.studies() if not name.endswith(REPLICATES)]
-    searches = {name: trained(store, name) for name in studies}
+    studies = [name for name in store.studies() if not name.startswith(REPLICATES)]
+    searches = {name: runs for name in studies if len(runs := trained(store, name)) >= LEAST}
     for name, runs in searches.items():
         others = [run.curve for other, group in searches.items() if other != name for run in group]
         prior = CurveLaw.fit(others) if others else None
         print(f"\n{name}: {len(runs)} runs, {given.slots} at a time, {given.orders} orders")
-        if name + REPLICATES in store.studies():
-            seeds = np.array([final(run) for run in trained(store, name + REPLICATES)])
+        if REPLICATES + name in store.studies():
+            seeds = np.array([final(run) for run in trained(store, REPLICATES + name)])
             if len(seeds) > 1:
                 spread = 100 * seeds.std(ddof=1) / seeds.mean()
                 print(f"spread between {len(seeds)} other seeds of the best: {spread:.2f} %")

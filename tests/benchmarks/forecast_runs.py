@@ -21,7 +21,7 @@ from chemscale.sweep.drive import prepare, result_of
 from chemscale.train.session import train_here
 from tune_jobs.frey2023_tpe import recipe
 
-REPLICATES = "_seeds"  # behind a search's name: its best configuration with other seeds
+REPLICATES = "seeds_"  # before the name of a search: its best configuration with other seeds
 
 
 def drawn(plan: Search) -> list[RunSpec]:
@@ -66,7 +66,7 @@ def main() -> None:
     train_all(store, plan.name, drawn(plan))
     best = result_of(store, plan).best
     assert best is not None
-    train_all(store, plan.name + REPLICATES, [replace(best, seed=seed) for seed in range(1, given.replicates + 1)])
+    train_all(store, REPLICATES + plan.name, [replace(best, seed=seed) for seed in range(1, given.replicates + 1)])
 
 
 if __name__ == "__main__":
