@@ -306,6 +306,7 @@ def rules(count: int, prior: CurveLaw | None) -> dict[str, Rule]:
     table: dict[str, Rule] = {
         "no stopping": whole,
         "ASHA 1/8, 3": asha(0.125, 3),
+        "ASHA 1/20, 4": asha(0.05, 4),
         "ASHA 1/40, 4": asha(0.025, 4),
         "HyperBand 3, 3 brackets": hyperband(),
         "HyperBand 3, 4 brackets": hyperband(3, 3),
@@ -315,9 +316,8 @@ def rules(count: int, prior: CurveLaw | None) -> dict[str, Rule]:
         f"all to 1/20, best {few} to the end": keep_best(0.05, few),
         f"TSE regression at 1/8, 4 + {few} to the end": tse_regression(0.125, 4, few),
         "forecast stop": forecast(Forecast()),
-        "forecast stop, margin 0": forecast(Forecast(margin=0.0)),
         "forecast stop, margin 0, threshold 20 %": forecast(Forecast(margin=0.0, threshold=0.2)),
-        "  and a net from 1/20, 4": forecast(Forecast(margin=0.0, threshold=0.2, grace=0.05)),
+        "forecast stop, net from 1/20 by 3": forecast(Forecast(grace=0.05, reduction=3)),
         "waiting forecasts, 3 + rungs 1/40 1/10 3/10": waiting_forecast(3, halving),
     }  # fmt: skip
     if prior is not None:

@@ -16,8 +16,8 @@ import torch
 from chemscale.records.schema import DIVERGED, FINISHED
 from chemscale.records.store import Store
 from chemscale.spec import Resources, RunSpec
-from chemscale.sweep import Choice, LogUniform, Search
-from chemscale.sweep.drive import prepare, result_of
+from chemscale.sweep import Search
+from chemscale.sweep.drive import prepare
 from chemscale.train.session import train_here
 from tune_jobs.frey2023_tpe import recipe
 
@@ -27,15 +27,7 @@ REPLICATES = "seeds_"  # before the name of a search: its best configuration wit
 def drawn(plan: Search) -> list[RunSpec]:
     """As many random points of a space as the search asks for; a longer search begins with those of a shorter one."""
     rng = np.random.default_rng(plan.seed)
-    return [plan.run({name: _draw(domain, rng) for name, domain in plan.space.items()}) for _ in range(plan.samples)]
-
-
-def _draw(domain: object, rng: np.random.Generator) -> object:
-    if isinstance(domain, Choice):
-        return domain.values[int(rng.integers(len(domain.values)))]
-    if isinstance(domain, LogUniform):
-        return float(np.exp(rng.uniform(np.log(domain.low), np.log(domain.high))))
-    return float(rng.uniform(domain.low, domain.high))
+    return [plan.run(plan.choices.draw(rng)) for _ in range(plan.samples)]
 
 
 def train_all(store: Store, study: str, runs: list[RunSpec]) -> None:
@@ -62,10 +54,9 @@ def main() -> None:
     torch.set_num_threads(1)
     store = Store(given.store, create=True)
     plan = recipe(given.architecture, width=given.width, samples=given.samples)
-    plan = replace(plan, base=prepare([plan.base])[0])
-    train_all(store, plan.name, drawn(plan))
-    best = result_of(store, plan).best
-    assert best is not None
+    runs = prepare(drawn(plan))
+    train_all(store, plan.name, runs)
+    best = min(runs, key=lambda run: store.runs(run_id=run.id)["valid_loss"].to_pylist()[0] or float("inf"))
     train_all(store, REPLICATES + plan.name, [replace(best, seed=seed) for seed in range(1, given.replicates + 1)])
 
 
