@@ -13,6 +13,7 @@ from chemscale.spec import Budget, Data, Evaluation, Optim, RunSpec, with_fields
 from chemscale.sweep import ASHA, Forecast, Search, loguniform
 from chemscale.sweep.curves import Curve
 from chemscale.sweep.endings import curve_of, traits_of
+from chemscale.sweep.forecast import CurveLaw
 from chemscale.sweep.forecast_stop import ForecastStop
 from chemscale.sweep.searching import search
 
@@ -94,6 +95,15 @@ def test_curves_of_the_store_calibrate_at_once():
     assert min(ends[i] for i in range(4)) < 1.0
 
 
+def test_the_law_of_an_earlier_search_stops_runs_after_one_of_its_own():
+    asked = configs(8, seed=2)
+    progress = [p / POINTS for p in range(1, POINTS + 1)]
+    earlier = [curve_of(with_fields(BASE, c), [(TOTAL * p, 2 * loss(c, p)) for p in progress]) for c in configs(12)]
+    ends = played(scheduler_of(Forecast(calibrate=1), prior=CurveLaw.fit(earlier)), asked)
+    assert ends[0] == 1.0 and min(ends.values()) < 0.3
+    assert min(finals(ends, asked).values()) <= 1.02 * min(loss(c, 1.0) for c in asked)
+
+
 def test_traits_lie_on_scales_on_which_effects_are_smooth():
     traits = traits_of(with_fields(BASE, {"optim.beta2": 0.99, "optim.weight_decay": 0.0, "optim.warmup": 0.1}))
     assert traits["optim.lr"] == math.log(0.1)
@@ -138,5 +148,3 @@ def test_stopped_runs_carry_a_forecast_whichever_scheduler_stopped_them(ray_clus
                 assert row["law_loss"] is None
     with pytest.raises(ValueError, match=r"earlier='nowhere' is no study"):
         search(plan(molecules, Forecast(earlier="nowhere"), "third"), store=store)
-    transferred = search(plan(molecules, Forecast(calibrate=1, earlier="ASHA"), "fourth", samples=15), store=store)
-    assert transferred.best is not None
