@@ -17,6 +17,7 @@ _HOME = {
     "Data": "chemscale.spec",
     "EnergyForce": "chemscale.train.objectives",
     "Evaluation": "chemscale.spec",
+    "Forecast": "chemscale.sweep.stop",
     "Grid": "chemscale.sweep.grid",
     "HyperBand": "chemscale.sweep.stop",
     "Job": "chemscale.sweep.jobs",

@@ -18,6 +18,10 @@ from ray.tune.schedulers import (
 
 from chemscale.records.schema import INTERRUPTED
 from chemscale.records.store import Store
+from chemscale.spec import RunSpec
+from chemscale.sweep.endings import Curves, chosen
+from chemscale.sweep.forecast import CurveLaw
+from chemscale.sweep.forecast_stop import ForecastStop
 from chemscale.sweep.found import Sample, samples_of
 from chemscale.sweep.members import Members
 from chemscale.sweep.percell import RUNG, Curve, PerCell
@@ -25,7 +29,7 @@ from chemscale.sweep.population import Population
 from chemscale.sweep.sampler import tune_space
 from chemscale.sweep.search import Search
 from chemscale.sweep.space import Choice, LogUniform, Uniform
-from chemscale.sweep.stop import ASHA, PBT, HyperBand, Median
+from chemscale.sweep.stop import ASHA, PBT, Forecast, HyperBand, Median
 
 PROGRESS = "examples"  # what schedulers count
 SLACK = 1e-9  # relative; Ray's HyperBand rounds max_t * reduction**-rung down
@@ -42,7 +46,7 @@ def scheduler_of(search: Search, records: Store) -> PerCell | None:
     """Ray's scheduler for a search whose runs are complete; None where nothing stops early."""
     if search.stop is None:
         return None
-    schedulers = [_one(search, cell.examples) for cell in search.cells]
+    schedulers = [_one(search, cell, records) for cell in search.cells]
     rungs = [cell.examples / _units(search.stop) for cell in search.cells]
     past = [[_curve(records, s) for s in cell if s.status != INTERRUPTED] for cell in samples_of(records, search)]
     return PerCell(schedulers, rungs, Population(search.run, records), past)
@@ -54,11 +58,19 @@ def _curve(records: Store, sample: Sample) -> Curve:
     return [(p["examples"], p["valid_loss"]) for p in points if p["examples"] < sample.run.examples]
 
 
-def _one(search: Search, examples: int) -> TrialScheduler:
+def _one(search: Search, cell: RunSpec, records: Store) -> TrialScheduler:
     stop = search.stop
     if isinstance(stop, TrialScheduler):
         return copy.deepcopy(stop)
-    return BUILDERS[type(stop)](stop, examples, search)
+    if isinstance(stop, Forecast):
+        return _forecast(stop, search, cell, records)
+    return BUILDERS[type(stop)](stop, cell.examples, search)
+
+
+def _forecast(stop: Forecast, search: Search, cell: RunSpec, records: Store) -> TrialScheduler:
+    prior = CurveLaw.fit(chosen(Curves(records, stop.earlier).all())) if stop.earlier else None
+    mine = Curves(records, search.name).like(cell)
+    return ForecastStop(stop, search.run, cell.examples, earlier=mine, prior=prior)
 
 
 def _asha(stop: ASHA, examples: int, search: Search) -> TrialScheduler:
@@ -126,8 +138,8 @@ def require_stop(stop: Any) -> None:
     """
     if isinstance(stop, TrialScheduler):
         _require_examples(stop)
-    elif stop is not None and type(stop) not in BUILDERS:
-        kinds = ", ".join(kind.__name__ for kind in BUILDERS)
+    elif stop is not None and type(stop) not in (*BUILDERS, Forecast):
+        kinds = ", ".join(kind.__name__ for kind in (*BUILDERS, Forecast))
         raise ValueError(f"Search.stop={stop!r} is not allowed: use one of {kinds}, a scheduler of Ray's or None.")
 
 

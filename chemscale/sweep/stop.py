@@ -65,6 +65,36 @@ class Median:
 
 
 @dataclass(frozen=True)
+class Forecast:
+    """Stops a run whose chance to end near the best one is small, by a law of the cell's training curves.
+
+    Args:
+        margin: a run counts as near the best up to this share above its final loss.
+        threshold: the chance below which a run is stopped.
+        calibrate: so many runs train to their end first; finished ones that the store holds count. Four, because the
+            law's prior weighs as two runs, and its intervals as four.
+        grace, reduction: of the safety net, successive halving as in `ASHA`, for runs that the law would keep.
+        earlier: a search in the same store whose curves the law starts from; then fewer runs need to calibrate it.
+    """
+
+    margin: float = 0.01
+    threshold: float = 0.05
+    calibrate: int = 4
+    grace: float = 0.25
+    reduction: float = 4.0
+    earlier: str | None = None
+
+    def __post_init__(self) -> None:
+        require(is_number(self.margin) and self.margin >= 0, "Forecast.margin", self.margin, "at least 0")
+        good = is_number(self.threshold) and 0 < self.threshold < 1
+        require(good, "Forecast.threshold", self.threshold, "above 0 and below 1")
+        counted = isinstance(self.calibrate, int) and self.calibrate >= 1
+        require(counted, "Forecast.calibrate", self.calibrate, "at least 1: without a finished run there is no best")
+        _share("Forecast.grace", self.grace)
+        require(is_number(self.reduction) and self.reduction > 1, "Forecast.reduction", self.reduction, "above 1")
+
+
+@dataclass(frozen=True)
 class PBT:
     """Population based training (Jaderberg et al. 2017): the worst members copy the best, with changed hyperparameters.
 
@@ -93,4 +123,4 @@ def _share(name: str, value: float) -> None:
     require(is_number(value) and 0 < value <= 1, name, value, "above 0 and at most 1")
 
 
-Stop = ASHA | HyperBand | Median | PBT
+Stop = ASHA | HyperBand | Median | Forecast | PBT

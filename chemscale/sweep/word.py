@@ -8,6 +8,7 @@ from ray import tune
 
 from chemscale.records.schema import DIVERGED, FAILED, FINISHED, STOPPED
 from chemscale.records.store import Store
+from chemscale.sweep.endings import Endings, as_record
 from chemscale.sweep.trial import Plan
 
 LONGEST_REASON = 500  # characters
@@ -19,6 +20,7 @@ class DriverWord(tune.Callback):
     def __init__(self, plan: Plan, study: str):
         self._plan, self._study = plan, study
         self._store = Store(plan.store)
+        self._endings = Endings(self._store, study)
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         if self._plan.search is not None:
@@ -27,7 +29,8 @@ class DriverWord(tune.Callback):
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         run_id = self._plan.run(trial.config).id
         if self._store.state(run_id).status not in (FINISHED, DIVERGED):
-            self._store.mark(run_id, STOPPED, "stopped early by the scheduler")
+            forecast = as_record(self._endings.ending_of(run_id))
+            self._store.mark(run_id, STOPPED, "stopped early by the scheduler", forecast=forecast)
 
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         self._failed(trial)

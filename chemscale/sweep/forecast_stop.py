@@ -1,0 +1,114 @@
+"""A scheduler of Ray Tune that stops runs which will hardly end near the best; halving of forecasts is its net."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from ray.tune.experiment import Trial
+from ray.tune.schedulers import ASHAScheduler, TrialScheduler
+
+from chemscale.spec import RunSpec
+from chemscale.sweep.curves import Curve
+from chemscale.sweep.endings import chosen, curve_of, is_stale
+from chemscale.sweep.forecast import CurveLaw, Ending
+from chemscale.sweep.stop import Forecast
+
+
+class ForecastStop(ASHAScheduler):
+    """Forecasts every run of a cell at each of its measurements, and stops it where its chance is small.
+
+    Args:
+        stop: margin, threshold, calibration and safety net.
+        run_of: configuration of a trial -> its run.
+        total: examples of the whole training.
+        earlier: curves that the store already holds of this cell; finished ones count as calibration.
+        prior: law of an earlier search.
+    """
+
+    def __init__(
+        self,
+        stop: Forecast,
+        run_of: Callable[[Mapping[str, Any]], RunSpec],
+        total: int,
+        *,
+        earlier: Sequence[Curve] = (),
+        prior: CurveLaw | None = None,
+    ):
+        super().__init__(
+            time_attr="examples",  # survives a resume, unlike Tune's own count of reports
+            max_t=total,
+            grace_period=max(1, math.floor(stop.grace * total)),
+            reduction_factor=stop.reduction,
+        )
+        self._stop, self._run_of, self._earlier, self._prior = stop, run_of, list(earlier), prior
+        self._points: dict[str, list[tuple[float, float]]] = {}
+        self._curves: dict[str, Curve] = {}
+        self._calibrating: set[str] = set()
+        self._law: CurveLaw | None = None
+        self._fitted = (0, 0)
+
+    def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
+        """Ray's contract; halving ranks runs by their forecasts, since curves cross."""
+        if self.metric not in result:
+            return TrialScheduler.CONTINUE
+        curve = self._noted(trial, result)
+        calibrates = self._calibrates(trial.trial_id)
+        if curve.diverged or curve.finished or result["examples"] >= self._max_t:
+            self._calibrating.discard(trial.trial_id)
+            return super().on_trial_result(tune_controller, trial, result)
+        ending = self._fresh_law().predict(curve)
+        halving = super().on_trial_result(tune_controller, trial, {**result, self.metric: ending.value})
+        if calibrates:
+            return TrialScheduler.CONTINUE
+        return TrialScheduler.STOP if self._hopeless(ending) else halving
+
+    def on_trial_complete(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> None:
+        """Ray's contract."""
+        self._calibrating.discard(trial.trial_id)
+        super().on_trial_complete(tune_controller, trial, result)
+
+    def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
+        """Ray's contract."""
+        self._calibrating.discard(trial.trial_id)
+        super().on_trial_error(tune_controller, trial)
+
+    def on_trial_remove(self, tune_controller: Any, trial: Trial) -> None:
+        """Ray's contract."""
+        self._calibrating.discard(trial.trial_id)
+        super().on_trial_remove(tune_controller, trial)
+
+    def _noted(self, trial: Trial, result: Mapping[str, Any]) -> Curve:
+        points = self._points.setdefault(trial.trial_id, [])
+        assert self.metric is not None
+        points.append((float(result["examples"]), float(result[self.metric])))
+        curve = curve_of(self._run_of(trial.config), points)
+        self._curves[trial.trial_id] = curve
+        return curve
+
+    def _calibrates(self, trial_id: str) -> bool:
+        """Whether this run goes to its end whatever it looks like, so that the law sees whole curves of all kinds."""
+        if trial_id in self._calibrating:
+            return True
+        first = len(self._points[trial_id]) == 1
+        if first and sum(c.finished for c in self._known()) + len(self._calibrating) < self._stop.calibrate:
+            self._calibrating.add(trial_id)
+            return True
+        return False
+
+    def _hopeless(self, ending: Ending) -> bool:
+        finals = [curve.final for curve in self._known() if curve.final is not None]
+        if len(finals) < self._stop.calibrate:
+            return False
+        return ending.chance_below(min(finals) * (1 + self._stop.margin)) < self._stop.threshold
+
+    def _known(self) -> list[Curve]:
+        return [*self._earlier, *self._curves.values()]
+
+    def _fresh_law(self) -> CurveLaw:
+        known = self._known()
+        counts = (sum(curve.finished for curve in known), len(known))
+        if self._law is None or is_stale(self._fitted, counts):
+            self._law, self._fitted = CurveLaw.fit(chosen(known), self._prior), counts
+        return self._law
