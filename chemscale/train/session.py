@@ -13,7 +13,7 @@ from chemscale.models.cost import Cost
 from chemscale.records.attempt import Attempt
 from chemscale.records.schema import FAILED
 from chemscale.records.store import Store
-from chemscale.records.tensorboard import Board
+from chemscale.records.tensorboard import Board, run_folder
 from chemscale.spec import Data, Resources, RunSpec
 from chemscale.train.journal import Report
 from chemscale.train.loop import train
@@ -63,7 +63,7 @@ def train_in_store(
         run,
         examples,
         claim=functools.partial(_claim, records, run, driver),
-        board=lambda seen: Board(records.path / "tensorboard" / run.model.architecture / run.id, seen),
+        board=functools.partial(_board, records),
         resources=resources,
         ranks=ranks or Ranks(device=visible_device(resources.gpus)),
         report=report,
@@ -76,6 +76,12 @@ def _claim(
 ) -> tuple[Attempt, list[Attempt]]:
     attempt = records.claim(run, opening, driver)
     return attempt, [a for a in records.attempts(run.id) if a.number < attempt.number]
+
+
+def _board(records: Store, opening: dict[str, Any], seen: int) -> Board:
+    before = records.points(opening["run_id"]).to_pylist() if seen else []
+    folder = records.path / "tensorboard" / run_folder(opening)
+    return Board(folder, opening, [row for row in before if row["examples"] <= seen])
 
 
 def train_here(
