@@ -42,12 +42,13 @@ def cmdline(process):
 
 
 def once_measured(store, run, *acts):
-    """In the background: the k-th of `acts` when the k-th attempt has a checkpoint and two points of its own."""
+    """In the background: the k-th of `acts` when the k-th attempt, or a later one, has a checkpoint and two points of
+    its own."""
 
     def watch():
         for k, act in enumerate(acts):
             deadline = time.time() + 200
-            while not under_way(store.attempts(run.id)[k : k + 1]) and time.time() < deadline:
+            while not under_way(store.attempts(run.id)[k:]) and time.time() < deadline:
                 time.sleep(0.02)
             act()
 
@@ -57,7 +58,7 @@ def once_measured(store, run, *acts):
 
 
 def under_way(attempts):
-    return attempts and attempts[0].place.exists("state.pt") and len(attempts[0].points()) > 1
+    return attempts and attempts[-1].place.exists("state.pt") and len(attempts[-1].points()) > 1
 
 
 def assert_undisturbed(store, calm, *, devices):
@@ -88,8 +89,10 @@ def calm(molecules, tmp_path_factory):
 
 
 def test_workers_that_die_and_hang_cost_no_number(ray_cluster, calm, molecules, tmp_path, monkeypatch):
-    """One is killed; in the next attempt one hangs, and the other waits for it for `EXCHANGE_SECONDS`, here 5."""
-    monkeypatch.setattr(worker, "EXCHANGE_SECONDS", 5)
+    """One is killed; in a later attempt one hangs, and the other waits for it for `EXCHANGE_SECONDS`, here 15: an
+    exchange on a busy machine may take seconds, and where it takes longer the group starts once more."""
+    monkeypatch.setattr(worker, "EXCHANGE_SECONDS", 15)
+    monkeypatch.setattr(worker, "MAX_FAILURES", 5)
     run, store = long_run(molecules), Store(tmp_path / "store", create=True)
     hung = []
 
@@ -105,10 +108,11 @@ def test_workers_that_die_and_hang_cost_no_number(ray_cluster, calm, molecules, 
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
     watch.join()
-    _, _, third = store.attempts(run.id)
-    assert 5 <= third.opening()["claimed"] - hung[0][1] < 300
+    starts = [attempt.opening()["claimed"] for attempt in store.attempts(run.id)]
+    assert len(starts) >= 3
+    assert 15 <= min(start for start in starts if start > hung[0][1]) - hung[0][1] < 300
     assert_undisturbed(store, calm, devices=2)
-    assert_went_on(store, run)
+    assert store.attempts(run.id)[-1].points()[0]["step"] > 40  # it went on, it did not start over
 
 
 @pytest.fixture
