@@ -46,6 +46,7 @@ def _with_resources(made: argparse.ArgumentParser) -> None:
     group.add_argument("--gpus", type=float, default=0, help="GPUs of each worker, fractions too (default 0)")
     group.add_argument("--micro-batch", type=int, help="examples of one forward pass")
     group.add_argument("--concurrent", type=int, help="runs at a time (default: as many as fit)")
+    group.add_argument("--patience", type=float, default=600, help="seconds that a store may be unreachable")
     group.add_argument("--keep", default="final", choices=("final", "best", "none"), help="weights that stay")
 
 

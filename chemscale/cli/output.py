@@ -19,7 +19,7 @@ def resources_of(given: argparse.Namespace) -> Any:
 
     return Resources(
         workers=given.workers, cpus=given.cpus, gpus=given.gpus, micro_batch=given.micro_batch,
-        concurrent=given.concurrent, keep=given.keep,
+        concurrent=given.concurrent, keep=given.keep, patience=given.patience,
     )  # fmt: skip
 
 

@@ -90,6 +90,7 @@ class Attempt:
             self.place.remove(part)
         for older in attempts(self.run):
             older.place.remove("state.pt")
+        self.place.settle()  # the process may end right after
 
     @property
     def ended(self) -> bool:

@@ -10,6 +10,7 @@ from ray import tune
 
 from chemscale.models.cost import Cost
 from chemscale.records.schema import DIVERGED, FINISHED
+from chemscale.records.spool import patient
 from chemscale.records.store import Store, process_identity
 from chemscale.spec import Resources, RunSpec
 from chemscale.sweep.search import Search
@@ -44,9 +45,9 @@ def trial(config: Mapping[str, Any], plan: Plan) -> None:
     A run that the store already holds is reported, not trained again.
     """
     run = plan.run(config)
-    before = Store(plan.store).state(run.id)
-    if before.status in (FINISHED, DIVERGED):
-        row = Store(plan.store).runs(run_id=run.id).to_pylist()[0]
+    store = Store(patient(plan.store, plan.resources))
+    if store.state(run.id).status in (FINISHED, DIVERGED):
+        row = store.runs(run_id=run.id).to_pylist()[0]
         tune.report({"examples": run.examples, **({"valid_loss": v} if (v := row["valid_loss"]) is not None else {})})
     elif plan.resources.workers == 1:
         counted = plan.costs.get(run.model)

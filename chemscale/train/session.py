@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -10,11 +11,13 @@ from typing import Any
 from chemscale import data
 from chemscale.models.cost import Cost
 from chemscale.records.attempt import Attempt
+from chemscale.records.board import KeptBoard
 from chemscale.records.schema import FAILED
+from chemscale.records.spool import patient
 from chemscale.records.store import Store
 from chemscale.records.tensorboard import Board
 from chemscale.spec import Data, Resources, RunSpec
-from chemscale.train.loop import Report, train
+from chemscale.train.loop import REPORT_SECONDS, Report, train
 from chemscale.train.ranks import Ranks, visible_device
 
 OPENED = 4  # data sets that a reused worker process keeps open
@@ -22,7 +25,11 @@ OPENED = 4  # data sets that a reused worker process keeps open
 
 @functools.lru_cache(maxsize=OPENED)
 def opened(source: Data, view: tuple[tuple[str, Any], ...]) -> Any:
-    """The opened data, kept between the runs of one process; they are memory-mapped, so this costs little."""
+    """The opened data, kept between the runs of one process; they are memory-mapped, so this costs little.
+
+    The driver has built them on its own node; on a node that shares no disk with it they are built here, once.
+    """
+    data.build(source.source, representation=source.representation, processes=1, progress=False)
     return data.open_data(source, dict(view))
 
 
@@ -47,16 +54,23 @@ def train_in_store(
     Returns:
         The terminal RUNS row.
     """
-    records = Store(store)
+    told: dict[str, Any] = {"examples": 0, "step": 0}
+
+    def telling(row: dict[str, Any]) -> None:
+        told.update({name: row[name] for name in told if name in row})
+        report(row)
+
+    alone = ranks is None or ranks.world == 1  # with several workers a report is a barrier that one cannot reach
+    records = Store(patient(store, resources, waiting=_paced(lambda: report(dict(told)), alone)))
     examples = opened(run.data, tuple(sorted(run.model.view.items())))
     return train(
         run,
         examples,
         claim=functools.partial(_claim, records, run, driver),
-        board=lambda seen: Board(records.path / "tensorboard" / run.model.architecture / run.id, seen),
+        board=functools.partial(_board, records, run),
         resources=resources,
         ranks=ranks or Ranks(device=visible_device(resources.gpus)),
-        report=report,
+        report=telling,
         counted=counted,
     )
 
@@ -66,6 +80,24 @@ def _claim(
 ) -> tuple[Attempt, list[Attempt]]:
     attempt = records.claim(run, opening, driver)
     return attempt, [a for a in records.attempts(run.id) if a.number < attempt.number]
+
+
+def _board(records: Store, run: RunSpec, seen: int) -> Any:
+    place = records.place.at(f"tensorboard/{run.model.architecture}/{run.id}")
+    return KeptBoard(lambda folder: Board(folder, seen), place)
+
+
+def _paced(tell: Callable[[], None], alone: bool) -> Callable[[], None]:
+    """`tell`, about once a second however often it is called; nothing where this process may not tell."""
+    due = 0.0
+
+    def paced() -> None:
+        nonlocal due
+        if alone and time.monotonic() >= due:
+            due = time.monotonic() + REPORT_SECONDS
+            tell()
+
+    return paced
 
 
 def train_here(
