@@ -18,8 +18,9 @@ import os
 import re
 import tempfile
 from collections.abc import Callable, Iterator
+from copy import copy
 from datetime import timedelta
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 from urllib.parse import parse_qsl, urlsplit
 
 import obstore
@@ -70,15 +71,20 @@ class ObjectPlace(Place):
     def __reduce__(self) -> Any:
         return ObjectPlace, (self.url,)  # every process has a client of its own
 
+    def __copy__(self) -> ObjectPlace:
+        made = object.__new__(ObjectPlace)
+        vars(made).update(vars(self))
+        return made
+
     def at(self, folder: str) -> ObjectPlace:
-        below = object.__new__(ObjectPlace)
-        below.__dict__.update(self.__dict__, _prefix=self._key(folder))
+        below = copy(self)
+        below._prefix = self._key(folder)
         below.url = below._named()
         return below
 
     def write(self, name: str, write: Callable[[BinaryIO], Any]) -> None:
         with tempfile.SpooledTemporaryFile(max_size=STAGED_BYTES) as file:
-            write(file)  # what raises here has sent nothing
+            write(cast(BinaryIO, file))  # what raises here has sent nothing
             file.seek(0)
             with self._reached(name):
                 obstore.put(self._client, self._key(name), file, chunk_size=PART_BYTES)
@@ -185,9 +191,7 @@ class _Ranges(io.RawIOBase):
         if wanted <= 0:
             return 0
         with self._place._reached(self._name):
-            piece = obstore.get_range(
-                self._place._client, self._place._key(self._name), start=self._at, length=wanted
-            )
+            piece = obstore.get_range(self._place._client, self._place._key(self._name), start=self._at, length=wanted)
         buffer[:wanted] = memoryview(piece)
         self._at += wanted
         return wanted

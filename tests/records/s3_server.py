@@ -11,14 +11,18 @@ from threading import Lock, Thread
 from moto.server import DomainDispatcherApplication, create_backend_app
 from werkzeug.serving import make_server
 
+SIGNED = "AWS4-HMAC-SHA256 Credential=test/20260101/us-east-1/s3/aws4_request, SignedHeaders=host, Signature=0"
+
 
 def main(port: int) -> None:
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     application, lock = DomainDispatcherApplication(create_backend_app), Lock()
 
     def one_by_one(environ, start_response):
-        if environ.get("HTTP_X_GOOG_IF_GENERATION_MATCH") == "0":  # how a client of Google's protocol says it
-            environ["HTTP_IF_NONE_MATCH"] = "*"
+        if not environ.get("HTTP_AUTHORIZATION", "").startswith("AWS"):  # a client of Google's protocol
+            environ["HTTP_AUTHORIZATION"] = SIGNED
+            if environ.get("HTTP_X_GOOG_IF_GENERATION_MATCH") == "0":
+                environ["HTTP_IF_NONE_MATCH"] = "*"
         with lock:
             return application(environ, start_response)
 

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+running: dict[int, subprocess.Popen] = {}  # port -> the newest server there
 ACCESS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
 
 
@@ -26,6 +27,7 @@ def start_s3(port: int) -> subprocess.Popen:
     assert server.stdout is not None and server.stderr is not None
     if server.stdout.readline() != b"ready\n":
         raise RuntimeError(server.stderr.read().decode())
+    running[port] = server
     return server
 
 
@@ -41,13 +43,13 @@ def stop(server: subprocess.Popen) -> None:
 def s3(port: int | None = None) -> Iterator[str]:
     """URL of a bucket, with the keys for it in the environment."""
     port = port or free_port()
-    server = start_s3(port)
+    start_s3(port)
     before = {name: os.environ.get(name) for name in ACCESS}
     os.environ.update(ACCESS)
     try:
         yield f"s3://bucket?region=us-east-1&endpoint=http://127.0.0.1:{port}"
     finally:
-        stop(server)
+        stop(running.pop(port))
         for name, value in before.items():
             if value is None:
                 os.environ.pop(name, None)
