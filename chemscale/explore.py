@@ -14,7 +14,7 @@ from chemscale.spec import Resources, RunSpec
 from chemscale.sweep.drive import prepare, train_missing
 from chemscale.sweep.estimate import try_costs
 from chemscale.sweep.grid import Study, largest
-from chemscale.train.worker import require_room
+from chemscale.sweep.placement import On, require_room_for
 
 BOOTSTRAP = 400  # refits behind a forecast's interval; fewer than 399 cover too little
 
@@ -28,7 +28,7 @@ class Unforeseen:
     reason: str
 
 
-def run_study(study: Study, *, store: str | Path | Store, on: Resources | None = None) -> Store:
+def run_study(study: Study, *, store: str | Path | Store, on: On | None = None) -> Store:
     """Train every run of a study that the store does not hold yet; the same call again finishes the rest.
 
     With `forecast="largest"` the largest cell of every architecture trains last, after its loss has been predicted from
@@ -38,8 +38,8 @@ def run_study(study: Study, *, store: str | Path | Store, on: Resources | None =
         ValueError: a bad input, or a cluster too small for one run.
     """
     on = on or Resources()
-    require_room(on)
-    runs = prepare(study.runs())
+    require_room_for(on, study.runs())
+    runs = prepare(study.runs(), on)
     records = store if isinstance(store, Store) else Store(store, create=True)
     if study.name in records.studies() and not any(outstanding(records, runs, keep_stopped=False)):
         train_missing(records, runs, on=on, name=study.name)  # says that all is done

@@ -48,7 +48,8 @@ def ray_cluster(short_folder, home):
     """A Ray cluster of this test's own with two processors."""
     import ray
 
-    from chemscale.sweep.cluster import QUIET, environment
+    from chemscale.sweep.cluster import QUIET
+    from chemscale.train.environment import environment
 
     with environment(QUIET):
         ray.init(

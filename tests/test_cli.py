@@ -198,3 +198,39 @@ def test_every_public_name_is_there():
     assert all(callable(getattr(chemscale, name)) for name in rooms)
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = chemscale.nothing
+
+
+def test_a_model_that_cannot_be_sharded_is_refused_before_anything_is_made(capsys, tmp_path):
+    arguments = ["train", "painn", "--width", "8", "--store", str(tmp_path / "store"), "--sharding", "fsdp"]
+    status, _, err = run(capsys, *arguments, "--workers", "2")
+    assert status == 2
+    assert "sharding='fsdp' cannot train painn with 'energy_force'" in err
+    assert "set sharding='ddp'" in err
+    status, _, err = run(capsys, *arguments)
+    assert status == 2
+    assert "Resources.workers=1 is not allowed: it must be at least 2 with sharding='fsdp'" in err
+    assert not (tmp_path / "store").exists()
+
+
+def test_resources_come_from_the_command_line():
+    from chemscale.cli.arguments import parser
+    from chemscale.cli.output import resources_of
+    from chemscale.spec import Resources
+
+    given = parser().parse_args(
+        [
+            "sweep",
+            "x.py",
+            "--store",
+            "s",
+            "--workers",
+            "4",
+            "--min-workers",
+            "2",
+            "--sharding",
+            "fsdp",
+            "--keep",
+            "best",
+        ]
+    )
+    assert resources_of(given) == Resources(workers=4, min_workers=2, sharding="fsdp", keep="best")

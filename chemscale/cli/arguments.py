@@ -8,7 +8,9 @@ import sys
 from typing import Any, NoReturn
 
 from chemscale import __version__
-from chemscale.cli import data, laws, models, studies
+from chemscale.cli import data, jobs, laws, models, studies
+
+ADDRESS = "RAY_API_SERVER_ADDRESS"  # Ray's own name for the URL of a cluster's dashboard
 
 
 class _Parser(argparse.ArgumentParser):
@@ -28,6 +30,7 @@ def parser() -> argparse.ArgumentParser:
     _data(verbs)
     _train(verbs)
     _stores(verbs)
+    _jobs(verbs)
     _laws(verbs)
     return top
 
@@ -42,10 +45,15 @@ def _verb(verbs: Any, name: str, function: Any) -> argparse.ArgumentParser:
 def _with_resources(made: argparse.ArgumentParser) -> None:
     group = made.add_argument_group("where it runs; changes no number beyond rounding")
     group.add_argument("--workers", type=int, default=1, help="processes that share one run (default 1)")
+    group.add_argument("--min-workers", type=int, help="go on with so few after a loss (default: wait for all)")
+    group.add_argument("--sharding", default="ddp", choices=("ddp", "fsdp"), help="a copy or a share of the model each")
     group.add_argument("--cpus", type=float, default=1, help="processors of each worker (default 1)")
     group.add_argument("--gpus", type=float, default=0, help="GPUs of each worker, fractions too (default 0)")
     group.add_argument("--micro-batch", type=int, help="examples of one forward pass")
-    group.add_argument("--concurrent", type=int, help="runs at a time (default: as many as fit)")
+    group.add_argument(
+        "--concurrent", type=int, help="runs at a time; a cluster may grow for them (default: as many as fit)"
+    )
+    group.add_argument("--checkpoint-seconds", type=float, default=15.0, help="least time between two (default 15)")
     group.add_argument("--patience", type=float, default=600, help="seconds that a store may be unreachable")
     group.add_argument("--keep", default="final", choices=("final", "best", "none"), help="weights that stay")
 
@@ -102,9 +110,6 @@ def _train(verbs: Any) -> None:
 
 
 def _stores(verbs: Any) -> None:
-    made = _verb(verbs, "status", studies.status)
-    made.add_argument("store")
-    made.add_argument("--follow", action="store_true", help="again every five seconds until all has ended")
     made = _verb(verbs, "report", studies.report)
     made.add_argument("store")
     made.add_argument("--out", default="report", help="folder of the page (default report)")
@@ -118,6 +123,38 @@ def _stores(verbs: Any) -> None:
     made.add_argument("--temperature", type=float, default=1.0)
     made.add_argument("--seed", type=int, default=0)
     made.add_argument("--out", help="file to write")
+
+
+def _jobs(verbs: Any) -> None:
+    made = _verb(verbs, "submit", jobs.submit)
+    made.add_argument("recipe", help="a Python file with a function `recipe`, e.g. tune_jobs/quickstart.py")
+    made.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="argument of the recipe")
+    made.add_argument("--store", required=True, help="absolute path on a disk that all nodes share, or a URL")
+    _with_address(made)
+    made.add_argument("--working-dir", metavar="DIR", help="folder that is sent along (default: the recipe alone)")
+    packages = made.add_mutually_exclusive_group()
+    for tool in ("pip", "uv"):
+        made_by = f"a requirements file or packages that every node installs by {tool} for this job"
+        packages.add_argument(f"--{tool}", nargs="+", metavar="PACKAGE", help=made_by)
+    made.add_argument("--env", action="append", default=[], metavar="NAME=VALUE", help="of the driver and its workers")
+    _with_resources(made)
+    made = _verb(verbs, "status", jobs.status)
+    made.add_argument("what", nargs="?", metavar="STORE|JOB", help="a store, or with --address a job (default: all)")
+    made.add_argument("--follow", action="store_true", help="of a store: every five seconds until all has ended")
+    made.add_argument("--address", metavar="URL", help="of a head node, to ask for its jobs")
+    made = _verb(verbs, "logs", jobs.logs)
+    made.add_argument("job", help="its id, as `chemscale submit` printed it")
+    made.add_argument("-f", "--follow", action="store_true", help="until the job ends, over connections that break")
+    _with_address(made)
+    made = _verb(verbs, "stop", jobs.stop)
+    made.add_argument("job", help="its id, as `chemscale submit` printed it")
+    _with_address(made)
+
+
+def _with_address(made: argparse.ArgumentParser) -> None:
+    made.add_argument(
+        "--address", metavar="URL", default=os.environ.get(ADDRESS), help=f"of the head node (default: ${ADDRESS})"
+    )
 
 
 def _laws(verbs: Any) -> None:

@@ -18,7 +18,7 @@ def train(given: argparse.Namespace) -> int:
 
     on = resources_of(given)
     require_room(on)
-    run = prepare([_run_from(given, parse_options(given.set))])[0]
+    run = prepare([_run_from(given, parse_options(given.set))], on)[0]
     store = Store(given.store, create=True)
     store.enlist("train", [run])
     row = _train_one(run, store, on)

@@ -18,8 +18,9 @@ def resources_of(given: argparse.Namespace) -> Any:
     from chemscale.spec import Resources
 
     return Resources(
-        workers=given.workers, cpus=given.cpus, gpus=given.gpus, micro_batch=given.micro_batch,
-        concurrent=given.concurrent, keep=given.keep, patience=given.patience,
+        workers=given.workers, min_workers=given.min_workers, sharding=given.sharding, cpus=given.cpus, gpus=given.gpus,
+        micro_batch=given.micro_batch, concurrent=given.concurrent, keep=given.keep,
+        checkpoint_seconds=given.checkpoint_seconds, patience=given.patience,
     )  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""Recipes and stores: show, sweep, search, status, report, store."""
+"""Recipes and stores: show, sweep, search, status of a store, report, store."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from chemscale.cli.output import bytes_text, print_json, print_rows, readable, r
 def show(given: argparse.Namespace) -> None:
     """What a recipe would run and cost; starts nothing."""
     from chemscale.sweep.estimate import costs
-    from chemscale.sweep.recipe import load_recipe, parse_options
+    from chemscale.sweep.recipe import load_recipe, parse_options, recipe_resources
     from chemscale.sweep.search import Search
     from chemscale.train.complete import complete
 
     recipe = load_recipe(given.recipe, parse_options(given.set))
     runs = [recipe.base] * recipe.samples if isinstance(recipe, Search) else recipe.runs()
-    cells = costs([complete(run) for run in runs], resources_of(given))
+    cells = costs([complete(run) for run in runs], recipe_resources(given.recipe, resources_of(given)))
     if given.json:
         return print_json([_cell_json(cell) for cell in cells])
     from rich.table import Table
@@ -52,13 +52,13 @@ def sweep(given: argparse.Namespace) -> int:
     """Every run of a recipe that the store does not hold yet, then the table of results."""
     from chemscale.explore import run_study
     from chemscale.report.table import table
-    from chemscale.sweep.recipe import load_recipe, parse_options
+    from chemscale.sweep.recipe import load_recipe, parse_options, recipe_resources
     from chemscale.sweep.search import Search
 
     recipe = load_recipe(given.recipe, parse_options(given.set))
     if isinstance(recipe, Search):
         raise ValueError(f"{given.recipe} returns a Search; run it with `chemscale search {given.recipe}`.")
-    store = run_study(recipe, store=given.store, on=resources_of(given))
+    store = run_study(recipe, store=given.store, on=recipe_resources(given.recipe, resources_of(given)))
     if given.json:
         print_json([readable(row) for row in store.runs().to_pylist()])
     else:
@@ -74,14 +74,14 @@ def _troubled(store: Any, study: str) -> bool:
 
 def search(given: argparse.Namespace) -> int:
     """A search for hyperparameters."""
-    from chemscale.sweep.recipe import load_recipe, parse_options
+    from chemscale.sweep.recipe import load_recipe, parse_options, recipe_resources
     from chemscale.sweep.search import Search
     from chemscale.sweep.searching import search as run_search
 
     recipe = load_recipe(given.recipe, parse_options(given.set))
     if not isinstance(recipe, Search):
         raise ValueError(f"{given.recipe} returns a grid; run it with `chemscale sweep {given.recipe}`.")
-    found = run_search(recipe, store=given.store, on=resources_of(given))
+    found = run_search(recipe, store=given.store, on=recipe_resources(given.recipe, resources_of(given)))
     rows = [
         {**values, "status": status, "valid_loss": loss}
         for values, status, loss in sorted(found.trials, key=lambda t: (t[2] is None, t[2]))
@@ -100,12 +100,12 @@ def report(given: argparse.Namespace) -> None:
     print(write(Store(given.store), out=given.out))
 
 
-def status(given: argparse.Namespace) -> None:
+def status_of_store(given: argparse.Namespace) -> None:
     """How far a store's studies are, read from the store alone."""
     from chemscale.records.store import Store
     from chemscale.sweep.progress import Watch, cells_of
 
-    store = Store(given.store)
+    store = Store(given.what)
     watch = Watch(store, cells_of(store))
     while True:
         now = watch.look()

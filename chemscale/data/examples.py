@@ -15,6 +15,7 @@ from chemscale.data.subsets import SPLITS, nested_order, scattered_order
 from chemscale.data.tokens import decode
 
 _AT_A_TIME = 4096  # structures whose pairs are counted together
+ORDERS = 4  # orders of the training examples that are kept; each is as long as there are examples
 
 
 class Examples(Protocol):
@@ -80,6 +81,8 @@ class _Stored:
 
     def _order(self, key: int, per_group: int | None) -> np.ndarray:
         if (key, per_group) not in self._orders:
+            if len(self._orders) >= ORDERS:
+                del self._orders[next(iter(self._orders))]
             digests = self.arrays["group_digest"], self.arrays["member_digest"]
             order = nested_order(self._train, self.arrays["group"], *digests, key, per_group)
             self._orders[key, per_group] = order

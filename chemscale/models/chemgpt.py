@@ -197,6 +197,10 @@ class CausalTransformer(nn.Module):
             x = block(x, keys, values, at)
         return self._logits(x[:, 0]), replace(cache, position=at + 1)
 
+    def blocks(self) -> list[nn.Module]:
+        """The residual blocks, in order: what is gathered at a time where the model is sharded over workers."""
+        return list(self.h)
+
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
         """All parameters by what they do; "embedding" is the token and position tables and an untied output matrix."""
         groups: dict[str, list[nn.Parameter]] = {"embedding": [], "attention": [], "mlp": [], "norm": []}

@@ -333,7 +333,9 @@ def _alive(owner: Mapping[str, Any], beat: float) -> bool:
     if owner["host"] != socket.gethostname():
         return time.time() - beat < STALE_SECONDS
     try:
-        return abs(psutil.Process(owner["pid"]).create_time() - owner["born"]) < 1.0
+        process = psutil.Process(owner["pid"])
+        dead = process.status() == psutil.STATUS_ZOMBIE  # ended, and its parent has not asked for its status yet
+        return not dead and abs(process.create_time() - owner["born"]) < 1.0
     except psutil.Error:
         return False
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+
+from chemscale.train.environment import environment
 
 QUIET = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # the store is the record; Tune's own files cost more than tiny cells
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",  # progress reports between measurements carry no metric
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    "TUNE_GLOBAL_CHECKPOINT_S": "3600",  # nobody resumes from Tune's snapshots, which grow with the trials
     "TUNE_MAX_PENDING_TRIALS_PG": "8",
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
@@ -63,12 +66,10 @@ def _quiet_log(name: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def environment(values: dict[str, str]) -> Iterator[None]:
-    """Set environment variables that are not set yet, and take them away again."""
-    new = {k: v for k, v in values.items() if k not in os.environ}
-    os.environ.update(new)
+def hidden(names: Iterable[str]) -> Iterator[None]:
+    """Take environment variables away for a while."""
+    there = {name: os.environ.pop(name) for name in names if name in os.environ}
     try:
         yield
     finally:
-        for name in new:
-            os.environ.pop(name, None)
+        os.environ.update(there)

@@ -6,7 +6,7 @@ import contextlib
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -17,6 +17,7 @@ from chemscale.records.store import Store
 from chemscale.sweep.progress import Cell, Watch, cells_of, duration
 
 LIVE_SECONDS, PIPED_SECONDS = 1.0, 20.0
+SHARE = 0.02  # of the time goes into looking at most: a look at thousands of cells takes a while
 
 
 class Display:
@@ -69,11 +70,16 @@ class Display:
     def _show(self) -> None:
         if self._console.is_terminal:
             with Live(Text(""), console=self._console, refresh_per_second=2, transient=True) as live:
-                while not self._stop.wait(LIVE_SECONDS):
-                    live.update(Text(self.line()))
+                self._repeat(LIVE_SECONDS, lambda: live.update(Text(self.line())))
         else:
-            while not self._stop.wait(PIPED_SECONDS):
-                self._say_once(self.line())
+            self._repeat(PIPED_SECONDS, lambda: self._say_once(self.line()))
+
+    def _repeat(self, seconds: float, look: Callable[[], None]) -> None:
+        pause = seconds
+        while not self._stop.wait(pause):
+            begin = time.thread_time()
+            look()
+            pause = max(seconds, (time.thread_time() - begin) / SHARE)
 
     def _final(self) -> None:
         self._say_once(self.line())

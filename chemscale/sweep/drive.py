@@ -14,31 +14,36 @@ from chemscale.sweep.cluster import cluster
 from chemscale.sweep.display import Display
 from chemscale.sweep.estimate import work_of
 from chemscale.sweep.grid import Grid, require_name
+from chemscale.sweep.placement import On, require_room_for, resources_for
 from chemscale.sweep.progress import cells_of
 from chemscale.train.complete import complete
-from chemscale.train.worker import require_room
+from chemscale.train.ranks import require_sharding
 
 
-def prepare(runs: Sequence[RunSpec]) -> list[RunSpec]:
+def prepare(runs: Sequence[RunSpec], on: On | None) -> list[RunSpec]:
     """Build the sources that these runs need, then complete every run.
 
     Raises:
-        ValueError: a source is unknown or has no good record, or a size is larger than it.
+        ValueError: a model cannot be shared out as asked, a source is unknown or has no good record, or a size is
+            larger than it.
     """
+    for run in runs:
+        require_sharding(run, resources_for(on, run))
     for source, representation in dict.fromkeys((r.data.source, r.data.representation) for r in runs):
         data.build(source, representation=representation)
     return [complete(run) for run in runs]
 
 
 def sweep(
-    grid: Grid | Sequence[RunSpec], *, store: str | Path | Store, on: Resources | None = None, name: str = "sweep"
+    grid: Grid | Sequence[RunSpec], *, store: str | Path | Store, on: On | None = None, name: str = "sweep"
 ) -> Store:
     """Train every run of a grid that the store does not hold yet, on Ray Tune; the same call again finishes the rest.
 
     Args:
         grid: a grid, or runs.
         store: folder of the records.
-        on: workers, processors and GPUs of each run.
+        on: workers, processors and GPUs of each run; or a rule from a run to its `Resources`, so that large runs take
+            several slots and small ones share one.
         name: of the study in the store.
 
     Returns:
@@ -49,8 +54,9 @@ def sweep(
     """
     require_name("name", name)
     on = on or Resources()
-    require_room(on)
-    runs = prepare(grid.runs() if isinstance(grid, Grid) else list(grid))
+    runs = grid.runs() if isinstance(grid, Grid) else list(grid)
+    require_room_for(on, runs)
+    runs = prepare(runs, on)
     records = store if isinstance(store, Store) else Store(store, create=True)
     known = records.studies().get(name, {}).get("work", {})
     records.enlist(name, runs, work=work_of([run for run in runs if run.id not in known], on))
@@ -58,11 +64,10 @@ def sweep(
     return records
 
 
-def train_missing(records: Store, runs: Sequence[RunSpec], *, on: Resources, name: str) -> None:
-    """Train those of these enlisted runs that are not done, largest first."""
+def train_missing(records: Store, runs: Sequence[RunSpec], *, on: On, name: str) -> None:
+    """Train those of these enlisted runs that are not done, the widest and longest first."""
     todo, elsewhere = outstanding(records, runs, keep_stopped=False)
     work = records.studies()[name]["work"]
-    todo.sort(key=lambda run: -work.get(run.id, 0.0))
     with Display(records, cells_of(records, [name])) as display:
         if elsewhere:
             display.say(f"{len(elsewhere)} runs are being trained by {elsewhere[0].owner}; they are left to it.")
@@ -71,10 +76,10 @@ def train_missing(records: Store, runs: Sequence[RunSpec], *, on: Resources, nam
         from chemscale.sweep.tune import grid_tuner
 
         with cluster(), tempfile.TemporaryDirectory(prefix="chemscale-tune-", ignore_cleanup_errors=True) as scratch:
-            grid_tuner(todo, records, on=on, study=name, scratch=scratch).fit()
+            grid_tuner(todo, records, on=on, study=name, work=work, scratch=scratch).fit()
 
 
-def tuner(grid: Grid, *, store: str | Path, on: Resources | None = None, name: str = "sweep") -> Any:
+def tuner(grid: Grid, *, store: str | Path, on: On | None = None, name: str = "sweep") -> Any:
     """A plain `ray.tune.Tuner` over the runs of a grid that the store does not hold yet.
 
     For programs that drive Tune themselves: initialise Ray first; Tune's own loggers are left alone.
@@ -85,7 +90,7 @@ def tuner(grid: Grid, *, store: str | Path, on: Resources | None = None, name: s
     from chemscale.sweep.tune import grid_tuner
 
     on = on or Resources()
-    runs = prepare(grid.runs())
+    runs = prepare(grid.runs(), on)
     records = Store(store, create=True)
     records.enlist(name, runs, work=work_of(runs, on))
     todo, _ = outstanding(records, runs, keep_stopped=False)
@@ -93,4 +98,4 @@ def tuner(grid: Grid, *, store: str | Path, on: Resources | None = None, name: s
         raise ValueError(
             f"{records.url} already holds every run of this grid; read them with Store({str(store)!r}).runs()."
         )
-    return grid_tuner(todo, records, on=on, study=name)
+    return grid_tuner(todo, records, on=on, study=name, work=records.studies()[name]["work"])

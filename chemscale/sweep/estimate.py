@@ -13,6 +13,7 @@ import torch
 
 from chemscale.models import cost
 from chemscale.spec import Resources, RunSpec
+from chemscale.sweep.placement import On, resources_for
 from chemscale.train.objectives import objective_of
 from chemscale.train.rows import Ledger, training_cost
 from chemscale.train.session import opened
@@ -42,7 +43,7 @@ class CellCost:
     seconds: float
 
 
-def costs(runs: Sequence[RunSpec], on: Resources | None = None) -> list[CellCost]:
+def costs(runs: Sequence[RunSpec], on: On | None = None) -> list[CellCost]:
     """The cost of every one of these complete runs, in their order.
 
     Raises:
@@ -54,22 +55,32 @@ def costs(runs: Sequence[RunSpec], on: Resources | None = None) -> list[CellCost
     return [found[run.id] for run in runs]
 
 
-def try_costs(runs: Sequence[RunSpec], on: Resources | None = None) -> tuple[dict[str, CellCost], dict[str, Exception]]:
-    """Costs by run id, and what was raised for the runs that cannot be counted; those will fail in their own trial."""
-    on = on or Resources()
+def try_costs(runs: Sequence[RunSpec], on: On | None = None) -> tuple[dict[str, CellCost], dict[str, Exception]]:
+    """Costs by run id, and what was raised for the runs that cannot be counted; those will fail in their own trial.
+
+    Replicates, which differ in seed and subset only, share the estimate of the first.
+    """
     largest_rate = 0.0
     found: dict[str, CellCost] = {}
     broken: dict[str, Exception] = {}
+    first: dict[tuple[RunSpec, Resources], CellCost | Exception] = {}
     for run in sorted(runs, key=lambda r: r.model.width * r.model.depth):  # small steps are timed before large ones
-        try:
-            found[run.id], rate = _cell(run, on, largest_rate)
-            largest_rate = max(largest_rate, rate)
-        except Exception as error:
-            broken[run.id] = error
+        alike = (replace(run, seed=0, data=replace(run.data, key=0)), resources_for(on, run))
+        if alike not in first:
+            try:
+                first[alike], rate = _cell(run, alike[1], largest_rate)
+                largest_rate = max(largest_rate, rate)
+            except Exception as error:
+                first[alike] = error
+        cost_or_error = first[alike]
+        if isinstance(cost_or_error, CellCost):
+            found[run.id] = replace(cost_or_error, run=run)
+        else:
+            broken[run.id] = cost_or_error
     return found, broken
 
 
-def work_of(runs: Sequence[RunSpec], on: Resources | None = None) -> dict[str, float]:
+def work_of(runs: Sequence[RunSpec], on: On | None = None) -> dict[str, float]:
     """Run id -> estimated seconds, what a progress display weighs runs by."""
     return {run_id: cell.seconds for run_id, cell in try_costs(runs, on)[0].items()}
 

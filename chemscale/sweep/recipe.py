@@ -1,4 +1,8 @@
-"""Recipes: Python files whose function `recipe` returns a Grid, a Search or a Study."""
+"""Recipes: Python files whose function `recipe` returns a Grid, a Search or a Study.
+
+A second function `resources`, if there is one, says where each run trains: `resources(run) -> Resources`. Where it
+returns None, the run gets what the command line says.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +14,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from chemscale.spec import Resources, RunSpec
 from chemscale.sweep.grid import Grid, Study
+from chemscale.sweep.placement import On
 from chemscale.sweep.search import Search
 
-FUNCTION = "recipe"
+FUNCTION, RESOURCES = "recipe", "resources"
 
 
 def load_recipe(path: str, options: Mapping[str, Any] | None = None) -> Study | Search:
@@ -44,9 +50,36 @@ def load_recipe(path: str, options: Mapping[str, Any] | None = None) -> Study | 
     return made
 
 
+def recipe_resources(path: str, default: Resources) -> On:
+    """Where the runs of a loaded recipe train: its function `resources`, or `default` for all.
+
+    Args:
+        path: of a file that `load_recipe` has loaded.
+        default: what the command line says; for runs of which `resources` says nothing.
+
+    Raises:
+        ValueError: the file's `resources` is no function.
+    """
+    own: Any = getattr(sys.modules[_module_name(Path(path))], RESOURCES, None)
+    if own is None:
+        return default
+    if not callable(own):
+        raise ValueError(f"{path} has {RESOURCES}={own!r}; write def {RESOURCES}(run): return Resources(...).")
+
+    def resources(run: RunSpec) -> Resources:
+        found: Any = own(run)
+        return default if found is None else found
+
+    return resources
+
+
+def _module_name(file: Path) -> str:
+    return f"chemscale_recipe_{file.stem}"
+
+
 def _import(file: Path) -> Any:
     """The file as a module that Ray's workers get by value, since they cannot import it by name."""
-    name = f"chemscale_recipe_{file.stem}"
+    name = _module_name(file)
     spec = importlib.util.spec_from_file_location(name, file.absolute())
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)

@@ -14,8 +14,8 @@ from chemscale.spec import Resources, RunSpec
 from chemscale.sweep.cluster import cluster
 from chemscale.sweep.display import Display
 from chemscale.sweep.drive import prepare
+from chemscale.sweep.placement import On, require_room_for
 from chemscale.sweep.search import ASHA, Domain, Search
-from chemscale.train.worker import require_room
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ def search(
     stop: ASHA | None = None,
     sampler: Any = "tpe",
     store: str | Path | Store,
-    on: Resources | None = None,
+    on: On | None = None,
     name: str = "search",
     seed: int = 0,
 ) -> SearchResult:
@@ -58,20 +58,15 @@ def search(
     """
     plan = base if isinstance(base, Search) else Search(base, space or {}, samples, stop, sampler, seed, name)
     on = on or Resources()
-    if plan.stop is not None and on.workers > 1:
-        raise ValueError(
-            f"Search.stop={plan.stop} with Resources.workers={on.workers} is not allowed: an early stop would leave "
-            "the workers' processors reserved; use workers=1 or stop=None."
-        )
-    require_room(on)
-    plan = replace(plan, base=prepare([plan.base])[0])
+    require_room_for(on, [plan.base])
+    plan = replace(plan, base=prepare([plan.base], on)[0])
     records = store if isinstance(store, Store) else Store(store, create=True)
     records.enlist(plan.name, [])
     _search_missing(records, plan, on)
     return result_of(records, plan)
 
 
-def _search_missing(records: Store, plan: Search, on: Resources) -> None:
+def _search_missing(records: Store, plan: Search, on: On) -> None:
     from chemscale.sweep.sampler import Resuming, optuna_searcher
     from chemscale.sweep.tune import search_tuner
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import ray
 from ray import tune
 
 from chemscale.models.cost import Cost
@@ -13,6 +15,7 @@ from chemscale.records.schema import DIVERGED, FINISHED
 from chemscale.records.spool import patient
 from chemscale.records.store import Store, process_identity
 from chemscale.spec import Resources, RunSpec
+from chemscale.sweep.placement import On, resources_for
 from chemscale.sweep.search import Search
 from chemscale.train.session import train_in_store
 from chemscale.train.worker import train_on_workers
@@ -28,7 +31,7 @@ class Plan:
     """
 
     store: str
-    resources: Resources
+    on: On
     driver: Mapping[str, Any] = field(default_factory=process_identity)
     runs: Mapping[str, RunSpec] = field(default_factory=dict)
     search: Search | None = None
@@ -38,26 +41,47 @@ class Plan:
         """The run of a trial with this configuration."""
         return self.search.run(config) if self.search is not None else self.runs[config[RUN_ID]]
 
+    def resources_of(self, run: RunSpec) -> Resources:
+        """Where a run trains."""
+        return resources_for(self.on, run)
 
-def trial(config: Mapping[str, Any], plan: Plan) -> None:
+
+@dataclass(frozen=True)
+class Shared:
+    """A plan in Ray's object store, read once by every process: a thousand runs take a while to unpack."""
+
+    reference: Any
+
+    def plan(self) -> Plan:
+        """The plan."""
+        return _read(self.reference)
+
+
+@functools.lru_cache(maxsize=1)
+def _read(reference: Any) -> Plan:
+    return ray.get(reference)
+
+
+def trial(config: Mapping[str, Any], plan: Plan | Shared) -> None:
     """The function that Tune runs: one run to its end, told to Tune as it goes.
 
     A run that the store already holds is reported, not trained again.
     """
+    plan = plan.plan() if isinstance(plan, Shared) else plan
     run = plan.run(config)
     store = Store(patient(plan.store, plan.resources))
     if store.state(run.id).status in (FINISHED, DIVERGED):
         row = store.runs(run_id=run.id).to_pylist()[0]
         tune.report({"examples": run.examples, **({"valid_loss": v} if (v := row["valid_loss"]) is not None else {})})
-    elif plan.resources.workers == 1:
-        counted = plan.costs.get(run.model)
-        train_in_store(
-            run, plan.store, resources=plan.resources, driver=plan.driver, report=tune.report, counted=counted
-        )
-    else:
-        from ray.tune.integration.ray_train import TuneReportCallback
+        return
+    on, counted = plan.resources_of(run), plan.costs.get(run.model)
+    if on.workers == 1:
+        train_in_store(run, plan.store, resources=on, driver=plan.driver, report=tune.report, counted=counted)
+        return
+    from ray.tune.integration.ray_train import TuneReportCallback
 
-        callbacks, counted = [TuneReportCallback()], plan.costs.get(run.model)
-        train_on_workers(
-            run, plan.store, resources=plan.resources, driver=plan.driver, callbacks=callbacks, counted=counted
-        )
+    from chemscale.sweep.groups import group
+
+    with group() as announcing:
+        callbacks = [TuneReportCallback(), announcing]
+        train_on_workers(run, plan.store, resources=on, driver=plan.driver, callbacks=callbacks, counted=counted)

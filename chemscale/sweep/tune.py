@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import math
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import ray
 from ray import tune
 from ray.tune.schedulers import ASHAScheduler
 
@@ -15,23 +16,43 @@ from chemscale import data
 from chemscale.models.cost import Cost
 from chemscale.records.store import Store
 from chemscale.spec import Resources, RunSpec
+from chemscale.sweep.admission import Admission, Listed, Sampled, Ushers
+from chemscale.sweep.growth import wait_for_room
+from chemscale.sweep.placement import On, wanted_by
 from chemscale.sweep.search import Search
-from chemscale.sweep.trial import RUN_ID, Plan, trial
+from chemscale.sweep.trial import RUN_ID, Plan, Shared, trial
 from chemscale.sweep.word import DriverWord
 from chemscale.train.rows import training_cost
-from chemscale.train.worker import MAX_FAILURES, require_room
+from chemscale.train.worker import MAX_FAILURES
+
+HEAD = "node:__internal_head__"
+DRIVERS = "chemscale_driver"  # a custom resource; where nodes declare it, trials that start workers run there
 
 
 def grid_tuner(
-    runs: Sequence[RunSpec], store: Store, *, on: Resources, study: str, scratch: str | None = None
+    runs: Sequence[RunSpec],
+    store: Store,
+    *,
+    on: On,
+    study: str,
+    work: Mapping[str, float] | None = None,
+    scratch: str | None = None,
 ) -> tune.Tuner:
-    """A plain `ray.tune.Tuner` over these runs; `fit()` it, or change its parts first."""
+    """A plain `ray.tune.Tuner` over these runs; `fit()` it, or change its parts first.
+
+    Args:
+        work: run id -> estimated seconds; among cells of one width the longest goes first.
+
+    Raises:
+        ValueError: the cluster can never hold one of them.
+    """
+    wait_for_room(*wanted_by(on, runs))
     plan = Plan(store.url, on, runs={run.id: run for run in runs}, costs=_counted(runs))
+    admission = Listed(plan, work or {})
     return tune.Tuner(
         _trainable(plan),
-        param_space={RUN_ID: tune.grid_search([run.id for run in runs])},
-        tune_config=tune.TuneConfig(reuse_actors=True, max_concurrent_trials=slots(on)),
-        run_config=_run_config(plan, study, scratch),
+        tune_config=tune.TuneConfig(search_alg=admission, num_samples=len(runs), reuse_actors=True),
+        run_config=_run_config(plan, admission, study, scratch),
     )
 
 
@@ -46,22 +67,23 @@ def _counted(runs: Sequence[RunSpec]) -> dict[Any, Cost]:
 
 
 def search_tuner(
-    search: Search, store: Store, *, on: Resources, samples: int, searcher: Any, scratch: str | None = None
+    search: Search, store: Store, *, on: On, samples: int, searcher: Any, scratch: str | None = None
 ) -> tune.Tuner:
     """A Tuner for what is left of a search."""
+    wait_for_room(*wanted_by(on, [search.base]))
     plan = Plan(store.url, on, search=search)
+    admission = Sampled(plan, searcher)
     return tune.Tuner(
         _trainable(plan),
         tune_config=tune.TuneConfig(
-            search_alg=searcher,
+            search_alg=admission,
             scheduler=_scheduler(search),
             metric="valid_loss",
             mode="min",
             num_samples=samples,
             reuse_actors=True,
-            max_concurrent_trials=slots(on),
         ),
-        run_config=_run_config(plan, search.name, scratch),
+        run_config=_run_config(plan, admission, search.name, scratch),
     )
 
 
@@ -78,36 +100,32 @@ def _scheduler(search: Search) -> Any:
 
 
 def _trainable(plan: Plan) -> Any:
-    on = plan.resources
+    return tune.with_resources(tune.with_parameters(trial, plan=Shared(ray.put(plan))), _reservations(plan))
+
+
+def _reservations(plan: Plan) -> Any:
+    if isinstance(plan.on, Resources):
+        return _reserved(plan.on)
+    if plan.search is not None:
+        return lambda config: _reserved(plan.resources_of(plan.run(config)))
+    each = {run_id: plan.resources_of(run) for run_id, run in plan.runs.items()}  # small: it travels with the function
+    return lambda config: _reserved(each[config[RUN_ID]])
+
+
+def _reserved(on: Resources) -> tune.PlacementGroupFactory:
+    """What Tune reserves for the process of one trial."""
     if on.workers == 1:
-        asked: dict[str, float] = {"cpu": on.cpus, **({"gpu": on.gpus} if on.gpus else {})}
-    else:  # Ray Train reserves the workers itself; the trial that starts them takes no processor from them
-        asked = {"cpu": 0, "node:__internal_head__": 0.001}
-    return tune.with_resources(tune.with_parameters(trial, plan=plan), asked)
+        return tune.PlacementGroupFactory([{"CPU": on.cpus, **({"GPU": on.gpus} if on.gpus else {})}])
+    # Ray Train reserves the workers itself; the trial that starts them takes no processor from them.
+    place = DRIVERS if DRIVERS in ray.cluster_resources() else HEAD
+    return tune.PlacementGroupFactory([{"CPU": 0, place: 0.001}])
 
 
-def _run_config(plan: Plan, study: str, scratch: str | None) -> tune.RunConfig:
+def _run_config(plan: Plan, admission: Admission, study: str, scratch: str | None) -> tune.RunConfig:
     return tune.RunConfig(
         name=study,
         storage_path=scratch or tempfile.mkdtemp(prefix="chemscale-tune-"),
         failure_config=tune.FailureConfig(max_failures=MAX_FAILURES),
-        callbacks=[DriverWord(plan, study)],
+        callbacks=[DriverWord(plan, study), Ushers(admission, plan)],
         verbose=0,
     )
-
-
-def slots(on: Resources) -> int:
-    """How many runs the cluster holds at a time.
-
-    Raises:
-        ValueError: it can never hold one.
-    """
-    import ray
-
-    require_room(on)
-    total = ray.cluster_resources()
-    room = [total.get("CPU", 0) / (on.cpus * on.workers)]
-    if on.gpus:
-        room.append(total.get("GPU", 0) / (on.gpus * on.workers))
-    fits = max(1, math.floor(min(room) + 1e-9))
-    return min(fits, on.concurrent) if on.concurrent else fits

@@ -1,25 +1,25 @@
 """One loop for every model: step, evaluate, checkpoint, and an exact continuation after a kill.
 
-The spec decides which examples make step k; how they lie in memory (micro-batches, shards of workers) changes nothing
-but rounding, because losses are sums over the global batch divided by counts over the global batch.
+The spec decides which examples make step k; how they lie in memory and on how many workers changes nothing but rounding
+(`train.step`, `train.parallel`).
 """
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import hashlib
 import math
+import random
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
+from torch import nn
 
 from chemscale.models import cost
 from chemscale.records.attempt import Attempt
@@ -28,17 +28,16 @@ from chemscale.records.schema import DIVERGED, FINISHED
 from chemscale.records.tensorboard import Board
 from chemscale.spec import Resources, RunSpec
 from chemscale.train import state
+from chemscale.train.journal import Clock, Journal, Report
 from chemscale.train.measure import EVALUATION_BATCH, measure
 from chemscale.train.objectives import Metric, objective_of
-from chemscale.train.optim import build_optimiser, lr_share
-from chemscale.train.order import step_positions
-from chemscale.train.ranks import MICRO_BATCH, Ranks, device_name, memory_limit_named
-from chemscale.train.rows import Ledger, metric_columns, opening_row, outcome_columns, point_row, training_cost
+from chemscale.train.optim import build_optimiser
+from chemscale.train.parallel import spread
+from chemscale.train.ranks import Ranks, device_name, memory_limit_named, require_sharding
+from chemscale.train.rows import Ledger, metric_columns, opening_row, point_row, training_cost
+from chemscale.train.step import Made, Stepper
 
-REPORT_SECONDS = 1.0  # a scheduler's stop takes effect at the next report
 WARM_STEPS = 3  # first steps after each start, left out of device-seconds
-
-Report = Callable[[dict[str, Any]], None]
 
 
 def train(
@@ -69,16 +68,19 @@ def train(
 
     Raises:
         MemoryError: a step does not fit; the message names its size.
+        ValueError: the model cannot be sharded.
     """
     resources, ranks = resources or Resources(), ranks or Ranks()
+    require_sharding(run, resources)
     torch.set_num_threads(max(1, int(resources.cpus)))
+    torch.set_default_dtype(torch.float32)
     with memory_limit_named(run, resources, ranks):
         counted = counted or training_cost(run, examples.manifest)
         training = _open(run, examples, claim, board, resources, ranks, report, counted)
         try:
             return training.complete()
         finally:
-            training.close()
+            training.journal.close()
 
 
 def _open(
@@ -91,156 +93,96 @@ def _open(
     report: Report,
     counted: cost.Cost,
 ) -> _Training:
-    torch.manual_seed(run.seed)
-    model = run.model.build(examples.manifest).to(ranks.device, getattr(torch, run.precision))
-    optimiser = build_optimiser(model, run.optim)
-    ids = examples.subset(run.data.size, run.data.key, run.data.per_group)
-    ledger = Ledger(run, examples, ids, counted)
+    _seed(run.seed)
+    model = run.model.build(examples.manifest).to(getattr(torch, run.precision))
+    ledger = Ledger(run, examples, examples.subset(run.data.size, run.data.key, run.data.per_group), counted)
     opening = {**opening_row(run), **_parameters(model), "started": time.time(), "host": socket.gethostname()}
     opening |= {"device": device_name(ranks.device), "devices": ranks.world, **ledger.unique}
+    layout = spread(model, ranks, resources.sharding)
+    optimiser = build_optimiser(layout.module, run.optim)
     attempt, earlier = claim(opening) if ranks.first else (None, [])
-    progress = _resume(earlier, model, optimiser, ranks)
-    wrapped = nn.parallel.DistributedDataParallel(model) if ranks.world > 1 else model
+    progress = state.load(earlier, layout, optimiser)
     events = board(progress.examples) if board and ranks.first else None
-    meter = energy_meter(resources.cpus * ranks.world, resources.gpus)
-    return _Training(
-        run, examples, ledger, wrapped, optimiser, progress, attempt, resources, ranks, report, opening, events, meter
-    )
+    # One process reads one machine's meter: of several workers it would count a part and call it the whole.
+    meter = energy_meter(resources.cpus, resources.gpus) if ranks.world == 1 else None
+    clock = Clock(progress, meter)
+    journal = Journal(ledger, opening, attempt, events, clock, ranks.world == 1, report)
+    stepper = Stepper(run, examples, ledger.ids, objective_of(run), layout, optimiser, resources.micro_batch)
+    return _Training(run, examples, stepper, progress, journal, resources)
 
 
-def _resume(earlier: list[Attempt], model: nn.Module, optimiser: Any, ranks: Ranks) -> state.Progress:
-    if ranks.world == 1:
-        return state.load(earlier, model, optimiser, ranks.device) or state.Progress()
-    box: list[Any] = [earlier]
-    dist.broadcast_object_list(box, src=0)  # every rank reads the same files
-    return state.load(box[0], model, optimiser, ranks.device) or state.Progress()
+def _seed(seed: int) -> None:
+    """Every generator that a model may draw from: a reused process has used them before."""
+    torch.manual_seed(seed)
+    np.random.seed(seed % 2**32)
+    random.seed(seed)
 
 
 @dataclass
 class _Training:
     run: RunSpec
     examples: Any
-    ledger: Ledger
-    model: nn.Module
-    optimiser: torch.optim.Optimizer
+    stepper: Stepper
     progress: state.Progress
-    attempt: Attempt | None  # rank 0 only
+    journal: Journal
     resources: Resources
-    ranks: Ranks
-    report: Report
-    opening: dict[str, Any]
-    events: Board | None
-    meter: Callable[[], float] | None
-    _clock: float = field(default_factory=time.perf_counter)
-    _reported: float = 0.0
     _saved: float = field(default_factory=time.perf_counter)
-    _started_at: int = 0
 
     def __post_init__(self) -> None:
-        self.objective = objective_of(self.run)
-        self.inner: nn.Module = getattr(self.model, "module", self.model)
-        self.parameters = [p for p in self.model.parameters() if p.requires_grad]
-        self._seconds_before, self._joules_before = self.progress.seconds, self.progress.joules
-        self._started_at = self.progress.step
+        self.objective, self.layout = self.stepper.objective, self.stepper.layout
+        self.ranks = self.layout.ranks
+        self._warm_until = self.progress.step + WARM_STEPS
         count = self.run.evaluation.points
         self.point_steps = {math.ceil(self.run.updates * i / count) for i in range(1, count + 1)}
-
-    # -- the whole of it ----------------------------------------------------------------------------------------------
 
     def complete(self) -> dict[str, Any]:
         """Train to the end of the budget, or to the first number that is not finite; returns the terminal row."""
         while self.progress.step < self.run.updates:
-            norm = self._timed_step()
-            if not math.isfinite(norm):
-                return self._end_diverged(norm)
-            if self.progress.step in self.point_steps and not self._point(norm):
-                return self._end_diverged(norm)
-            self._save_when_due()
-            self._keep_alive()
+            made = self._step()
+            if not math.isfinite(made.norm):
+                return self._end_diverged(made.norm)
+            if self.progress.step in self.point_steps and not self._point(made.norm):
+                return self._end_diverged(made.norm)
+            if made.save and self.progress.step < self.run.updates:
+                self._save()
+            self.journal.alive(self.progress)
         return self._end_finished()
 
-    def close(self) -> None:
-        if self.events is not None:
-            self.events.close()
-
-    # -- one step -----------------------------------------------------------------------------------------------------
-
-    def _timed_step(self) -> float:
-        before = time.perf_counter()
-        norm, count = self._step()
-        if self.progress.step - self._started_at > WARM_STEPS:
-            self.progress.step_seconds += time.perf_counter() - before
-            self.progress.step_examples += count
-        return norm
-
-    def _step(self) -> tuple[float, int]:
-        run, progress = self.run, self.progress
-        rate = (run.optim.lr or 0.0) * lr_share(progress.step, run.updates, run.optim)
-        for group in self.optimiser.param_groups:
-            group["lr"] = rate
-        positions = step_positions(
-            progress.step, batch=run.optim.batch, size=len(self.ledger.ids), seed=run.seed, total=run.examples
-        )
-        loss = self._gradients(self.ledger.ids[positions])
-        limit = run.optim.clip if run.optim.clip is not None else math.inf
-        norm = float(nn.utils.clip_grad_norm_(self.parameters, limit))
-        if math.isfinite(norm):
-            self.optimiser.step()
-            progress.loss_sum += float(loss)
-            progress.loss_steps += 1
+    def _step(self) -> Made:
+        progress, before = self.progress, time.perf_counter()
+        # Rank 0's clock decides for all workers, since all of them may have a part in the state.
+        due = self.ranks.first and before - self._saved >= self.resources.checkpoint_seconds
+        made = self.stepper.step(progress.step, save_due=due)
         progress.step += 1
-        progress.examples += len(positions)
-        return norm, len(positions)
+        progress.examples += made.examples
+        if math.isfinite(made.norm):
+            progress.loss_sum += made.loss
+            progress.loss_steps += 1
+        if progress.step > self._warm_until:
+            progress.device_seconds += (time.perf_counter() - before) * self.ranks.world
+            progress.step_examples += made.examples
+        return made
 
-    def _gradients(self, ids: np.ndarray) -> Tensor:
-        """Leave the gradient of the global batch's loss in the parameters; return this rank's share of the loss."""
-        self.optimiser.zero_grad(set_to_none=True)
-        mine = ids[self.ranks.rank :: self.ranks.world]
-        batches = [self._batch(chunk) for chunk in self._chunks(mine)]
-        idle = not batches
-        if idle:  # fewer examples than workers: this rank joins the exchange with a loss of weight zero
-            batches = [self._batch(ids[:1])]
-        totals = torch.stack([self.objective.denominators(b) for b in batches]).sum(0) * (0 if idle else 1)
-        if self.ranks.world > 1:
-            dist.all_reduce(totals)
-        loss = torch.zeros((), device=self.ranks.device)
-        for k, batch in enumerate(batches):
-            share = self.objective.loss(self.model, batch, totals) * (0 if idle else 1)
-            with self._exchange(last=k == len(batches) - 1):
-                (share * self.ranks.world).backward()  # DistributedDataParallel divides by the number of workers
-            loss = loss + share.detach()
-        return loss
-
-    def _exchange(self, *, last: bool) -> contextlib.AbstractContextManager[Any]:
-        if self.ranks.world == 1 or last:
-            return contextlib.nullcontext()
-        return self.model.no_sync()  # type: ignore[operator]
-
-    def _chunks(self, ids: np.ndarray) -> Iterator[np.ndarray]:
-        size = self.resources.micro_batch or MICRO_BATCH[self.ranks.device.type]
-        if len(ids) > size:  # neighbours in length share a micro-batch, so that little is padded
-            ids = ids[np.argsort(self.examples.lengths(ids), kind="stable")]
-        for start in range(0, len(ids), size):
-            yield ids[start : start + size]
-
-    def _batch(self, ids: np.ndarray) -> Any:
-        batch = self.examples.batch(ids)
-        if self.run.precision != "float32" and hasattr(batch, "astype"):
-            batch = batch.astype(getattr(torch, self.run.precision))
-        return batch.to(self.ranks.device)
+    def _save(self) -> None:
+        clock = self.journal.clock
+        self.progress.seconds, self.progress.joules = clock.seconds(), clock.joules()
+        total = self._all_loss()
+        self.progress.loss_sum = total if self.ranks.first else 0.0
+        state.save(self.journal.attempt, self.layout, self.stepper.optimiser, self.progress)
+        self._saved = time.perf_counter()
 
     # -- measuring ----------------------------------------------------------------------------------------------------
 
     def _measure(self, ids: np.ndarray) -> dict[str, Metric]:
         return measure(
             self.objective,
-            self.inner,
+            self.layout.module,
             self.examples,
             ids,
             size=self.resources.micro_batch or EVALUATION_BATCH.get(self.run.model.family, 64),
             ranks=self.ranks,
-            batch_of=self._batch,
-            pulse=self._keep_alive,
+            batch_of=self.stepper.batch,
+            pulse=lambda: self.journal.alive(self.progress),
         )
 
     @functools.cached_property
@@ -253,122 +195,58 @@ class _Training:
         headline = metrics[self.objective.headline]
         if not math.isfinite(headline.value):
             return False
-        progress = self.progress
+        progress, ledger = self.progress, self.journal.ledger
         progress.valid, progress.valid_se = headline.value, headline.se
         if progress.best is None or headline.value < progress.best:
             progress.best, progress.best_step = headline.value, progress.step
-            if self.run.examples > len(self.ledger.ids):  # only repeated data can turn the validation loss up
-                progress.best_weights = {k: v.detach().clone() for k, v in self.inner.state_dict().items()}
-        loss_sum = torch.tensor(progress.loss_sum, dtype=torch.float64, device=self.ranks.device)
-        if self.ranks.world > 1:
-            dist.all_reduce(loss_sum)
-        clock = {"seconds": self._seconds(), "joules": self._joules()}
-        train_loss, lr = float(loss_sum) / max(1, progress.loss_steps), self.optimiser.param_groups[0]["lr"]
-        row = point_row(self.ledger, progress, metrics, headline, lr=lr, norm=norm, train_loss=train_loss) | clock
+            if self.run.examples > len(ledger.ids):  # only repeated data can turn the validation loss up
+                progress.best_weights = self.layout.snapshot()
+        train_loss = self._all_loss() / max(1, progress.loss_steps)
+        lr = self.stepper.optimiser.param_groups[0]["lr"]
+        row = point_row(ledger, progress, metrics, headline, lr=lr, norm=norm, train_loss=train_loss)
         progress.loss_sum, progress.loss_steps = 0.0, 0
-        self._write_point(row)
+        self.journal.point(progress, row)
         if progress.step < self.run.updates:  # the last report follows the terminal row
-            self._tell({"valid_loss": headline.value})
+            self.journal.tell(progress, {"valid_loss": headline.value})
         return True
 
-    def _write_point(self, row: dict[str, Any]) -> None:
-        if self.attempt is not None:
-            self.attempt.point(row)
-            self.attempt.flush()
-            self.attempt.beat(self.progress.step, self.progress.examples)
-        if self.events is not None:
-            self.events.point(row)
-
-    # -- staying alive ------------------------------------------------------------------------------------------------
-
-    def _keep_alive(self) -> None:
-        if self.attempt is not None:
-            self.attempt.beat(self.progress.step, self.progress.examples)
-        # Ray Train's report is a barrier: several workers report at measurements only, which all of them reach.
-        if self.ranks.world == 1 and time.perf_counter() - self._reported >= REPORT_SECONDS:
-            self._tell({})
-
-    def _save_when_due(self) -> None:
-        due = time.perf_counter() - self._saved >= self.resources.checkpoint_seconds
-        if due and self.attempt is not None and self.progress.step < self.run.updates:
-            self._save()
-
-    def _tell(self, row: dict[str, Any]) -> None:
-        self._reported = time.perf_counter()
-        self.report({"examples": self.progress.examples, "step": self.progress.step, **row})
-
-    def _save(self) -> None:
-        assert self.attempt is not None
-        self.progress.seconds, self.progress.joules = self._seconds(), self._joules()
-        state.save(self.attempt, self.inner, self.optimiser, self.progress)
-        self._saved = time.perf_counter()
-
-    def _seconds(self) -> float:
-        return self._seconds_before + time.perf_counter() - self._clock
-
-    def _joules(self) -> float | None:
-        if self.meter is None or self._joules_before is None:
-            return None
-        return self._joules_before + self.meter()
+    def _all_loss(self) -> float:
+        """Sum of the training losses since the last point, over all workers."""
+        total = torch.tensor(self.progress.loss_sum, dtype=torch.float64, device=self.ranks.device)
+        if self.ranks.world > 1:
+            dist.all_reduce(total)
+        return float(total)
 
     # -- the end ------------------------------------------------------------------------------------------------------
 
     def _end_finished(self) -> dict[str, Any]:
         ids = self.examples.split("test", self.run.evaluation.test)
         rule = self.progress.rule
-        if rule == "best":
-            assert self.progress.best_weights is not None
-            final = {k: v.detach().clone() for k, v in self.inner.state_dict().items()}
-            self.inner.load_state_dict(self.progress.best_weights)
-            metrics = self._measure(ids)
-            self.inner.load_state_dict(final)
-        else:
-            metrics = self._measure(ids)
+        metrics = self._measure(ids) if rule == "final" else self._measure_best(ids)
         digest = hashlib.sha256(str(self.run.data.content).encode() + ids.tobytes()).hexdigest()[:16]
         tested = {"law_rule": rule, "test_examples": len(ids), "test_checksum": digest}
-        if not math.isfinite(metrics[self.objective.headline].value):
-            return self._end_diverged(metrics[self.objective.headline].value)
-        return self._end(FINISHED, None, {**metric_columns(metrics, self.objective.headline), **tested})
+        headline = self.objective.headline
+        if not math.isfinite(metrics[headline].value):
+            return self._end_diverged(metrics[headline].value)
+        outcome = {**metric_columns(metrics, headline), **tested}
+        return self.journal.end(self.progress, FINISHED, None, outcome, self._kept_weights())
+
+    def _measure_best(self, ids: np.ndarray) -> dict[str, Metric]:
+        assert self.progress.best_weights is not None
+        final = self.layout.snapshot()
+        self.layout.restore(self.progress.best_weights)
+        metrics = self._measure(ids)
+        self.layout.restore(final)
+        return metrics
 
     def _end_diverged(self, value: float) -> dict[str, Any]:
         reason = f"not finite ({value}) at update {self.progress.step} of {self.run.updates}"
-        return self._end(DIVERGED, reason, {})
+        return self.journal.end(self.progress, DIVERGED, reason, {}, None)
 
-    def _end(self, status: str, reason: str | None, outcome: dict[str, Any]) -> dict[str, Any]:
-        progress = self.progress
-        steps = progress.step_seconds * progress.examples / progress.step_examples if progress.step_examples else None
-        row = {
-            **self.opening,
-            **outcome_columns(self.ledger, progress.examples, progress.step),
-            **outcome,
-            "status": status,
-            "stop_reason": reason,
-            "valid_loss": progress.valid,
-            "best_valid_loss": progress.best,
-            "best_step": progress.best_step,
-            "seconds": self._seconds(),
-            "device_seconds": None if steps is None else steps * self.ranks.world,
-            "joules": self._joules(),
-            "ended": time.time(),
-        }
-        if self.attempt is not None:
-            self._keep_weights(status)
-            self.attempt.beat(progress.step, progress.examples, now=True)
-            self.attempt.end(row)
-        if self.events is not None:
-            self.events.close(row)
-            self.events = None
-        told = {"valid_loss": progress.valid} if progress.valid is not None else {}
-        self._tell({**told, "law_loss": row.get("law_loss"), "status": status})
-        return row
-
-    def _keep_weights(self, status: str) -> None:
-        assert self.attempt is not None
-        if status != FINISHED or self.resources.keep == "none":
-            return
-        best = self.progress.best_weights
-        chosen = best if self.resources.keep == "best" and best is not None else self.inner.state_dict()
-        state.save_weights(self.attempt, "weights.pt", chosen)
+    def _kept_weights(self) -> dict[str, Any] | None:
+        if self.resources.keep == "none":
+            return None
+        return self.layout.gather(self.progress.best_weights if self.resources.keep == "best" else None)
 
 
 def _parameters(model: nn.Module) -> dict[str, Any]:

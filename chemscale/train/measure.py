@@ -12,6 +12,7 @@ from torch import nn
 
 from chemscale.train.objectives import Metric, Objective
 from chemscale.train.ranks import Ranks
+from chemscale.train.step import passes
 
 EVALUATION_BATCH = {"text": 256, "structures": 64}
 
@@ -40,10 +41,12 @@ def measure(
     parts = []
     model.eval()
     with torch.no_grad():
-        for start in range(0, len(mine), size):
+        for k in range(passes(len(ids), ranks.world, size)):  # equally many on every worker: shards meet in each
             pulse()
-            measured = objective.measure(model, batch_of(ids[mine[start : start + size]]))
-            parts.append({k: v.cpu().numpy() for k, v in measured.items()})
+            here = mine[k * size : (k + 1) * size]
+            measured = objective.measure(model, batch_of(ids[here] if len(here) else ids[:1]))
+            if len(here):
+                parts.append({name: v.cpu().numpy() for name, v in measured.items()})
     model.train()
     shards: list[Any] = [(mine, parts)]
     if ranks.world > 1:

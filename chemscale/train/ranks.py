@@ -1,4 +1,4 @@
-"""The processes that share a run: who this one is, which device it has, and what to say when its memory is full."""
+"""The processes that share a run: who this one is, what device it has, what they may share, and a full memory named."""
 
 from __future__ import annotations
 
@@ -6,11 +6,16 @@ import contextlib
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import torch
+import torch.distributed as dist
 
 from chemscale.records.provenance import processor
 from chemscale.spec import Resources, RunSpec
+from chemscale.train.objectives import objective_of
+
+T = TypeVar("T")
 
 MICRO_BATCH = {"cpu": 64, "cuda": 512}  # examples of one forward pass
 
@@ -26,6 +31,14 @@ class Ranks:
     @property
     def first(self) -> bool:
         return self.rank == 0
+
+    def from_first(self, value: T) -> T:
+        """What rank 0 has; a plain value that pickles."""
+        if self.world == 1:
+            return value
+        box = [value]
+        dist.broadcast_object_list(box, src=0)
+        return box[0]
 
 
 def visible_device(gpus: float) -> torch.device:
@@ -45,6 +58,20 @@ def visible_device(gpus: float) -> torch.device:
 def device_name(device: torch.device) -> str:
     """The processor's or the GPU's name."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else processor()
+
+
+def require_sharding(run: RunSpec, resources: Resources) -> None:
+    """Refuse to shard a model whose loss holds a gradient: FSDP2 loses part of a double backward without a word.
+
+    Raises:
+        ValueError: with the objective, and what to set instead.
+    """
+    objective = objective_of(run)
+    if resources.sharding == "fsdp" and getattr(objective, "second_order", True):
+        raise ValueError(
+            f"Resources.sharding='fsdp' cannot train {run.model.architecture} with {objective.name!r}, whose loss "
+            f"holds a gradient (double backward), which FSDP2 loses in part; set sharding='ddp'."
+        )
 
 
 @contextlib.contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,18 +18,23 @@ from chemscale.records.spool import patient
 from chemscale.records.store import Store
 from chemscale.records.tensorboard import Board
 from chemscale.spec import Data, Resources, RunSpec
-from chemscale.train.loop import REPORT_SECONDS, Report, train
+from chemscale.train.journal import REPORT_SECONDS, Report
+from chemscale.train.loop import train
 from chemscale.train.ranks import Ranks, visible_device
 
 OPENED = 4  # data sets that a reused worker process keeps open
 
 
-@functools.lru_cache(maxsize=OPENED)
 def opened(source: Data, view: tuple[tuple[str, Any], ...]) -> Any:
-    """The opened data, kept between the runs of one process; they are memory-mapped, so this costs little.
+    """The opened data, kept between the runs of one process; which subset a run takes makes no difference to them.
 
-    The driver has built them on its own node; on a node that shares no disk with it they are built here, once.
+    A node that shares no disk with the driver builds them itself; `Data.content` holds it to the same examples.
     """
+    return _opened(replace(source, size=None, key=0, per_group=None), view)
+
+
+@functools.lru_cache(maxsize=OPENED)
+def _opened(source: Data, view: tuple[tuple[str, Any], ...]) -> Any:
     data.build(source.source, representation=source.representation, processes=1, progress=False)
     return data.open_data(source, dict(view))
 

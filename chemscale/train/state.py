@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import io
-from dataclasses import asdict, dataclass, field
-from typing import Any, BinaryIO
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import torch
-from torch import nn
 
 from chemscale.records.attempt import Attempt
+
+if TYPE_CHECKING:
+    from chemscale.train.parallel import Whole
+
+LAYOUT = 2  # of state.pt; a state of another layout is left alone, and its run starts over to the same numbers
 
 
 @dataclass
@@ -20,7 +24,8 @@ class Progress:
         step: updates made. examples: examples seen.
         loss_sum, loss_steps: training loss since the last point.
         best: headline metric of the best validation so far; best_step: where.
-        seconds: wall time in the loop. step_seconds: time in measured steps; step_examples: examples in them.
+        seconds: wall time in the loop.
+        device_seconds: time in measured steps x workers. step_examples: examples in them.
         joules: energy of earlier attempts, None where it could not be read.
     """
 
@@ -33,7 +38,7 @@ class Progress:
     valid: float | None = None
     valid_se: float | None = None
     seconds: float = 0.0
-    step_seconds: float = 0.0
+    device_seconds: float = 0.0
     step_examples: int = 0
     joules: float | None = 0.0
     best_weights: dict[str, Any] | None = field(default=None, repr=False)
@@ -47,34 +52,52 @@ class Progress:
         return "best" if self.valid > self.best + (self.valid_se or 0.0) else "final"
 
 
-def save(attempt: Attempt, model: nn.Module, optimiser: torch.optim.Optimizer, progress: Progress) -> None:
-    """Write the state into the attempt's folder, replacing the one before in one step."""
+def save(attempt: Attempt | None, layout: Whole, optimiser: torch.optim.Optimizer, progress: Progress) -> None:
+    """Write the state into the attempt's folder, replacing the one before in one step.
+
+    Every worker calls it, since each may hold a part; rank 0, who has the attempt, writes.
+    """
+    best = None if progress.best_weights is None else layout.gather(progress.best_weights)
     state = {
-        "model": model.state_dict(),
-        "optimiser": optimiser.state_dict(),
-        "progress": asdict(progress),
+        "layout": LAYOUT,
+        **layout.state(optimiser),
+        "progress": {**vars(progress), "best_weights": best},
         "random": torch.get_rng_state(),
     }
-    attempt.save("state.pt", lambda file: torch.save(state, file))
+    if attempt is not None:
+        attempt.save("state.pt", lambda file: torch.save(state, file))
 
 
-def load(
-    attempts: list[Attempt], model: nn.Module, optimiser: torch.optim.Optimizer, device: torch.device
-) -> Progress | None:
-    """Put the furthest saved state of these attempts into model and optimiser; None where none was saved."""
-    states = [state for a in attempts if (state := _read(a, device)) is not None]
-    if not states:
-        return None
-    state = max(states, key=lambda s: s["progress"]["step"])
-    model.load_state_dict(state["model"])
-    optimiser.load_state_dict(state["optimiser"])
-    torch.set_rng_state(state["random"].cpu())
-    return Progress(**state["progress"])
+def load(earlier: list[Attempt], layout: Whole, optimiser: torch.optim.Optimizer) -> Progress:
+    """Put the furthest saved state of these attempts into model and optimiser; a new progress where none was saved.
+
+    Rank 0 reads and hands it round: an older attempt may still be alive and write while the others would read.
+    """
+    state = _furthest(earlier) or {}
+    plain = dict(state.get("progress", {}))
+    best = plain.pop("best_weights", None)
+    plain, random, repeats = layout.ranks.from_first((plain, state.get("random"), best is not None))
+    if random is None:
+        return Progress()
+    found = Progress(**plain)
+    if not layout.ranks.first:
+        found.loss_sum = 0.0  # the saved one is that of all workers
+    if repeats:
+        layout.load_weights(best or {})
+        found.best_weights = layout.snapshot()
+    layout.load(optimiser, state)
+    torch.set_rng_state(random)
+    return found
 
 
-def _read(attempt: Attempt, device: torch.device) -> dict[str, Any] | None:
+def _furthest(attempts: list[Attempt]) -> dict[str, Any] | None:
+    states = [s for a in attempts if (s := _read(a)) is not None and s.get("layout") == LAYOUT]
+    return max(states, key=lambda s: s["progress"]["step"], default=None)
+
+
+def _read(attempt: Attempt) -> dict[str, Any] | None:
     content = attempt.place.read("state.pt")
-    return None if content is None else torch.load(io.BytesIO(content), map_location=device, weights_only=True)
+    return None if content is None else torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
 
 
 def save_weights(attempt: Attempt, name: str, weights: dict[str, Any]) -> None:

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from chemscale.models.cost import Cost
+from chemscale.records.schema import DIVERGED, FINISHED
 from chemscale.records.spool import patient
 from chemscale.records.store import Store, process_identity
 from chemscale.spec import Resources, RunSpec
+from chemscale.train.environment import environment
+from chemscale.train.ranks import require_sharding
+from chemscale.train.room import require_room
 
 MAX_FAILURES = 2  # restarts of the whole group after a worker died
+EXCHANGE_SECONDS = 600  # longest exchange between workers: a peer that hangs, dead or not, costs no more than this
+# How long Ray Train waits for room for a group before it counts again what the cluster has. Ray's own count of nodes is
+# up to 20 s old, so that after the loss of a node a first try may wait for workers that cannot come.
+START_SECONDS = 20
+WAIT_SECONDS = 24 * 3600  # longest wait for room, in a queue behind others or for a lost node to come back
+GROW_SECONDS = 60.0  # how often a group that lost workers looks for room to grow back
 
 
 def train_on_workers(
@@ -25,7 +34,10 @@ def train_on_workers(
     callbacks: Sequence[Any] = (),
     counted: Cost | None = None,
 ) -> dict[str, Any]:
-    """Train one run on `resources.workers` processes with DistributedDataParallel.
+    """Train one run on `resources.workers` processes, with a copy (DDP) or a share (FSDP2) of the model on each.
+
+    A group that loses a worker starts again from the last checkpoint. With `resources.min_workers` it starts with as
+    many as the cluster has room for, and grows back when there is room again; the global batch stays the run's.
 
     Args:
         driver: identity of the process that answers for the run; None is this one.
@@ -36,15 +48,21 @@ def train_on_workers(
         The terminal RUNS row, as rank 0 wrote it.
 
     Raises:
-        ValueError: the cluster can never hold so many workers; the message has both numbers.
+        ValueError: the cluster can never hold so many workers (the message has both numbers), or the model cannot be
+            sharded.
         ray.train.TrainingFailedError: a worker raised, or died more than twice.
     """
     import ray.train
-    from ray.train.torch import TorchConfig, TorchTrainer
+    from ray.train.torch import TorchTrainer
+    from ray.train.v2._internal.constants import WORKER_GROUP_START_TIMEOUT_S_ENV_VAR
 
     require_room(resources)
-    with tempfile.TemporaryDirectory(prefix="chemscale-train-") as scratch:
-        trainer = TorchTrainer(
+    require_sharding(run, resources)
+    with (
+        environment({WORKER_GROUP_START_TIMEOUT_S_ENV_VAR: str(START_SECONDS)}),
+        tempfile.TemporaryDirectory(prefix="chemscale-train-") as scratch,
+    ):
+        trainer = _trainer(TorchTrainer)(
             _worker,
             train_loop_config={
                 "run": run,
@@ -53,16 +71,14 @@ def train_on_workers(
                 "driver": dict(driver or process_identity()),
                 "counted": counted,
             },
-            scaling_config=ray.train.ScalingConfig(
-                num_workers=resources.workers,
-                use_gpu=resources.gpus > 0,
-                resources_per_worker={"CPU": resources.cpus, **({"GPU": resources.gpus} if resources.gpus else {})},
-            ),
-            torch_config=TorchConfig(backend="nccl" if resources.gpus >= 1 else "gloo"),
+            scaling_config=scaling_of(resources),
+            torch_config=process_group_of(resources),
             run_config=ray.train.RunConfig(
                 name=f"chemscale-{run.id}",  # from the run's id, so that a restarted controller finds its own
                 storage_path=scratch,
-                failure_config=ray.train.FailureConfig(max_failures=MAX_FAILURES),
+                failure_config=ray.train.FailureConfig(
+                    max_failures=MAX_FAILURES, controller_failure_limit=WAIT_SECONDS // START_SECONDS
+                ),
                 callbacks=list(callbacks),
             ),
         )
@@ -70,49 +86,71 @@ def train_on_workers(
     return Store(patient(store, resources)).runs(run_id=run.id).to_pylist()[0]
 
 
-def require_room(resources: Resources) -> None:
-    """Refuse what the cluster can never hold, instead of waiting for ever; asked before anything is written.
+def scaling_of(resources: Resources) -> Any:
+    """Ray Train's `ScalingConfig`: how many workers, with what each."""
+    import ray.train
 
-    Before Ray is initialised this machine is the cluster, unless RAY_ADDRESS names one that is still to be joined.
+    fewest, most = resources.min_workers or resources.workers, resources.workers
+    return ray.train.ScalingConfig(
+        num_workers=most if fewest == most else (fewest, most),
+        use_gpu=resources.gpus > 0,
+        resources_per_worker={"CPU": resources.cpus, **({"GPU": resources.gpus} if resources.gpus else {})},
+        elastic_resize_monitor_interval_s=GROW_SECONDS,
+    )
 
-    Raises:
-        ValueError: with what is asked for and what there is.
+
+def process_group_of(resources: Resources) -> Any:
+    """Ray Train's `TorchConfig`: how the workers talk."""
+    from ray.train.torch import TorchConfig
+
+    backend = "nccl" if resources.gpus >= 1 else "gloo"  # NCCL does not let two workers share a GPU
+    return TorchConfig(backend=backend, timeout_s=EXCHANGE_SECONDS)
+
+
+def _trainer(ray_trainer: type) -> type:
+    """Ray's trainer without its detached watcher, which outlives a stopped run on clusters without a dashboard.
+
+    The watcher removes what a dead controller reserved; below Tune that is the sweep's own work (`sweep.groups`), and
+    elsewhere Ray does it when the program ends.
     """
-    import ray
 
-    if ray.is_initialized():
-        total, where = ray.cluster_resources(), "the cluster"
-    elif os.environ.get("RAY_ADDRESS"):
-        return  # known once it has been joined
-    else:
-        import torch
+    class Trainer(ray_trainer):
+        def _create_default_callbacks(self) -> list[Any]:
+            made = super()._create_default_callbacks()
+            return [c for c in made if type(c).__name__ != "PlacementGroupCleanerCallback"]
 
-        total, where = {"CPU": os.cpu_count() or 1, "GPU": torch.cuda.device_count()}, "this machine"
-    for name, each in (("CPU", resources.cpus), ("GPU", resources.gpus)):
-        asked, there = each * resources.workers, total.get(name, 0)
-        if asked > there:
-            raise ValueError(
-                f"Resources(workers={resources.workers}, {name.lower()}s={each:g}) asks for {asked:g} {name}s, {where} "
-                f"has {there:g}; ask for less or start a larger cluster."
-            )
+    return Trainer
 
 
 def _worker(config: dict[str, Any]) -> None:
     import ray.train
     from ray.train.torch import get_device
 
-    from chemscale.train.ranks import Ranks
+    from chemscale.train.ranks import Ranks, visible_device
     from chemscale.train.session import train_in_store
 
-    context = ray.train.get_context()
+    run, resources, context = config["run"], config["resources"], ray.train.get_context()
+    visible_device(resources.gpus)  # a worker that should have a GPU does not train on its processor
     device = get_device()
     assert not isinstance(device, list)
+    ranks = Ranks(context.get_world_rank(), context.get_world_size(), device)
+    if ranks.from_first(ranks.first and Store(config["store"]).state(run.id).status in (FINISHED, DIVERGED)):
+        return  # a worker died after the last word was written: there is nothing left to do
     train_in_store(
-        config["run"],
+        run,
         config["store"],
-        resources=config["resources"],
+        resources=resources,
         driver=config["driver"],
-        ranks=Ranks(context.get_world_rank(), context.get_world_size(), device),
-        report=lambda row: ray.train.report(row),
+        ranks=ranks,
+        report=_report,
         counted=config["counted"],
     )
+
+
+def _report(row: dict[str, Any]) -> None:
+    """Tell Ray Train of measurements only: it takes a report at its next look at the worker, up to 2 s later, and the
+    worker waits. A worker left alone would do nothing else."""
+    import ray.train
+
+    if "valid_loss" in row or "status" in row:
+        ray.train.report(row)

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 
+import psutil
 import pyarrow as pa
 import pytest
 
@@ -46,8 +47,6 @@ def test_status_follows_the_life_of_a_run(store):
 def test_a_dead_driver_leaves_an_interrupted_run(store):
     code = "import time; time.sleep(60)"
     process = subprocess.Popen([sys.executable, "-c", code])
-    import psutil
-
     owner = {**process_identity(), "pid": process.pid, "born": psutil.Process(process.pid).create_time()}
     store.claim(BASE, opening_row(BASE), owner)
     assert store.state(BASE.id).status == "running"
@@ -208,6 +207,19 @@ def test_a_kill_while_writing_leaves_the_old_file(tmp_path):
         place.write("state", dies)
     assert place.read("state") == b"old"
     assert [p.name for p in tmp_path.iterdir()] == ["state"]
+
+
+def test_a_driver_that_ended_unasked_for_is_dead(store):
+    """A process whose parent has not asked for its status keeps its number and its start."""
+    process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    owner = {**process_identity(), "pid": process.pid, "born": psutil.Process(process.pid).create_time()}
+    store.claim(BASE, opening_row(BASE), owner)
+    assert store.state(BASE.id).status == "running"
+    process.stdin.close()
+    while psutil.Process(process.pid).status() != psutil.STATUS_ZOMBIE:
+        time.sleep(0.01)
+    assert store.state(BASE.id).status == "interrupted"
+    process.wait()
 
 
 def test_concurrent_claims_never_share_a_number(tmp_path):

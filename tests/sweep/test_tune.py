@@ -55,7 +55,7 @@ def test_a_grid_of_both_families_finishes_and_a_rerun_does_nothing(ray_cluster, 
 def test_a_run_in_a_trial_gives_the_numbers_of_the_loop_alone(ray_cluster, molecules, tmp_path):
     from tests.train.runs import train
 
-    run = prepare(text_grid(molecules).runs()[:1])[0]
+    run = prepare(text_grid(molecules).runs()[:1], Resources())[0]
     alone = train(run, tmp_path / "alone")
     swept = sweep([run], store=tmp_path / "swept")
     assert equal(alone.points(), swept.points(), POINTS)
@@ -153,7 +153,7 @@ def test_a_tpe_search_replays_what_the_store_holds(ray_cluster, molecules, tmp_p
     search(plan, store=tmp_path / "store")
     from chemscale.sweep.sampler import optuna_searcher
 
-    complete_plan = replace(plan, base=prepare([base])[0])
+    complete_plan = replace(plan, base=prepare([base], Resources())[0])
     result = result_of(Store(tmp_path / "store"), complete_plan)
     searcher = optuna_searcher(complete_plan, [(values, loss) for values, _, loss in result.trials])
     trials = searcher._ot_study.trials
@@ -179,7 +179,7 @@ def test_a_failing_cell_is_a_row_and_the_others_go_on(ray_cluster, molecules, tm
         optim=Optim(lr=1e-3, batch=8),
     )  # fmt: skip
     store = Store(tmp_path / "store", create=True)
-    runs = prepare([*good, bad])
+    runs = prepare([*good, bad], Resources())
     store.enlist("s", runs)
     from chemscale.sweep.drive import train_missing
 

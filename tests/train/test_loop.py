@@ -127,7 +127,7 @@ def test_out_of_memory_is_a_failure_with_the_size(molecules, tmp_path, monkeypat
     def too_large(*args, **kwargs):
         torch.empty(1 << 62, dtype=torch.int8)
 
-    monkeypatch.setattr("chemscale.train.loop._Training._gradients", too_large)
+    monkeypatch.setattr("chemscale.train.step.Stepper._gradients", too_large)
     with pytest.raises(MemoryError, match="chemgpt of width 8"):
         train_here(run, store, Resources())
     row = store.runs().to_pylist()[0]

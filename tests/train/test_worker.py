@@ -10,13 +10,12 @@ from tests.train.runs import run_of, train
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("ray")]
 
 
-@pytest.mark.parametrize("family", ["chemgpt", "painn"])
-def test_two_workers_give_the_curve_of_one(ray_cluster, family, molecules, structures, tmp_path):
+def test_two_workers_give_the_curve_of_one(ray_cluster, molecules, structures, tmp_path):
     """A batch of 7 does not divide by two, and the last one holds fewer examples than workers.
 
-    Tolerance: the same sums in another order in float32, grown over 15 updates; measured below 1e-5.
+    Tolerance: the same sums in another order in float32, grown over 10 updates; measured below 1e-5.
     """
-    run = run_of(family, molecules, structures, optim=Optim(batch=7))
+    run = run_of("painn", molecules, structures, optim=Optim(batch=7))
     one = train(run, tmp_path / "one").points().to_pylist()
     store = Store(tmp_path / "two", create=True)
     row = train_on_workers(run, store.path, resources=Resources(workers=2))
@@ -31,7 +30,7 @@ def test_two_workers_give_the_curve_of_one(ray_cluster, family, molecules, struc
         assert (a["examples"], a["flops"]) == (b["examples"], b["flops"])
 
 
-def test_a_worker_that_raises_ends_the_run_with_its_word(ray_cluster, molecules, structures, tmp_path, monkeypatch):
+def test_what_the_cluster_can_never_hold_is_refused(ray_cluster, molecules, structures, tmp_path):
     run = run_of("chemgpt", molecules, structures)
     store = Store(tmp_path / "store", create=True)
     with pytest.raises(ValueError, match="asks for 8 CPUs, the cluster has 2"):

@@ -1,0 +1,272 @@
+"""Tune starts a trial when the ledger has room for it: searchers that hand out what may start now, and nothing else.
+
+Tune counts the resources of a trial's own process only, which for a run of several workers are none: Ray Train reserves
+the workers by itself. `max_concurrent_trials` cannot express cells of different widths. So the searcher, which Tune
+asks for the next trial all the time, answers with None until the ledger admits one.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any
+
+from ray import tune
+from ray.tune.search import Searcher
+
+from chemscale.spec import Resources, RunSpec
+from chemscale.sweep.groups import end_group, nested_groups, remove_orphans
+from chemscale.sweep.growth import Growth
+from chemscale.sweep.slots import Ledger
+from chemscale.sweep.trial import RUN_ID, Plan
+from chemscale.train.room import Need, rooms_of
+
+REFRESH_SECONDS = 2.0  # nodes come and go
+SWEEP_SECONDS = 1.0  # groups whose trial was stopped
+STALL_SECONDS = 15.0  # a group admitted so long ago and still without room: nobody else is admitted until it has some
+LAST_SECONDS = 10.0  # the groups of stopped trials are gone after so long at most
+
+
+class Admission(Searcher):
+    """What grids and searches share: the ledger, and who holds what under Tune's names for trials.
+
+    Args:
+        plan: knows the resources of a run.
+    """
+
+    def __init__(self, plan: Plan):
+        super().__init__(metric="valid_loss", mode="min")
+        self._plan = plan
+        self._ledger = Ledger({})
+        self._refreshed = self._swept = -REFRESH_SECONDS
+        self._stalled_since: float | None = None
+        self.growth = Growth()
+        self._most = math.inf  # the smallest `Resources.concurrent` of all
+        self._elastic: dict[Hashable, tuple[Resources, float]] = {}  # cells in line that would start with fewer workers
+        self._keys: dict[str, Hashable] = {}  # Tune's id of a trial -> the ledger's key
+        self.nested = False  # whether any trial so far had workers of Ray Train
+
+    def set_search_properties(self, metric: str | None, mode: str | None, config: dict[str, Any], **spec: Any) -> bool:
+        return True
+
+    # -- for Tune -----------------------------------------------------------------------------------------------------
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        self._ledger.release(self._keys.pop(trial_id, trial_id))
+
+    def save(self, checkpoint_path: str) -> None:
+        """The store is what a sweep resumes from; Tune's snapshot of a searcher is not read."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """See `save`."""
+
+    # -- for schedulers that pause ------------------------------------------------------------------------------------
+
+    def on_pause(self, trial_id: str) -> None:
+        """A scheduler paused a trial: its room is free until it goes on."""
+        if trial_id in self._keys:
+            self._ledger.release(self._keys[trial_id])
+
+    def on_unpause(self, trial_id: str, run: RunSpec | None = None) -> None:
+        """A trial goes on; it holds room again, whatever the line."""
+        key = self._keys.get(trial_id)
+        if run is not None and key is not None and not self._ledger.holds(key):
+            self._ledger.hold(key, Need.of(self._plan.resources_of(run)))
+
+    # -- inside -------------------------------------------------------------------------------------------------------
+
+    def _ask(self, key: Hashable, run: RunSpec, work: float = 0.0) -> None:
+        on = self._plan.resources_of(run)
+        self._most = min(self._most, on.concurrent or self._most)
+        if on.min_workers is not None:
+            self._elastic[key] = (on, work)
+        self._ledger.ask(key, Need.within(on, self._ledger.rooms), work)
+
+    def _admit(self) -> Hashable | None:
+        """The ledger's next, unless a group waits for room that it should have had: its neighbours end first."""
+        self._refresh()
+        if self._ledger.running >= self._most or self._stalled():
+            return None
+        key = self._ledger.admit()
+        self._elastic.pop(key, None)
+        return key
+
+    def _refresh(self) -> None:
+        if time.monotonic() - self._refreshed >= REFRESH_SECONDS:
+            import ray
+
+            self._refreshed = time.monotonic()
+            rooms = rooms_of(ray.nodes())
+            if rooms != self._ledger.rooms:
+                self._ledger.refresh(rooms)
+                for key, (on, work) in self._elastic.items():  # a smaller cluster may hold them with fewer workers
+                    self._ledger.release(key)
+                    self._ledger.ask(key, Need.within(on, rooms), work)
+            if math.isfinite(self._most):  # the user said how far the cluster may grow
+                self.growth.want(self._ledger.wishes(int(self._most)))
+
+    def _stalled(self) -> bool:
+        """Whether a group of workers has had no room for long although the ledger gave it some.
+
+        The ledger counts by node, and Ray chooses the nodes: both fill the fullest, but may differ after some cells.
+        """
+        if not self.nested:
+            return False
+        if time.monotonic() - self._swept >= SWEEP_SECONDS:
+            self._swept = time.monotonic()
+            waits = nested_groups().waiting > 0 and self._ledger.running > 1
+            self._stalled_since = (self._stalled_since or self._swept) if waits else None
+        return self._stalled_since is not None and time.monotonic() - self._stalled_since > STALL_SECONDS
+
+
+class Listed(Admission):
+    """The runs of a grid, each once.
+
+    Args:
+        work: run id -> estimated seconds; among cells of one width the longest goes first.
+    """
+
+    def __init__(self, plan: Plan, work: Mapping[str, float]):
+        super().__init__(plan)
+        for run_id, run in plan.runs.items():
+            self._ask(run_id, run, work.get(run_id, 0.0))
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        if not self._ledger.waiting:
+            return Searcher.FINISHED
+        run_id = self._admit()
+        if run_id is None:
+            return None
+        self._keys[trial_id] = run_id
+        self.nested = self.nested or self._plan.resources_of(self._plan.runs[str(run_id)]).workers > 1
+        return {RUN_ID: run_id}
+
+
+class Sampled(Admission):
+    """The samples of a search, as another searcher proposes them.
+
+    A sample is drawn when there is room for it, so that the searcher has learnt all that it can; where the need depends
+    on the sample, one that was drawn waits for its room.
+
+    Args:
+        inner: proposes configurations and learns from results.
+    """
+
+    def __init__(self, plan: Plan, inner: Searcher):
+        super().__init__(plan)
+        self._inner, self._drawn = inner, 0
+        self._waiting: tuple[str, dict[str, Any]] | None = None  # (the inner searcher's name of it, configuration)
+        self._base = None if callable(plan.on) else Need.of(plan.on)
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        if self._waiting is None:
+            if not self._may_draw():
+                return None
+            self._drawn += 1
+            name = f"sample-{self._drawn}"
+            config = self._inner.suggest(name)
+            if not isinstance(config, dict):
+                return config
+            self._waiting = (name, config)
+            self._ask(name, self._plan.run(config))
+        if not self._start():
+            return None
+        (self._keys[trial_id], config), self._waiting = self._waiting, None
+        self.nested = self.nested or self._plan.resources_of(self._plan.run(config)).workers > 1
+        return config
+
+    def _may_draw(self) -> bool:
+        self._refresh()
+        room = self._base is None or self._ledger.would_admit(self._base)
+        return room and self._ledger.running < self._most
+
+    def _start(self) -> bool:
+        return self._admit() is not None
+
+    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
+        self._inner.on_trial_result(str(self._keys[trial_id]), result)
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        name = str(self._keys[trial_id])
+        super().on_trial_complete(trial_id, result, error)
+        self._inner.on_trial_complete(name, result, error)
+
+    def on_pause(self, trial_id: str) -> None:
+        super().on_pause(trial_id)
+        if (told := getattr(self._inner, "on_pause", None)) is not None:
+            told(str(self._keys[trial_id]))
+
+    def on_unpause(self, trial_id: str, run: RunSpec | None = None) -> None:
+        super().on_unpause(trial_id, run)
+        if run is None and (told := getattr(self._inner, "on_unpause", None)) is not None:
+            told(str(self._keys[trial_id]))
+
+
+class AllAtOnce(Sampled):
+    """The samples of a search whose scheduler pauses runs, and so has to know all of them before the first one ends.
+
+    Every sample is handed to Tune at once; the placement groups that Ray gives bound how many train at a time.
+    """
+
+    def _may_draw(self) -> bool:
+        return True
+
+    def _start(self) -> bool:
+        assert self._waiting is not None
+        name, config = self._waiting
+        self._ledger.release(name)
+        self._ledger.hold(name, Need.of(self._plan.resources_of(self._plan.run(config))))
+        return True
+
+
+class Ushers(tune.Callback):
+    """Tells the ledger what Tune tells no searcher, and ends the workers of trials that were stopped or paused.
+
+    Args:
+        admission: whose ledger it is.
+    """
+
+    def __init__(self, admission: Admission, plan: Plan):
+        self._admission, self._plan = admission, plan
+        self._live: dict[str, tuple[Any, RunSpec]] = {}
+        self._actors: dict[str, Any] = {}  # of trials with workers of their own; a handle keeps an actor alive
+        self._paused: set[str] = set()
+        self._swept = 0.0
+
+    def on_trial_start(self, iteration: int, trials: Sequence[Any], trial: Any, **info: Any) -> None:
+        run = self._plan.run(trial.config)
+        self._live[trial.trial_id] = (trial, run)
+        if self._plan.resources_of(run).workers > 1:
+            self._actors[trial.trial_id] = trial.temporary_state.ray_actor
+
+    def on_trial_complete(self, iteration: int, trials: Sequence[Any], trial: Any, **info: Any) -> None:
+        self._live.pop(trial.trial_id, None)
+        self._end_workers(trial.trial_id)
+
+    def on_trial_error(self, iteration: int, trials: Sequence[Any], trial: Any, **info: Any) -> None:
+        self.on_trial_complete(iteration, trials, trial)
+
+    def on_step_begin(self, iteration: int, trials: Sequence[Any], **info: Any) -> None:
+        for trial_id, (trial, run) in self._live.items():
+            if trial.status == "PAUSED" and trial_id not in self._paused:
+                self._paused.add(trial_id)
+                self._admission.on_pause(trial_id)
+                self._end_workers(trial_id)
+            elif trial.status != "PAUSED" and trial_id in self._paused:
+                self._paused.discard(trial_id)
+                self._admission.on_unpause(trial_id, run)
+        if self._admission.nested and time.monotonic() - self._swept >= SWEEP_SECONDS:
+            self._swept = time.monotonic()
+            remove_orphans()
+
+    def on_experiment_end(self, trials: Sequence[Any], **info: Any) -> None:
+        self._admission.growth.end()
+        deadline = time.monotonic() + LAST_SECONDS
+        while self._admission.nested and remove_orphans().alive and time.monotonic() < deadline:
+            time.sleep(0.2)
+
+    def _end_workers(self, trial_id: str) -> None:
+        actor = self._actors.pop(trial_id, None)
+        if actor is not None:
+            actor.execute.remote(end_group)

@@ -1,0 +1,103 @@
+"""Runs of several workers under Tune: what a stop, or the death of a trial, leaves of them."""
+
+import os
+import signal
+import threading
+import time
+from dataclasses import replace
+
+import pytest
+from ray import tune
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler
+
+from chemscale.records.store import Store
+from chemscale.spec import Budget, Evaluation, Resources
+from chemscale.sweep.admission import Listed
+from chemscale.sweep.groups import nested_groups
+from chemscale.sweep.trial import Plan
+from chemscale.sweep.tune import _run_config, _trainable
+from tests.train.runs import text_run
+
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("ray")]
+
+WITHIN = 10.0  # seconds in which all that a stopped run held is free again
+
+
+class Rough(FIFOScheduler):
+    """Stops the first trial at its second report and kills the process of the second one at its first."""
+
+    def __init__(self):
+        super().__init__()
+        self.order, self.reports, self.struck = [], {}, {}
+
+    def on_trial_result(self, tune_controller, trial, result):
+        if trial.trial_id not in self.order:
+            self.order.append(trial.trial_id)
+        self.reports[trial.trial_id] = self.reports.get(trial.trial_id, 0) + 1
+        place, count = self.order.index(trial.trial_id), self.reports[trial.trial_id]
+        if (place, count) == (0, 2):
+            self.struck["stopped"] = (time.monotonic(), nested_groups().alive)
+            return TrialScheduler.STOP
+        if (place, count) == (1, 1):
+            self.struck["killed"] = (time.monotonic(), nested_groups().alive)
+            os.kill(result["pid"], signal.SIGKILL)
+        return TrialScheduler.CONTINUE
+
+
+class Watching:
+    """Notes when each placement group of Ray Train was gone."""
+
+    def __init__(self):
+        self.gone, self._alive, self._stop = {}, set(), threading.Event()
+        self._thread = threading.Thread(target=self._look, daemon=True)
+
+    def __enter__(self):
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exception):
+        self._stop.set()
+        self._thread.join()
+
+    def _look(self):
+        while not self._stop.wait(0.1):
+            now = set(nested_groups().alive)
+            self.gone.update(dict.fromkeys(self._alive - now, time.monotonic()))
+            self._alive = now
+
+
+def test_a_stop_and_a_dead_trial_free_every_processor_and_the_next_cell_starts(ray_cluster, molecules, tmp_path):
+    runs = [
+        text_run(molecules, seed=seed, budget=Budget(updates=60), evaluation=Evaluation(points=6, valid=24, test=24))
+        for seed in range(2)
+    ]
+    store = Store(tmp_path / "store", create=True)
+    plan = Plan(store.url, Resources(workers=2, checkpoint_seconds=0), runs={run.id: run for run in runs})
+    admission, scheduler = Listed(plan, {runs[0].id: 2.0, runs[1].id: 1.0}), Rough()
+    made = tune.Tuner(
+        _trainable(plan),
+        tune_config=tune.TuneConfig(search_alg=admission, scheduler=scheduler, num_samples=2, reuse_actors=True),
+        run_config=_run_config(plan, admission, "s", str(tmp_path / "tune")),
+    )
+    with Watching() as watching:
+        made.fit()
+        assert nested_groups().alive == ()
+    assert ray_cluster.available_resources()["CPU"] == 2
+    for what in ("stopped", "killed"):
+        when, (held,) = scheduler.struck[what]
+        assert watching.gone[held] - when < WITHIN, what
+    assert [store.state(run.id).status for run in runs] == ["stopped", "finished"]
+    assert len(store.attempts(runs[1].id)) == 2
+    steps = store.points(runs[1].id)["step"].to_pylist()
+    assert steps == [10, 20, 30, 40, 50, 60]
+    assert len(store.points(runs[0].id)) < 6
+
+
+def test_resources_by_run_reach_the_trial(molecules):
+    """The rule decides for each run; a rule that returns nothing is refused with its name."""
+    run = text_run(molecules)
+    plan = Plan("s", lambda r: Resources(workers=2 if r.seed else 1, cpus=2), runs={})
+    assert plan.resources_of(run).workers == 1
+    assert plan.resources_of(replace(run, seed=1)).workers == 2
+    with pytest.raises(ValueError, match=r"return a chemscale\.Resources for every run"):
+        Plan("s", lambda r: None, runs={}).resources_of(run)

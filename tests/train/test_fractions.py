@@ -1,0 +1,111 @@
+"""Fractions of a GPU: who shares one, which one they see. Ray places by declared GPUs, so a processor will do."""
+
+import os
+
+import pytest
+
+from chemscale.models import ChemGPT
+from chemscale.records.store import Store
+from chemscale.spec import Budget, Data, Optim, Resources, RunSpec
+from chemscale.sweep import Grid
+from chemscale.sweep.drive import prepare
+from chemscale.train.worker import process_group_of, scaling_of
+from tests.train.runs import EVALUATION
+
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("ray")]
+
+QUARTER = Resources(cpus=0.5, gpus=0.25)
+
+
+@pytest.fixture
+def declared_gpu(short_folder, home):
+    """A Ray cluster of this test's own with two processors and one GPU that is only declared."""
+    import ray
+
+    from chemscale.sweep.cluster import QUIET
+    from chemscale.train.environment import environment
+
+    with environment(QUIET):
+        ray.init(
+            address="local", num_cpus=2, num_gpus=1, include_dashboard=False, log_to_driver=False,
+            logging_level="ERROR", _temp_dir=short_folder,
+            runtime_env={"env_vars": {"CHEMSCALE_HOME": os.environ["CHEMSCALE_HOME"], "OMP_NUM_THREADS": "1"}},
+        )  # fmt: skip
+        yield
+        ray.shutdown()
+
+
+def quarters(molecules):
+    base = RunSpec(
+        model=ChemGPT.sized(width=4), data=Data(molecules, size=40), optim=Optim(batch=8), budget=Budget(updates=2),
+        evaluation=EVALUATION,
+    )  # fmt: skip
+    return prepare(Grid(base, seeds=range(4)).runs(), QUARTER)
+
+
+def test_four_cells_share_one_gpu_at_the_same_time(declared_gpu, molecules, tmp_path, monkeypatch):
+    """Each waits until four are there, which none of them would see if they ran in turn."""
+    from ray.tune import report
+
+    from chemscale.sweep import tune
+
+    folder = str(tmp_path)
+
+    def meet(config, plan):
+        import os
+        import time
+        from pathlib import Path
+
+        run = plan.run(config)
+        (Path(folder) / run.id).write_text(os.environ.get("CUDA_VISIBLE_DEVICES", "unset"))
+        deadline = time.time() + 60
+        while len(list(Path(folder).glob("?" * 16))) < 4 and time.time() < deadline:
+            time.sleep(0.05)
+        report({"examples": 1, "valid_loss": float(len(list(Path(folder).glob("?" * 16))))})
+
+    monkeypatch.setattr(tune, "trial", meet)
+    runs = quarters(molecules)
+    store = Store(tmp_path / "store", create=True)
+    store.enlist("s", runs)
+    results = tune.grid_tuner(runs, store, on=QUARTER, study="s", scratch=str(tmp_path / "scratch")).fit()
+    assert [r.metrics["valid_loss"] for r in results] == [4.0] * 4
+    assert [(tmp_path / run.id).read_text() for run in runs] == ["0"] * 4
+
+
+def test_a_cell_that_should_have_a_gpu_does_not_train_on_the_processor(declared_gpu, molecules, tmp_path):
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("a real GPU is here")
+    from chemscale.sweep.drive import sweep
+
+    store = sweep(quarters(molecules)[:1], store=tmp_path / "store", on=QUARTER)
+    row = store.runs().to_pylist()[0]
+    assert row["status"] == "failed"
+    assert "Resources.gpus=0.25 but torch sees no GPU (CUDA_VISIBLE_DEVICES 0)" in row["stop_reason"]
+
+
+def test_two_workers_share_one_gpu_over_gloo(declared_gpu, tmp_path):
+    """NCCL would refuse two workers on one GPU."""
+    import ray.train
+    from ray.train.torch import TorchTrainer
+
+    folder, halves = str(tmp_path), Resources(workers=2, gpus=0.5)
+
+    def look():
+        import os
+        from pathlib import Path
+
+        import ray.train
+        import torch.distributed as dist
+
+        seen = f"{os.environ.get('CUDA_VISIBLE_DEVICES')} {dist.get_backend()} {dist.get_world_size()}"
+        (Path(folder) / f"rank{ray.train.get_context().get_world_rank()}").write_text(seen)
+
+    TorchTrainer(
+        look,
+        scaling_config=scaling_of(halves),
+        torch_config=process_group_of(halves),
+        run_config=ray.train.RunConfig(storage_path=folder),
+    ).fit()
+    assert [(tmp_path / f"rank{k}").read_text() for k in range(2)] == ["0 gloo 2"] * 2

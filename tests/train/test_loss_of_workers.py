@@ -1,0 +1,149 @@
+"""A worker that dies, one that hangs, a node that is lost: the run goes on from its checkpoint to the same numbers."""
+
+import contextlib
+import os
+import signal
+import threading
+import time
+
+import psutil
+import pytest
+
+from chemscale.records.store import Store
+from chemscale.spec import Budget, Evaluation, Optim, Resources
+from chemscale.train import worker
+from chemscale.train.worker import train_on_workers
+from tests.train.runs import text_run, train
+
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("ray")]
+
+ROUNDING = 1e-8  # the same sums in another order in float64, grown over 240 updates
+
+
+def long_run(molecules):
+    """Some seconds of training, with a batch that does not divide by two."""
+    return text_run(
+        molecules, optim=Optim(batch=7), budget=Budget(updates=240), evaluation=Evaluation(6, 24, 24),
+        precision="float64",
+    )  # fmt: skip
+
+
+def workers():
+    """Ray Train's worker processes of this test's own cluster."""
+    ours = psutil.Process().children(recursive=True)
+    return [p for p in ours if p.is_running() and "RayTrainWorker" in " ".join(cmdline(p))]
+
+
+def cmdline(process):
+    try:
+        return process.cmdline()
+    except psutil.Error:
+        return []
+
+
+def once_measured(store, run, *acts):
+    """In the background: the k-th of `acts` when the k-th attempt has a checkpoint and two points of its own."""
+
+    def watch():
+        for k, act in enumerate(acts):
+            deadline = time.time() + 200
+            while not under_way(store.attempts(run.id)[k : k + 1]) and time.time() < deadline:
+                time.sleep(0.02)
+            act()
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    return thread
+
+
+def under_way(attempts):
+    return attempts and attempts[0].place.exists("state.pt") and len(attempts[0].points()) > 1
+
+
+def assert_undisturbed(store, calm, *, devices):
+    """Finished once, no point lost or doubled, every number that of the undisturbed run within rounding."""
+    row, expected = store.runs().to_pylist()[0], calm.runs().to_pylist()[0]
+    assert row["status"] == "finished"
+    assert row["devices"] == devices
+    assert sum(a.ended for a in store.attempts(row["run_id"])) == 1
+    assert row["law_loss"] == pytest.approx(expected["law_loss"], rel=ROUNDING)
+    points, calm_points = store.points().to_pylist(), calm.points().to_pylist()
+    assert [p["step"] for p in points] == [p["step"] for p in calm_points]
+    for a, b in zip(points, calm_points, strict=True):
+        assert (a["examples"], a["flops"], a["lr"]) == (b["examples"], b["flops"], b["lr"])
+        for name in ("valid_loss", "train_loss"):
+            assert a[name] == pytest.approx(b[name], rel=ROUNDING), (name, a["step"])
+
+
+def assert_went_on(store, run):
+    """Every attempt started from the checkpoint of the one before, which had measured twice: none started over."""
+    starts = [attempt.points()[0]["step"] for attempt in store.attempts(run.id)]
+    assert starts == sorted(set(starts))
+
+
+@pytest.fixture(scope="module")
+def calm(molecules, tmp_path_factory):
+    """The same run with one worker and nothing in its way."""
+    return train(long_run(molecules), tmp_path_factory.mktemp("calm") / "store")
+
+
+def test_workers_that_die_and_hang_cost_no_number(ray_cluster, calm, molecules, tmp_path, monkeypatch):
+    """One is killed; in the next attempt one hangs, and the other waits for it for `EXCHANGE_SECONDS`, here 5."""
+    monkeypatch.setattr(worker, "EXCHANGE_SECONDS", 5)
+    run, store = long_run(molecules), Store(tmp_path / "store", create=True)
+    hung = []
+
+    def hang():
+        hung.append((workers()[-1], time.time()))
+        hung[0][0].send_signal(signal.SIGSTOP)
+
+    watch = once_measured(store, run, lambda: workers()[-1].kill(), hang)
+    try:
+        train_on_workers(run, store.url, resources=Resources(workers=2, sharding="fsdp", checkpoint_seconds=0.1))
+    finally:
+        for process, _ in hung:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+    watch.join()
+    _, _, third = store.attempts(run.id)
+    assert 5 <= third.opening()["claimed"] - hung[0][1] < 300
+    assert_undisturbed(store, calm, devices=2)
+    assert_went_on(store, run)
+
+
+@pytest.fixture
+def two_nodes(short_folder, home):
+    """A cluster of two nodes with a processor each; the second can be taken away."""
+    import ray
+    from ray.cluster_utils import Cluster
+
+    from chemscale.sweep.cluster import QUIET
+    from chemscale.train.environment import environment
+
+    with environment({**QUIET, "RAY_TMPDIR": short_folder}):
+        cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+        lost = cluster.add_node(num_cpus=1)
+        env = {"CHEMSCALE_HOME": os.environ["CHEMSCALE_HOME"], "OMP_NUM_THREADS": "1"}
+        ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR", runtime_env={"env_vars": env})
+        yield lambda: cluster.remove_node(lost, allow_graceful=False)
+        ray.shutdown()
+        cluster.shutdown()
+
+
+def test_where_a_node_is_lost_two_workers_become_one(two_nodes, calm, molecules, tmp_path):
+    run, store = long_run(molecules), Store(tmp_path / "store", create=True)
+    watch = once_measured(store, run, two_nodes)
+    on = Resources(workers=2, min_workers=1, checkpoint_seconds=0.1)
+    train_on_workers(run, store.url, resources=on)
+    watch.join()
+    assert len(store.attempts(run.id)) == 2
+    assert store.attempts(run.id)[0].opening()["row"]["devices"] == 2
+    assert_undisturbed(store, calm, devices=1)
+    assert_went_on(store, run)
+
+
+def test_a_group_that_can_never_be_as_large_as_its_least_is_refused(ray_cluster, molecules, tmp_path):
+    run, store = long_run(molecules), Store(tmp_path / "store", create=True)
+    with pytest.raises(ValueError, match=r"Resources\(min_workers=3, cpus=1\) asks for 3 CPUs, the cluster has 2"):
+        train_on_workers(run, store.url, resources=Resources(workers=8, min_workers=3))
+    assert store.state(run.id).status == "pending"
