@@ -45,6 +45,12 @@ class Plan:
         """Where a run trains."""
         return resources_for(self.on, run)
 
+    @property
+    def patience(self) -> float:
+        """Seconds that the driver waits for its store: as long as the most patient run."""
+        runs = [self.search.base] if self.search is not None else list(self.runs.values())
+        return max((self.resources_of(run).patience for run in runs), default=Resources.patience)
+
 
 @dataclass(frozen=True)
 class Shared:
@@ -69,12 +75,12 @@ def trial(config: Mapping[str, Any], plan: Plan | Shared) -> None:
     """
     plan = plan.plan() if isinstance(plan, Shared) else plan
     run = plan.run(config)
-    store = Store(patient(plan.store, plan.resources))
+    on, counted = plan.resources_of(run), plan.costs.get(run.model)
+    store = Store(patient(plan.store, on))
     if store.state(run.id).status in (FINISHED, DIVERGED):
         row = store.runs(run_id=run.id).to_pylist()[0]
         tune.report({"examples": run.examples, **({"valid_loss": v} if (v := row["valid_loss"]) is not None else {})})
         return
-    on, counted = plan.resources_of(run), plan.costs.get(run.model)
     if on.workers == 1:
         train_in_store(run, plan.store, resources=on, driver=plan.driver, report=tune.report, counted=counted)
         return

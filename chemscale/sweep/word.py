@@ -20,7 +20,7 @@ class DriverWord(tune.Callback):
     def __init__(self, plan: Plan, study: str):
         self._plan, self._study = plan, study
         self._store = Store(plan.store)
-        self._unsaid = Unsaid(self._store.url, plan.resources.patience)
+        self._unsaid = Unsaid(self._store.url, plan.patience)
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         if self._plan.search is not None:

@@ -265,7 +265,7 @@ def test_a_run_that_waits_tells_its_scheduler(tmp_path, monkeypatch, molecules):
     from chemscale.train import session
     from tests.sweep.test_tune import text_grid
 
-    run = prepare(text_grid(molecules).runs()[:1])[0]
+    run = prepare(text_grid(molecules).runs()[:1], Resources())[0]
     store = Store(tmp_path / "store", create=True)
     flaky = Flaky(LocalPlace(tmp_path / "store"))
     monkeypatch.setattr(
