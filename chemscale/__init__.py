@@ -41,6 +41,7 @@ _HOME = {
     "search": "chemscale.sweep.searching",
     "submit": "chemscale.sweep.jobs",
     "sweep": "chemscale.sweep.drive",
+    "trainable": "chemscale.sweep.trainable",
     "tuner": "chemscale.sweep.drive",
     "uniform": "chemscale.sweep.search",
 }

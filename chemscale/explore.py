@@ -28,7 +28,7 @@ class Unforeseen:
     reason: str
 
 
-def run_study(study: Study, *, store: str | Path | Store, on: On | None = None) -> Store:
+def run_study(study: Study, *, store: str | Path | Store, on: On | None = None, callbacks: Sequence[Any] = ()) -> Store:
     """Train every run of a study that the store does not hold yet; the same call again finishes the rest.
 
     With `forecast="largest"` the largest cell of every architecture trains last, after its loss has been predicted from
@@ -52,9 +52,9 @@ def run_study(study: Study, *, store: str | Path | Store, on: On | None = None) 
         params = {run_id: cell.params for run_id, cell in cells.items()}
         top = largest([run for run in runs if run.id in params], params)
         rest = [run for run in runs if run not in top]
-        train_missing(records, rest, on=on, name=study.name)
+        train_missing(records, rest, on=on, name=study.name, callbacks=callbacks)
         foresee(records, rest, top, params)
-    train_missing(records, runs, on=on, name=study.name)
+    train_missing(records, runs, on=on, name=study.name, callbacks=callbacks)
     return records
 
 

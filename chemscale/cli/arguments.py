@@ -65,6 +65,8 @@ def _recipes(verbs: Any) -> None:
         made.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="argument of the recipe")
         if name != "show":
             made.add_argument("--store", required=True, help="folder of the records")
+            made.add_argument("--mlflow", metavar="URI", help="log to this MLflow tracking server or database too")
+            made.add_argument("--wandb", metavar="PROJECT", help="log to this project of Weights & Biases too")
         _with_resources(made)
 
 

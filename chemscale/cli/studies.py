@@ -51,6 +51,7 @@ def _cell_json(cell: Any) -> dict[str, Any]:
 def sweep(given: argparse.Namespace) -> int:
     """Every run of a recipe that the store does not hold yet, then the table of results."""
     from chemscale.explore import run_study
+    from chemscale.report.board import show_laws
     from chemscale.report.table import table
     from chemscale.sweep.recipe import load_recipe, parse_options, recipe_resources
     from chemscale.sweep.search import Search
@@ -58,13 +59,22 @@ def sweep(given: argparse.Namespace) -> int:
     recipe = load_recipe(given.recipe, parse_options(given.set))
     if isinstance(recipe, Search):
         raise ValueError(f"{given.recipe} returns a Search; run it with `chemscale search {given.recipe}`.")
-    store = run_study(recipe, store=given.store, on=recipe_resources(given.recipe, resources_of(given)))
+    told = _trackers(given, recipe.name)
+    store = run_study(recipe, store=given.store, on=recipe_resources(given.recipe, resources_of(given)), callbacks=told)
+    show_laws(store)
     if given.json:
         print_json([readable(row) for row in store.runs().to_pylist()])
     else:
         Console().print(table(store))
         print(f"store: {store.url} · `chemscale report {given.store}` writes the page")
     return 1 if _troubled(store, recipe.name) else 0
+
+
+def _trackers(given: argparse.Namespace, study: str) -> list[Any]:
+    from chemscale.sweep.trackers import mlflow, wandb
+
+    asked = ((mlflow, given.mlflow), (wandb, given.wandb))
+    return [tracker(where, study) for tracker, where in asked if where is not None]
 
 
 def _troubled(store: Any, study: str) -> bool:
@@ -81,7 +91,10 @@ def search(given: argparse.Namespace) -> int:
     recipe = load_recipe(given.recipe, parse_options(given.set))
     if not isinstance(recipe, Search):
         raise ValueError(f"{given.recipe} returns a grid; run it with `chemscale sweep {given.recipe}`.")
-    found = run_search(recipe, store=given.store, on=recipe_resources(given.recipe, resources_of(given)))
+    told = _trackers(given, recipe.name)
+    found = run_search(
+        recipe, store=given.store, on=recipe_resources(given.recipe, resources_of(given)), callbacks=told
+    )
     rows = [
         {**values, "status": status, "valid_loss": loss}
         for values, status, loss in sorted(found.trials, key=lambda t: (t[2] is None, t[2]))

@@ -10,7 +10,8 @@ Layout of a store (every file is written to a temporary name and renamed, so it 
       store.json                          version of this layout
       studies/NAME.json                   which runs a study asked for, in order, with their estimated FLOPs
       forecasts/RUN.json                  a prediction registered before the run started; never overwritten
-      tensorboard/ARCHITECTURE/RUN/       event files of the same points
+      tensorboard/ARCHITECTURE/CELL/RUN/  event files of the same points; CELL is w…-n…-s…, width, size and seed
+      tensorboard/laws/LAW/               figures of a law
       runs/RUN/spec.json                  the run's canonical JSON
       runs/RUN/about.json                 the columns of RUNS that the spec knows: readable without the model's code
       runs/RUN/driver.json                the driver's word: stopped or failed, the reason, the count of failures

@@ -17,6 +17,7 @@ from chemscale.report.numbers import duration, joined, power
 from chemscale.report.origins import manifests_of, noise_of, origins
 from chemscale.report.rulings import ruling
 from chemscale.report.scaling import headline
+from chemscale.report.traced import traced
 from chemscale.report.values import Curve, Curves, Dot, Foreseen, Report, Section
 
 TITLE = "What ten times more buys"
@@ -54,6 +55,7 @@ def collect(store: Store, laws: Given = None, *, metrics: Sequence[str] | None =
         exponents=main,
         more_exponents=more,
         laws=law_table(groups, fitted),
+        traced=traced(groups, fitted, sections),
         law_notes=notes,
         curves=tuple(c for group in groups if (c := curves(group, points)).curves),
         held=hold(store, groups),

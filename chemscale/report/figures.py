@@ -45,12 +45,12 @@ def scaling(section: Section, axis: Literal["data", "params"]) -> Figure:
     levels = sorted({getattr(dot, other) for dot in section.dots})
     with ink.canvas(WIDE, TALL, BOX) as (figure, axes):
         values = [getattr(dot, axis) for dot in section.dots]
-        _frame(figure, axes, title, section.unit, nouns[axis])
+        frame(figure, axes, title, section.unit, nouns[axis])
         low, high = _limits(section)
         axes.set(xscale="log", yscale="log", xlim=(min(values) / MARGIN, max(values) * MARGIN), ylim=(low, high))
         axes.axvspan(min(values), max(values), color=ink.SHADE, lw=0, zorder=0)
         ends = {i: _line(axes, section, axis, other, level, i, len(levels)) for i, level in enumerate(levels)}
-        _labels(axes, ends, [count(level) for level in levels], nouns[other])
+        level_labels(axes, ends, [count(level) for level in levels], nouns[other])
         for foreseen in section.foreseen:
             _diamond(axes, getattr(foreseen, axis), foreseen)
         _floor(axes, section.noise, low, high)
@@ -60,7 +60,8 @@ def scaling(section: Section, axis: Literal["data", "params"]) -> Figure:
     return Figure(slug, title, _caption(section, nouns[other]), svg, _dots_csv(section))
 
 
-def _frame(figure: Any, axes: Any, title: str, unit: str, noun: str) -> None:
+def frame(figure: Any, axes: Any, title: str, unit: str, noun: str) -> None:
+    """Title, unit of the loss and name of the other axis."""
     tall = 72 * figure.get_figheight()  # points
     figure.text(0.003, 1 - 9 / tall, title, fontsize=9, fontweight="bold", va="center")
     figure.text(0.003, 1 - 22 / tall, unit, color=ink.MUTED, va="center")
@@ -103,7 +104,7 @@ def _line(axes: Any, section: Section, axis: str, other: str, level: float, numb
     return means[-1]
 
 
-def _labels(axes: Any, ends: Mapping[int, float], names: Sequence[str], noun: str) -> None:
+def level_labels(axes: Any, ends: Mapping[int, float], names: Sequence[str], noun: str) -> None:
     """The names of levels at the right edge beside their last losses (level -> loss), moved apart, with markers."""
     tall = 72 * axes.figure.get_figheight() * axes.get_position().height  # points
     heights = [float(axes.transAxes.inverted().transform(axes.transData.transform((1.0, y)))[1]) for y in ends.values()]
@@ -191,7 +192,7 @@ def _learning(curves: Curves, size: float) -> Figure:
     mine = [curve for curve in curves.curves if curve.data == size]
     low, high = min(y for _, y in every), max(y for _, y in every)
     with ink.canvas(2.7, 2.1, (0.15, 0.19, 0.59, 0.59)) as (figure, axes):
-        _frame(figure, axes, title, curves.unit, "examples seen")
+        frame(figure, axes, title, curves.unit, "examples seen")
         room = (high / low) ** 0.06
         seen = [x for x, _ in every if x > 0]
         axes.set(xscale="log", yscale="log", xlim=(min(seen) / 1.3, max(seen) * 1.3), ylim=(low / room, high * room))
@@ -202,7 +203,7 @@ def _learning(curves: Curves, size: float) -> Figure:
             axes.plot(xs, ys, color=ink.shade(i, len(models)), linestyle=ink.dash(i), lw=1.1)
             axes.plot(xs[-1:], ys[-1:], ink.marker(i), color=ink.shade(i, len(models)), ms=3.5)
             ends[i] = ys[-1]
-        _labels(axes, ends, [count(m) for m in models], "parameters")
+        level_labels(axes, ends, [count(m) for m in models], "parameters")
         ink.level_ticks(axes.xaxis, ink.round_ticks(min(seen), max(seen)), most=5)
         ink.loss_ticks(axes.yaxis, low, high)
         svg = ink.svg_of(figure, slug, title)
@@ -220,7 +221,7 @@ def parity(shown: Parity, quantity: Literal["energies", "forces"]) -> Figure:
     low, high = min(ends), max(ends)
     room = 0.04 * (high - low or 1.0)
     with ink.canvas(3.6, 3.5, (0.15, 0.13, 0.8, 0.74)) as (figure, axes):
-        _frame(figure, axes, title, "predicted", "label")
+        frame(figure, axes, title, "predicted", "label")
         axes.set(xlim=(low - room, high + room), ylim=(low - room, high + room), aspect="equal")
         axes.plot([low, high], [low, high], color=ink.MUTED, lw=0.8, zorder=1)
         xs, ys = zip(*pairs, strict=True)

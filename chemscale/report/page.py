@@ -15,6 +15,7 @@ from markupsafe import Markup, escape
 
 from chemscale.records.store import Store
 from chemscale.report import figures
+from chemscale.report.board import write_figures
 from chemscale.report.collect import collect
 from chemscale.report.figures import Figure
 from chemscale.report.fitted import Given
@@ -26,7 +27,7 @@ PAGE = "index.html"
 def report(
     store: Store | str | Path, laws: Given = None, *, out: str | Path = "report", metrics: Sequence[str] | None = None
 ) -> Path:
-    """Write the report of a store as one self-contained HTML page, whole or not at all.
+    """Write the report of a store as one self-contained HTML page, whole or not at all, and its laws for TensorBoard.
 
     Args:
         store: a store, or its folder.
@@ -41,8 +42,10 @@ def report(
         ValueError: the store has no finished run, a metric or a law does not fit it, or `out` cannot be written.
     """
     records = store if isinstance(store, Store) else Store(store)
-    text = html(collect(records, laws, metrics=metrics))
-    return write(text, Path(out).expanduser())
+    found = collect(records, laws, metrics=metrics)
+    page = write(html(found), Path(out).expanduser())
+    write_figures(records, found.traced)
+    return page
 
 
 def html(found: Report) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,29 @@ class Section:
     dots: tuple[Dot, ...]
     foreseen: tuple[Foreseen, ...]
     noise: float | None
+
+
+@dataclass(frozen=True)
+class Trace:
+    """What a law says along one axis, at one level of its other axis (None where it has none).
+
+    points: (params or data, loss, low, high), display units.
+    """
+
+    level: float | None
+    points: tuple[tuple[float, float, float, float], ...]
+
+
+@dataclass(frozen=True)
+class Traced:
+    """The law of a section along one axis, to ten times what was run; `confidence` is that of its intervals."""
+
+    section: Section
+    axis: Literal["data", "params"]
+    form: str
+    n_runs: int
+    confidence: float
+    traces: tuple[Trace, ...]
 
 
 @dataclass(frozen=True)
@@ -184,6 +208,7 @@ class Report:
     exponents: Table
     more_exponents: Table
     laws: Table
+    traced: tuple[Traced, ...]
     law_notes: tuple[str, ...]
     curves: tuple[Curves, ...]
     held: Held

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,12 @@ def prepare(runs: Sequence[RunSpec], on: On | None) -> list[RunSpec]:
 
 
 def sweep(
-    grid: Grid | Sequence[RunSpec], *, store: str | Path | Store, on: On | None = None, name: str = "sweep"
+    grid: Grid | Sequence[RunSpec],
+    *,
+    store: str | Path | Store,
+    on: On | None = None,
+    name: str = "sweep",
+    callbacks: Sequence[Any] = (),
 ) -> Store:
     """Train every run of a grid that the store does not hold yet, on Ray Tune; the same call again finishes the rest.
 
@@ -45,6 +50,7 @@ def sweep(
         on: workers, processors and GPUs of each run; or a rule from a run to its `Resources`, so that large runs take
             several slots and small ones share one.
         name: of the study in the store.
+        callbacks: of Ray Tune, e.g. its loggers for MLflow and W&B (`chemscale.sweep.trackers`).
 
     Returns:
         The store.
@@ -60,11 +66,11 @@ def sweep(
     records = store if isinstance(store, Store) else Store(store, create=True)
     known = records.studies().get(name, {}).get("work", {})
     records.enlist(name, runs, work=work_of([run for run in runs if run.id not in known], on))
-    train_missing(records, runs, on=on, name=name)
+    train_missing(records, runs, on=on, name=name, callbacks=callbacks)
     return records
 
 
-def train_missing(records: Store, runs: Sequence[RunSpec], *, on: On, name: str) -> None:
+def train_missing(records: Store, runs: Sequence[RunSpec], *, on: On, name: str, callbacks: Sequence[Any] = ()) -> None:
     """Train those of these enlisted runs that are not done, the widest and longest first."""
     todo, elsewhere = outstanding(records, runs, keep_stopped=False)
     work = records.studies()[name]["work"]
@@ -76,21 +82,51 @@ def train_missing(records: Store, runs: Sequence[RunSpec], *, on: On, name: str)
         from chemscale.sweep.tune import grid_tuner
 
         with cluster(), tempfile.TemporaryDirectory(prefix="chemscale-tune-", ignore_cleanup_errors=True) as scratch:
-            grid_tuner(todo, records, on=on, study=name, work=work, scratch=scratch).fit()
+            grid_tuner(todo, records, on=on, study=name, work=work, scratch=scratch, callbacks=callbacks).fit()
 
 
-def tuner(grid: Grid, *, store: str | Path, on: On | None = None, name: str = "sweep") -> Any:
-    """A plain `ray.tune.Tuner` over the runs of a grid that the store does not hold yet.
+def tuner(
+    what: Grid | RunSpec | Callable[[Mapping[str, Any]], RunSpec],
+    space: Mapping[str, Any] | None = None,
+    *,
+    store: str | Path,
+    on: On | None = None,
+    name: str = "sweep",
+    scheduler: Any = None,
+    search_alg: Any = None,
+    samples: int = 1,
+    callbacks: Sequence[Any] = (),
+) -> Any:
+    """A plain `ray.tune.Tuner` over the runs of a grid that the store does not hold yet, or over a space of runs.
 
     For programs that drive Tune themselves: initialise Ray first; Tune's own loggers are left alone.
+
+    Args:
+        what: a grid; or a run whose dotted fields the space names; or a function from a configuration to a run.
+        space: Tune's own domains, {"optim.lr": tune.loguniform(1e-4, 1e-1)}; none where `search_alg` has them.
+        scheduler: of Ray Tune; its time is "examples", its metric "valid_loss", lower is better.
+        search_alg: of Ray Tune, for a space.
+        samples: trials of a space.
+        callbacks: of Ray Tune.
 
     Raises:
         ValueError: every run is already done, or a bad input.
     """
+    if not isinstance(what, Grid):
+        if callable(on):
+            raise ValueError("on is a rule, which only a grid's runs can be asked for; give one Resources for a space.")
+        from chemscale.sweep.trainable import open_tuner
+
+        return open_tuner(
+            what, space, store=store, on=on, name=name, scheduler=scheduler, search_alg=search_alg, samples=samples,
+            callbacks=callbacks,
+        )  # fmt: skip
+    if space is not None or search_alg is not None or samples != 1:
+        raise ValueError("space, search_alg and samples belong to a run, a Grid lists its own; give one or the other.")
     from chemscale.sweep.tune import grid_tuner
 
     on = on or Resources()
-    runs = prepare(grid.runs(), on)
+    runs = prepare(what.runs(), on)
     records = Store(store, create=True)
     records.enlist(name, runs, work=work_of(runs, on))
     todo, _ = outstanding(records, runs, keep_stopped=False)
@@ -98,4 +134,5 @@ def tuner(grid: Grid, *, store: str | Path, on: On | None = None, name: str = "s
         raise ValueError(
             f"{records.url} already holds every run of this grid; read them with Store({str(store)!r}).runs()."
         )
-    return grid_tuner(todo, records, on=on, study=name, work=records.studies()[name]["work"])
+    work = records.studies()[name]["work"]
+    return grid_tuner(todo, records, on=on, study=name, work=work, scheduler=scheduler, callbacks=callbacks)

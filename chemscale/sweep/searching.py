@@ -46,12 +46,14 @@ def search(
     on: On | None = None,
     name: str = "search",
     seed: int = 0,
+    callbacks: Sequence[Any] = (),
 ) -> SearchResult:
     """Search hyperparameters of one cell by their validation loss; the same call again makes only what is missing.
 
     Args:
         base: the run to vary, or a whole `Search`.
         space: dotted field -> domain.
+        callbacks: of Ray Tune, e.g. its loggers for MLflow and W&B (`chemscale.sweep.trackers`).
 
     Raises:
         ValueError: a bad space, bad data, or a cluster too small for one run.
@@ -62,11 +64,11 @@ def search(
     plan = replace(plan, base=prepare([plan.base], on)[0])
     records = store if isinstance(store, Store) else Store(store, create=True)
     records.enlist(plan.name, [])
-    _search_missing(records, plan, on)
+    _search_missing(records, plan, on, callbacks)
     return result_of(records, plan)
 
 
-def _search_missing(records: Store, plan: Search, on: On) -> None:
+def _search_missing(records: Store, plan: Search, on: On, callbacks: Sequence[Any] = ()) -> None:
     from chemscale.sweep.sampler import Resuming, optuna_searcher
     from chemscale.sweep.tune import search_tuner
 
@@ -84,7 +86,9 @@ def _search_missing(records: Store, plan: Search, on: On) -> None:
         ]
         searcher = Resuming(optuna_searcher(plan, done), again)
         with cluster(), tempfile.TemporaryDirectory(prefix="chemscale-tune-", ignore_cleanup_errors=True) as scratch:
-            search_tuner(plan, records, on=on, samples=new, searcher=searcher, scratch=scratch).fit()
+            search_tuner(
+                plan, records, on=on, samples=new, searcher=searcher, scratch=scratch, callbacks=callbacks
+            ).fit()
 
 
 def result_of(records: Store, plan: Search) -> SearchResult:

@@ -20,6 +20,7 @@ from chemscale.sweep.admission import Admission, Listed, Sampled, Ushers
 from chemscale.sweep.growth import wait_for_room
 from chemscale.sweep.placement import On, wanted_by
 from chemscale.sweep.search import Search
+from chemscale.sweep.trackers import informed
 from chemscale.sweep.trial import RUN_ID, Plan, Shared, trial
 from chemscale.sweep.word import DriverWord
 from chemscale.train.rows import training_cost
@@ -37,6 +38,8 @@ def grid_tuner(
     study: str,
     work: Mapping[str, float] | None = None,
     scratch: str | None = None,
+    scheduler: Any = None,
+    callbacks: Sequence[Any] = (),
 ) -> tune.Tuner:
     """A plain `ray.tune.Tuner` over these runs; `fit()` it, or change its parts first.
 
@@ -50,9 +53,11 @@ def grid_tuner(
     plan = Plan(store.url, on, runs={run.id: run for run in runs}, costs=_counted(runs))
     admission = Listed(plan, work or {})
     return tune.Tuner(
-        _trainable(plan),
-        tune_config=tune.TuneConfig(search_alg=admission, num_samples=len(runs), reuse_actors=True),
-        run_config=_run_config(plan, admission, study, scratch),
+        trainable_of(plan),
+        tune_config=tune.TuneConfig(
+            search_alg=admission, scheduler=scheduler, num_samples=len(runs), reuse_actors=True
+        ),
+        run_config=_run_config(plan, admission, study, scratch, callbacks),
     )
 
 
@@ -67,14 +72,21 @@ def _counted(runs: Sequence[RunSpec]) -> dict[Any, Cost]:
 
 
 def search_tuner(
-    search: Search, store: Store, *, on: On, samples: int, searcher: Any, scratch: str | None = None
+    search: Search,
+    store: Store,
+    *,
+    on: On,
+    samples: int,
+    searcher: Any,
+    scratch: str | None = None,
+    callbacks: Sequence[Any] = (),
 ) -> tune.Tuner:
     """A Tuner for what is left of a search."""
     wait_for_room(*wanted_by(on, [search.base]))
     plan = Plan(store.url, on, search=search)
     admission = Sampled(plan, searcher)
     return tune.Tuner(
-        _trainable(plan),
+        trainable_of(plan),
         tune_config=tune.TuneConfig(
             search_alg=admission,
             scheduler=_scheduler(search),
@@ -83,7 +95,7 @@ def search_tuner(
             num_samples=samples,
             reuse_actors=True,
         ),
-        run_config=_run_config(plan, admission, search.name, scratch),
+        run_config=_run_config(plan, admission, search.name, scratch, callbacks),
     )
 
 
@@ -99,33 +111,36 @@ def _scheduler(search: Search) -> Any:
     )
 
 
-def _trainable(plan: Plan) -> Any:
+def trainable_of(plan: Plan) -> Any:
+    """The function that Tune runs, with its plan and what each trial reserves."""
     return tune.with_resources(tune.with_parameters(trial, plan=Shared(ray.put(plan))), _reservations(plan))
 
 
 def _reservations(plan: Plan) -> Any:
     if isinstance(plan.on, Resources):
-        return _reserved(plan.on)
+        return reserved(plan.on)
     if plan.search is not None:
-        return lambda config: _reserved(plan.resources_of(plan.run(config)))
+        return lambda config: reserved(plan.resources_of(plan.run(config)))
     each = {run_id: plan.resources_of(run) for run_id, run in plan.runs.items()}  # small: it travels with the function
-    return lambda config: _reserved(each[config[RUN_ID]])
+    return lambda config: reserved(each[config[RUN_ID]])
 
 
-def _reserved(on: Resources) -> tune.PlacementGroupFactory:
+def reserved(on: Resources) -> tune.PlacementGroupFactory:
     """What Tune reserves for the process of one trial."""
     if on.workers == 1:
         return tune.PlacementGroupFactory([{"CPU": on.cpus, **({"GPU": on.gpus} if on.gpus else {})}])
     # Ray Train reserves the workers itself; the trial that starts them takes no processor from them.
-    place = DRIVERS if DRIVERS in ray.cluster_resources() else HEAD
+    place = DRIVERS if ray.is_initialized() and DRIVERS in ray.cluster_resources() else HEAD
     return tune.PlacementGroupFactory([{"CPU": 0, place: 0.001}])
 
 
-def _run_config(plan: Plan, admission: Admission, study: str, scratch: str | None) -> tune.RunConfig:
+def _run_config(
+    plan: Plan, admission: Admission, study: str, scratch: str | None, callbacks: Sequence[Any]
+) -> tune.RunConfig:
     return tune.RunConfig(
         name=study,
         storage_path=scratch or tempfile.mkdtemp(prefix="chemscale-tune-"),
         failure_config=tune.FailureConfig(max_failures=MAX_FAILURES),
-        callbacks=[DriverWord(plan, study), Ushers(admission, plan)],
+        callbacks=[DriverWord(plan, study), Ushers(admission, plan), *informed(callbacks, plan)],
         verbose=0,
     )

@@ -45,7 +45,7 @@ def train(
     examples: Any,
     *,
     claim: Callable[[dict[str, Any]], tuple[Attempt, list[Attempt]]],
-    board: Callable[[int], Board] | None = None,
+    board: Callable[[dict[str, Any], int], Board] | None = None,
     resources: Resources | None = None,
     ranks: Ranks | None = None,
     report: Report = lambda row: None,
@@ -57,7 +57,7 @@ def train(
         run: a complete spec.
         examples: its opened data (`chemscale.data.open_data`).
         claim: takes the opening row, returns this attempt and all earlier ones; called by rank 0 only.
-        board: makes the event files, given the examples already seen.
+        board: makes the event files, given the opening row and the examples already seen.
         resources: threads, micro-batch, checkpoints; never changes a number beyond rounding.
         ranks: this process among the workers of the run.
         report: told of progress at least every second, and of every measurement after it is on disk.
@@ -102,7 +102,7 @@ def _open(
     optimiser = build_optimiser(layout.module, run.optim)
     attempt, earlier = claim(opening) if ranks.first else (None, [])
     progress = state.load(earlier, layout, optimiser)
-    events = board(progress.examples) if board and ranks.first else None
+    events = board(opening, progress.examples) if board and ranks.first else None
     # One process reads one machine's meter: of several workers it would count a part and call it the whole.
     meter = energy_meter(resources.cpus, resources.gpus) if ranks.world == 1 else None
     clock = Clock(progress, meter)

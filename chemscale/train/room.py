@@ -121,6 +121,21 @@ def place(need: Need, rooms: Mapping[str, Room]) -> list[tuple[str, Share]] | No
     return placed
 
 
+def slots(on: Resources) -> int:
+    """How many runs the cluster holds at a time, at most `on.concurrent`.
+
+    Raises:
+        ValueError: it can never hold one.
+    """
+    import ray
+
+    require_room(on)
+    need, rooms, count = Need.of(on), rooms_of(ray.nodes()), 0
+    while (on.concurrent is None or count < on.concurrent) and place(need, rooms) is not None:
+        count += 1
+    return max(1, count)
+
+
 def rooms_of(nodes: Iterable[Mapping[str, Any]]) -> dict[str, Room]:
     """Node id -> its whole room, from `ray.nodes()`; nodes that died are left out."""
     return {node["NodeID"]: Room.of(node["Resources"]) for node in nodes if node["Alive"]}

@@ -16,7 +16,7 @@ from chemscale.records.board import KeptBoard
 from chemscale.records.schema import FAILED
 from chemscale.records.spool import patient
 from chemscale.records.store import Store
-from chemscale.records.tensorboard import Board
+from chemscale.records.tensorboard import Board, run_folder
 from chemscale.spec import Data, Resources, RunSpec
 from chemscale.train.journal import REPORT_SECONDS, Report
 from chemscale.train.loop import train
@@ -73,7 +73,7 @@ def train_in_store(
         run,
         examples,
         claim=functools.partial(_claim, records, run, driver),
-        board=functools.partial(_board, records, run),
+        board=functools.partial(_board, records),
         resources=resources,
         ranks=ranks or Ranks(device=visible_device(resources.gpus)),
         report=telling,
@@ -88,9 +88,11 @@ def _claim(
     return attempt, [a for a in records.attempts(run.id) if a.number < attempt.number]
 
 
-def _board(records: Store, run: RunSpec, seen: int) -> Any:
-    place = records.place.at(f"tensorboard/{run.model.architecture}/{run.id}")
-    return KeptBoard(lambda folder: Board(folder, seen), place)
+def _board(records: Store, opening: dict[str, Any], seen: int) -> Any:
+    before = records.points(opening["run_id"]).to_pylist() if seen else []
+    measured = [row for row in before if row["examples"] <= seen]
+    place = records.place.at(f"tensorboard/{run_folder(opening)}")
+    return KeptBoard(lambda folder: Board(folder, opening, measured), place)
 
 
 def _paced(tell: Callable[[], None], alone: bool) -> Callable[[], None]:

@@ -1,0 +1,58 @@
+"""Laws as lines: what each says along its axes, from the smallest run to ten times the largest."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+
+from chemscale.laws import Law
+from chemscale.report.groups import Group
+from chemscale.report.values import Section, Trace, Traced
+
+FURTHER = 10.0  # times the largest run
+STEPS = 24  # points of a line
+MOST_LEVELS = 6
+AXES: tuple[Literal["data", "params"], ...] = ("data", "params")
+
+
+def traced(groups: Iterable[Group], laws: Mapping[str, Law], sections: Sequence[Section]) -> tuple[Traced, ...]:
+    """The laws of these groups along data and parameters; one of FLOPs, or of another count, has no runs to lie on."""
+    drawn = {section.slug: section for section in sections}
+    return tuple(
+        _traced(group, laws[group.slug], drawn[group.slug], axis)
+        for group in groups if group.slug in laws and _counts_alike(group, laws[group.slug])
+        for axis in AXES if axis in laws[group.slug].roles
+    )  # fmt: skip
+
+
+def _counts_alike(group: Group, law: Law) -> bool:
+    columns = {"data": group.data, "params": "params"}
+    return all(law.columns[role]["name"] == columns.get(role) for role in law.roles)
+
+
+def _traced(group: Group, law: Law, section: Section, axis: Literal["data", "params"]) -> Traced:
+    columns: dict[str, str] = {role: law.columns[role]["name"] for role in law.roles}
+    other = next((role for role in law.roles if role != axis), None)
+    xs = _steps([row[columns[axis]] for row in group.rows])
+    levels = [None] if other is None else _levels([row[columns[other]] for row in group.rows])
+    traces = tuple(Trace(level, _points(law, group.measure.scale, axis, xs, other, level)) for level in levels)
+    return Traced(section, axis, law.form, law.n_runs, law.level, traces)
+
+
+def _steps(values: Sequence[float]) -> list[float]:
+    return np.geomspace(min(values), FURTHER * max(values), STEPS).tolist()
+
+
+def _levels(values: Sequence[float]) -> Sequence[float]:
+    """The levels that were run, or some of many, the smallest and the largest among them."""
+    found = sorted(set(values))
+    picked = np.linspace(0, len(found) - 1, min(len(found), MOST_LEVELS)).round().astype(int)
+    return [found[i] for i in picked]
+
+
+def _points(law: Law, scale: float, axis: str, xs: Sequence[float], other: str | None, level: float | None) -> Any:
+    fixed = {} if other is None or level is None else {other: level}
+    seen = [law.predict(**{axis: x}, **fixed) for x in xs]
+    return tuple((x, p.value * scale, p.low * scale, p.high * scale) for x, p in zip(xs, seen, strict=True))
