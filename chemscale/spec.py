@@ -228,6 +228,8 @@ class Resources:
         keep: which checkpoint stays after the end: "final", "best" or "none".
         checkpoint_seconds: least time between two checkpoints.
         concurrent: runs at a time, to which a cluster with an autoscaler may grow; None fills the cluster as it is.
+        patience: seconds that a run goes on while its store cannot be reached; its records wait on the local disk.
+        spool_bytes: how much may wait there.
     """
 
     workers: int = 1
@@ -239,6 +241,8 @@ class Resources:
     keep: str = "final"
     checkpoint_seconds: float = 15.0
     concurrent: int | None = None
+    patience: float = 600.0
+    spool_bytes: float = 2e9
 
     def __post_init__(self) -> None:
         self._check_workers()
@@ -251,6 +255,8 @@ class Resources:
         one_of("Resources.keep", self.keep, KEEP)
         require(self.checkpoint_seconds >= 0, "Resources.checkpoint_seconds", self.checkpoint_seconds, "at least 0")
         positive("Resources.concurrent", self.concurrent, optional=True)
+        require(self.patience >= 0, "Resources.patience", self.patience, "at least 0")
+        require(self.spool_bytes >= 0, "Resources.spool_bytes", self.spool_bytes, "at least 0")
 
     def _check_workers(self) -> None:
         whole = isinstance(self.workers, int) and self.workers >= 1

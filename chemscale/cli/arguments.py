@@ -54,6 +54,7 @@ def _with_resources(made: argparse.ArgumentParser) -> None:
         "--concurrent", type=int, help="runs at a time; a cluster may grow for them (default: as many as fit)"
     )
     group.add_argument("--checkpoint-seconds", type=float, default=15.0, help="least time between two (default 15)")
+    group.add_argument("--patience", type=float, default=600, help="seconds that a store may be unreachable")
     group.add_argument("--keep", default="final", choices=("final", "best", "none"), help="weights that stay")
 
 

@@ -109,10 +109,10 @@ def read_table(path: str) -> Any:
     from chemscale.laws.table import refuse_twins
 
     file = Path(path)
-    if file.is_dir():
+    if "://" in path or file.is_dir():
         from chemscale.records.store import Store
 
-        return Store(file).runs()
+        return Store(path).runs()
     readers = {".csv": read_csv, ".gz": read_csv, ".parquet": read_parquet}
     if not file.exists() or file.suffix not in readers:
         what = "is not there" if not file.exists() else "is of no known kind"

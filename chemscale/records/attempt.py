@@ -95,6 +95,7 @@ class Attempt:
             self.place.remove(part)
         if row.get("lineage") is None:
             forget(self.run)
+        self.place.settle()  # the process may end right after
 
     @property
     def ended(self) -> bool:

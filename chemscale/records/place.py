@@ -1,4 +1,5 @@
-"""Where files live: a folder on a disk. Every file is whole or absent, whenever a writer is killed.
+"""Where files live: a folder on a disk, or what lies behind a URL. Every file is whole or absent, whenever a writer is
+killed.
 
 Names are relative to the place, with "/" between their parts: `runs/ab12/spec.json`.
 """
@@ -41,6 +42,14 @@ class Place(ABC):
         Only a disk needs it: a folder that is not mounted looks like an empty one.
         """
         return self
+
+    def local(self) -> LocalPlace | None:
+        """The folder on a disk that this place is or stands in front of; None elsewhere."""
+        return None
+
+    def settle(self) -> None:
+        """Return once all that was written is there: at once, except where writes may wait (`records.spool`)."""
+        return
 
     @abstractmethod
     def write(self, name: str, write: Callable[[BinaryIO], Any]) -> None:
@@ -111,6 +120,9 @@ class LocalPlace(Place):
     def anchored(self, name: str) -> LocalPlace:
         return LocalPlace(self.path, self.path / name)
 
+    def local(self) -> LocalPlace:
+        return self
+
     def write(self, name: str, write: Callable[[BinaryIO], Any]) -> None:
         target = self.path / name
         try:
@@ -177,6 +189,29 @@ class LocalPlace(Place):
     def _require_anchor(self) -> None:
         if self._anchor is not None and not self._anchor.exists():
             raise OSError(errno.ENOTCONN, "the store cannot be reached", str(self._anchor.parent))
+
+
+def place_at(where: str | Path | Place) -> Place:
+    """The place that a path or a URL names.
+
+    Raises:
+        ValueError: the URL is of no known kind, or what it needs is not installed.
+    """
+    if isinstance(where, Place):
+        return where
+    kind = str(where).split("://", 1)[0] if "://" in str(where) else None
+    if kind is None:
+        return LocalPlace(where)
+    if kind not in ("s3", "gs"):
+        raise ValueError(f"store={str(where)!r} is of no known kind; give a folder, s3://BUCKET/… or gs://BUCKET/….")
+    try:
+        from chemscale.records.objects import ObjectPlace
+    except ModuleNotFoundError as error:
+        extra = {"s3": "s3", "gs": "gcs"}[kind]
+        raise ValueError(
+            f"store={str(where)!r} needs the package {error.name!r}; `pip install 'chemscale[{extra}]'` brings it."
+        ) from None
+    return ObjectPlace(str(where))
 
 
 def as_json(value: Mapping[str, Any]) -> bytes:

@@ -18,7 +18,7 @@ import psutil
 import pyarrow as pa
 
 from chemscale.records.attempt import Attempt, attempts
-from chemscale.records.place import LocalPlace, Place, as_json
+from chemscale.records.place import Place, as_json, place_at
 from chemscale.records.schema import (
     DIVERGED,
     FAILED,
@@ -63,24 +63,25 @@ class Store:
     """Runs, points, studies and forecasts below one folder.
 
     Args:
-        path: the folder; `create=True` makes it where there is nothing yet.
+        path: the folder, s3://BUCKET/FOLDER, gs://BUCKET/FOLDER or a place; `create=True` makes a store where there is
+            nothing yet.
 
     Raises:
         ValueError: the folder is no store, or a store of a newer version.
+        OSError: it cannot be reached.
     """
 
-    def __init__(self, path: str | Path, *, create: bool = False):
+    def __init__(self, path: str | Path | Place, *, create: bool = False):
         if not str(path).strip():
             raise ValueError("store='' is empty; give the path of a folder, e.g. runs/mine.")
-        if "://" in str(path):
-            raise ValueError(f"store={str(path)!r} is not a local folder; give a path on a disk that all nodes share.")
-        self.place: Place = LocalPlace(path)
+        self.place = place_at(path)
         self.url = self.place.url
         if create and not self.place.exists("store.json"):
             self._create()
         header = self.place.read_json("store.json")
         if header is None:
-            raise ValueError(f"{self.url} is not a chemscale store; `chemscale sweep RECIPE --store {path}` makes one.")
+            made = f"`chemscale sweep RECIPE --store {self.url}` makes one"
+            raise ValueError(f"{self.url} is not a chemscale store; {made}.")
         if header["version"] > STORE_VERSION:
             raise ValueError(
                 f"{self.url} has layout version {header['version']}, this chemscale reads up to {STORE_VERSION}; "
@@ -105,9 +106,10 @@ class Store:
         Raises:
             ValueError: the store is not on a disk.
         """
-        if not isinstance(self.place, LocalPlace):
+        local = self.place.local()
+        if local is None:
             raise ValueError(f"{self.url} is no folder on a disk; read it through Store.")
-        return self.place.path
+        return local.path
 
     def __repr__(self) -> str:
         return f"Store({self.url!r})"

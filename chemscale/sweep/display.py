@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import threading
 import time
@@ -13,7 +14,7 @@ from rich.live import Live
 from rich.text import Text
 
 from chemscale.records.store import Store
-from chemscale.sweep.progress import Cell, Watch, cells_of
+from chemscale.sweep.progress import Cell, Watch, cells_of, duration
 
 LIVE_SECONDS, PIPED_SECONDS = 1.0, 20.0
 SHARE = 0.02  # of the time goes into looking at most: a look at thousands of cells takes a while
@@ -33,6 +34,7 @@ class Display:
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._show, daemon=True, name="chemscale-display")
         self._said = ""
+        self._lost: float | None = None  # since when the store cannot be read
 
     def __enter__(self) -> Display:
         self._thread.start()
@@ -48,7 +50,16 @@ class Display:
         self._console.print(text, soft_wrap=True)
 
     def line(self) -> str:
-        """The progress now."""
+        """The progress now, or for how long the store could not be read."""
+        try:
+            line = self._progress_line()
+        except OSError:
+            self._lost = self._lost or time.monotonic()
+            return f"store {self._store.url} unreachable since {duration(time.monotonic() - self._lost)}"
+        self._lost = None
+        return line
+
+    def _progress_line(self) -> str:
         if self._study is not None:
             self._watch.cells = cells_of(self._store, [self._study])
         progress = self._watch.look()
@@ -72,8 +83,9 @@ class Display:
 
     def _final(self) -> None:
         self._say_once(self.line())
-        for label, reason in self._watch.look().trouble:
-            self.say(f"  {label}: {reason}")
+        with contextlib.suppress(OSError):
+            for label, reason in self._watch.look().trouble:
+                self.say(f"  {label}: {reason}")
 
     def _say_once(self, line: str) -> None:
         if line != self._said:

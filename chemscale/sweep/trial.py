@@ -12,6 +12,7 @@ from ray import tune
 
 from chemscale.models.cost import Cost
 from chemscale.records.schema import DIVERGED, FINISHED
+from chemscale.records.spool import patient
 from chemscale.records.store import Store, process_identity
 from chemscale.spec import Resources, RunSpec
 from chemscale.sweep.placement import On, resources_for
@@ -47,6 +48,12 @@ class Plan:
         """Where a run trains."""
         return resources_for(self.on, run)
 
+    @property
+    def patience(self) -> float:
+        """Seconds that the driver waits for its store: as long as the most patient run."""
+        runs = [self.search.base] if self.search is not None else list(self.runs.values())
+        return max((self.resources_of(run).patience for run in runs), default=Resources.patience)
+
 
 @dataclass(frozen=True)
 class Shared:
@@ -71,13 +78,14 @@ def trial(config: Mapping[str, Any], plan: Plan | Shared) -> None:
     """
     plan = plan.plan() if isinstance(plan, Shared) else plan
     run = plan.run(config)
-    before = Store(plan.store).state(run.id)
+    on, counted = plan.resources_of(run), plan.costs.get(run.model)
+    store = Store(patient(plan.store, on))
+    before = store.state(run.id)
     if before.status in (FINISHED, DIVERGED):
-        row = Store(plan.store).runs(run_id=run.id).to_pylist()[0]
+        row = store.runs(run_id=run.id).to_pylist()[0]
         loss = {} if row["valid_loss"] is None else {"valid_loss": row["valid_loss"]}
         tune.report({"examples": run.examples, "status": before.status, **loss})
         return
-    on, counted = plan.resources_of(run), plan.costs.get(run.model)
     if on.workers == 1:
         train_in_store(
             run, plan.store, resources=on, driver=plan.driver, report=tune.report, counted=counted,

@@ -8,6 +8,7 @@ from ray import tune
 
 from chemscale.records.schema import DIVERGED, FAILED, FINISHED, STOPPED
 from chemscale.records.store import Store
+from chemscale.records.unsaid import Unsaid
 from chemscale.sweep.endings import Endings, as_record
 from chemscale.sweep.trial import Plan
 
@@ -21,16 +22,15 @@ class DriverWord(tune.Callback):
         self._plan, self._study = plan, study
         self._store = Store(plan.store)
         self._endings = Endings(self._store, study)
+        self._unsaid = Unsaid(self._store.url, plan.patience)
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         if self._plan.search is not None:
-            self._store.enlist(self._study, [self._plan.run(trial.config)])
+            run = self._plan.run(trial.config)
+            self._unsaid.say(lambda: self._store.enlist(self._study, [run]))
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        run_id = self._plan.run(trial.config).id
-        if self._store.state(run_id).status not in (FINISHED, DIVERGED):
-            forecast = as_record(self._endings.ending_of(run_id))
-            self._store.mark(run_id, STOPPED, "stopped early by the scheduler", forecast=forecast)
+        self._mark(trial, STOPPED, "stopped early by the scheduler")
 
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         self._failed(trial)
@@ -38,10 +38,24 @@ class DriverWord(tune.Callback):
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         self._failed(trial)
 
+    def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        self._unsaid.retry()
+
+    def on_experiment_end(self, trials: list[Any], **info: Any) -> None:
+        self._unsaid.settle()
+
     def _failed(self, trial: Any) -> None:
+        self._mark(trial, FAILED, reason_of(trial))
+
+    def _mark(self, trial: Any, status: str, reason: str) -> None:
         run_id = self._plan.run(trial.config).id
-        if self._store.state(run_id).status not in (FINISHED, DIVERGED):
-            self._store.mark(run_id, FAILED, reason_of(trial))
+
+        def mark() -> None:
+            if self._store.state(run_id).status not in (FINISHED, DIVERGED):
+                forecast = as_record(self._endings.ending_of(run_id)) if status == STOPPED else None
+                self._store.mark(run_id, status, reason, forecast=forecast)
+
+        self._unsaid.say(mark)
 
 
 def reason_of(trial: Any) -> str:

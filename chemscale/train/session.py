@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,11 +13,13 @@ from typing import Any
 from chemscale import data
 from chemscale.models.cost import Cost
 from chemscale.records.attempt import Attempt
+from chemscale.records.board import KeptBoard
 from chemscale.records.schema import FAILED
+from chemscale.records.spool import patient
 from chemscale.records.store import Store
 from chemscale.records.tensorboard import Board, run_folder
 from chemscale.spec import CHANGING, Data, Resources, RunSpec
-from chemscale.train.journal import Report
+from chemscale.train.journal import REPORT_SECONDS, Report
 from chemscale.train.loop import train
 from chemscale.train.ranks import Ranks, visible_device
 
@@ -46,7 +49,7 @@ def opened(source: Data, view: tuple[tuple[str, Any], ...]) -> Any:
 
 @functools.lru_cache(maxsize=OPENED)
 def _opened(source: Data, view: tuple[tuple[str, Any], ...]) -> Any:
-    data.build(source.source, representation=source.representation, progress=False)
+    data.build(source.source, representation=source.representation, processes=1, progress=False)
     return data.open_data(source, dict(view))
 
 
@@ -75,7 +78,14 @@ def train_in_store(
     Returns:
         The terminal RUNS row.
     """
-    records = Store(store)
+    told: dict[str, Any] = {"examples": 0, "step": 0}
+
+    def telling(row: dict[str, Any]) -> None:
+        told.update({name: row[name] for name in told if name in row})
+        report(row)
+
+    alone = ranks is None or ranks.world == 1  # with several workers a report is a barrier that one cannot reach
+    records = Store(patient(store, resources, waiting=_paced(lambda: report(dict(told)), alone)))
     examples = opened(run.data, tuple(sorted(run.model.view.items())))
     return train(
         run,
@@ -84,7 +94,7 @@ def train_in_store(
         board=functools.partial(_board, records),
         resources=resources,
         ranks=ranks or Ranks(device=visible_device(resources.gpus)),
-        report=report,
+        report=telling,
         counted=counted,
         saved=saved,
     )
@@ -121,10 +131,24 @@ def _changed(first: RunSpec, now: RunSpec) -> str | None:
     return json.dumps(changed, sort_keys=True) if changed else None
 
 
-def _board(records: Store, opening: dict[str, Any], seen: int) -> Board:
+def _board(records: Store, opening: dict[str, Any], seen: int) -> Any:
     before = records.points(opening["run_id"]).to_pylist() if seen else []
-    folder = records.path / "tensorboard" / run_folder(opening)
-    return Board(folder, opening, [row for row in before if row["examples"] <= seen])
+    measured = [row for row in before if row["examples"] <= seen]
+    place = records.place.at(f"tensorboard/{run_folder(opening)}")
+    return KeptBoard(lambda folder: Board(folder, opening, measured), place)
+
+
+def _paced(tell: Callable[[], None], alone: bool) -> Callable[[], None]:
+    """`tell`, about once a second however often it is called; nothing where this process may not tell."""
+    due = 0.0
+
+    def paced() -> None:
+        nonlocal due
+        if alone and time.monotonic() >= due:
+            due = time.monotonic() + REPORT_SECONDS
+            tell()
+
+    return paced
 
 
 def train_here(

@@ -9,6 +9,7 @@ from typing import Any
 
 from chemscale.models.cost import Cost
 from chemscale.records.schema import DIVERGED, FINISHED
+from chemscale.records.spool import patient
 from chemscale.records.store import Store, process_identity
 from chemscale.spec import Resources, RunSpec
 from chemscale.train.environment import environment
@@ -82,7 +83,7 @@ def train_on_workers(
             ),
         )
         trainer.fit()
-    return Store(store).runs(run_id=run.id).to_pylist()[0]
+    return Store(patient(store, resources)).runs(run_id=run.id).to_pylist()[0]
 
 
 def scaling_of(resources: Resources) -> Any:

@@ -1,0 +1,208 @@
+"""What every kind of place must do, over a disk and over a real server, by S3's and by Google's protocol."""
+
+import itertools
+import multiprocessing
+import os
+import pickle
+
+import pyarrow as pa
+import pytest
+
+from chemscale.records.place import LocalPlace, place_at
+from chemscale.records.store import Store
+from tests.records import servers
+
+KINDS = ("local", "s3", "gs")
+_folders = itertools.count()
+
+
+@pytest.fixture(scope="module")
+def s3():
+    pytest.importorskip("moto")
+    pytest.importorskip("obstore")
+    with servers.s3() as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def gs(s3):
+    return servers.as_gcs(s3)
+
+
+@pytest.fixture(params=KINDS)
+def url(request, tmp_path):
+    if request.param == "local":
+        return str(tmp_path / "place")
+    return servers.below(request.getfixturevalue(request.param), f"f{next(_folders)}")
+
+
+@pytest.fixture
+def place(url):
+    return place_at(url)
+
+
+def put(place, name, content=b"x"):
+    place.write(name, lambda file: file.write(content))
+
+
+def test_what_was_written_is_read(place):
+    put(place, "a/b.bin", b"one")
+    put(place, "a/b.bin", b"two")
+    assert place.read("a/b.bin") == b"two"
+    place.write_json("a/c.json", {"k": [1, None]})
+    assert place.read_json("a/c.json") == {"k": [1, None]}
+    table = pa.table({"x": [1, 2, None]})
+    place.write_table("t.parquet", table)
+    assert place.read_table("t.parquet").equals(table)
+
+
+def test_what_is_not_there_is_none_or_empty(place):
+    assert place.read("a") is None
+    assert place.open("a") is None
+    assert place.read_table("a/b") is None
+    assert place.names("a") == []
+    assert not place.exists("a")
+    place.remove("a")
+
+
+def test_names_are_those_of_files_and_folders_of_one_level(place):
+    for name in ("b/1", "b/2/3", "ba/4", "c"):
+        put(place, name)
+    assert place.names() == ["b", "ba", "c"]
+    assert place.names("b") == ["1", "2"]
+    assert place.at("b").names() == ["1", "2"]
+    assert place.at("b").at("2").read("3") == b"x"
+    assert place.exists("b")
+    assert place.exists("b/1")
+    assert not place.exists("b/3")
+
+
+def test_a_folder_goes_with_all_it_holds_and_nothing_else(place):
+    for name in ("b/1", "b/2/3", "ba/4", "b.json"):
+        put(place, name)
+    place.remove("b")
+    assert place.names() == ["b.json", "ba"]
+    place.remove("b.json")
+    assert place.names() == ["ba"]
+
+
+def test_a_writer_that_raises_leaves_what_was_there(place):
+    put(place, "a", b"old")
+
+    def broken(file):
+        file.write(os.urandom(12 * 2**20))
+        raise RuntimeError("halfway")
+
+    for name in ("a", "new"):
+        with pytest.raises(RuntimeError, match="halfway"):
+            place.write(name, broken)
+    assert place.read("a") == b"old"
+    assert place.names() == ["a"]
+    if place.local():
+        assert os.listdir(place.path) == ["a"]
+
+
+def test_a_large_file_is_read_piece_by_piece(place):
+    content = os.urandom(21 * 2**20)  # three parts of an upload
+    put(place, "big", content)
+    with place.open("big") as file:
+        assert file.seekable()
+        file.seek(-10, os.SEEK_END)
+        assert file.read() == content[-10:]
+        file.seek(9 * 2**20)
+        assert file.read(5) == content[9 * 2**20 :][:5]
+        file.seek(0)
+        assert file.read() == content
+
+
+def test_weights_are_loaded_from_it(place):
+    import torch
+
+    weights = {"w": torch.arange(5.0)}
+    place.write("w.pt", lambda file: torch.save(weights, file))
+    with place.open("w.pt") as file:
+        assert torch.load(file, weights_only=True)["w"].equal(weights["w"])
+
+
+def test_create_is_exclusive(place):
+    assert place.create("claims/1", b"mine")
+    assert not place.create("claims/1", b"theirs")
+    assert place.read("claims/1") == b"mine"
+
+
+def _claim(url, who, barrier, won):
+    place = place_at(url)
+    barrier.wait()
+    won.put([n for n in range(8) if place.create(f"claims/{n}", str(who).encode())])
+
+
+def test_processes_that_claim_at_once_never_share(url):
+    context = multiprocessing.get_context("spawn")
+    barrier, won = context.Barrier(3), context.Queue()
+    processes = [context.Process(target=_claim, args=(url, who, barrier, won)) for who in range(3)]
+    for process in processes:
+        process.start()
+    claims = [won.get(timeout=60) for _ in processes]
+    for process in processes:
+        process.join()
+    assert sorted(n for some in claims for n in some) == list(range(8))
+
+
+def test_it_travels_to_another_process(place):
+    put(place, "a/b", b"1")
+    assert pickle.loads(pickle.dumps(place.at("a"))).read("b") == b"1"
+
+
+def test_a_store_lies_in_it(url):
+    with pytest.raises(ValueError, match="is not a chemscale store"):
+        Store(url)
+    store = Store(url, create=True)
+    assert Store(store.url).url == store.url
+    assert store.run_ids() == []
+
+
+def test_a_bucket_that_cannot_be_reached_is_an_os_error():
+    pytest.importorskip("obstore")
+    place = place_at(f"s3://bucket/f?anonymous=true&region=x&endpoint=http://127.0.0.1:{servers.free_port()}")
+    for ask in (lambda: place.read("a"), lambda: put(place, "a"), lambda: place.names(), lambda: place.exists("a")):
+        with pytest.raises(OSError, match="s3://bucket/f"):
+            ask()
+
+
+def test_a_bucket_that_is_not_there_is_said_in_one_sentence(s3):
+    with pytest.raises(OSError, match="NoSuchBucket: The specified bucket does not exist: 's3://nobody/f"):
+        Store(servers.below(s3.replace("bucket", "nobody", 1), "f"), create=True)
+
+
+def test_a_server_without_conditional_puts_is_refused(s3, monkeypatch):
+    from chemscale.records import objects
+
+    real = objects.obstore.put
+    monkeypatch.setattr(objects, "_conditional", set())
+    monkeypatch.setattr(objects.obstore, "put", lambda *given, mode=None, **more: real(*given, **more))
+    with pytest.raises(OSError, match="ignores `If-None-Match"):
+        place_at(servers.below(s3, "ignorant")).create("a", b"1")
+
+
+@pytest.mark.parametrize(
+    ("url", "sentence"),
+    [
+        ("ftp://host/f", "is of no known kind; give a folder, s3://"),
+        ("s3://", "names no bucket; give s3://BUCKET/FOLDER"),
+        ("s3://key:secret@bucket/f", "names no bucket"),
+        ("s3://b/f?secret=1", "has an option 'secret'; s3:// knows anonymous, endpoint, region"),
+        ("gs://b/f?region=x", "has an option 'region'; gs:// knows endpoint"),
+    ],
+)
+def test_a_url_that_names_nothing_is_refused(url, sentence):
+    pytest.importorskip("obstore")
+    with pytest.raises(ValueError, match=sentence):
+        place_at(url)
+
+
+def test_what_is_not_installed_is_named(monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "obstore", None)
+    monkeypatch.delitem(__import__("sys").modules, "chemscale.records.objects", raising=False)
+    with pytest.raises(ValueError, match=r"pip install 'chemscale\[s3\]'"):
+        place_at("s3://b/f")
+    assert isinstance(place_at("runs"), LocalPlace)
