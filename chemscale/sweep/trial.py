@@ -51,7 +51,7 @@ class Plan:
     @property
     def patience(self) -> float:
         """Seconds that the driver waits for its store: as long as the most patient run."""
-        runs = [self.search.base] if self.search is not None else list(self.runs.values())
+        runs = self.search.cells if self.search is not None else list(self.runs.values())
         return max((self.resources_of(run).patience for run in runs), default=Resources.patience)
 
 
