@@ -5,7 +5,7 @@ import pytest
 from chemscale import data
 from chemscale.models import ChemGPT
 from chemscale.spec import Data
-from chemscale.train.session import opened
+from chemscale.train.session import _opened, opened
 
 
 def test_a_node_without_the_built_data_builds_the_same_ones(molecules, tmp_path, monkeypatch):
@@ -15,11 +15,11 @@ def test_a_node_without_the_built_data_builds_the_same_ones(molecules, tmp_path,
     monkeypatch.setenv("CHEMSCALE_HOME", str(tmp_path / "another node"))
     with pytest.raises(ValueError, match="is not built here"):
         data.open_data(wanted, dict(view))
-    opened.cache_clear()
+    _opened.cache_clear()
     try:
         assert opened(wanted, view).manifest.content == here.content
         other = Data(molecules, size=100, content="0" * 64)
         with pytest.raises(ValueError, match="is not what"):
             opened(other, view)
     finally:
-        opened.cache_clear()
+        _opened.cache_clear()
