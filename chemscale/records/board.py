@@ -6,7 +6,7 @@ import contextlib
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -78,6 +78,19 @@ class KeptBoard:
             if self._copied.get(name) != size:
                 self._place.write(name, lambda out, file=file: _copied(file, out))
                 self._copied[name] = size
+
+
+@contextlib.contextmanager
+def written_below(place: Place) -> Iterator[Path]:
+    """A folder for files that shall lie at a place: the place itself on a disk, else one that is copied at the end."""
+    local = place.local()
+    if local is not None:
+        yield local.path
+        return
+    with tempfile.TemporaryDirectory(prefix="chemscale-events-") as scratch:
+        yield Path(scratch)
+        for file in (f for f in Path(scratch).rglob("*") if f.is_file()):
+            place.write(file.relative_to(scratch).as_posix(), lambda out, file=file: _copied(file, out))
 
 
 def _copied(file: Path, out: BinaryIO) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from chemscale.records.board import written_below
 from chemscale.records.events import EventFile
 from chemscale.records.store import Store
 from chemscale.report.collect import section
@@ -32,8 +33,9 @@ def write_figures(store: Store, laws: Iterable[Traced]) -> int:
     drawn = list(laws)
     for slug in dict.fromkeys(law.section.slug for law in drawn):
         mine = [law for law in drawn if law.section.slug == slug]
-        events = EventFile(store.path / "tensorboard" / FOLDER / slug, since=mine[0].n_runs)
-        for law in mine:
-            events.image(f"law/against_{law.axis}", *png(law), step=law.n_runs)
-        events.close()
+        with written_below(store.place.at(f"tensorboard/{FOLDER}/{slug}")) as folder:
+            events = EventFile(folder, since=mine[0].n_runs)
+            for law in mine:
+                events.image(f"law/against_{law.axis}", *png(law), step=law.n_runs)
+            events.close()
     return len(drawn)

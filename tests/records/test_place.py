@@ -8,6 +8,7 @@ import pickle
 import pyarrow as pa
 import pytest
 
+from chemscale.records.board import written_below
 from chemscale.records.place import LocalPlace, place_at
 from chemscale.records.store import Store
 from tests.records import servers
@@ -206,3 +207,10 @@ def test_what_is_not_installed_is_named(monkeypatch):
     with pytest.raises(ValueError, match=r"pip install 'chemscale\[s3\]'"):
         place_at("s3://b/f")
     assert isinstance(place_at("runs"), LocalPlace)
+
+
+def test_files_of_others_reach_every_kind_of_place(place):
+    with written_below(place.at("tensorboard/laws")) as folder:
+        (folder / "deep").mkdir(parents=True)
+        (folder / "deep" / "events.out").write_bytes(b"one")
+    assert place.read("tensorboard/laws/deep/events.out") == b"one"
