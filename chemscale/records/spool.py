@@ -6,6 +6,7 @@ seconds or in bytes, ends in one `StoreUnreachableError`; what was spooled stays
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import tempfile
@@ -234,7 +235,8 @@ class _Spool:
     def _require_patience(self) -> None:
         if self._since is not None and time.monotonic() - self._since > self.seconds:
             raise self._gone(f"longer than Resources.patience={self.seconds:g} allows")
-        if self._folder is not None and (size := _size(self._folder)) > self.spool_bytes:
+        folder = self._folder  # the thread that replays may take it away
+        if folder is not None and (size := _size(folder)) > self.spool_bytes:
             raise self._gone(f"and {size:,} bytes wait, more than Resources.spool_bytes={self.spool_bytes:g} allows")
 
     def _gone(self, why: str) -> StoreUnreachableError:
@@ -249,4 +251,10 @@ class _Spool:
 
 
 def _size(folder: Path) -> int:
-    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+    """Bytes of the files in a folder that others empty meanwhile."""
+    total = 0
+    for above, _, names in os.walk(folder):  # skips what has gone
+        for name in names:
+            with contextlib.suppress(FileNotFoundError):
+                total += os.stat(os.path.join(above, name)).st_size
+    return total

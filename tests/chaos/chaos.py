@@ -24,6 +24,7 @@ from chemscale.records.schema import DIVERGED, FAILED, FINISHED, POINTS, RUNS, e
 from chemscale.records.store import MAX_RETRIES, Store
 from chemscale.sweep.recipe import load_recipe
 from tests.chaos.faults import FAULTS
+from tests.chaos.names import RAISING, SHARED
 from tests.chaos.world import STUDY, World, world
 
 BETWEEN_SECONDS = (1.0, 7.0)  # between two faults
@@ -147,7 +148,7 @@ def check(store: Store, calm: dict[str, Any], ended: dict[str, Any], options: di
     assert {r["run_id"]: r["status"] for r in runs.select(["run_id", "status"]).to_pylist()} == status
     assert _finished(store) == ended
     failed = runs.filter(pc.equal(runs["status"], FAILED)).to_pylist()
-    assert [row["architecture"] for row in failed] == ["raising"]
+    assert [row["architecture"] for row in failed] == [RAISING]
     assert "this model raises" in failed[0]["stop_reason"]
     alone, shared = _by_workers(store, options)
     for name, table, schema in (("runs", runs, RUNS), ("points", points, POINTS)):
@@ -164,13 +165,11 @@ def check(store: Store, calm: dict[str, Any], ended: dict[str, Any], options: di
 
 def _by_workers(store: Store, options: dict[str, Any]) -> tuple[set[str], set[str]]:
     """Ids of the cells of one worker, which must agree bitwise, and of those of several; the raising one apart."""
-    import tests.chaos.study as study
-
     alone, shared = set(), set()
     for run_id in store.studies()["chaos"]["runs"]:
         row = store.about(run_id)["row"]
-        if row["architecture"] != study.Raising.architecture:
-            (shared if (row["architecture"], row["width"]) == study.SHARED else alone).add(run_id)
+        if row["architecture"] != RAISING:
+            (shared if (row["architecture"], row["width"]) == SHARED else alone).add(run_id)
     assert alone
     assert shared
     return alone, shared

@@ -10,13 +10,14 @@ import torch
 
 import chemscale as cs
 from chemscale.models import ChemGPT, PaiNN, SchNet
+from tests.chaos.names import RAISING, SHARED
 
 
 @dataclass(frozen=True)
 class Raising:
     """A bigram that raises on its way."""
 
-    architecture: ClassVar[str] = "raising"
+    architecture: ClassVar[str] = RAISING
     family: ClassVar[str] = "text"
     objective: ClassVar[str] = "next_token"
     width: int = 4
@@ -46,15 +47,22 @@ class Raises(torch.nn.Module):
 
 cs.register_model(Raising)
 
-SHARED = ("chemgpt", 48)  # architecture and width of the cells that train on two workers
 DIVERGING_LR = 1e30
 
 
-def recipe(molecules: str, structures: str, updates: int = 160) -> cs.Study:
-    """At least 24 cells that end well, one that diverges, one that raises.
+def recipe(
+    molecules: str,
+    structures: str,
+    updates: int = 160,
+    widths=(16, 24, 32, SHARED[1]),
+    sizes=(32, 64, 128),
+    seeds=(0, 1),
+) -> cs.Study:
+    """24 cells that end well, one that diverges, one that raises.
 
     Args:
         molecules, structures: files of the two families.
+        widths: of the text models; sizes: of both families' data, halved for structures; seeds: of the structures.
     """
     text = cs.RunSpec(
         model=ChemGPT.sized(width=16),
@@ -72,12 +80,12 @@ def recipe(molecules: str, structures: str, updates: int = 160) -> cs.Study:
     )
     diverging = replace(text, optim=replace(text.optim, lr=DIVERGING_LR, clip=None))
     raising = replace(text, model=Raising())
-    widths = (16, 24, 32, SHARED[1])
+    halves = tuple(size // 2 for size in sizes)
     return cs.Study(
         "chaos",
         (
-            cs.Grid(text, models=[ChemGPT.sized(width=w) for w in widths], sizes=(32, 64, 128)),
-            cs.Grid(atoms, models=[PaiNN.sized(width=8), SchNet.sized(width=16)], sizes=(16, 32, 64), seeds=(0, 1)),
+            cs.Grid(text, models=[ChemGPT.sized(width=w) for w in widths], sizes=sizes),
+            cs.Grid(atoms, models=[PaiNN.sized(width=8), SchNet.sized(width=16)], sizes=halves, seeds=seeds),
             cs.Grid(diverging),
             cs.Grid(raising),
         ),

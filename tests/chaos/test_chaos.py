@@ -4,13 +4,16 @@ import pytest
 
 from tests.chaos.chaos import cells, chaos
 from tests.chaos.faults import FAULTS
+from tests.chaos.names import SHARED
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("ray")]
 
 
 def test_a_study_survives_every_kind_of_fault(tmp_path, molecules, structures, capsys):
-    options = {"molecules": molecules, "structures": structures, "updates": 40}
-    assert cells(options) >= 26
+    few = {"updates": 80, "widths": (16, SHARED[1]), "sizes": (64,), "seeds": (0,)}
+    options = {"molecules": molecules, "structures": structures, **few}
+    assert cells(options) == 6
+    assert cells({"molecules": molecules, "structures": structures}) == 26  # of the long form
     said = []
     log = chaos(tmp_path, options, faults=len(FAULTS), seed=3, kinds=list(FAULTS), say=said.append)
     assert sum(log.faults.values()) == len(FAULTS), "\n".join(said)
