@@ -15,7 +15,7 @@ README = (ROOT / "README.md").read_text()
 @pytest.mark.slow
 @pytest.mark.xdist_group("ray")
 def test_the_python_of_the_readme_runs(tmp_path, short_folder):
-    (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    code = re.findall(r"```python\n(.*?)```", README, re.DOTALL)[0]
     env = {**os.environ, "RAY_TMPDIR": short_folder, "PYTHONPATH": str(ROOT)}
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=env, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -24,6 +24,13 @@ def test_the_python_of_the_readme_runs(tmp_path, short_folder):
     assert "Prediction" in lines[1]
     assert float(lines[2].split()[0]) > 0
     assert (tmp_path / "report" / "index.html").exists()
+
+
+def test_the_tune_program_of_the_readme_is_the_one_that_is_tested():
+    shown = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    own = (ROOT / "tests" / "sweep" / "own_program.py").read_text()
+    assert len(shown) == 2
+    assert own.endswith(shown[1])
 
 
 def test_the_makefile_wraps_commands_that_the_readme_shows():
