@@ -54,7 +54,7 @@ def main() -> None:
     torch.set_num_threads(1)
     store = Store(given.store, create=True)
     plan = recipe(given.architecture, width=given.width, samples=given.samples)
-    runs = prepare(drawn(plan))
+    runs = prepare(drawn(plan), None)
     train_all(store, plan.name, runs)
     best = min(runs, key=lambda run: store.runs(run_id=run.id)["valid_loss"].to_pylist()[0] or float("inf"))
     train_all(store, REPLICATES + plan.name, [replace(best, seed=seed) for seed in range(1, given.replicates + 1)])

@@ -46,7 +46,7 @@ def test_the_papers_table_from_a_small_store_and_again(molecules, tmp_path, caps
     with pytest.raises(ValueError, match="holds no search"):
         main([str(store.path), "--out", str(tmp_path / "out")])
     assert not (tmp_path / "out").exists()
-    runs = prepare(drawn(plan))
+    runs = prepare(drawn(plan), None)
     store.enlist(plan.name, runs)
     for run in runs:
         train_in_store(run, store.path, resources=Resources(keep="none"))
