@@ -12,6 +12,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
+from functools import cached_property
 from typing import Any, ClassVar, Protocol, TypeVar, runtime_checkable
 
 from chemscale.values import canonical_json, is_number, one_of, positive, require
@@ -309,7 +310,7 @@ class RunSpec:
         open_fields = {"data.content": self.data.content, "data.size": self.data.size, "optim.lr": self.optim.lr}
         return tuple(name for name, value in open_fields.items() if value is None)
 
-    @property
+    @cached_property
     def id(self) -> str:
         """The first 64 bits of the SHA-256 of the canonical JSON, as 16 hexadecimal digits.
 

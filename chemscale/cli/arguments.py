@@ -8,7 +8,7 @@ import sys
 from typing import Any, NoReturn
 
 from chemscale import __version__
-from chemscale.cli import data, jobs, laws, models, studies
+from chemscale.cli import data, jobs, laws, models, store, studies
 
 ADDRESS = "RAY_API_SERVER_ADDRESS"  # Ray's own name for the URL of a cluster's dashboard
 
@@ -115,9 +115,7 @@ def _stores(verbs: Any) -> None:
     made = _verb(verbs, "report", studies.report)
     made.add_argument("store")
     made.add_argument("--out", default="report", help="folder of the page (default report)")
-    door = verbs.add_parser("store", help="records: list")
-    kinds = door.add_subparsers(required=True, metavar="WHAT", parser_class=_Parser)
-    _verb(kinds, "list", studies.store_list).add_argument("store")
+    _store(verbs)
     made = _verb(verbs, "generate", models.generate)
     made.add_argument("store")
     made.add_argument("--run", help="default: the text run with the lowest test loss")
@@ -125,6 +123,27 @@ def _stores(verbs: Any) -> None:
     made.add_argument("--temperature", type=float, default=1.0)
     made.add_argument("--seed", type=int, default=0)
     made.add_argument("--out", help="file to write")
+
+
+def _store(verbs: Any) -> None:
+    door = verbs.add_parser("store", help="records: list, compact, du, merge, prune, verify")
+    kinds = door.add_subparsers(required=True, metavar="WHAT", parser_class=_Parser)
+    for name, function in (("list", store.store_list), ("compact", store.store_compact), ("du", store.store_du)):
+        _verb(kinds, name, function).add_argument("store")
+    made = _verb(kinds, "merge", store.store_merge)
+    made.add_argument("stores", nargs="+", metavar="STORE")
+    made.add_argument("--into", required=True, metavar="STORE", help="a store, or a new folder")
+    made.add_argument("--prefer", metavar="STORE", help="whose finished runs win where two differ")
+    made = _verb(kinds, "prune", store.store_prune)
+    made.add_argument("store")
+    made.add_argument("--keep", default="final", choices=("final", "best", "none"), help="weights that stay")
+    made.add_argument("--unfinished", action="store_true", help="interrupted and failed runs, states of stopped ones")
+    made.add_argument("--events", action="store_true", help="TensorBoard's event files")
+    made.add_argument("--where", metavar="EXPR", help="only of these runs, e.g. \"architecture == 'painn'\"")
+    made.add_argument("--dry-run", action="store_true", help="say what would go")
+    made = _verb(kinds, "verify", store.store_verify)
+    made.add_argument("store")
+    made.add_argument("--repair", action="store_true", help="remove what can go without loss")
 
 
 def _jobs(verbs: Any) -> None:

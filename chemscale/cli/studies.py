@@ -1,4 +1,4 @@
-"""Recipes and stores: show, sweep, search, status of a store, report, store."""
+"""Recipes and what they left: show, sweep, search, status of a store, report."""
 
 from __future__ import annotations
 
@@ -78,8 +78,8 @@ def _trackers(given: argparse.Namespace, study: str) -> list[Any]:
 
 
 def _troubled(store: Any, study: str) -> bool:
-    ids = store.studies()[study]["runs"]
-    return any(store.state(run_id).status not in ("finished", "diverged") for run_id in ids)
+    states = store.states(store.asked()[study].runs)
+    return any(state.status not in ("finished", "diverged") for state in states.values())
 
 
 def search(given: argparse.Namespace) -> int:
@@ -151,11 +151,3 @@ def status_of_store(given: argparse.Namespace) -> None:
         if not given.follow or now.ended == now.total:
             return
         time.sleep(5)
-
-
-def store_list(given: argparse.Namespace) -> None:
-    """The runs of a store."""
-    from chemscale.records.store import Store
-
-    names = ("run_id", "architecture", "params", "examples", "seed", "status", "law_metric", "law_loss", "stop_reason")
-    print_rows(Store(given.store).runs().select(names).to_pylist(), given.json)

@@ -146,6 +146,11 @@ class ObjectPlace(Place):
             with contextlib.suppress(FileNotFoundError):
                 obstore.delete(self._client, self._key(name))
 
+    def files(self, folder: str = "") -> Iterator[tuple[str, int]]:
+        with self._reached(folder):
+            for page in obstore.list(self._client, self._key(folder) or None):
+                yield from ((meta["path"].removeprefix(self._prefix).lstrip("/"), meta["size"]) for meta in page)
+
     def _below(self, name: str) -> Iterator[str]:
         for page in obstore.list(self._client, self._key(name)):
             yield from (meta["path"] for meta in page)

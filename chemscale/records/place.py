@@ -6,18 +6,21 @@ Names are relative to the place, with "/" between their parts: `runs/ab12/spec.j
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
 import shutil
 import tempfile
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+
+TRIES = 5  # to make a file in a folder that another process tidies away because it is empty
 
 
 class Place(ABC):
@@ -74,6 +77,19 @@ class Place(ABC):
     @abstractmethod
     def remove(self, name: str) -> None:
         """Take away a file, or a folder with all it holds; what is not there stays so."""
+
+    def files(self, folder: str = "") -> Iterator[tuple[str, int]]:
+        """(name, bytes) of every file in a folder and below it, temporary ones too where they can be seen."""
+        for name in self.names(folder):
+            path = f"{folder}/{name}" if folder else name
+            if self.names(path):
+                yield from self.files(path)
+            elif (file := self.open(path)) is not None:
+                with file:
+                    yield path, file.seek(0, os.SEEK_END)
+
+    def tidy(self, folder: str) -> None:  # noqa: B027  # where folders are only prefixes of names there is nothing to do
+        """Take away a folder that holds nothing."""
 
     def read(self, name: str) -> bytes | None:
         """A file's content; None where there is none."""
@@ -175,16 +191,28 @@ class LocalPlace(Place):
         else:
             target.unlink(missing_ok=True)
 
+    def files(self, folder: str = "") -> Iterator[tuple[str, int]]:
+        for parent, _, names in os.walk(self.path / folder):
+            for name in names:
+                file = Path(parent, name)
+                with contextlib.suppress(FileNotFoundError):  # taken away since it was listed
+                    yield file.relative_to(self.path).as_posix(), file.stat().st_size
+
+    def tidy(self, folder: str) -> None:
+        with contextlib.suppress(OSError):  # it holds something, or is gone already
+            (self.path / folder).rmdir()
+
     def _temporary(self, target: Path) -> tuple[int, str]:
         def made() -> tuple[int, str]:
             return tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".tmp")
 
-        try:
-            return made()
-        except FileNotFoundError:
-            self._require_anchor()  # never rebuild a store in the folder where its disk was mounted
-            target.parent.mkdir(parents=True, exist_ok=True)
-            return made()
+        for _ in range(TRIES):
+            try:
+                return made()
+            except FileNotFoundError:  # not there yet, or tidied away between the two lines
+                self._require_anchor()  # never rebuild a store in the folder where its disk was mounted
+                target.parent.mkdir(parents=True, exist_ok=True)
+        return made()
 
     def _require_anchor(self) -> None:
         if self._anchor is not None and not self._anchor.exists():

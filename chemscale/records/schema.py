@@ -8,22 +8,32 @@ Layout of a store (every file is written to a temporary name and renamed, so it 
 
     STORE/
       store.json                          version of this layout
-      studies/NAME.json                   which runs a study asked for, in order, with their estimated FLOPs
+      studies/NAME.STAMP.json             runs that a study asked for, in order, and what else it said; a part each time
+      studies/NAME.STAMP.parquet          ASKED: the runs of a part, where they are many
       forecasts/RUN.json                  a prediction registered before the run started; never overwritten
       tensorboard/ARCHITECTURE/CELL/RUN/  event files of the same points; CELL is w…-n…-s…, width, size and seed
       tensorboard/laws/LAW/               figures of a law
-      runs/RUN/spec.json                  the run's canonical JSON
-      runs/RUN/about.json                 the columns of RUNS that the spec knows: readable without the model's code
-      runs/RUN/driver.json                the driver's word: stopped or failed, the reason, the count of failures
+      checkpoints/RUN/0001/state.pt       all that resuming needs; weights.pt: kept by policy
       runs/RUN/attempts/0001/claim.json   exclusive create: who writes here, and what the run is (the opening row)
       runs/RUN/attempts/0001/heartbeat.json   time, step and examples, renewed every few seconds
       runs/RUN/attempts/0001/points-000001.parquet …   immutable parts while the run lives
       runs/RUN/attempts/0001/points.parquet            all of them, once it has ended
-      runs/RUN/attempts/0001/run.parquet  the worker's word: finished or diverged, one RUNS row
-      runs/RUN/attempts/0001/state.pt     all that resuming needs; final.pt or best.pt: weights kept by policy
+      runs/RUN/attempts/0001/run.json     the worker's word: finished or diverged, one RUNS row
+      runs/RUN/attempts/word-0001.json    the driver's word: stopped or failed, the reason, the count of failures
+      manifests/000000001.json            which snapshots count; the highest number holds, created exclusively
+      snapshots/NAME.runs.parquet         RUNS rows of ended runs, each with its history as JSON
+      snapshots/NAME.points.parquet       their POINTS
 
-A worker writes only below its own attempt. Readers take, per step, the point of the highest attempt, and the terminal
-row of the highest attempt that has one; a worker's terminal row wins over the driver's word.
+A worker writes only below its own attempt and its checkpoints. Readers take, per step, the point of the highest
+attempt, and the terminal row of the highest attempt that has one; a worker's terminal row wins over the driver's word.
+
+Compaction folds runs that have ended into immutable snapshots, names them in the next manifest, and only then removes
+the files that it folded. So `runs/` holds what is live, and what a late worker or a new attempt adds to a folded run:
+readers lay it over the snapshot. Checkpoints stay where they are. Whoever reads takes a manifest, then the live files,
+and starts again where a newer manifest has appeared in between.
+
+Version 1 had runs/RUN/{spec,about,driver}.json, run.parquet, studies/NAME.json and checkpoints beside the points; such
+stores still read, and the first write makes them version 2.
 """
 
 from __future__ import annotations
@@ -32,11 +42,12 @@ import json
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import pyarrow as pa
 
-STORE_VERSION = 1
+STORE_VERSION = 2
 SCHEMA_VERSION = 2
 
 FINISHED, DIVERGED = "finished", "diverged"  # the worker's words
@@ -66,7 +77,7 @@ class Schema:
     name: str
     columns: tuple[Column, ...]
 
-    @property
+    @cached_property
     def arrow(self) -> pa.Schema:
         """As Arrow sees it, with unit, meaning and volatility as field metadata and the version as table metadata."""
         return pa.schema(
@@ -94,8 +105,13 @@ class Schema:
             KeyError: a row has a key that is no column, or lacks a column that may not be null.
             ValueError: a number is not finite.
         """
-        checked = [self._checked(row) for row in rows]
+        checked = [self.checked(row) for row in rows]
         return pa.Table.from_pylist(checked, schema=self.arrow)
+
+    def of(self, names: Iterable[str]) -> Schema:
+        """The same table with only these columns, in its own order."""
+        wanted = set(names)
+        return Schema(self.name, tuple(c for c in self.columns if c.name in wanted))
 
     def read(self, table: pa.Table) -> pa.Table:
         """A stored table of any version in today's columns: unknown ones dropped, new ones null."""
@@ -105,7 +121,8 @@ class Schema:
         ]
         return pa.Table.from_arrays(columns, schema=pa.schema([f.with_nullable(True) for f in arrow], arrow.metadata))
 
-    def _checked(self, row: Mapping[str, Any]) -> dict[str, Any]:
+    def checked(self, row: Mapping[str, Any]) -> dict[str, Any]:
+        """A row with every column, null where it has none; raises as `table`."""
         unknown = set(row) - {c.name for c in self.columns}
         if unknown:
             raise KeyError(f"{self.name} has no column {sorted(unknown)[0]!r}")
@@ -151,6 +168,11 @@ def _units() -> Iterable[Column]:
         yield Column(unit, INTEGER, unit, f"unique training {unit} in the subset")
         yield Column(f"{unit}_seen", INTEGER, unit, f"training {unit} seen, repeats counted")
 
+
+SPEC_COLUMNS = (  # what a complete spec alone knows
+    "run_id", "family", "architecture", "spec", "depth", "width", "examples", "batch", "seed", "subset_key",
+    "precision", "optimiser", "lr", "weight_decay", "warmup", "cooldown", "data_source", "data_content",
+)  # fmt: skip
 
 RUNS = Schema(
     "runs",
@@ -231,6 +253,15 @@ POINTS = Schema(
         Column("changed", STRING, "JSON", "hyperparameters that changed on the way"),
         Column("seconds", REAL, "s", "wall time in the loop so far", volatile=True),
         Column("joules", REAL, "J", "energy so far", volatile=True),
+    ),
+)
+
+ASKED = Schema(
+    "asked",
+    (
+        *(column for column in RUNS.columns if column.name in SPEC_COLUMNS),
+        Column("to_see", INTEGER, "examples", "examples that the budget asks for"),
+        Column("work", REAL, "s", "estimated time in the loop"),
     ),
 )
 

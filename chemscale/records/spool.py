@@ -12,7 +12,7 @@ import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
@@ -97,6 +97,14 @@ class Spooling(Place):
 
     def exists(self, name: str) -> bool:
         return self._spool.wait_for(lambda: self._behind.exists(name))
+
+    def files(self, folder: str = "") -> Iterator[tuple[str, int]]:
+        yield from self._spool.wait_for(lambda: list(self._behind.files(folder)))
+
+    def tidy(self, folder: str) -> None:
+        if self._spool.empty:
+            with contextlib.suppress(OSError):  # an empty folder does no harm
+                self._behind.tidy(folder)
 
     def settle(self) -> None:
         if not self._spool.empty:

@@ -5,19 +5,25 @@ The layout is written down in `records.schema`. The store is the only truth for 
 
 from __future__ import annotations
 
-import json
-import os
-import socket
+import functools
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pyarrow as pa
 
-from chemscale.records.attempt import Attempt, attempts
+from chemscale.records.attempt import Attempt, Kept
+from chemscale.records.columns import by_run, equals, without
+from chemscale.records.history import (
+    History,
+    RunState,
+    process_identity,
+    read_history,
+    read_points,
+    spoken,
+    visible,
+)
 from chemscale.records.place import Place, as_json, place_at
 from chemscale.records.schema import (
     DIVERGED,
@@ -28,35 +34,18 @@ from chemscale.records.schema import (
     POINTS,
     RUNNING,
     RUNS,
+    SPEC_COLUMNS,
     STOPPED,
     STORE_VERSION,
 )
+from chemscale.records.snapshots import Manifest, Snapshots
+from chemscale.records.studies import Asked, Studies, asked_row, spec_columns
 from chemscale.spec import RunSpec, from_json
 
-STALE_SECONDS = 60.0  # a heartbeat older than this on another machine means that its run is gone
+__all__ = ["RunState", "Store", "outstanding", "process_identity", "spec_columns"]
+
 MAX_RETRIES = 2  # a failed run is tried again at most so often
-
-
-@dataclass(frozen=True)
-class RunState:
-    """Where one run stands.
-
-    Attributes:
-        status: one of `records.schema.STATUSES`.
-        reason: why it stopped, failed or diverged.
-        failures: how often it has failed.
-        step, examples: progress, from the newest heartbeat.
-        owner: "pid@host" of the driver of a running attempt.
-        forecast: of a stopped run, where it would have ended: {"loss", "low", "high"}.
-    """
-
-    run_id: str
-    status: str
-    reason: str | None = None
-    failures: int = 0
-    examples: int = 0
-    owner: str | None = None
-    forecast: Mapping[str, float] | None = None
+FEW = 8  # runs that are looked at one by one, without listing the folder of all runs
 
 
 class Store:
@@ -88,6 +77,10 @@ class Store:
                 "upgrade chemscale."
             )
         self.place = self.place.anchored("store.json")
+        self._version = header["version"]
+        self._legacy = header.get("began", header["version"]) < 2
+        self.studied = Studies(self.place)
+        self.snapshots = Snapshots(self.place)
 
     def _create(self) -> None:
         if self.place.names():
@@ -114,33 +107,54 @@ class Store:
     def __repr__(self) -> str:
         return f"Store({self.url!r})"
 
-    def _run(self, run_id: str) -> Place:
-        return self.place.at(f"runs/{run_id}")
-
     # -- what is asked ------------------------------------------------------------------------------------------------
 
     def enlist(self, study: str, runs: Sequence[RunSpec], **facts: Any) -> None:
         """Write down that `study` asks for these runs, in this order; a study that grew keeps its earlier runs.
 
+        Two drivers may do so at once; nothing that either says is lost.
+
         Args:
             facts: more about the study, e.g. `work` (run id -> estimated seconds), `question`, `limits`. Mappings grow,
                 other values replace what was there.
         """
-        for run in runs:
-            self._introduce(run)
-        name = f"studies/{study}.json"
-        before = self.place.read_json(name) or {"runs": [], "work": {}}
-        ids = list(dict.fromkeys([*before["runs"], *(run.id for run in runs)]))
-        merged = {k: {**before.get(k, {}), **v} if isinstance(v, Mapping) else v for k, v in facts.items()}
-        self.place.write_json(name, {**before, **merged, "name": study, "runs": ids})
+        self._modernise()
+        before = self.studied.all().get(study)
+        known, estimates = (before.position, before.work) if before is not None else ({}, {})
+        work = dict(facts.pop("work", {}))
+        asked = {run.id: run for run in runs}
+        rows = [
+            asked_row(run, work.get(i))
+            for i, run in asked.items()
+            if i not in known or (i in work and work[i] != estimates.get(i))
+        ]
+        others = {i: seconds for i, seconds in work.items() if i not in asked and seconds != estimates.get(i)}
+        more = {**facts, **({"work": others} if others else {})}
+        new = {k: v for k, v in more.items() if before is None or before.facts.get(k) != v}
+        if rows or new or before is None:
+            self.studied.add(study, rows, new)
 
     def studies(self) -> dict[str, dict[str, Any]]:
         """Name -> {"name", "runs": [ids], "work": {id: estimated seconds}, and what else `enlist` was told}."""
-        return self._read_all("studies")
+        return {name: study.as_dict() for name, study in self.studied.all().items()}
+
+    def asked(self) -> dict[str, Asked]:
+        """Name -> the study as a table: what a display of many runs reads."""
+        return self.studied.all()
 
     def run_ids(self) -> list[str]:
         """Ids of all runs that the store knows, sorted."""
-        return [name for name in self.place.names("runs") if self.place.exists(f"runs/{name}/spec.json")]
+        return self.snapshots.steadily(self._ids)
+
+    def _ids(self, manifest: Manifest) -> list[str]:
+        known = {i for study in self.studied.all().values() for i in study.runs}
+        known.update(self.snapshots.where(manifest))
+        known.update(i for i in self.place.names("runs") if i not in known and self._claimed(i))
+        return sorted(known)
+
+    def _claimed(self, run_id: str) -> bool:
+        place = self.place.at(f"runs/{run_id}")
+        return self.history_at(None, run_id).known or (self._legacy and place.exists("spec.json"))
 
     def spec(self, run_id: str) -> RunSpec:
         """The run with this id.
@@ -148,47 +162,85 @@ class Store:
         Raises:
             ValueError: there is none; an unambiguous beginning of an id is enough.
         """
-        content = self._run(self.find(run_id)).read("spec.json")
-        assert content is not None, run_id
-        return from_json(content.decode())
+        return from_json(self.about(run_id)["row"]["spec"])
 
     def find(self, prefix: str) -> str:
         """The one run id that starts with `prefix`."""
+        if self.studied.asked(prefix) is not None:
+            return prefix
         found = [i for i in self.run_ids() if i.startswith(prefix)]
         if len(found) != 1:
             what = "matches no run" if not found else f"matches {len(found)} runs"
             raise ValueError(f"run={prefix!r} {what} in {self.url}; `chemscale store list {self.url}` shows them.")
         return found[0]
 
+    def about(self, run_id: str) -> dict[str, Any]:
+        """What a run is, without its model's code: {"row": columns of RUNS that its spec knows, "examples": to see}.
+
+        Raises:
+            ValueError: there is no such run; an unambiguous beginning of an id is enough.
+        """
+        row = self.studied.asked(run_id)
+        if row is None:
+            run_id = self.find(run_id)
+            row = self.studied.asked(run_id) or self.snapshots.steadily(lambda manifest: self._about(run_id, manifest))
+        return {"row": {name: row.get(name) for name in SPEC_COLUMNS}, "examples": row["to_see"]}
+
+    def files_of_version_1(self, run_id: str) -> list[str]:
+        """What only version 1 wrote of a run beside its attempts."""
+        names = self.place.names(f"runs/{run_id}") if self._legacy else []
+        return [f"runs/{run_id}/{name}" for name in names if name in ("spec.json", "about.json")]
+
+    def _about(self, run_id: str, manifest: Manifest) -> dict[str, Any]:
+        folded = self.snapshots.about(manifest, run_id)
+        if folded is not None:
+            return folded
+        history = self.history_at(None, run_id)
+        if history.claim:
+            return {**history.claim["row"], "to_see": history.claim.get("to_see")}
+        return self.studied.old_about(run_id)
+
     # -- writing ------------------------------------------------------------------------------------------------------
+
+    def _modernise(self) -> None:
+        """A store of version 1 becomes one of version 2 with what is written first; what it holds still reads."""
+        if self._version < STORE_VERSION:
+            self.place.write_json("store.json", {"version": STORE_VERSION, "began": self._version})
+            self._version = STORE_VERSION
 
     def claim(self, run: RunSpec, opening: Mapping[str, Any], driver: Mapping[str, Any] | None = None) -> Attempt:
         """Take the next attempt of a run; whoever claimed earlier ones may write on, nobody reads it over this one."""
-        return Attempt.claim(self._introduce(run), opening, driver or process_identity())
-
-    def _introduce(self, run: RunSpec) -> Place:
-        place = self._run(run.id)
-        if not place.exists("spec.json"):
-            place.write_json("about.json", {"row": spec_columns(run), "examples": run.examples})
-            place.write_json("spec.json", json.loads(run.to_json()))
-        return place
-
-    def about(self, run_id: str) -> dict[str, Any]:
-        """What a run is, without its model's code: {"row": columns of RUNS that its spec knows, "examples": to see}."""
-        return self._run(run_id).read_json("about.json") or {}
+        self._modernise()
+        return Attempt.claim(
+            self.place,
+            run.id,
+            {**spec_columns(run), **opening},
+            driver or process_identity(),
+            to_see=run.examples,
+            folded=lambda: self.snapshots.steadily(lambda manifest: self.snapshots.last_attempt(manifest, run.id)),
+        )
 
     def mark(self, run_id: str, status: str, reason: str, forecast: Mapping[str, float] | None = None) -> None:
         """The driver's word on a run that ended without one of its worker: stopped or failed.
 
+        Two drivers may speak at once; every failure counts.
+
         Args:
             forecast: where a stopped run would have ended: {"loss", "low", "high"}, a 95 % interval.
         """
-        place = self._run(run_id)
-        before = place.read_json("driver.json") or {"failures": 0}
-        failures = before["failures"] + (status == FAILED)
-        after = max((a.number for a in attempts(place)), default=0)
-        word = {"status": status, "reason": reason, "failures": failures, "attempt": after}
-        place.write_json("driver.json", word | ({"forecast": dict(forecast)} if forecast else {}))
+        self._modernise()
+        while True:
+            before = self.history(run_id)
+            word = spoken(before.word, status, reason, before.newest) | (
+                {"forecast": dict(forecast)} if forecast else {}
+            )
+            name = f"runs/{run_id}/attempts/word-{word['number']:04d}.json"
+            if not self.place.create(name, as_json(word)):
+                continue  # another driver spoke meanwhile
+            folded = self.snapshots.steadily(lambda manifest: self.snapshots.history(manifest, run_id))
+            if folded is None or folded.word is None or folded.word.get("number", 0) < word["number"]:
+                return
+            self.place.remove(name)  # as in Attempt.claim
 
     def register_forecast(self, run_id: str, forecast: Mapping[str, Any]) -> bool:
         """Freeze a prediction of a run that has not started; False where one is already there.
@@ -199,145 +251,166 @@ class Store:
         name = f"forecasts/{run_id}.json"
         if self.place.exists(name):
             return False
-        if self.attempts(run_id):
+        if self.history(run_id).attempts:
             raise ValueError(f"run {run_id} has already started; a forecast must be registered before that.")
         return self.place.create(name, as_json({**forecast, "run_id": run_id, "registered": time.time()}))
 
     def forecasts(self) -> dict[str, dict[str, Any]]:
         """Run id -> the forecast registered before it started."""
-        return self._read_all("forecasts")
-
-    def _read_all(self, folder: str) -> dict[str, dict[str, Any]]:
-        names = [name for name in self.place.names(folder) if name.endswith(".json")]
-        return {name.removesuffix(".json"): self.place.read_json(f"{folder}/{name}") or {} for name in names}
+        names = [name for name in self.place.names("forecasts") if name.endswith(".json")]
+        return {name.removesuffix(".json"): self.place.read_json(f"forecasts/{name}") or {} for name in names}
 
     # -- reading ------------------------------------------------------------------------------------------------------
 
     def state(self, run_id: str) -> RunState:
         """Where a run stands: a worker's terminal word wins, then the driver's, then the newest heartbeat."""
-        history = self.attempts(run_id)
-        driver = self._run(run_id).read_json("driver.json") or {}
-        failures = driver.get("failures", 0)
-        ended = next((a for a in reversed(history) if a.ended), None)
-        if ended is not None:
-            row = ended.row()
-            return RunState(run_id, row["status"], row["stop_reason"], failures, row["examples_seen"] or 0)
-        newest = history[-1] if history else None
-        pulse = newest.pulse() if newest else {}
-        examples = pulse.get("examples", 0)
-        if driver.get("status") and driver["attempt"] >= (newest.number if newest else 0):
-            forecast = driver.get("forecast")
-            return RunState(run_id, driver["status"], driver["reason"], failures, examples, forecast=forecast)
-        if newest is None:
-            return RunState(run_id, PENDING, failures=failures)
-        owner = newest.opening()["driver"]
-        status = RUNNING if _alive(owner, pulse.get("time", 0.0)) else INTERRUPTED
-        return RunState(run_id, status, None, failures, examples, f"{owner['pid']}@{owner['host']}")
+        return self.states([run_id])[run_id]
 
-    def runs(self, **where: Any) -> pa.Table:
+    def states(self, run_ids: Iterable[str] | None = None) -> dict[str, RunState]:
+        """Where these runs stand, or all; a thousand at once cost little more than those of them that are live."""
+        wanted = None if run_ids is None else list(run_ids)
+        return self.snapshots.steadily(lambda manifest: self._states(manifest, wanted))
+
+    def _states(self, manifest: Manifest, wanted: Sequence[str] | None) -> dict[str, RunState]:
+        ids = self._ids(manifest) if wanted is None else wanted
+        live = set(ids) if len(ids) <= FEW else set(self.place.names("runs"))
+        states = self.snapshots.states(manifest, ids)
+        self.snapshots.look_up(manifest, (i for i in live if i in states) if len(ids) > FEW else ())
+        for run_id in ids:
+            if run_id in live or run_id not in states:
+                history = self.history_at(manifest, run_id) if run_id in live else History(run_id)
+                if history.files or run_id not in states:
+                    states[run_id] = history.state()
+        return {run_id: states[run_id] for run_id in ids}
+
+    def history(self, run_id: str) -> History:
+        """The attempts and words of a run."""
+        return self.snapshots.steadily(lambda manifest: self.history_at(manifest, run_id))
+
+    def history_at(self, manifest: Manifest | None, run_id: str) -> History:
+        """Live files over what the manifest's snapshots hold; without a manifest, the live files alone."""
+        at = self.snapshots.where(manifest).get(run_id) if manifest is not None else None
+        if at is None or manifest is None:
+            return read_history(self.place, run_id, legacy=self._legacy)
+        if not self.place.names(f"runs/{run_id}/attempts"):
+            return self.snapshots.history(manifest, run_id) or History(run_id)
+        folded = self.snapshots.history(manifest, run_id)
+        assert folded is not None
+        return read_history(self.place, run_id, folded.attempts, legacy=self._legacy).over(folded)
+
+    def runs(self, *, columns: Sequence[str] | None = None, **where: Any) -> pa.Table:
         """RUNS: one row per run that has started or failed, filtered by equality, e.g. `runs(architecture="painn")`.
 
+        Args:
+            columns: only these, which is faster.
+
         Raises:
-            ValueError: a filter names no column.
+            ValueError: a filter or `columns` names no column.
         """
-        ids = self.run_ids()
-        asked = self._asked_by()
-        rows = [row for run_id in ids if (row := self._row(run_id, asked.get(run_id, []))) is not None]
-        table = RUNS.read(RUNS.table(rows))
         for name, value in where.items():
-            if name not in table.column_names:
+            if name not in RUNS.arrow.names:
                 raise ValueError(f"{name}={value!r} filters by no column of RUNS; it has {', '.join(RUNS.lasting)}.")
-            table = table.filter(pa.array([found == value for found in table[name].to_pylist()], pa.bool_()))
-        return table
+        for name in columns or ():
+            if name not in RUNS.arrow.names:
+                raise ValueError(f"columns={name!r} is no column of RUNS; it has {', '.join(RUNS.arrow.names)}.")
+        names = RUNS.arrow.names if columns is None else [*columns]
+        only = where.get("run_id")
+        table = self.snapshots.steadily(lambda manifest: self._runs(manifest, {*names, *where}, only))
+        for name, value in where.items():
+            table = table.filter(equals(table[name], value))
+        return table.select(names)
 
-    def points(self, run_id: str | None = None) -> pa.Table:
-        """POINTS of one run or of all, one row per run and step, from the highest attempt that measured it."""
-        ids = self.run_ids() if run_id is None else [self.find(run_id)]
-        tables = [table for i in ids if (table := self._points(i)) is not None]
-        return pa.concat_tables(tables) if tables else POINTS.read(POINTS.table([]))
+    def _runs(self, manifest: Manifest, names: set[str], only: str | None) -> pa.Table:
+        schema = RUNS.of({*names, "run_id"})
+        asked = self._asked_by() if "studies" in names else {}
+        ids = self.place.names("runs") if only is None else [only]
+        self.snapshots.look_up(manifest, ids)
+        fresh = {i: row for i in ids if (row := self._row(i, manifest, whole=only is not None)) is not None}
+        kept = set(schema.arrow.names)
+        rows = [{k: v for k, v in row.items() if k in kept} for row in fresh.values()]
+        table = schema.read(schema.table(rows))
+        if only is None and manifest.snapshots:
+            old = self.snapshots.runs(manifest, [*names])
+            where = self.snapshots.where(manifest)
+            table = pa.concat_tables([without(old, [i for i in fresh if i in where]), table])
+        table = by_run(table)
+        if "studies" not in names:
+            return table
+        field = table.schema.field("studies")
+        studies = pa.array([asked.get(i, []) for i in table["run_id"].to_pylist()], field.type)
+        return table.set_column(table.column_names.index("studies"), field, studies)
 
-    def attempts(self, run_id: str) -> list[Attempt]:
-        """All attempts of a run, oldest first."""
-        return attempts(self._run(run_id))
-
-    def _points(self, run_id: str) -> pa.Table | None:
-        rows: dict[int, dict[str, Any]] = {}
-        history = self.attempts(run_id)
-        ended = next((a.number for a in reversed(history) if a.ended), None)
-        for attempt in history:
-            if ended is not None and attempt.number > ended:
-                break  # a later attempt found the run ended
-            rows.update({row["step"]: row for row in attempt.points()})
-        return POINTS.read(POINTS.table([rows[step] for step in sorted(rows)])) if rows else None
-
-    def _row(self, run_id: str, studies: list[str]) -> dict[str, Any] | None:
-        history = self.attempts(run_id)
-        ended = next((a for a in reversed(history) if a.ended), None)
-        if ended is not None:
-            return {**ended.row(), "studies": studies}
-        state = self.state(run_id)
+    def _row(self, run_id: str, manifest: Manifest, *, whole: bool) -> dict[str, Any] | None:
+        """The row of a run with live files, but for its studies; of a folded one too where `whole`."""
+        history = self.history_at(manifest, run_id)
+        if not history.files and not whole:
+            return None
+        state = history.state()
         if state.status == PENDING:
             return None
-        opening = history[-1].opening()["row"] if history else self.about(run_id)["row"]
-        seen = state.examples or None
-        return {
-            **opening,
-            "studies": studies,
-            "status": state.status,
-            "stop_reason": state.reason,
-            "examples_seen": seen,
-            "attempt": history[-1].number if history else None,
-            **{f"forecast_{name}": value for name, value in (state.forecast or {}).items()},
-        }
+        if history.row is None and not history.files and (folded := self.snapshots.about(manifest, run_id)):
+            return {name: folded.get(name) for name in RUNS.arrow.names}
+        about = {} if history.row is not None or history.claim else self.about(run_id)["row"]
+        return history.as_row(about, state)
+
+    def points(self, run_id: str | Iterable[str] | None = None) -> pa.Table:
+        """POINTS of one run, of several or of all, one row per run and step, from the highest attempt that counts."""
+        one = self.find(run_id) if isinstance(run_id, str) else None
+        wanted = [one] if one is not None else (None if run_id is None else sorted(set(run_id)))
+        return self.snapshots.steadily(lambda manifest: self._points(manifest, wanted))
+
+    def _points(self, manifest: Manifest, wanted: Sequence[str] | None) -> pa.Table:
+        live = set(self.place.names("runs") if wanted is None or len(wanted) > FEW else wanted)
+        if wanted is not None:
+            live &= set(wanted)
+        self.snapshots.look_up(manifest, live if len(live) > FEW else ())
+        histories = {i: h for i in sorted(live) if (h := self.history_at(manifest, i)).files}
+        where = self.snapshots.where(manifest)
+        again = [i for i in histories if i in where]  # folded, and yet there are live files
+        before = self.snapshots.points(manifest, again, hidden=True).to_pylist() if again else []
+        tables = []
+        for run_id, history in histories.items():
+            rows = {(r["attempt"], r["step"]): _shown(r) for r in before if r["run_id"] == run_id}
+            rows.update({(r["attempt"], r["step"]): r for r in read_points(self.place, history) or ()})
+            chosen = visible(rows.values(), history.ended)
+            tables.append(POINTS.table([rows[chosen[step], step] for step in sorted(chosen)]))
+        fresh = POINTS.read(pa.concat_tables([POINTS.table([]), *tables]))
+        if not manifest.snapshots:
+            return fresh
+        rest = None if wanted is None else [i for i in wanted if i not in histories]
+        old = self.snapshots.points(manifest, rest)
+        if again and rest is None:
+            old = without(old, again)
+        return by_run(pa.concat_tables([old, fresh]))
+
+    def attempts(self, run_id: str) -> list[Attempt]:
+        """All attempts of a run, oldest first, those that a snapshot holds included."""
+        return self.snapshots.steadily(lambda manifest: self._attempts(manifest, run_id))
+
+    def _attempts(self, manifest: Manifest, run_id: str) -> list[Attempt]:
+        folded = self.snapshots.history(manifest, run_id)
+        made = [Attempt(self.place, run_id, number) for number in self.history_at(manifest, run_id).attempts]
+        for attempt in made:
+            if folded is not None and attempt.number in folded.attempts:
+                claim = folded.claim if attempt.number == folded.newest else {}
+                row = folded.row if attempt.number == folded.ended else None
+                attempt.kept = Kept(claim, row, functools.partial(self._kept_points, run_id, attempt.number))
+        return made
+
+    def _kept_points(self, run_id: str, number: int) -> list[dict[str, Any]]:
+        table = self.snapshots.steadily(lambda manifest: self.snapshots.points(manifest, [run_id], hidden=True))
+        return [_shown(row) for row in table.to_pylist() if row["attempt"] == number]
 
     def _asked_by(self) -> dict[str, list[str]]:
         asked: dict[str, list[str]] = {}
-        for name, study in self.studies().items():
-            for run_id in study.get("runs", ()):
+        for name, study in self.studied.all().items():
+            for run_id in study.runs:
                 asked.setdefault(run_id, []).append(name)
         return asked
 
 
-def spec_columns(run: RunSpec) -> dict[str, Any]:
-    """The columns of RUNS that a complete spec alone knows."""
-    model, data, optim = run.model, run.data, run.optim
-    return {
-        "run_id": run.id,
-        "family": model.family,
-        "architecture": model.architecture,
-        "spec": run.to_json(),
-        "depth": model.depth,
-        "width": model.width,
-        "examples": data.size,
-        "batch": optim.batch,
-        "seed": run.seed,
-        "subset_key": data.key,
-        "precision": run.precision,
-        "optimiser": optim.name,
-        "lr": optim.lr,
-        "weight_decay": optim.weight_decay,
-        "warmup": optim.warmup,
-        "cooldown": optim.cooldown,
-        "data_source": data.source,
-        "data_content": data.content,
-    }
-
-
-def process_identity() -> dict[str, Any]:
-    """This process, in a way that tells it from a later one with the same number."""
-    return {"host": socket.gethostname(), "pid": os.getpid(), "born": psutil.Process().create_time()}
-
-
-def _alive(owner: Mapping[str, Any], beat: float) -> bool:
-    """Whether a driver lives: by its process on this machine, by its run's heartbeat elsewhere."""
-    if owner["host"] != socket.gethostname():
-        return time.time() - beat < STALE_SECONDS
-    try:
-        process = psutil.Process(owner["pid"])
-        dead = process.status() == psutil.STATUS_ZOMBIE  # ended, and its parent has not asked for its status yet
-        return not dead and abs(process.create_time() - owner["born"]) < 1.0
-    except psutil.Error:
-        return False
+def _shown(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in row.items() if name != "hidden"}
 
 
 def outstanding(store: Store, runs: Iterable[RunSpec], *, keep_stopped: bool) -> tuple[list[RunSpec], list[RunState]]:
@@ -346,9 +419,9 @@ def outstanding(store: Store, runs: Iterable[RunSpec], *, keep_stopped: bool) ->
     Finished and diverged runs are done. Stopped ones are done in the search that stopped them (`keep_stopped`) and go
     on in a grid. Failed ones are tried again at most twice, interrupted ones go on.
     """
+    asked = {run.id: run for run in runs}
     todo, elsewhere = [], []
-    for run in runs:
-        state = store.state(run.id)
+    for run_id, state in store.states(asked).items():
         if state.status == RUNNING:
             elsewhere.append(state)
         elif (
@@ -356,7 +429,7 @@ def outstanding(store: Store, runs: Iterable[RunSpec], *, keep_stopped: bool) ->
             or (state.status == FAILED and state.failures <= MAX_RETRIES)
             or (state.status == STOPPED and not keep_stopped)
         ):
-            todo.append(run)
+            todo.append(asked[run_id])
         else:
             assert state.status in (FINISHED, DIVERGED, STOPPED, FAILED), state.status
     return todo, elsewhere

@@ -82,6 +82,7 @@ class Display:
             pause = max(seconds, (time.thread_time() - begin) / SHARE)
 
     def _final(self) -> None:
+        self._watch = Watch(self._store, self._watch.cells)  # the last look takes nothing from earlier ones
         self._say_once(self.line())
         with contextlib.suppress(OSError):
             for label, reason in self._watch.look().trouble:

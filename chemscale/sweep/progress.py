@@ -11,6 +11,8 @@ from typing import Any
 from chemscale.records.schema import DIVERGED, FAILED, FINISHED, INTERRUPTED, RUNNING, STOPPED
 from chemscale.records.store import RunState, Store
 
+SHOWN = ["run_id", "architecture", "width", "examples", "seed", "to_see"]
+RESTING_SECONDS = 10.0  # how long a stopped or failed run is taken to stay so
 ENDED = (FINISHED, DIVERGED, STOPPED, FAILED)
 
 
@@ -74,11 +76,12 @@ class Watch:
     store: Store
     cells: tuple[Cell, ...]
     _ended: dict[str, RunState] = field(default_factory=dict)
+    _resting: dict[str, tuple[RunState, float]] = field(default_factory=dict)
     _start: tuple[float, float] | None = None
 
     def look(self) -> Progress:
         """The study now."""
-        states = {cell.run_id: self._state(cell.run_id) for cell in self.cells}
+        states = self._states()
         done = {c.run_id: _share(c, states[c.run_id]) for c in self.cells}
         work = sum(c.work * done[c.run_id] for c in self.cells)
         whole = sum(c.work for c in self.cells)
@@ -91,13 +94,16 @@ class Watch:
         share = work / whole if whole else 1.0
         return Progress(Counter(s.status for s in states.values()), running, share, self._eta(work, whole), trouble)
 
-    def _state(self, run_id: str) -> RunState:
-        if run_id not in self._ended:
-            state = self.store.state(run_id)
-            if state.status not in (FINISHED, DIVERGED):
-                return state
-            self._ended[run_id] = state
-        return self._ended[run_id]
+    def _states(self) -> dict[str, RunState]:
+        """Finished and diverged runs are asked for once, stopped and failed ones, which may go on, now and then."""
+        now = time.monotonic()
+        rested = {i: state for i, (state, seen) in self._resting.items() if now - seen < RESTING_SECONDS}
+        asked = [c.run_id for c in self.cells if c.run_id not in self._ended and c.run_id not in rested]
+        found = self.store.states(asked) if asked else {}
+        self._ended |= {i: state for i, state in found.items() if state.status in (FINISHED, DIVERGED)}
+        self._resting |= {i: (state, now) for i, state in found.items() if state.status in (STOPPED, FAILED)}
+        known = {**rested, **found, **self._ended}
+        return {cell.run_id: known[cell.run_id] for cell in self.cells}
 
     def _eta(self, work: float, whole: float) -> float | None:
         now = time.monotonic()
@@ -116,13 +122,13 @@ def _share(cell: Cell, state: RunState) -> float:
 def cells_of(store: Store, studies: Iterable[str] | None = None) -> tuple[Cell, ...]:
     """The runs that the studies of a store asked for, each once."""
     cells: dict[str, Cell] = {}
-    for name, study in store.studies().items():
+    for name, study in store.asked().items():
         if studies is not None and name not in studies:
             continue
-        for run_id in study["runs"]:
+        for row in study.table.select(SHOWN).to_pylist():
+            run_id = row["run_id"]
             if run_id not in cells:
-                about = store.about(run_id)
-                cells[run_id] = Cell(run_id, label_of(about["row"]), study["work"].get(run_id, 1.0), about["examples"])
+                cells[run_id] = Cell(run_id, label_of(row), study.work.get(run_id, 1.0), row["to_see"])
     return tuple(cells.values())
 
 

@@ -94,5 +94,4 @@ def _forget_members(records: Store, plan: Search) -> None:
     members = [s for cell in samples_of(records, plan) for s in cell if s.run.member is not None]
     if all(sample.status in ENDED for sample in members):
         for sample in members:
-            for attempt in records.attempts(sample.run.id)[:1]:
-                forget(attempt.run)
+            forget(records.place, sample.run.id)

@@ -6,6 +6,7 @@ from typing import Any
 
 from ray import tune
 
+from chemscale.records.compact import Upkeep
 from chemscale.records.schema import DIVERGED, FAILED, FINISHED, STOPPED
 from chemscale.records.store import Store
 from chemscale.records.unsaid import Unsaid
@@ -23,6 +24,7 @@ class DriverWord(tune.Callback):
         self._store = Store(plan.store)
         self._endings = Endings(self._store, study)
         self._unsaid = Unsaid(self._store.url, plan.patience)
+        self._upkeep = Upkeep(self._store)
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         if self._plan.search is not None:
@@ -31,6 +33,7 @@ class DriverWord(tune.Callback):
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         self._mark(trial, STOPPED, "stopped early by the scheduler")
+        self._upkeep.count()
 
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         self._failed(trial)
@@ -43,6 +46,7 @@ class DriverWord(tune.Callback):
 
     def on_experiment_end(self, trials: list[Any], **info: Any) -> None:
         self._unsaid.settle()
+        self._upkeep.finish()
 
     def _failed(self, trial: Any) -> None:
         self._mark(trial, FAILED, reason_of(trial))

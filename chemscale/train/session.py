@@ -120,7 +120,7 @@ def _claim(
 
 def _newest_state(history: Sequence[Attempt], before: int = 0) -> list[Attempt]:
     """The newest attempt with a state, alone: what was copied may be of an earlier step than what it replaced."""
-    held = [a for a in history if a.number > before and a.place.exists("state.pt")]
+    held = [a for a in history if a.number > before and a.holds("state.pt")]
     return held[-1:]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -96,8 +95,11 @@ def _furthest(attempts: list[Attempt]) -> dict[str, Any] | None:
 
 
 def _read(attempt: Attempt) -> dict[str, Any] | None:
-    content = attempt.place.read("state.pt")
-    return None if content is None else torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    file = attempt.open("state.pt")
+    if file is None:
+        return None
+    with file:
+        return torch.load(file, map_location="cpu", weights_only=True)
 
 
 def save_weights(attempt: Attempt, name: str, weights: dict[str, Any]) -> None:

@@ -56,7 +56,7 @@ class Memory:
     """The driver's resident megabytes, each time so many more cells of a store have started."""
 
     def __init__(self, folder: Path):
-        self._runs, self._stop, self.seen = folder / "runs", threading.Event(), []
+        self._events, self._stop, self.seen = folder / "tensorboard", threading.Event(), []
         self._thread = threading.Thread(target=self._watch, daemon=True)
 
     def __enter__(self) -> Memory:
@@ -77,7 +77,7 @@ class Memory:
             self._note()
 
     def _note(self) -> None:
-        started = sum(1 for _ in self._runs.glob("*/attempts")) if self._runs.is_dir() else 0
+        started = sum(1 for _ in self._events.glob("*/*/*")) if self._events.is_dir() else 0
         self.seen.append((started, psutil.Process().memory_info().rss / 1e6))
 
 

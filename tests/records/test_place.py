@@ -9,8 +9,12 @@ import pyarrow as pa
 import pytest
 
 from chemscale.records.board import written_below
+from chemscale.records.compact import compact
+from chemscale.records.manage import plan_pruning, prune, usage
+from chemscale.records.merge import merge
 from chemscale.records.place import LocalPlace, place_at
 from chemscale.records.store import Store
+from chemscale.records.verify import verify
 from tests.records import servers
 
 KINDS = ("local", "s3", "gs")
@@ -76,6 +80,54 @@ def test_names_are_those_of_files_and_folders_of_one_level(place):
     assert place.exists("b")
     assert place.exists("b/1")
     assert not place.exists("b/3")
+
+
+def test_files_are_listed_with_their_bytes_however_deep(place):
+    for name, content in (("a", b""), ("b/c", b"12"), ("b/d/e", b"123")):
+        put(place, name, content)
+    assert sorted(place.files()) == [("a", 0), ("b/c", 2), ("b/d/e", 3)]
+    assert sorted(place.files("b")) == [("b/c", 2), ("b/d/e", 3)]
+    assert sorted(place.at("b").files()) == [("c", 2), ("d/e", 3)]
+    assert list(place.files("none")) == []
+
+
+def test_tidying_takes_only_what_is_empty(place):
+    put(place, "a/b/c")
+    place.tidy("a/b")
+    place.tidy("none")
+    assert place.names("a/b") == ["c"]
+    place.remove("a/b/c")
+    place.tidy("a/b")
+    place.tidy("a")
+    assert place.names() == []
+
+
+@pytest.mark.slow
+def test_a_store_in_it_compacts_merges_and_is_whole(url, tmp_path):
+    from tests.records.test_manage import POTENTIAL, SPECS, train
+
+    store = Store(url, create=True)
+    store.enlist("s", [*SPECS.values(), POTENTIAL])
+    train(store, SPECS["good"], loss=1.0)
+    train(store, SPECS["stopped"])
+    store.mark(SPECS["stopped"].id, "stopped", "early")
+    train(store, SPECS["lives"])
+    before = store.runs(), store.points(), store.states()
+    assert compact(store).runs == 2
+    assert store.place.names("runs") == [SPECS["lives"].id]
+    for reader in (store, Store(url)):
+        assert reader.runs().equals(before[0])
+        assert reader.points().equals(before[1])
+        assert reader.states() == before[2]
+    assert verify(store) == []
+    assert usage(store).whole.bytes["weights"] == len(b"weights")
+    merged = Store(tmp_path / "merged", create=True)
+    assert merge([store], merged).copied == 2
+    assert merged.attempts(SPECS["good"].id)[0].open("weights.pt").read() == b"weights"
+    plan = plan_pruning(store, keep="none")
+    prune(store, plan)
+    assert [name for name, _ in plan.files] == [f"checkpoints/{SPECS['good'].id}/0001/weights.pt"]
+    assert store.runs().equals(before[0])
 
 
 def test_a_folder_goes_with_all_it_holds_and_nothing_else(place):

@@ -58,7 +58,7 @@ def test_a_sweep_in_a_bucket_survives_a_kill(molecules, tmp_path, short_folder, 
         assert equal(store.runs(), disk.runs(), RUNS)
         assert equal(store.points(), disk.points(), POINTS)
         assert any(n.startswith("events.out") for n in _files(store.place, "tensorboard"))
-        assert not [n for n in _files(store.place, "runs") if n == "state.pt"]
+        assert not [n for n in _files(store.place, "checkpoints") if n == "state.pt"]
 
         assert main(["status", url, "--json"]) == 0
         assert json.loads(capsys.readouterr().out)["counts"] == {"finished": 2}

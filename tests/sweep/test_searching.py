@@ -105,7 +105,7 @@ def test_members_copy_each_other_and_a_rerun_does_nothing(ray_cluster, molecules
         assert changed[-1] == row["lr"]
         assert points[-1]["examples"] == 16 * 8
         assert 1e-5 <= row["lr"] <= 1e-1
-    assert not any(a.place.exists("state.pt") for row in rows for a in store.attempts(row["run_id"]))
+    assert not any(a.holds("state.pt") for row in rows for a in store.attempts(row["run_id"]))
     before = files(tmp_path / "store")
     again = search(plan, store=tmp_path / "store")
     assert files(tmp_path / "store") == before
@@ -148,9 +148,7 @@ def test_a_killed_driver_of_a_search_loses_no_run_and_its_samplers_learn_of_all(
         return subprocess.Popen(command, env=env, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
 
     driver, deadline = drive(), time.time() + 180
-    while (
-        driver.poll() is None and time.time() < deadline and len(list(path.glob("runs/*/attempts/*/run.parquet"))) < 2
-    ):
+    while driver.poll() is None and time.time() < deadline and len(list(path.glob("runs/*/attempts/*/run.json"))) < 2:
         time.sleep(0.05)
     assert driver.poll() is None, driver.stderr.read().decode()
     driver.send_signal(signal.SIGKILL)

@@ -87,7 +87,7 @@ def test_a_member_goes_on_from_the_state_that_it_copied_with_changed_hyperparame
     }  # fmt: skip
     copied = store.points(good.id).to_pylist()[0]["valid_loss"]
     assert points[0]["valid_loss"] > copied > points[1]["valid_loss"] > points[2]["valid_loss"]
-    optimiser = torch.load(store.attempts(good.id)[0].place.open("state.pt"), weights_only=True)["optimiser"]
+    optimiser = torch.load(store.attempts(good.id)[0].open("state.pt"), weights_only=True)["optimiser"]
     assert optimiser["param_groups"][0]["betas"][1] == good.optim.beta2
 
 
@@ -115,6 +115,6 @@ def test_a_member_that_copied_nobody_continues_itself_and_no_fit_takes_it(molecu
     assert all(row["lineage"] == row["run_id"] for row in rows)
     with pytest.raises(ValueError, match="only members of populations"):
         fit(store.runs(), form="power", params="params", loss="law_loss")
-    assert store.attempts(good.id)[0].place.exists("state.pt")  # another member may still copy it
-    forget(store.attempts(good.id)[0].run)
-    assert not store.attempts(good.id)[0].place.exists("state.pt")
+    assert store.attempts(good.id)[0].holds("state.pt")  # another member may still copy it
+    forget(store.place, good.id)
+    assert not store.attempts(good.id)[0].holds("state.pt")

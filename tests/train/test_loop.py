@@ -35,7 +35,7 @@ def test_a_run_leaves_a_whole_row_and_its_points(family, molecules, structures, 
     assert [p["step"] for p in points] == [5, 10, 15] if family == "chemgpt" else [4, 7, 10]
     assert points[-1]["valid_loss"] == row["valid_loss"]
     assert points[-1]["flops"] == row["flops"]
-    weights = list((store.path / "runs" / run.id).rglob("*.pt"))
+    weights = list((store.path / "checkpoints" / run.id).rglob("*.pt"))
     assert [w.name for w in weights] == ["weights.pt"]
     assert list((store.path / "tensorboard").rglob("events*"))
 
@@ -84,7 +84,7 @@ def test_resume_after_sigkill_is_bitwise_exact(family, molecules, structures, tm
         f"train_in_store(run, {str(target)!r}, resources=Resources(checkpoint_seconds=0.05))\n"
     )
     rng, kills = np.random.default_rng(0), 0
-    folder = target / "runs" / run.id / "attempts"
+    folder = target / "checkpoints" / run.id
     for _ in range(12):
         process = subprocess.Popen([sys.executable, "-c", code])
         before = set(folder.glob("*/state.pt")) if folder.exists() else set()

@@ -58,7 +58,7 @@ def once_measured(store, run, *acts):
 
 
 def under_way(attempts):
-    return attempts and attempts[-1].place.exists("state.pt") and len(attempts[-1].points()) > 1
+    return attempts and attempts[-1].holds("state.pt") and len(attempts[-1].points()) > 1
 
 
 def assert_undisturbed(store, calm, *, devices):

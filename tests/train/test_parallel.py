@@ -80,7 +80,7 @@ def trained(runs, tmp_path_factory):
 def keep_state(run, store: str, target: str, ranks: Ranks) -> None:
     """Copy what the first attempt saved, which the end of the run takes away."""
     if ranks.first:
-        content = Store(store).attempts(run.id)[0].place.read("state.pt")
+        content = Store(store).attempts(run.id)[0].checkpoints.read("state.pt")
         assert content is not None
         with open(target, "wb") as file:
             file.write(content)
