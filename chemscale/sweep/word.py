@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
-from ray import tune
+from ray import cloudpickle, tune
 
 from chemscale.records.compact import Upkeep
 from chemscale.records.schema import DIVERGED, FAILED, FINISHED, STOPPED
@@ -64,7 +65,7 @@ class DriverWord(tune.Callback):
 
 def reason_of(trial: Any) -> str:
     """The last word of what a trial raised, on one line."""
-    error = trial.get_pickled_error() or trial.get_error()
+    error = _error_of(trial)
     while (cause := getattr(error, "cause", None)) is not None and cause is not error:
         error = cause
     if error is None:
@@ -73,3 +74,12 @@ def reason_of(trial: Any) -> str:
         return error.strip().splitlines()[-1][:LONGEST_REASON]
     text = " ".join(str(error).split()) or "no message"
     return f"{type(error).__name__}: {text}"[:LONGEST_REASON]
+
+
+def _error_of(trial: Any) -> Any:
+    """What a trial raised last, or its printed traceback; read where Tune writes it, not where it is copied later."""
+    if trial.pickled_error_file and Path(trial.pickled_error_file).exists():
+        return cloudpickle.loads(Path(trial.pickled_error_file).read_bytes())
+    if trial.error_file and Path(trial.error_file).exists():
+        return Path(trial.error_file).read_text()
+    return None
