@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from tests.excerpts import few_molecules, few_structures
+from tests.ray_clusters import one_node
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -46,20 +47,5 @@ def short_folder():
 @pytest.fixture
 def ray_cluster(short_folder, home):
     """A Ray cluster of this test's own with two processors."""
-    import ray
-
-    from chemscale.sweep.cluster import QUIET
-    from chemscale.train.environment import environment
-
-    with environment(QUIET):
-        ray.init(
-            address="local",
-            num_cpus=2,
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level="ERROR",
-            _temp_dir=short_folder,
-            runtime_env={"env_vars": {"CHEMSCALE_HOME": os.environ["CHEMSCALE_HOME"], "OMP_NUM_THREADS": "1"}},
-        )
+    with one_node(short_folder) as ray:
         yield ray
-        ray.shutdown()

@@ -10,6 +10,7 @@ from typing import Any, BinaryIO
 from chemscale.records.place import Place, as_json
 from chemscale.records.schema import POINTS, RUNS
 
+STATE, WEIGHTS = "state.pt", "weights.pt"  # checkpoint files: what resuming needs, the trained model
 PULSE_SECONDS = 2.0  # least time between two heartbeats
 
 
@@ -193,6 +194,6 @@ def forget(root: Place, run_id: str) -> None:
     """Take away the states of a run, which only resuming needs."""
     kept = root.at(f"checkpoints/{run_id}")
     for folder in kept.names():
-        kept.remove(f"{folder}/state.pt")
+        kept.remove(f"{folder}/{STATE}")
         kept.tidy(folder)
     root.tidy(f"checkpoints/{run_id}")

@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, BinaryIO
 
+from chemscale.records.attempt import STATE, WEIGHTS
 from chemscale.records.history import History, read_points
 from chemscale.records.place import Place
 from chemscale.records.schema import DIVERGED, FAILED, FINISHED, STOPPED
@@ -28,7 +29,6 @@ CHUNK = 2_000  # runs folded at a time: memory, and what a kill costs
 MOST_POINTS = 3_000_000  # of a merged snapshot; merging happens in memory
 WORTH = 100  # ended live runs that make it worth a driver's while
 EVERY = 500  # runs that end between two compactions of a driver
-CHECKPOINTS = ("state.pt", "weights.pt")
 
 Told = Callable[[int, int], None]  # runs done, runs in all
 
@@ -111,7 +111,7 @@ def _folded(store: Store, run_id: str, base: Manifest) -> tuple[Folded, list[str
         return None  # points None: its worker is merging them right now
     files = [*history.files, *store.files_of_version_1(run_id)]
     for name in files:
-        if name.endswith(CHECKPOINTS) and (file := store.place.open(name)) is not None:
+        if name.endswith((STATE, WEIGHTS)) and (file := store.place.open(name)) is not None:
             # version 1 kept them among what is removed now
             copy_file(file, store.place, f"checkpoints/{run_id}/{'/'.join(name.split('/')[-2:])}")
     return gathered(store, base, history, points), files

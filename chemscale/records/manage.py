@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field, replace
 
+from chemscale.records.attempt import STATE, WEIGHTS
 from chemscale.records.schema import FAILED, FINISHED, INTERRUPTED, PENDING, RUNNING, STOPPED
 from chemscale.records.store import Store
 from chemscale.spec import ID_LENGTH
@@ -63,9 +64,9 @@ def usage(store: Store) -> Usages:
 def kind_of(name: str) -> str:
     """Which kind of file has this name below a store."""
     folder, file = name.split("/", 1)[0], name.rsplit("/", 1)[-1]
-    if file == "state.pt":
+    if file == STATE:
         return "states"
-    if folder == "checkpoints" or file == "weights.pt":
+    if folder == "checkpoints" or file == WEIGHTS:
         return "weights"
     if folder == "tensorboard":
         return "events"

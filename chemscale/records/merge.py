@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from chemscale.records.attempt import STATE, WEIGHTS
 from chemscale.records.compact import copy_file, gathered, publish
 from chemscale.records.history import RunState, read_points
 from chemscale.records.place import as_json
@@ -156,7 +157,7 @@ def _shifted(fold: Folded, shift: int) -> Folded:
 
 def _copy_checkpoints(source: Store, into: Store, run_id: str, shift: int) -> None:
     for attempt in source.attempts(run_id):
-        for name in ("state.pt", "weights.pt"):
+        for name in (STATE, WEIGHTS):
             file = attempt.open(name)
             if file is not None:
                 copy_file(file, into.place, f"checkpoints/{run_id}/{attempt.number + shift:04d}/{name}")

@@ -22,7 +22,7 @@ from chemscale.sweep.grid import require_name
 from chemscale.sweep.trackers import informed
 from chemscale.sweep.trial import Plan, trial
 from chemscale.sweep.tune import reserved
-from chemscale.sweep.word import reason_of
+from chemscale.sweep.word import error_of, reason_of
 from chemscale.train.room import slots
 from chemscale.train.session import train_in_store
 
@@ -154,10 +154,10 @@ class TunersWord(tune.Callback):
         self._say(trial, STOPPED, "stopped early by the scheduler")
 
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        self._say(trial, FAILED, reason_of(trial))
+        self._say(trial, FAILED, reason_of(error_of(trial)))
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        self._say(trial, FAILED, reason_of(trial))
+        self._say(trial, FAILED, reason_of(error_of(trial)))
 
     def _say(self, trial: Any, status: str, reason: str) -> None:
         if (run := self._run(trial)) is not None and self._store.state(run.id).status not in (

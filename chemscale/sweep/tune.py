@@ -13,7 +13,7 @@ from ray import tune
 
 from chemscale import data
 from chemscale.models.cost import Cost
-from chemscale.records.store import Store
+from chemscale.records.store import MAX_RETRIES, Store
 from chemscale.spec import Resources, RunSpec
 from chemscale.sweep.admission import Admission, Listed, Sampled
 from chemscale.sweep.growth import wait_for_room
@@ -26,7 +26,6 @@ from chemscale.sweep.trial import RUN_ID, Plan, Shared, trial
 from chemscale.sweep.ushers import Ushers
 from chemscale.sweep.word import DriverWord
 from chemscale.train.rows import training_cost
-from chemscale.train.worker import MAX_FAILURES
 
 HEAD = "node:__internal_head__"
 DRIVERS = "chemscale_driver"  # a custom resource; where nodes declare it, trials that start workers run there
@@ -132,7 +131,7 @@ def _run_config(
     return tune.RunConfig(
         name=study,
         storage_path=scratch or tempfile.mkdtemp(prefix="chemscale-tune-"),
-        failure_config=tune.FailureConfig(max_failures=MAX_FAILURES),
+        failure_config=tune.FailureConfig(max_failures=MAX_RETRIES),
         callbacks=[DriverWord(plan, study), *ushers, *informed(callbacks, plan)],
         verbose=0,
     )

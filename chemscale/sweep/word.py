@@ -6,15 +6,18 @@ from pathlib import Path
 from typing import Any
 
 from ray import cloudpickle, tune
+from ray.exceptions import RayActorError
 
+from chemscale.records.attempt import STATE
 from chemscale.records.compact import Upkeep
-from chemscale.records.schema import DIVERGED, FAILED, FINISHED, STOPPED
+from chemscale.records.schema import DIVERGED, FAILED, FINISHED, INTERRUPTED, STOPPED
 from chemscale.records.store import Store
 from chemscale.records.unsaid import Unsaid
 from chemscale.sweep.endings import Endings, as_record
 from chemscale.sweep.trial import Plan
 
 LONGEST_REASON = 500  # characters
+DIED = "the trial's process died"
 
 
 class DriverWord(tune.Callback):
@@ -26,6 +29,7 @@ class DriverWord(tune.Callback):
         self._endings = Endings(self._store, study)
         self._unsaid = Unsaid(self._store.url, plan.patience)
         self._upkeep = Upkeep(self._store)
+        self._excused: dict[str, int] = {}  # run id -> the newest attempt whose death was not a failure
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         if self._plan.search is not None:
@@ -33,7 +37,8 @@ class DriverWord(tune.Callback):
             self._unsaid.say(lambda: self._store.enlist(self._study, [run]))
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        self._mark(trial, STOPPED, "stopped early by the scheduler")
+        run_id = self._plan.run(trial.config).id
+        self._unsaid.say(lambda: self._stopped(run_id))
         self._upkeep.count()
 
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
@@ -50,33 +55,53 @@ class DriverWord(tune.Callback):
         self._upkeep.finish()
 
     def _failed(self, trial: Any) -> None:
-        self._mark(trial, FAILED, reason_of(trial))
-
-    def _mark(self, trial: Any, status: str, reason: str) -> None:
         run_id = self._plan.run(trial.config).id
+        error = error_of(trial)
+        if isinstance(error, RayActorError):
+            self._unsaid.say(lambda: self._lost(trial, run_id))
+        else:
+            self._unsaid.say(lambda: self._say(run_id, FAILED, reason_of(error)))
 
-        def mark() -> None:
-            if self._store.state(run_id).status not in (FINISHED, DIVERGED):
-                forecast = as_record(self._endings.ending_of(run_id)) if status == STOPPED else None
-                self._store.mark(run_id, status, reason, forecast=forecast)
+    def _lost(self, trial: Any, run_id: str) -> None:
+        """The process of a trial was killed: no failure of the run where its attempt came as far as saving its state.
 
-        self._unsaid.say(mark)
+        So a run that is killed always at one place fails in the end, and one that is killed again and again goes on.
+        """
+        history = self._store.attempts(run_id)
+        if history and history[-1].holds(STATE) and self._excused.get(run_id) != history[-1].number:
+            self._excused[run_id] = history[-1].number
+            trial.max_failures += 1  # Tune has counted this death
+            self._say(run_id, INTERRUPTED, DIED)
+        else:
+            self._say(run_id, FAILED, DIED)
+
+    def _stopped(self, run_id: str) -> None:
+        if self._open(run_id):
+            forecast = as_record(self._endings.ending_of(run_id))
+            self._store.mark(run_id, STOPPED, "stopped early by the scheduler", forecast=forecast)
+
+    def _say(self, run_id: str, status: str, reason: str) -> None:
+        if self._open(run_id):
+            self._store.mark(run_id, status, reason)
+
+    def _open(self, run_id: str) -> bool:
+        """Whether no worker has said how the run ended."""
+        return self._store.state(run_id).status not in (FINISHED, DIVERGED)
 
 
-def reason_of(trial: Any) -> str:
-    """The last word of what a trial raised, on one line."""
-    error = _error_of(trial)
+def reason_of(error: Any) -> str:
+    """The last word of what a trial raised (`error_of`), on one line."""
     while (cause := getattr(error, "cause", None)) is not None and cause is not error:
         error = cause
     if error is None:
-        return "the trial's process died"
+        return DIED
     if isinstance(error, str):  # all that Tune kept is the printed traceback, whose last line is the error
         return error.strip().splitlines()[-1][:LONGEST_REASON]
     text = " ".join(str(error).split()) or "no message"
     return f"{type(error).__name__}: {text}"[:LONGEST_REASON]
 
 
-def _error_of(trial: Any) -> Any:
+def error_of(trial: Any) -> Any:
     """What a trial raised last, or its printed traceback; read where Tune writes it, not where it is copied later."""
     if trial.pickled_error_file and Path(trial.pickled_error_file).exists():
         return cloudpickle.loads(Path(trial.pickled_error_file).read_bytes())

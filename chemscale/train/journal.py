@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from chemscale.records.attempt import Attempt
+from chemscale.records.attempt import WEIGHTS, Attempt
 from chemscale.records.tensorboard import Board
 from chemscale.train import state
 from chemscale.train.rows import Ledger, outcome_columns
@@ -100,7 +100,7 @@ class Journal:
         row |= {"status": status, "stop_reason": reason, **self._course(progress), "ended": time.time()}
         if self.attempt is not None:
             if weights is not None:
-                state.save_weights(self.attempt, "weights.pt", dict(weights))
+                state.save_weights(self.attempt, WEIGHTS, dict(weights))
             self.attempt.beat(progress.step, progress.examples, now=True)
             self.attempt.end(row)
         if self.events is not None:

@@ -12,7 +12,7 @@ from typing import Any
 
 from chemscale import data
 from chemscale.models.cost import Cost
-from chemscale.records.attempt import Attempt
+from chemscale.records.attempt import STATE, Attempt
 from chemscale.records.board import KeptBoard
 from chemscale.records.schema import FAILED
 from chemscale.records.spool import patient
@@ -120,7 +120,7 @@ def _claim(
 
 def _newest_state(history: Sequence[Attempt], before: int = 0) -> list[Attempt]:
     """The newest attempt with a state, alone: what was copied may be of an earlier step than what it replaced."""
-    held = [a for a in history if a.number > before and a.holds("state.pt")]
+    held = [a for a in history if a.number > before and a.holds(STATE)]
     return held[-1:]
 
 

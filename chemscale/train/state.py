@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import torch
 
-from chemscale.records.attempt import Attempt
+from chemscale.records.attempt import STATE, Attempt
 
 if TYPE_CHECKING:
     from chemscale.train.parallel import Whole
@@ -64,7 +64,7 @@ def save(attempt: Attempt | None, layout: Whole, optimiser: torch.optim.Optimize
         "random": torch.get_rng_state(),
     }
     if attempt is not None:
-        attempt.save("state.pt", lambda file: torch.save(state, file))
+        attempt.save(STATE, lambda file: torch.save(state, file))
 
 
 def load(earlier: list[Attempt], layout: Whole, optimiser: torch.optim.Optimizer) -> Progress:
@@ -95,7 +95,7 @@ def _furthest(attempts: list[Attempt]) -> dict[str, Any] | None:
 
 
 def _read(attempt: Attempt) -> dict[str, Any] | None:
-    file = attempt.open("state.pt")
+    file = attempt.open(STATE)
     if file is None:
         return None
     with file:

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from chemscale import data
+from chemscale.records.attempt import WEIGHTS
 from chemscale.records.store import Store
 from chemscale.spec import RunSpec
 
@@ -36,7 +37,7 @@ def load(store: Store, run_id: str) -> Trained:
         ValueError: there is no such run, it has not finished, or its weights were not kept.
     """
     run = store.spec(run_id)
-    kept = [file for a in reversed(store.attempts(run.id)) if (file := a.open("weights.pt")) is not None]
+    kept = [file for a in reversed(store.attempts(run.id)) if (file := a.open(WEIGHTS)) is not None]
     if not kept:
         status = store.state(run.id).status
         raise ValueError(

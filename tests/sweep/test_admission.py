@@ -1,7 +1,6 @@
 """Cells of one, two and four workers on a simulated cluster of three nodes with two slots each."""
 
 import json
-import os
 import time
 from collections import Counter
 from dataclasses import replace
@@ -15,6 +14,7 @@ from chemscale.sweep.drive import sweep
 from chemscale.sweep.trial import RUN_ID, Plan
 from chemscale.sweep.tune import _reservations
 from chemscale.sweep.ushers import Ushers
+from tests.ray_clusters import several_nodes
 from tests.train.runs import text_run
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("ray")]
@@ -26,29 +26,10 @@ SECONDS = 1.0  # of a fake cell
 @pytest.fixture
 def three_nodes(short_folder, home):
     """A Ray cluster of three nodes that declare two processors each, on this machine."""
-    import ray
-    from ray.cluster_utils import Cluster
+    with several_nodes(short_folder, *[2] * NODES):
+        import ray
 
-    from chemscale.sweep.cluster import QUIET, environment
-
-    with environment(QUIET):
-        cluster = Cluster(
-            initialize_head=True,
-            head_node_args={"num_cpus": 2, "include_dashboard": False, "temp_dir": short_folder},
-        )
-        try:
-            for _ in range(NODES - 1):
-                cluster.add_node(num_cpus=2)
-            home_and_threads = {"CHEMSCALE_HOME": os.environ["CHEMSCALE_HOME"], "OMP_NUM_THREADS": "1"}
-            ray.init(
-                address=cluster.address, log_to_driver=False, logging_level="ERROR",
-                runtime_env={"env_vars": home_and_threads},
-            )  # fmt: skip
-            cluster.wait_for_nodes()
-            yield ray
-        finally:
-            ray.shutdown()
-            cluster.shutdown()
+        yield ray
 
 
 def by_seed(run):

@@ -1,7 +1,5 @@
 """Fractions of a GPU: who shares one, which one they see. Ray places by declared GPUs, so a processor will do."""
 
-import os
-
 import pytest
 
 from chemscale.models import ChemGPT
@@ -9,7 +7,7 @@ from chemscale.records.store import Store
 from chemscale.spec import Budget, Data, Optim, Resources, RunSpec
 from chemscale.sweep import Grid
 from chemscale.sweep.drive import prepare
-from chemscale.train.worker import process_group_of, scaling_of
+from tests.ray_clusters import one_node
 from tests.train.runs import EVALUATION
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("ray")]
@@ -20,19 +18,8 @@ QUARTER = Resources(cpus=0.5, gpus=0.25)
 @pytest.fixture
 def declared_gpu(short_folder, home):
     """A Ray cluster of this test's own with two processors and one GPU that is only declared."""
-    import ray
-
-    from chemscale.sweep.cluster import QUIET
-    from chemscale.train.environment import environment
-
-    with environment(QUIET):
-        ray.init(
-            address="local", num_cpus=2, num_gpus=1, include_dashboard=False, log_to_driver=False,
-            logging_level="ERROR", _temp_dir=short_folder,
-            runtime_env={"env_vars": {"CHEMSCALE_HOME": os.environ["CHEMSCALE_HOME"], "OMP_NUM_THREADS": "1"}},
-        )  # fmt: skip
+    with one_node(short_folder, gpus=1):
         yield
-        ray.shutdown()
 
 
 def quarters(molecules):
@@ -83,29 +70,3 @@ def test_a_cell_that_should_have_a_gpu_does_not_train_on_the_processor(declared_
     row = store.runs().to_pylist()[0]
     assert row["status"] == "failed"
     assert "Resources.gpus=0.25 but torch sees no GPU (CUDA_VISIBLE_DEVICES 0)" in row["stop_reason"]
-
-
-def test_two_workers_share_one_gpu_over_gloo(declared_gpu, tmp_path):
-    """NCCL would refuse two workers on one GPU."""
-    import ray.train
-    from ray.train.torch import TorchTrainer
-
-    folder, halves = str(tmp_path), Resources(workers=2, gpus=0.5)
-
-    def look():
-        import os
-        from pathlib import Path
-
-        import ray.train
-        import torch.distributed as dist
-
-        seen = f"{os.environ.get('CUDA_VISIBLE_DEVICES')} {dist.get_backend()} {dist.get_world_size()}"
-        (Path(folder) / f"rank{ray.train.get_context().get_world_rank()}").write_text(seen)
-
-    TorchTrainer(
-        look,
-        scaling_config=scaling_of(halves),
-        torch_config=process_group_of(halves),
-        run_config=ray.train.RunConfig(storage_path=folder),
-    ).fit()
-    assert [(tmp_path / f"rank{k}").read_text() for k in range(2)] == ["0 gloo 2"] * 2

@@ -1,7 +1,6 @@
 """A worker that dies, one that hangs, a node that is lost: the run goes on from its checkpoint to the same numbers."""
 
 import contextlib
-import os
 import signal
 import threading
 import time
@@ -13,6 +12,7 @@ from chemscale.records.store import Store
 from chemscale.spec import Budget, Evaluation, Optim, Resources
 from chemscale.train import worker
 from chemscale.train.worker import train_on_workers
+from tests.ray_clusters import several_nodes
 from tests.train.runs import text_run, train
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("ray")]
@@ -118,20 +118,9 @@ def test_workers_that_die_and_hang_cost_no_number(ray_cluster, calm, molecules, 
 @pytest.fixture
 def two_nodes(short_folder, home):
     """A cluster of two nodes with a processor each; the second can be taken away."""
-    import ray
-    from ray.cluster_utils import Cluster
-
-    from chemscale.sweep.cluster import QUIET
-    from chemscale.train.environment import environment
-
-    with environment({**QUIET, "RAY_TMPDIR": short_folder}):
-        cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
-        lost = cluster.add_node(num_cpus=1)
-        env = {"CHEMSCALE_HOME": os.environ["CHEMSCALE_HOME"], "OMP_NUM_THREADS": "1"}
-        ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR", runtime_env={"env_vars": env})
+    with several_nodes(short_folder, 1, 1) as cluster:
+        lost = cluster.list_all_nodes()[1]
         yield lambda: cluster.remove_node(lost, allow_graceful=False)
-        ray.shutdown()
-        cluster.shutdown()
 
 
 def test_where_a_node_is_lost_two_workers_become_one(two_nodes, calm, molecules, tmp_path):

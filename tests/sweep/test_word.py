@@ -1,0 +1,84 @@
+"""The driver's word on trials that fail, by what killed them."""
+
+from types import SimpleNamespace
+
+import pytest
+from ray import cloudpickle
+from ray.exceptions import ActorDiedError
+
+from chemscale.models import ChemGPT
+from chemscale.records.store import MAX_RETRIES, Store
+from chemscale.spec import Budget, Data, Optim, Resources, RunSpec
+from chemscale.sweep.trial import Plan
+from chemscale.sweep.word import DIED, DriverWord
+
+RUN = RunSpec(
+    model=ChemGPT.sized(width=4),
+    data=Data("x", size=10, content="c"),
+    optim=Optim(lr=0.1),
+    budget=Budget(updates=9),
+)
+
+
+@pytest.fixture
+def store(tmp_path):
+    made = Store(tmp_path / "store", create=True)
+    made.enlist("s", [RUN])
+    return made
+
+
+@pytest.fixture
+def word(store):
+    return DriverWord(Plan(store.url, Resources(), runs={RUN.id: RUN}), "s")
+
+
+@pytest.fixture
+def fails(word, tmp_path):
+    """Let the trial fail with an error, as Tune tells it."""
+    trial = SimpleNamespace(
+        config={"run_id": RUN.id}, max_failures=MAX_RETRIES, pickled_error_file=str(tmp_path / "error.pkl"),
+        error_file=None,
+    )  # fmt: skip
+
+    def fail(error):
+        (tmp_path / "error.pkl").write_bytes(cloudpickle.dumps(error))
+        word.on_trial_recover(0, [trial], trial)
+        return trial.max_failures
+
+    return fail
+
+
+def attempt_at(store, *, saved):
+    attempt = store.claim(RUN, {}, None)
+    if saved:
+        attempt.save("state.pt", lambda file: file.write(b"state"))
+
+
+def test_what_raises_is_a_failure_however_far_it_came(store, fails):
+    attempt_at(store, saved=True)
+    assert fails(ValueError("no such atom")) == MAX_RETRIES
+    state = store.state(RUN.id)
+    assert (state.status, state.reason, state.failures) == ("failed", "ValueError: no such atom", 1)
+
+
+def test_a_killed_process_is_no_failure_once_its_attempt_saved_its_state(store, fails):
+    for deaths in range(1, 2 * MAX_RETRIES + 2):
+        attempt_at(store, saved=True)
+        assert fails(ActorDiedError()) == MAX_RETRIES + deaths
+        state = store.state(RUN.id)
+        assert (state.status, state.reason, state.failures) == ("interrupted", DIED, 0)
+
+
+def test_a_killed_process_that_saved_nothing_failed(store, fails):
+    attempt_at(store, saved=True)
+    attempt_at(store, saved=False)
+    assert fails(ActorDiedError()) == MAX_RETRIES
+    assert (store.state(RUN.id).status, store.state(RUN.id).failures) == ("failed", 1)
+
+
+def test_deaths_before_the_next_attempt_begins_are_failures(store, fails):
+    """Or a process that dies while it starts would be started for ever."""
+    attempt_at(store, saved=True)
+    for deaths in range(MAX_RETRIES + 1):
+        fails(ActorDiedError())
+        assert store.state(RUN.id).failures == deaths
