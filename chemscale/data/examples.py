@@ -59,19 +59,21 @@ class _Stored:
         self.arrays = open_arrays(folder)
         self.offsets = self.arrays["offsets"]
         self._train = np.flatnonzero(self.arrays["split"] == 0)
-        self._orders: dict[tuple[int, int | None], np.ndarray] = {}
+        self._orders: dict[tuple[int, int | None], np.ndarray] = {}  # each as long as anybody has asked for
+        self._held_out: dict[str, np.ndarray] = {}
 
     def subset(self, size: int | None, key: int, per_group: int | None) -> np.ndarray:
-        order = self._order(key, per_group)
+        order = self._order(key, per_group, size)
         limit = "" if per_group is None else f" with per_group={per_group}"
         return _prefix(order, size, f"Data.size={size}", f"training examples{limit}")
 
     def split(self, name: str, count: int | None = None) -> np.ndarray:
         if name not in SPLITS[1:]:
             raise ValueError(f"split {name!r} is unknown; it is one of {', '.join(SPLITS[1:])} (training: `subset`).")
-        ids = np.flatnonzero(self.arrays["split"] == SPLITS.index(name))
-        order = scattered_order(ids, self.arrays["member_digest"], name)
-        return _prefix(order, count, f"Evaluation.{name}={count}", f"{name} examples")
+        if name not in self._held_out:
+            ids = np.flatnonzero(self.arrays["split"] == SPLITS.index(name))
+            self._held_out[name] = scattered_order(ids, self.arrays["member_digest"], name)
+        return _prefix(self._held_out[name], count, f"Evaluation.{name}={count}", f"{name} examples")
 
     def groups(self, ids: np.ndarray) -> np.ndarray:
         return np.asarray(self.arrays["group"][ids])
@@ -79,14 +81,18 @@ class _Stored:
     def _sizes(self, ids: np.ndarray) -> np.ndarray:
         return self.offsets[np.asarray(ids) + 1] - self.offsets[ids]
 
-    def _order(self, key: int, per_group: int | None) -> np.ndarray:
-        if (key, per_group) not in self._orders:
-            if len(self._orders) >= ORDERS:
-                del self._orders[next(iter(self._orders))]
-            digests = self.arrays["group_digest"], self.arrays["member_digest"]
-            order = nested_order(self._train, self.arrays["group"], *digests, key, per_group)
-            self._orders[key, per_group] = order
-        return self._orders[key, per_group]
+    def _order(self, key: int, per_group: int | None, count: int | None) -> np.ndarray:
+        """The first `count` of an order, or more; fewer where there are no more."""
+        count = len(self._train) if count is None or count < 1 else count
+        known = self._orders.get((key, per_group))
+        if known is not None and len(known) >= count:
+            return known
+        if known is None and len(self._orders) >= ORDERS:
+            del self._orders[next(iter(self._orders))]
+        digests = self.arrays["group_digest"], self.arrays["member_digest"]
+        order = nested_order(self._train, self.arrays["group"], *digests, key, per_group, count)
+        self._orders[key, per_group] = order
+        return order
 
 
 class TextExamples(_Stored):

@@ -57,6 +57,7 @@ def nested_order(
     member_digest: np.ndarray,
     key: int,
     per_group: int | None = None,
+    count: int | None = None,
 ) -> np.ndarray:
     """The ids in the order of which every subset is a prefix: group after group, each group's members
     together.
@@ -68,14 +69,17 @@ def nested_order(
         member_digest: (examples,) uint64.
         key: which of the orders.
         per_group: at most so many members of a group, the first ones of its order; None keeps all.
+        count: how many are asked for: the first ones, without sorting the rest; fewer where there are fewer.
     """
-    groups = group[ids]
-    place = permuted(group_digest[groups], "order", key)
+    place = permuted(group_digest[group[ids]], "order", key)
+    if per_group is None and count is not None and 0 < count < len(ids):
+        near = place <= np.partition(place, count - 1)[count - 1]
+        ids, place = ids[near], place[near]
     member = permuted(member_digest[ids], "member", key)
     by_place = np.lexsort((ids, member, place))
     if per_group is not None:
         by_place = by_place[_rank_in_run(place[by_place]) < per_group]
-    return ids[by_place]
+    return ids[by_place][:count]
 
 
 def scattered_order(ids: np.ndarray, member_digest: np.ndarray, purpose: str) -> np.ndarray:

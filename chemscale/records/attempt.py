@@ -43,6 +43,7 @@ class Attempt:
     _parts: int = 0
     _beat: float = 0.0
     _pending: list[dict[str, Any]] = field(default_factory=list)
+    _flushed: list[dict[str, Any]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.place = self.root.at(f"runs/{self.run_id}/attempts/{self.number:04d}")
@@ -91,11 +92,12 @@ class Attempt:
             return
         self._parts += 1
         self.place.write_table(f"points-{self._parts:06d}.parquet", POINTS.table(self._pending))
+        self._flushed += self._pending
         self._pending = []
 
-    def beat(self, step: int, examples: int, *, now: bool = False) -> None:
-        """Say that the run lives and how far it is; at most every two seconds unless `now`."""
-        if now or time.time() - self._beat >= PULSE_SECONDS:
+    def beat(self, step: int, examples: int) -> None:
+        """Say that the run lives and how far it is; at most every two seconds."""
+        if time.time() - self._beat >= PULSE_SECONDS:
             self._beat = time.time()
             self.place.write_json("heartbeat.json", {"time": self._beat, "step": step, "examples": examples})
 
@@ -125,9 +127,9 @@ class Attempt:
         The state of a member of a population stays: another member may copy it (`forget`).
         """
         self.flush()
-        rows = self.points()
-        if rows:
-            self.place.write_table("points.parquet", POINTS.table(rows))
+        if self._flushed:
+            rows = {row["step"]: row for row in self._flushed}
+            self.place.write_table("points.parquet", POINTS.table([rows[step] for step in sorted(rows)]))
         self.place.write_json("run.json", plain({**row, "attempt": self.number}))
         for part in _parts(self.place.names()):
             self.place.remove(part)

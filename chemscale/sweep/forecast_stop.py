@@ -65,7 +65,10 @@ class ForecastStop(ASHAScheduler):
         return TrialScheduler.STOP if self._hopeless(ending) else halving
 
     def on_trial_complete(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> None:
-        """Ray's contract."""
+        """Ray's contract; a run that reached its end says so here, since nothing of it is left to stop."""
+        points = self._points.get(trial.trial_id)
+        if self.metric in result and not (points and points[-1][0] >= result["examples"]):
+            self._noted(trial, result)
         self._calibrating.discard(trial.trial_id)
         super().on_trial_complete(tune_controller, trial, result)
 

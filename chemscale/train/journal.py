@@ -101,7 +101,6 @@ class Journal:
         if self.attempt is not None:
             if weights is not None:
                 state.save_weights(self.attempt, WEIGHTS, dict(weights))
-            self.attempt.beat(progress.step, progress.examples, now=True)
             self.attempt.end(row)
         if self.events is not None:
             self.events.close(row)

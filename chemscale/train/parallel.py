@@ -1,7 +1,8 @@
 """One model on the workers of a run: whole on one, a copy on each (DDP), or a share on each (FSDP2).
 
 All that differs between the three is here; the loop says the same words to each. Checkpoints are whole in every layout
-(`state` and `load`), so that a run goes on with another number of workers, or with another layout.
+(`state` and `load`), so that a run goes on with another number of workers, or with another layout. What only several
+workers or a checkpoint need of torch is imported there: it takes seconds, and most trials do without.
 """
 
 from __future__ import annotations
@@ -12,17 +13,6 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.distributed.checkpoint.state_dict import (
-    StateDictOptions,
-    get_model_state_dict,
-    get_optimizer_state_dict,
-    set_model_state_dict,
-    set_optimizer_state_dict,
-)
-from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import FSDPModule, fully_shard
-from torch.distributed.tensor import DTensor
-from torch.nn.parallel import DistributedDataParallel
 
 from chemscale.train.ranks import Ranks
 
@@ -53,7 +43,7 @@ class Whole:
     def clip(self, limit: float) -> float:
         """Scale the gradients to a norm of at most `limit`; returns the norm before, of the whole model."""
         norm = nn.utils.clip_grad_norm_([p for p in self.module.parameters() if p.requires_grad], limit)
-        return float(norm.full_tensor() if isinstance(norm, DTensor) else norm)
+        return float(_whole(norm))
 
     # -- weights on the way -------------------------------------------------------------------------------------------
 
@@ -71,30 +61,38 @@ class Whole:
         Every worker calls it; rank 0 gets them, the others nothing.
         """
         values = self.module.state_dict() if snapshot is None else snapshot
-        whole = ((name, value.full_tensor() if isinstance(value, DTensor) else value) for name, value in values.items())
+        whole = ((name, _whole(value)) for name, value in values.items())
         return {name: value.detach().cpu() for name, value in whole if self.ranks.first}
 
     # -- states -------------------------------------------------------------------------------------------------------
 
     def state(self, optimiser: torch.optim.Optimizer) -> dict[str, Any]:
         """Whole states of model and optimiser by parameter name; every worker calls it, rank 0 has them."""
-        options = StateDictOptions(full_state_dict=True, cpu_offload=True)
+        from torch.distributed.checkpoint import state_dict as states
+
+        options = states.StateDictOptions(full_state_dict=True, cpu_offload=True)
         return {
-            "model": get_model_state_dict(self.module, options=options),
-            "optimiser": get_optimizer_state_dict(self.module, optimiser, options=options),
+            "model": states.get_model_state_dict(self.module, options=options),
+            "optimiser": states.get_optimizer_state_dict(self.module, optimiser, options=options),
         }
 
     def load_weights(self, weights: Mapping[str, Any]) -> None:
         """Take over whole weights that rank 0 has; the others give nothing."""
-        set_model_state_dict(self.module, dict(weights), options=self._from_first)
+        from torch.distributed.checkpoint import state_dict as states
+
+        states.set_model_state_dict(self.module, dict(weights), options=self._from_first())
 
     def load(self, optimiser: torch.optim.Optimizer, state: Mapping[str, Any]) -> None:
         """Take over a `state` that rank 0 has; the others give empty ones."""
         self.load_weights(state.get("model", {}))
-        set_optimizer_state_dict(self.module, optimiser, state.get("optimiser", {}), options=self._from_first)
+        from torch.distributed.checkpoint import state_dict as states
 
-    @property
-    def _from_first(self) -> StateDictOptions:
+        given = state.get("optimiser", {})
+        states.set_optimizer_state_dict(self.module, optimiser, given, options=self._from_first())
+
+    def _from_first(self) -> Any:
+        from torch.distributed.checkpoint.state_dict import StateDictOptions
+
         return StateDictOptions(full_state_dict=True, broadcast_from_rank0=self.ranks.world > 1)
 
 
@@ -102,6 +100,8 @@ class Copies(Whole):
     """A copy on each worker: DistributedDataParallel."""
 
     def __init__(self, module: nn.Module, ranks: Ranks) -> None:
+        from torch.nn.parallel import DistributedDataParallel
+
         super().__init__(module, ranks)
         self.model = self._wrapped = DistributedDataParallel(self.module)
 
@@ -116,6 +116,9 @@ class Shards(Whole):
     """
 
     def __init__(self, module: nn.Module, ranks: Ranks) -> None:
+        from torch.distributed.device_mesh import init_device_mesh
+        from torch.distributed.fsdp import fully_shard
+
         mesh = init_device_mesh(ranks.device.type, (ranks.world,))
         for block in getattr(module, "blocks", list)():
             fully_shard(block, mesh=mesh)
@@ -123,8 +126,8 @@ class Shards(Whole):
         super().__init__(module, ranks)
 
     def exchange(self, *, last: bool) -> contextlib.AbstractContextManager[Any]:
-        assert isinstance(self.module, FSDPModule)
-        self.module.set_requires_gradient_sync(last)
+        sharded: Any = self.module  # `fully_shard` made it a `torch.distributed.fsdp.FSDPModule`
+        sharded.set_requires_gradient_sync(last)
         return contextlib.nullcontext()
 
     def clip(self, limit: float) -> float:
@@ -143,3 +146,8 @@ def spread(module: nn.Module, ranks: Ranks, sharding: str) -> Whole:
     if ranks.world == 1:
         return Whole(module, ranks)
     return Shards(module, ranks) if sharding == "fsdp" else Copies(module, ranks)
+
+
+def _whole(value: Any) -> torch.Tensor:
+    """A tensor, gathered where every worker holds a share of it (`torch.distributed.tensor.DTensor`)."""
+    return value.full_tensor() if hasattr(value, "full_tensor") else value

@@ -164,16 +164,17 @@ def _whole_cluster() -> tuple[dict[str, Room] | None, str]:
 
 def _refusal(on: Resources, need: Need, rooms: Sequence[Room], where: str) -> str:
     totals = {"CPU": sum(r.cpus for r in rooms) / UNIT, "GPU": float(sum(len(r.gpus) for r in rooms))}
+    count, field = (on.workers, "workers") if on.min_workers is None else (on.min_workers, "min_workers")
     for name, each in (("CPU", on.cpus), ("GPU", on.gpus)):
-        asked, there = each * on.workers, totals[name]
+        asked, there = each * count, totals[name]
         if asked > there:
             return (
-                f"Resources(workers={on.workers}, {name.lower()}s={each:g}) asks for {asked:g} {name}s, {where} "
+                f"Resources({field}={count}, {name.lower()}s={each:g}) asks for {asked:g} {name}s, {where} "
                 f"has {there:g}; ask for less or start a larger cluster."
             )
     nodes = "; ".join(dict.fromkeys(f"{r.cpus / UNIT:g} CPUs and {len(r.gpus)} GPUs" for r in rooms))
     held = sum(room.holds(need) for room in rooms)
     return (
-        f"Resources(workers={on.workers}, cpus={on.cpus:g}, gpus={on.gpus:g}): each worker must fit on one node, and "
-        f"nodes of {where} have {nodes}, room for {held} of {on.workers} workers; ask for smaller workers."
+        f"Resources({field}={count}, cpus={on.cpus:g}, gpus={on.gpus:g}): each worker must fit on one node, and "
+        f"nodes of {where} have {nodes}, room for {held} of {count} workers; ask for smaller workers."
     )

@@ -33,10 +33,10 @@ from chemscale.sweep.forecast import CurveLaw
 from chemscale.sweep.forecast_stop import ForecastStop
 from chemscale.sweep.stop import Forecast
 from chemscale.sweep.tse import Regression, correlation, tse_ema
+from tests.benchmarks.forecast_runs import REPLICATES
 
 FORWARD = 1 / 3  # cost of an example in an evaluation, in units of one that is trained on
 SHARES = (0.05, 0.1, 0.2, 0.5)
-REPLICATES = "seeds_"
 NEVER: Any = math.inf  # a run that cannot be judged yet keeps its slot
 
 
@@ -302,7 +302,7 @@ def ranks(runs: Sequence[Trained]) -> str:
 def rules(count: int, prior: CurveLaw | None) -> dict[str, Rule]:
     """What is compared; `prior` is the law of another search."""
     few = max(2, count // 16)
-    halving = ((0.025, count // 4), (0.1, count // 12), (0.3, 2))
+    halving = ((0.03, count // 4), (0.1, count // 12), (0.3, 2))
     table: dict[str, Rule] = {
         "no stopping": whole,
         "ASHA 1/8, 3": asha(0.125, 3),
@@ -318,7 +318,7 @@ def rules(count: int, prior: CurveLaw | None) -> dict[str, Rule]:
         "forecast stop": forecast(Forecast()),
         "forecast stop, margin 0, threshold 20 %": forecast(Forecast(margin=0.0, threshold=0.2)),
         "forecast stop, net from 1/20 by 3": forecast(Forecast(grace=0.05, reduction=3)),
-        "waiting forecasts, 3 + rungs 1/40 1/10 3/10": waiting_forecast(3, halving),
+        "waiting forecasts, 3 + rungs 0.03 0.1 0.3": waiting_forecast(3, halving),
     }  # fmt: skip
     if prior is not None:
         table |= {

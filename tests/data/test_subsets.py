@@ -40,6 +40,8 @@ def test_a_small_subset_is_a_prefix_of_a_large_one(groups, members, key, per_gro
     assert len(order) == groups * kept
     assert len(set(order.tolist())) == len(order)
     small = data.draw(st.integers(0, len(order)))
+    asked = nested_order(**made_up(groups, members), key=key, per_group=per_group, count=small)
+    assert asked.tolist() == order[:small].tolist()
     touched = np.unique(order[:small] // members)
     assert len(touched) == -(-small // kept)  # whole groups, the last one perhaps in part
 

@@ -124,7 +124,7 @@ def test_an_attempt_through_an_outage_is_an_undisturbed_one(flaky, tmp_path):
                 threading.Timer(0.7, lambda: flaky.switch.update(down=False)).start()
             attempt.point(point(step, 1 / step))
             attempt.flush()
-            attempt.beat(step, 8 * step, now=True)
+            attempt.beat(step, 8 * step)
             if step == 7:
                 attempt.save("state.pt", lambda file: file.write(b"state"))
         attempt.end(finished())
@@ -169,7 +169,7 @@ def test_a_missing_disk_is_an_outage_and_is_not_built_anew(tmp_path):
     (tmp_path / "store").rename(tmp_path / "away")
     attempt.point(point(1))
     attempt.flush()
-    attempt.beat(1, 8, now=True)
+    attempt.beat(1, 8)
     time.sleep(0.6)
     assert not (tmp_path / "store").exists()
     (tmp_path / "away").rename(tmp_path / "store")

@@ -35,7 +35,7 @@ def test_status_follows_the_life_of_a_run(store):
     assert store.state(BASE.id).status == "pending"
     assert len(store.runs()) == 0
     attempt = store.claim(BASE, opening_row(BASE))
-    attempt.beat(3, 24, now=True)
+    attempt.beat(3, 24)
     assert (store.state(BASE.id).status, store.state(BASE.id).examples) == ("running", 24)
     assert store.runs()["status"].to_pylist() == ["running"]
     attempt.point(point(1))
@@ -59,7 +59,7 @@ def test_a_dead_driver_leaves_an_interrupted_run(store):
 def test_a_driver_on_another_host_is_judged_by_its_heartbeat(store, monkeypatch):
     owner = {"host": "elsewhere", "pid": 1, "born": 0.0}
     attempt = store.claim(BASE, opening_row(BASE), owner)
-    attempt.beat(1, 8, now=True)
+    attempt.beat(1, 8)
     assert store.state(BASE.id).status == "running"
     monkeypatch.setattr("chemscale.records.store.time.time", lambda: attempt.pulse()["time"] + 61)
     assert store.state(BASE.id).status == "interrupted"
@@ -89,7 +89,7 @@ def test_a_late_write_of_a_killed_worker_changes_nothing(store):
     before, row = store.points(BASE.id), store.runs()
     late.point(point(2, 99.0))
     late.flush()
-    late.beat(2, 16, now=True)
+    late.beat(2, 16)
     assert store.points(BASE.id).equals(before)
     assert store.runs().equals(row)
 
@@ -238,7 +238,7 @@ def test_concurrent_claims_never_share_a_number(tmp_path):
 def test_heartbeats_are_rare_unless_asked(tmp_path):
     store = Store(tmp_path / "store", create=True)
     attempt: Attempt = store.claim(BASE, opening_row(BASE))
-    attempt.beat(1, 8, now=True)
+    attempt.beat(1, 8)
     attempt.beat(2, 16)
     assert attempt.pulse()["step"] == 1
     attempt._beat = time.time() - 10

@@ -77,7 +77,7 @@ def test_a_stop_and_a_dead_trial_free_every_processor_and_the_next_cell_starts(r
     made = tune.Tuner(
         trainable_of(plan),
         tune_config=tune.TuneConfig(search_alg=admission, scheduler=scheduler, num_samples=2, reuse_actors=True),
-        run_config=_run_config(plan, admission, "s", str(tmp_path / "tune")),
+        run_config=_run_config(plan, admission, "s", str(tmp_path / "tune"), ()),
     )
     with Watching() as watching:
         made.fit()

@@ -43,7 +43,7 @@ def test_four_cells_share_one_gpu_at_the_same_time(declared_gpu, molecules, tmp_
         import time
         from pathlib import Path
 
-        run = plan.run(config)
+        run = plan.plan().run(config)
         (Path(folder) / run.id).write_text(os.environ.get("CUDA_VISIBLE_DEVICES", "unset"))
         deadline = time.time() + 60
         while len(list(Path(folder).glob("?" * 16))) < 4 and time.time() < deadline:

@@ -4,7 +4,7 @@ import pytest
 
 from chemscale.records.store import Store
 from chemscale.spec import Optim, Resources
-from chemscale.train.worker import train_on_workers
+from chemscale.train.worker import process_group_of, train_on_workers
 from tests.train.runs import run_of, train
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("ray")]
@@ -36,3 +36,9 @@ def test_what_the_cluster_can_never_hold_is_refused(ray_cluster, molecules, stru
     with pytest.raises(ValueError, match="asks for 8 CPUs, the cluster has 2"):
         train_on_workers(run, store.path, resources=Resources(workers=8))
     assert store.state(run.id).status == "pending"
+
+
+@pytest.mark.parametrize(("gpus", "backend"), [(0, "gloo"), (0.5, "gloo"), (1, "nccl")])
+def test_workers_that_share_a_gpu_do_not_talk_over_nccl(gpus, backend):
+    """NCCL refuses two workers on one GPU."""
+    assert process_group_of(Resources(workers=2, gpus=gpus)).backend == backend
