@@ -18,7 +18,7 @@ import argparse
 import heapq
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -302,12 +302,14 @@ def ranks(runs: Sequence[Trained]) -> str:
 def rules(count: int, prior: CurveLaw | None) -> dict[str, Rule]:
     """What is compared; `prior` is the law of another search."""
     few = max(2, count // 16)
+    ranking = Forecast(margin=0.0, threshold=1e-9, calibrate=1, grace=0.025)  # only the net stops, by forecasts
     halving = ((0.03, count // 4), (0.1, count // 12), (0.3, 2))
     table: dict[str, Rule] = {
         "no stopping": whole,
         "ASHA 1/8, 3": asha(0.125, 3),
         "ASHA 1/20, 4": asha(0.05, 4),
         "ASHA 1/40, 4": asha(0.025, 4),
+        "ASHA 1/40, 8": asha(0.025, 8),
         "HyperBand 3, 3 brackets": hyperband(),
         "HyperBand 3, 4 brackets": hyperband(3, 3),
         "median 1/4": median(0.25),
@@ -318,6 +320,8 @@ def rules(count: int, prior: CurveLaw | None) -> dict[str, Rule]:
         "forecast stop": forecast(Forecast()),
         "forecast stop, margin 0, threshold 20 %": forecast(Forecast(margin=0.0, threshold=0.2)),
         "forecast stop, net from 1/20 by 3": forecast(Forecast(grace=0.05, reduction=3)),
+        "forecasts rank in a net from 1/40 by 4": forecast(replace(ranking, reduction=4)),
+        "forecasts rank in a net from 1/40 by 8": forecast(replace(ranking, reduction=8)),
         "waiting forecasts, 3 + rungs 0.03 0.1 0.3": waiting_forecast(3, halving),
     }  # fmt: skip
     if prior is not None:
@@ -345,8 +349,10 @@ def main() -> None:
         if REPLICATES + name in store.studies():
             seeds = np.array([final(run) for run in trained(store, REPLICATES + name)])
             if len(seeds) > 1:
-                spread = 100 * seeds.std(ddof=1) / seeds.mean()
-                print(f"spread between {len(seeds)} other seeds of the best: {spread:.2f} %")
+                middle = np.median(seeds)
+                spread, robust = seeds.std(ddof=1) / seeds.mean(), 1.4826 * np.median(abs(seeds - middle)) / middle
+                print(f"spread between {len(seeds)} other seeds of the best: {100 * spread:.2f} %", end="; ")
+                print(f"by their median absolute deviation {100 * robust:.2f} %")
         print(ranks(runs))
         print(f"\n{'':44s} saved, %     with evals regret, %    90 % of orders below")
         for label, rule in rules(len(runs), prior).items():

@@ -1,16 +1,9 @@
-"""Sweeps and searches on a real Ray: finished once, resumed after a kill, stopped and failed runs told apart."""
+"""Sweeps and searches on a real Ray: finished once and as the loop alone would, stopped and failed runs told apart."""
 
-import os
-import signal
-import subprocess
-import sys
-import textwrap
-import time
 from collections import Counter
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-import numpy as np
 import pytest
 
 from chemscale import spec
@@ -61,54 +54,6 @@ def test_a_run_in_a_trial_gives_the_numbers_of_the_loop_alone(ray_cluster, molec
     assert equal(alone.points(), swept.points(), POINTS)
     columns = [c for c in RUNS.lasting if c != "studies"]
     assert alone.runs().select(columns).equals(swept.runs().select(columns))
-
-
-DRIVER = """
-import sys
-from chemscale.sweep.drive import sweep
-from tests.sweep.test_tune import atoms_grid, text_grid
-from chemscale.spec import Resources
-molecules, structures, store = sys.argv[1:]
-runs = text_grid(molecules, updates=80).runs() + atoms_grid(structures, updates=30).runs()
-sweep(runs, store=store, on=Resources(checkpoint_seconds=0.1))
-"""
-
-
-def drive(molecules, structures, store, folder):
-    env = {**os.environ, "RAY_TMPDIR": folder, "PYTHONPATH": os.getcwd()}
-    arguments = [sys.executable, "-c", textwrap.dedent(DRIVER), molecules, structures, str(store)]
-    return subprocess.Popen(arguments, env=env, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
-
-
-def test_sigkill_of_the_driver_at_random_moments_loses_and_doubles_nothing(
-    molecules, structures, tmp_path, short_folder
-):
-    rng = np.random.default_rng(int(os.environ.get("CHEMSCALE_TEST_SEED", "0")))
-    calm = drive(molecules, structures, tmp_path / "calm", short_folder)
-    assert calm.wait(300) == 0, calm.stderr.read().decode()
-    kills = 0
-    for _ in range(6):
-        driver = drive(molecules, structures, tmp_path / "killed", short_folder)
-        runs_folder, deadline = tmp_path / "killed" / "runs", time.time() + 120
-        seen = set(runs_folder.glob("*/attempts/*/*.parquet")) if runs_folder.exists() else set()
-        while driver.poll() is None and time.time() < deadline:  # a new measurement: cells are under way
-            if set(runs_folder.glob("*/attempts/*/*.parquet")) - seen:
-                break
-            time.sleep(0.05)
-        time.sleep(float(rng.uniform(0, 1.5)))
-        if driver.poll() is None and kills < 2:
-            driver.send_signal(signal.SIGKILL)
-            kills += 1
-        if driver.wait(300) == 0:
-            break
-    assert kills == 2
-    assert driver.returncode == 0, driver.stderr.read().decode()
-    calm_store, killed = Store(tmp_path / "calm"), Store(tmp_path / "killed")
-    assert Counter(killed.runs()["status"].to_pylist()) == {"finished": 6}
-    assert equal(calm_store.runs(), killed.runs(), RUNS)
-    assert equal(calm_store.points(), killed.points(), POINTS)
-    for run_id in killed.run_ids():
-        assert sum(a.ended for a in killed.attempts(run_id)) == 1
 
 
 def test_an_asha_search_ends_every_run_in_its_true_status(ray_cluster, molecules, tmp_path):
