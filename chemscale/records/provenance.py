@@ -96,9 +96,12 @@ def _microjoules(package: Path) -> int:
 def _nvml_meter(gpus: int) -> Callable[[], float] | None:
     try:
         import pynvml  # pyright: ignore[reportMissingImports]  # optional
+        import torch
 
         pynvml.nvmlInit()
-        handles = [pynvml.nvmlDeviceGetHandleByIndex(i) for i in range(gpus)]
+        # By identity: NVML counts all GPUs of the machine, CUDA those that the process may see, in an order of its own.
+        names = [f"GPU-{torch.cuda.get_device_properties(i).uuid}" for i in range(gpus)]
+        handles = [pynvml.nvmlDeviceGetHandleByUUID(name) for name in names]
         before = [pynvml.nvmlDeviceGetTotalEnergyConsumption(h) for h in handles]
     except Exception:  # no driver, no permission, an old card: there is no meter then
         return None

@@ -4,6 +4,7 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass, replace
+from types import SimpleNamespace
 from typing import ClassVar
 
 import numpy as np
@@ -201,6 +202,22 @@ def test_the_energy_meter_reads_only_what_a_run_has_alone(tmp_path):
     assert meter() == pytest.approx(9.5)
     assert energy_meter(0.5, 0, tmp_path) is None
     assert energy_meter(1, 0.5, tmp_path) is None
+
+
+def test_the_energy_meter_asks_for_the_gpus_that_the_process_sees(monkeypatch):
+    """Of four GPUs the process sees the last two, in another order than NVML's."""
+    from chemscale.records.provenance import energy_meter
+
+    used = {"GPU-a": 1000, "GPU-b": 2000, "GPU-c": 3000, "GPU-d": 4000}  # millijoules
+    nvml = SimpleNamespace(
+        nvmlInit=lambda: None, nvmlDeviceGetHandleByUUID=str, nvmlDeviceGetTotalEnergyConsumption=used.__getitem__
+    )
+    monkeypatch.setitem(sys.modules, "pynvml", nvml)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda i: SimpleNamespace(uuid="dc"[i]))
+    one, both = energy_meter(1, 1), energy_meter(1, 2)
+    for name, more in (("GPU-a", 7000), ("GPU-c", 500), ("GPU-d", 1500)):
+        used[name] += more
+    assert (one(), both()) == (pytest.approx(1.5), pytest.approx(2.0))
 
 
 def test_a_users_own_objective_goes_to_other_metrics(molecules, tmp_path):
