@@ -17,9 +17,10 @@ install-dev: .venv/installed-dev
 	$(ACTIVE)/pip install --quiet -c constraints.txt -e .
 	touch $@
 
-.venv/installed-dev: .venv/installed
+.venv/installed-dev: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
 	$(ACTIVE)/pip install --quiet -c constraints.txt -e '.[dev]'
-	touch $@
+	touch .venv/installed $@
 
 check: .venv/installed-dev  ## lint, format, types, import contracts, fast tests
 	$(ACTIVE)/ruff check .
