@@ -6,6 +6,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 
 import shutil
+import sys
 import tempfile
 
 import pytest
@@ -34,6 +35,15 @@ def molecules(home):
 def structures(home):
     """Path of 480 real structures of 120 molecules, labelled with GFN2-xTB."""
     return few_structures(home)
+
+
+@pytest.fixture(autouse=True)
+def no_ray_left_behind():
+    """A test that starts Ray and forgets it fails itself, not one after it."""
+    yield
+    if "ray" in sys.modules and sys.modules["ray"].is_initialized():
+        sys.modules["ray"].shutdown()
+        pytest.fail("this test left Ray running")
 
 
 @pytest.fixture

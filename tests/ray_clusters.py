@@ -26,7 +26,7 @@ def several_nodes(folder, *cpus):
     with _quiet(folder):
         cluster = Cluster(
             initialize_head=True,
-            head_node_args={"num_cpus": cpus[0], "include_dashboard": False, "temp_dir": folder},
+            head_node_args={"num_cpus": cpus[0], "include_dashboard": False},
         )
         try:
             for count in cpus[1:]:

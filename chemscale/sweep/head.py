@@ -16,7 +16,7 @@ from chemscale.sweep.cluster import hidden
 CONNECT_SECONDS, ANSWER_SECONDS = 10.0, 120.0  # a firewall that drops packets would else hold the client for minutes
 OVERRIDES = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")  # Ray's client prefers these to the address that it is given
 CHATTY = ("ray.dashboard.modules.job.sdk", "ray.dashboard.modules.dashboard_sdk", "ray._private.runtime_env.packaging")
-REPORT_SECONDS = 10.0  # a head node that has just started says after a few seconds what runs on it
+REPORT_SECONDS = 60.0  # a head node that has just started, or is busy, says after a while what runs on it
 INTERPRETER = "--python_worker_command="  # of the raylet; begins with the interpreter that Ray itself runs under
 TOKEN = "RAY_AUTH_MODE=token and RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH"
 

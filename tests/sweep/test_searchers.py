@@ -20,6 +20,7 @@ def two_nodes(monkeypatch):
     nodes = [{"NodeID": str(i), "Alive": True, "Resources": {"CPU": 2.0}} for i in range(2)]
     monkeypatch.setattr(ray, "nodes", lambda: nodes)
     monkeypatch.setattr("chemscale.sweep.admission.nested_groups", lambda: Groups((), 0, ()))
+    monkeypatch.setattr("chemscale.sweep.growth.Growth.want", lambda self, needs: None)
     return nodes
 
 
