@@ -40,8 +40,13 @@ def structures(home):
 @pytest.fixture(autouse=True)
 def no_ray_left_behind():
     """A test that starts Ray and forgets it fails itself, not one after it."""
+
+    def runs():
+        return "ray" in sys.modules and sys.modules["ray"].is_initialized()
+
+    before = runs()
     yield
-    if "ray" in sys.modules and sys.modules["ray"].is_initialized():
+    if runs() and not before:
         sys.modules["ray"].shutdown()
         pytest.fail("this test left Ray running")
 
@@ -54,8 +59,11 @@ def short_folder():
     shutil.rmtree(folder, ignore_errors=True)
 
 
-@pytest.fixture
-def ray_cluster(short_folder, home):
-    """A Ray cluster of this test's own with two processors."""
-    with one_node(short_folder) as ray:
+@pytest.fixture(scope="module")
+def ray_cluster(home):
+    """A Ray cluster of this file's own with two processors: to start one for each test would take longer than they."""
+    with (
+        tempfile.TemporaryDirectory(prefix="cs", dir="/tmp", ignore_cleanup_errors=True) as folder,
+        one_node(folder) as ray,
+    ):
         yield ray

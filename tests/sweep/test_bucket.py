@@ -12,7 +12,11 @@ import pytest
 from chemscale.cli import main
 from chemscale.records.schema import POINTS, RUNS, equal
 from chemscale.records.store import Store
+from chemscale.spec import Resources
+from chemscale.sweep.drive import prepare
+from chemscale.train.session import train_in_store
 from tests.records import servers
+from tests.sweep.test_tune import text_grid
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("ray")]
 
@@ -51,9 +55,11 @@ def test_a_sweep_in_a_bucket_survives_a_kill(molecules, tmp_path, short_folder, 
         driver.wait()
         again = drive(molecules, url, short_folder)
         assert again.wait(240) == 0, again.stderr.read().decode()
-        calm = drive(molecules, tmp_path / "calm", short_folder)
-        assert calm.wait(240) == 0, calm.stderr.read().decode()
-        store, disk = Store(url), Store(tmp_path / "calm")
+        store, disk = Store(url), Store(tmp_path / "calm", create=True)
+        runs = prepare(text_grid(molecules, widths=(4,), updates=60).runs(), None)
+        disk.enlist("sweep", runs)
+        for run in runs:  # alone, in this process
+            train_in_store(run, disk.url, resources=Resources())
         assert store.runs()["status"].to_pylist() == ["finished"] * 2
         assert equal(store.runs(), disk.runs(), RUNS)
         assert equal(store.points(), disk.points(), POINTS)

@@ -72,7 +72,7 @@ def test_a_stop_and_a_dead_trial_free_every_processor_and_the_next_cell_starts(r
         for seed in range(2)
     ]
     store = Store(tmp_path / "store", create=True)
-    plan = Plan(store.url, Resources(workers=2, checkpoint_seconds=0), runs={run.id: run for run in runs})
+    plan = Plan(store.url, Resources(workers=2, checkpoint_seconds=0.2), runs={run.id: run for run in runs})
     admission, scheduler = Listed(plan, {runs[0].id: 2.0, runs[1].id: 1.0}), Rough()
     made = tune.Tuner(
         trainable_of(plan),
