@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import random
+import shutil
 import signal
 import time
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from typing import Any
 import psutil
 
 OUTAGE_SECONDS = (1.0, 4.0)
+LAST_WRITES = 100  # tenths of a second in which the trials of a killed driver end
 TRIAL, TRAIN_WORKER = "ImplicitFunc", "RayTrainWorker"  # in the titles of Ray's processes
 
 Fault = Callable[[Any, random.Random], str | None]
@@ -67,8 +69,17 @@ def hide_store(world: Any, chance: random.Random) -> str | None:
     away = store.with_name("away")
     store.rename(away)
     seconds = _wait(chance)
-    away.rename(store)
-    return f"away for {seconds:.1f} s"
+    begun = store.exists()
+    if begun:  # a command that starts while the disk is away cannot know of it: its owner ends it, and what it began
+        world.driver.kill()
+        world.driver.wait()
+    for _ in range(LAST_WRITES):
+        shutil.rmtree(store, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            away.rename(store)
+            break
+        time.sleep(0.1)
+    return f"away for {seconds:.1f} s" + (", and a driver that started meanwhile was ended" if begun else "")
 
 
 FAULTS: dict[str, Fault] = {
