@@ -105,7 +105,8 @@ class Halving:
 
     Args:
         rungs: (share of the whole training, share of the cell's samples that go on from there), in order; one run goes
-            on at least. A run waits at its first measurement at a rung or beyond it.
+            on at least. A run waits at its first measurement at a rung or beyond it, so that rungs this early want
+            `Evaluation(points=40)`.
         calibrate: so many runs train to their end at once, so that the law sees whole curves; finished ones that the
             store holds count. 0 where `earlier` or the store has some.
         earlier: a search in the same store whose curves the law starts from.

@@ -278,19 +278,19 @@ def test_a_forecast_without_any_finished_run_is_refused(store):
 @pytest.mark.xdist_group("ray")
 def test_a_real_search_stops_all_but_the_best_and_trains_no_step_twice(ray_cluster, molecules, tmp_path):
     base = RunSpec(
-        model=ChemGPT.sized(width=4), data=Data(molecules, size=100), optim=Optim(batch=8), budget=Budget(updates=40),
-        evaluation=Evaluation(20, 16, 16),
+        model=ChemGPT.sized(width=4), data=Data(molecules, size=100), optim=Optim(batch=8), budget=Budget(updates=20),
+        evaluation=Evaluation(10, 16, 16),
     )  # fmt: skip
     plan = Search(
-        base, {"optim.lr": loguniform(1e-6, 1e-1)}, samples=12, stop=Halving(((0.05, 1 / 3), (0.25, 1 / 6))),
+        base, {"optim.lr": loguniform(1e-6, 1e-1)}, samples=8, stop=Halving(((0.1, 3 / 8), (0.3, 1 / 8))),
         sampler="qmc", name="halved",
     )  # fmt: skip
     found, store = search(plan, store=tmp_path / "store"), Store(tmp_path / "store")
     rows = store.runs().to_pylist()
     statuses = Counter(row["status"] for row in rows)
-    assert statuses["stopped"] >= 9
-    assert 2 <= statuses["finished"] <= 3
-    assert sum(statuses.values()) == len(rows) == 12
+    assert statuses["stopped"] >= 6
+    assert 1 <= statuses["finished"] <= 2
+    assert sum(statuses.values()) == len(rows) == 8
     for row in rows:
         stopped = row["status"] == "stopped"
         assert (row["forecast_loss"] is not None) == stopped
@@ -300,10 +300,9 @@ def test_a_real_search_stops_all_but_the_best_and_trains_no_step_twice(ray_clust
         steps = [p["step"] for attempt in store.attempts(row["run_id"]) for p in attempt.points()]
         assert steps == sorted(set(steps))  # a run that waited went on from its state
         trained.append(steps[-1])
-    assert sorted(trained)[:8] == [2] * 8
-    assert sum(trained) <= 0.45 * 12 * 40
+    assert sorted(trained)[:4] == [2] * 4
+    assert sum(trained) <= 0.4 * 8 * 20
     assert found.loss == min(row["valid_loss"] for row in rows if row["status"] == "finished")
-    waited = [row for row in rows if row["status"] == "finished" and len(store.attempts(row["run_id"])) > 1]
-    assert waited
+    assert any(len(store.attempts(row["run_id"])) == 3 for row in rows if row["status"] == "finished")
     again = search(plan, store=tmp_path / "store")
     assert again.best == found.best
