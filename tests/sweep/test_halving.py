@@ -113,7 +113,7 @@ def test_forecasts_choose_where_losses_so_far_mislead(store):
     known = KnownCurves(plan.run, prior=CurveLaw.fit(earlier))
     runs = [Run(f"0-{k}", {"cell": 0, "optim.lr": rate}) for k, rate in enumerate(asked)]
     tune = Alone(
-        ForecastHalving(plan.stop, known, 16), runs, lambda run, e: crossing(run.config["optim.lr"], e / TOTAL)
+        ForecastHalving(Halving(RUNGS, calibrate=0), known, 16), runs, lambda run, e: crossing(run.config["optim.lr"], e / TOTAL)
     )
     tune.fit()
     (chosen,) = finished(tune)
@@ -132,7 +132,7 @@ class Alone(Tune):
         return True
 
     def report(self, run):
-        examples = self.seen[run.trial_id] = self.seen[run.trial_id] + TOTAL / POINTS
+        examples = self.seen[run.trial_id] = self.seen[run.trial_id] + TOTAL // POINTS
         result = {"examples": examples, "valid_loss": self.loss(run, examples)}
         if examples >= TOTAL * 0.9999:
             return self.complete(run, result)
