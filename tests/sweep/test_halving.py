@@ -113,7 +113,9 @@ def test_forecasts_choose_where_losses_so_far_mislead(store):
     known = KnownCurves(plan.run, prior=CurveLaw.fit(earlier))
     runs = [Run(f"0-{k}", {"cell": 0, "optim.lr": rate}) for k, rate in enumerate(asked)]
     tune = Alone(
-        ForecastHalving(Halving(RUNGS, calibrate=0), known, 16), runs, lambda run, e: crossing(run.config["optim.lr"], e / TOTAL)
+        ForecastHalving(Halving(((0.025, 1 / 16),), calibrate=0), known, 16),
+        runs,
+        lambda run, e: crossing(run.config["optim.lr"], e / TOTAL),
     )
     tune.fit()
     (chosen,) = finished(tune)
@@ -163,10 +165,33 @@ def test_nobody_waits_for_the_dead_and_the_best_of_the_others_survives(store, de
     if how == "failed once":
         assert "0-0" in finished(tune)
         assert spent(tune) < 0.35
+        assert "16 runs begun" in tune.scheduler.debug_string()
     elif len(dead) < 16 and at < 0.025:
         assert f"0-{len(dead)}" in finished(tune)
     living = {run.trial_id for run in tune.runs if number(run) not in dead}
     assert how == "failed once" or finished(tune) - living == set()
+
+
+def test_a_run_that_died_takes_no_place_and_another_calibrates(store):
+    plan = halving_of(16)
+    tune = Fallible(scheduler_of(plan, store), runs_of(plan, 16), loss, fails={"0-0": TOTAL // 2}).fit()
+    assert finished(tune) == {"0-1", "0-2"}
+    beyond = {name for name, seen in tune.seen.items() if seen > 0.03 * TOTAL}
+    assert beyond == {"0-0", "0-1", "0-2", "0-3", "0-4"}
+
+
+def test_nobody_is_judged_before_calibration_has_ended_and_one_goes_on_though_it_was_best(store):
+    plan, calibrated = halving_of(4), []
+
+    def watched(run, examples):
+        if number(run) > 0 and examples > 0.03 * TOTAL:
+            calibrated.append(tune.seen["0-0"])
+        return loss(run, examples)
+
+    tune = Fallible(scheduler_of(plan, store), runs_of(plan, 4), watched)
+    tune.fit()
+    assert finished(tune) == {"0-0", "0-1"}
+    assert min(calibrated) >= TOTAL
 
 
 @pytest.mark.parametrize("came", [1, 2, 7])
@@ -195,12 +220,12 @@ def leave(store, plan, run, points, status):
     assert store.state(spec.id).status == status
 
 
-def resumed(store, plan, runs, left):
+def resumed(store, plan, runs, left, losses=loss):
     """Tune's loop over runs of which some go on where they were: number -> points."""
-    tune = Fallible(scheduler_of(plan, store), runs, loss)
+    tune = Fallible(scheduler_of(plan, store), runs, losses)
     for run in runs:
         tune.seen[run.trial_id] = round(TOTAL * left.get(number(run), 0) / POINTS)
-    return tune.fit()
+    return tune
 
 
 def test_new_samples_are_ranked_among_those_of_an_earlier_driver(store):
@@ -208,7 +233,7 @@ def test_new_samples_are_ranked_among_those_of_an_earlier_driver(store):
     before = {2: 40, 3: 40, 4: 12, 5: 12, **dict.fromkeys(range(6, 10), 4), **dict.fromkeys(range(10, 18), 1)}
     for k, points in before.items():
         leave(store, plan, runs[k], points, "finished" if points == 40 else "stopped")
-    tune = resumed(store, plan, [run for run in runs if number(run) not in before], {})
+    tune = resumed(store, plan, [run for run in runs if number(run) not in before], {}).fit()
     assert finished(tune) == {"0-0", "0-1"}
     assert max(seen for name, seen in tune.seen.items() if name not in ("0-0", "0-1")) < 0.03 * TOTAL
 
@@ -219,10 +244,27 @@ def test_runs_that_waited_under_a_killed_driver_wait_again_without_training(stor
     waited = dict.fromkeys(range(8), 1)
     for k in waited:
         leave(store, plan, runs[k], 1, "interrupted")
-    tune = resumed(store, plan, [*runs[:8], *runs[9:]], waited)
+    tune = resumed(store, plan, [*runs[:8], *runs[9:]], waited).fit()
     assert finished(tune) == {"0-0"}
     assert [tune.seen[f"0-{k}"] for k in (5, 6, 7)] == [round(TOTAL / POINTS)] * 3
     assert tune.begun["0-7"] == 1
+
+
+def test_a_run_that_calibrated_under_a_killed_driver_is_waited_for(store):
+    plan, runs, calibrated = halving_of(16), runs_of(halving_of(16), 16), []
+    left = {9: 20, **dict.fromkeys(range(8), 1)}
+    for k, points in left.items():
+        leave(store, plan, runs[k], points, "interrupted")
+
+    def watched(run, examples):
+        if number(run) != 9 and examples > 0.03 * TOTAL:
+            calibrated.append(tune.seen["0-9"])
+        return loss(run, examples)
+
+    tune = resumed(store, plan, runs, left, watched)
+    tune.fit()
+    assert finished(tune) == {"0-0", "0-9"}
+    assert min(calibrated) >= TOTAL
 
 
 def test_runs_that_a_killed_driver_had_chosen_go_on(store):
@@ -231,7 +273,7 @@ def test_runs_that_a_killed_driver_had_chosen_go_on(store):
     for k in range(16):
         status = "interrupted" if k in left else "stopped" if k > 3 else "failed"
         leave(store, plan, runs[k], left.get(k, 1), status)
-    tune = resumed(store, plan, [runs[k] for k in left], left)
+    tune = resumed(store, plan, [runs[k] for k in left], left).fit()
     assert finished(tune) == {"0-0", "0-9"}
     assert tune.seen["0-1"] / TOTAL == pytest.approx(0.3, abs=0.03)
     assert tune.seen["0-2"] / TOTAL == pytest.approx(0.1, abs=0.03)
