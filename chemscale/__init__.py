@@ -19,6 +19,7 @@ _HOME = {
     "Evaluation": "chemscale.spec",
     "Forecast": "chemscale.sweep.stop",
     "Grid": "chemscale.sweep.grid",
+    "Halving": "chemscale.sweep.stop",
     "HyperBand": "chemscale.sweep.stop",
     "Job": "chemscale.sweep.jobs",
     "Law": "chemscale.laws",

@@ -86,7 +86,9 @@ class Curves:
         """
         if self._study not in self._records.studies():
             known = ", ".join(self._records.studies()) or "none"
-            raise ValueError(f"Forecast.earlier={self._study!r} is no study of {self._records.path}; it has {known}.")
+            raise ValueError(
+                f"Search.stop: earlier={self._study!r} is no study of {self._records.path}; it has {known}."
+            )
         self._update()
         return [curve for _, curve in self._read.values()]
 

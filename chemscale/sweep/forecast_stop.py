@@ -11,8 +11,8 @@ from ray.tune.schedulers import ASHAScheduler, TrialScheduler
 
 from chemscale.spec import RunSpec
 from chemscale.sweep.curves import Curve
-from chemscale.sweep.endings import chosen, curve_of, is_stale
 from chemscale.sweep.forecast import CurveLaw, Ending
+from chemscale.sweep.known_curves import KnownCurves
 from chemscale.sweep.stop import Forecast
 
 
@@ -42,23 +42,20 @@ class ForecastStop(ASHAScheduler):
             grace_period=max(1, math.floor(stop.grace * total)),
             reduction_factor=stop.reduction,
         )
-        self._stop, self._run_of, self._earlier, self._prior = stop, run_of, list(earlier), prior
-        self._points: dict[str, list[tuple[float, float]]] = {}
-        self._curves: dict[str, Curve] = {}
+        self._stop, self._known = stop, KnownCurves(run_of, earlier=earlier, prior=prior)
         self._calibrating: set[str] = set()
-        self._law: CurveLaw | None = None
-        self._fitted = (0, 0)
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
         """Ray's contract; halving ranks runs by their forecasts, since curves cross."""
         if self.metric not in result:
             return TrialScheduler.CONTINUE
-        curve = self._noted(trial, result)
-        calibrates = self._calibrates(trial.trial_id)
+        first = self._known.of(trial.trial_id) is None
+        curve = self._known.note(trial, result["examples"], result[self.metric])
+        calibrates = self._calibrates(trial.trial_id, first)
         if curve.diverged or curve.finished or result["examples"] >= self._max_t:
             self._calibrating.discard(trial.trial_id)
             return super().on_trial_result(tune_controller, trial, result)
-        ending = self._fresh_law().predict(curve)
+        ending = self._known.recent_law().predict(curve)
         halving = super().on_trial_result(tune_controller, trial, {**result, self.metric: ending.value})
         if calibrates:
             return TrialScheduler.CONTINUE
@@ -66,9 +63,8 @@ class ForecastStop(ASHAScheduler):
 
     def on_trial_complete(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> None:
         """Ray's contract; a run that reached its end says so here, since nothing of it is left to stop."""
-        points = self._points.get(trial.trial_id)
-        if self.metric in result and not (points and points[-1][0] >= result["examples"]):
-            self._noted(trial, result)
+        if self.metric in result:
+            self._known.note_end(trial, result["examples"], result[self.metric])
         self._calibrating.discard(trial.trial_id)
         super().on_trial_complete(tune_controller, trial, result)
 
@@ -82,36 +78,17 @@ class ForecastStop(ASHAScheduler):
         self._calibrating.discard(trial.trial_id)
         super().on_trial_remove(tune_controller, trial)
 
-    def _noted(self, trial: Trial, result: Mapping[str, Any]) -> Curve:
-        points = self._points.setdefault(trial.trial_id, [])
-        assert self.metric is not None
-        points.append((float(result["examples"]), float(result[self.metric])))
-        curve = curve_of(self._run_of(trial.config), points)
-        self._curves[trial.trial_id] = curve
-        return curve
-
-    def _calibrates(self, trial_id: str) -> bool:
+    def _calibrates(self, trial_id: str, first: bool) -> bool:
         """Whether this run goes to its end whatever it looks like, so that the law sees whole curves of all kinds."""
         if trial_id in self._calibrating:
             return True
-        first = len(self._points[trial_id]) == 1
-        if first and sum(c.finished for c in self._known()) + len(self._calibrating) < self._stop.calibrate:
+        if first and len(self._known.finals()) + len(self._calibrating) < self._stop.calibrate:
             self._calibrating.add(trial_id)
             return True
         return False
 
     def _hopeless(self, ending: Ending) -> bool:
-        finals = [curve.final for curve in self._known() if curve.final is not None]
+        finals = self._known.finals()
         if len(finals) < self._stop.calibrate:
             return False
         return ending.chance_below(min(finals) * (1 + self._stop.margin)) < self._stop.threshold
-
-    def _known(self) -> list[Curve]:
-        return [*self._earlier, *self._curves.values()]
-
-    def _fresh_law(self) -> CurveLaw:
-        known = self._known()
-        counts = (sum(curve.finished for curve in known), len(known))
-        if self._law is None or is_stale(self._fitted, counts):
-            self._law, self._fitted = CurveLaw.fit(chosen(known), self._prior), counts
-        return self._law

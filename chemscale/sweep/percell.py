@@ -15,6 +15,7 @@ from ray.tune.schedulers import (
     TrialScheduler,
 )
 
+from chemscale.sweep.halving import ForecastHalving
 from chemscale.sweep.population import Copied, Population
 from chemscale.sweep.search import CELL
 
@@ -67,7 +68,9 @@ class PerCell(TrialScheduler):
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
         if self.metric not in result:
-            return TrialScheduler.CONTINUE
+            scheduler = self._of(trial)
+            halves = isinstance(scheduler, ForecastHalving)
+            return scheduler.on_sign_of_life(trial) if halves else TrialScheduler.CONTINUE
         self._measured[trial.trial_id] = self._scaled(trial, result)
         if ENDED in result:  # nothing is left to stop or to copy into; `on_trial_complete` follows
             return TrialScheduler.CONTINUE
@@ -159,6 +162,13 @@ class _View:
     def search_alg(self) -> Any:
         """The searcher, without the type that Ray's population based training refuses: ours knows of populations."""
         return SimpleNamespace(searcher=getattr(self._controller.search_alg, "searcher", None))
+
+    def nobody_comes(self) -> bool:
+        """Whether no sample is still to come, of any cell, or the searcher waits for runs that wait themselves."""
+        finished = getattr(self._controller.search_alg, "is_finished", None)
+        if finished is not None and finished():
+            return True
+        return all(trial.status == Trial.PAUSED for trial in self._controller.get_live_trials())
 
     def get_trials(self) -> list[Trial]:
         return self._mine(self._controller.get_trials())

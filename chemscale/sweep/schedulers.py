@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from ray.tune.schedulers import (
@@ -16,20 +16,22 @@ from ray.tune.schedulers import (
     TrialScheduler,
 )
 
-from chemscale.records.schema import INTERRUPTED
+from chemscale.records.schema import FINISHED, INTERRUPTED, PENDING, STOPPED
 from chemscale.records.store import Store
 from chemscale.spec import RunSpec
-from chemscale.sweep.endings import Curves, chosen
+from chemscale.sweep.endings import Curves, chosen, stored_curve
 from chemscale.sweep.forecast import CurveLaw
 from chemscale.sweep.forecast_stop import ForecastStop
 from chemscale.sweep.found import Sample, samples_of
+from chemscale.sweep.halving import ForecastHalving
+from chemscale.sweep.known_curves import KnownCurves
 from chemscale.sweep.members import Members
 from chemscale.sweep.percell import RUNG, Curve, PerCell
 from chemscale.sweep.population import Population
 from chemscale.sweep.sampler import tune_space
 from chemscale.sweep.search import Search
 from chemscale.sweep.space import Choice, LogUniform, Uniform
-from chemscale.sweep.stop import ASHA, PBT, Forecast, HyperBand, Median
+from chemscale.sweep.stop import ASHA, PBT, Forecast, Halving, HyperBand, Median
 
 PROGRESS = "examples"  # what schedulers count
 SLACK = 1e-9  # relative; Ray's HyperBand rounds max_t * reduction**-rung down
@@ -39,16 +41,17 @@ def pauses(stop: Any) -> bool:
     """Whether a stop may let runs wait and go on, so that more of them live than train at a time."""
     if isinstance(stop, TrialScheduler):
         return not isinstance(stop, ASHAScheduler) and type(stop) is not FIFOScheduler
-    return isinstance(stop, HyperBand | PBT)
+    return isinstance(stop, HyperBand | Halving | PBT)
 
 
 def scheduler_of(search: Search, records: Store) -> PerCell | None:
     """Ray's scheduler for a search whose runs are complete; None where nothing stops early."""
     if search.stop is None:
         return None
-    schedulers = [_one(search, cell, records) for cell in search.cells]
+    held = samples_of(records, search)
+    schedulers = [_one(search, cell, records, before) for cell, before in zip(search.cells, held, strict=True)]
     rungs = [cell.examples / _units(search.stop) for cell in search.cells]
-    past = [[_curve(records, s) for s in cell if s.status != INTERRUPTED] for cell in samples_of(records, search)]
+    past = [[_curve(records, s) for s in before if s.status != INTERRUPTED] for before in held]
     return PerCell(schedulers, rungs, Population(search.run, records), past)
 
 
@@ -58,19 +61,38 @@ def _curve(records: Store, sample: Sample) -> Curve:
     return [(p["examples"], p["valid_loss"]) for p in points if p["examples"] < sample.run.examples]
 
 
-def _one(search: Search, cell: RunSpec, records: Store) -> TrialScheduler:
+def _one(search: Search, cell: RunSpec, records: Store, held: Sequence[Sample]) -> TrialScheduler:
     stop = search.stop
     if isinstance(stop, TrialScheduler):
         return copy.deepcopy(stop)
     if isinstance(stop, Forecast):
         return _forecast(stop, search, cell, records)
+    if isinstance(stop, Halving):
+        return _halving(stop, search, cell, records, held)
     return BUILDERS[type(stop)](stop, cell.examples, search)
 
 
 def _forecast(stop: Forecast, search: Search, cell: RunSpec, records: Store) -> TrialScheduler:
-    prior = CurveLaw.fit(chosen(Curves(records, stop.earlier).all())) if stop.earlier else None
-    mine = Curves(records, search.name).like(cell)
+    mine, prior = Curves(records, search.name).like(cell), _prior(stop.earlier, records)
     return ForecastStop(stop, search.run, cell.examples, earlier=mine, prior=prior)
+
+
+def _halving(stop: Halving, search: Search, cell: RunSpec, records: Store, held: Sequence[Sample]) -> TrialScheduler:
+    begun = [s.run.id for s in held if s.status in (INTERRUPTED, PENDING)]
+    ended = [s.run.id for s in held if s.status in (FINISHED, STOPPED)]
+    known = KnownCurves(
+        search.run,
+        earlier=Curves(records, search.name).like(cell),
+        prior=_prior(stop.earlier, records),
+        begun={i: stored_curve(records, i) for i in begun if records.attempts(i)},
+    )
+    curves = [stored_curve(records, i) for i in ended]
+    gone = len(held) - len(begun)
+    return ForecastHalving(stop, known, search.samples_each, gone=gone, ended=curves)
+
+
+def _prior(earlier: str | None, records: Store) -> CurveLaw | None:
+    return CurveLaw.fit(chosen(Curves(records, earlier).all())) if earlier else None
 
 
 def _asha(stop: ASHA, examples: int, search: Search) -> TrialScheduler:
@@ -128,6 +150,7 @@ BUILDERS: dict[type, Callable[[Any, int, Search], TrialScheduler]] = {
     Median: _median,
     PBT: _pbt,
 }
+STOPS = (*BUILDERS, Forecast, Halving)
 
 
 def require_stop(stop: Any) -> None:
@@ -138,9 +161,30 @@ def require_stop(stop: Any) -> None:
     """
     if isinstance(stop, TrialScheduler):
         _require_examples(stop)
-    elif stop is not None and type(stop) not in (*BUILDERS, Forecast):
-        kinds = ", ".join(kind.__name__ for kind in (*BUILDERS, Forecast))
+    elif stop is not None and type(stop) not in STOPS:
+        kinds = ", ".join(kind.__name__ for kind in STOPS)
         raise ValueError(f"Search.stop={stop!r} is not allowed: use one of {kinds}, a scheduler of Ray's or None.")
+
+
+def require_curves(search: Search, records: Store) -> None:
+    """Refuse a stop that forecasts from curves which the store does not hold.
+
+    Raises:
+        ValueError: there is no study that it names, or no finished run where it trains none to its end itself.
+    """
+    stop = search.stop
+    if not isinstance(stop, Forecast | Halving):
+        return
+    before = Curves(records, stop.earlier).all() if stop.earlier is not None else []
+    if stop.calibrate > 0 or any(curve.finished for curve in before):
+        return
+    own = Curves(records, search.name)
+    for cell in search.cells:
+        if not any(curve.finished for curve in own.like(cell)):
+            raise ValueError(
+                f"{type(stop).__name__}.calibrate=0 with earlier={stop.earlier!r} is not allowed: {records.path} has "
+                "no finished run that a forecast could start from; use calibrate=1, or name an earlier search."
+            )
 
 
 def _require_examples(scheduler: TrialScheduler) -> None:

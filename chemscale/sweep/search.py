@@ -31,8 +31,8 @@ class Search:
         space: dotted field of a run -> domain, e.g. {"optim.lr": loguniform(1e-4, 1e-1)}; `when` for a field that hangs
             on another.
         samples: how many runs in each cell.
-        stop: an early stop (`ASHA`, `HyperBand`, `Median`, `PBT`), a scheduler of Ray's with time_attr="examples", or
-            None to train every sample to its end.
+        stop: an early stop (`ASHA`, `HyperBand`, `Median`, `PBT`, `Forecast`, `Halving`), a scheduler of Ray's with
+            time_attr="examples", or None to train every sample to its end.
         sampler: "tpe" (multivariate, constant liar), "gp", "qmc", "nsga2", "random", a sampler of Optuna's, or a
             searcher of Ray's.
         seed: of the sampler.

@@ -50,11 +50,14 @@ def search(
         plan = base
     else:
         plan = Search(base, space or {}, samples, stop, sampler, seed, name, tuple(objectives))
+    from chemscale.sweep.schedulers import require_curves
+
     on = on or Resources()
     _require_places(plan, on)
     require_room_for(on, plan.cells)
     plan = replace(plan, base=tuple(prepare(plan.cells, on)))
     records = store if isinstance(store, Store) else Store(store, create=True)
+    require_curves(plan, records)
     records.enlist(plan.name, [])
     _search_missing(records, plan, on, callbacks)
     return result_of(records, plan)

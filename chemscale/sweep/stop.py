@@ -6,6 +6,7 @@ All of them count progress in examples seen, and compare runs of one cell only.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from chemscale.values import is_number, require
 
@@ -95,6 +96,42 @@ class Forecast:
 
 
 @dataclass(frozen=True)
+class Halving:
+    """Successive halving (Karnin et al. 2013, Jamieson & Talwalkar 2016) of forecasts, for a known number of samples.
+
+    All runs of a cell wait at each rung for the others; the best go on, ranked by where a law of the cell's training
+    curves says that they will end. A waiting run frees its slot and goes on from its state. All samples are drawn
+    before the first ends, so that a sampler learns nothing from ends: "qmc" spreads them best.
+
+    Args:
+        rungs: (share of the whole training, share of the cell's samples that go on from there), in order; one run goes
+            on at least. A run waits at its first measurement at a rung or beyond it, so that rungs this early want
+            `Evaluation(points=40)`.
+        calibrate: so many runs train to their end at once, so that the law sees whole curves; finished ones that the
+            store holds count. 0 where `earlier` or the store has some.
+        earlier: a search in the same store whose curves the law starts from.
+    """
+
+    rungs: tuple[tuple[float, float], ...] = ((0.025, 1 / 4), (0.1, 1 / 12), (0.3, 3 / 64))
+    calibrate: int = 1
+    earlier: str | None = None
+
+    def __post_init__(self) -> None:
+        allowed = "pairs of shares above 0 and below 1, e.g. ((0.025, 0.25), (0.3, 0.05))"
+        pairs = isinstance(self.rungs, tuple | list) and len(self.rungs) > 0 and all(map(_is_pair, self.rungs))
+        require(pairs, "Halving.rungs", self.rungs, allowed)
+        later = list(zip(self.rungs, self.rungs[1:], strict=False))
+        falling = all(b[0] > a[0] and b[1] < a[1] for a, b in later)
+        require(falling, "Halving.rungs", self.rungs, "shares of the training that grow, and shares kept that fall")
+        counted = isinstance(self.calibrate, int) and self.calibrate >= 0
+        require(counted, "Halving.calibrate", self.calibrate, "a whole number of at least 0")
+
+
+def _is_pair(rung: Any) -> bool:
+    return isinstance(rung, tuple | list) and len(rung) == 2 and all(is_number(v) and 0 < v < 1 for v in rung)
+
+
+@dataclass(frozen=True)
 class PBT:
     """Population based training (Jaderberg et al. 2017): the worst members copy the best, with changed hyperparameters.
 
@@ -123,4 +160,4 @@ def _share(name: str, value: float) -> None:
     require(is_number(value) and 0 < value <= 1, name, value, "above 0 and at most 1")
 
 
-Stop = ASHA | HyperBand | Median | Forecast | PBT
+Stop = ASHA | HyperBand | Median | Forecast | Halving | PBT

@@ -31,7 +31,9 @@ from chemscale.sweep.curves import Curve
 from chemscale.sweep.endings import stored_curve
 from chemscale.sweep.forecast import CurveLaw
 from chemscale.sweep.forecast_stop import ForecastStop
-from chemscale.sweep.stop import Forecast
+from chemscale.sweep.halving import ForecastHalving
+from chemscale.sweep.known_curves import KnownCurves
+from chemscale.sweep.stop import Forecast, Halving
 from chemscale.sweep.tse import Regression, correlation, tse_ema
 from tests.benchmarks.forecast_runs import REPLICATES
 
@@ -213,26 +215,68 @@ def tse_regression(share: float, calibrate: int, keep: int) -> Rule:
     return rule
 
 
-def waiting_forecast(calibrate: int, rungs: Sequence[tuple[float, int]], prior: CurveLaw | None = None) -> Rule:
-    """Forecasts and halving together: all runs wait at each rung, and those with the best forecasts go on.
-
-    Args:
-        rungs: (share of the training, runs that go on from there).
-    """
+def halving(stop: Halving, prior: CurveLaw | None = None) -> Rule:
+    """Ours whose runs wait for each other, under slots that take up what goes on before what is new."""
 
     def rule(runs: Sequence[Trained], slots: int) -> tuple[dict[int, float], int]:
-        reached = {i: 1.0 if i < calibrate else 0.0 for i in range(len(runs))}
-        alive = list(range(calibrate, len(runs)))
-        for share, keep in rungs:
-            reached |= dict.fromkeys(alive, share)
-            seen = {i: runs[i].curve.until(reached[i]) for i in reached}
-            law = CurveLaw.fit(list(seen.values()), prior)
-            said = {i: law.predict(seen[i]).value for i in alive}
-            alive = sorted(alive, key=lambda i: said[i])[:keep]
-        reached |= dict.fromkeys(alive, 1.0)
-        return reached, best_of(runs, [i for i, p in reached.items() if p == 1.0])
+        known = KnownCurves(lambda config: runs[config["number"]].run, prior=prior)
+        scheduler = ForecastHalving(stop, known, len(runs))
+        scheduler.set_search_properties("valid_loss", "min")
+        reached = Waiting(runs, scheduler).play(slots)
+        return reached, best_of(runs, [i for i, p in reached.items() if p >= 0.999])
 
     return rule
+
+
+class Waiting:
+    """A controller of Tune's whose trials pause and go on; it gives the scheduler points in the order of their time."""
+
+    def __init__(self, runs: Sequence[Trained], scheduler: ForecastHalving):
+        self._runs, self._scheduler = runs, scheduler
+        self._new, self._reached = list(range(len(runs))), dict.fromkeys(range(len(runs)), 0)  # points of each run
+
+    def nobody_comes(self) -> bool:
+        """Whether all runs have begun."""
+        return not self._new
+
+    def stop_trial(self, trial: Any) -> None:
+        """Tune's contract."""
+        trial.status = "TERMINATED"
+        self._scheduler.on_trial_remove(self, trial)
+
+    def play(self, slots: int) -> dict[int, float]:
+        """Progress of every run when nothing is left to do."""
+        queue: list[tuple[float, int, Any]] = []  # time of its next point, run, trial
+        time = 0.0
+        while True:
+            while len(queue) < slots and (trial := self._next()) is not None:
+                self._push(queue, time, trial)
+            if not queue:
+                return {i: self._runs[i].curve.examples[count - 1] / self._runs[i].curve.total
+                        for i, count in self._reached.items()}  # fmt: skip
+            time, number, trial = heapq.heappop(queue)
+            curve, point = self._runs[number].curve, self._reached[number]
+            self._reached[number] += 1
+            result = {"examples": curve.examples[point], "valid_loss": curve.loss[point]}
+            if point + 1 == len(curve.examples):
+                self._scheduler.on_trial_complete(self, trial, result)
+            elif self._scheduler.on_trial_result(self, trial, result) == TrialScheduler.PAUSE:
+                trial.status = "PAUSED"
+            else:
+                self._push(queue, time, trial)
+
+    def _next(self) -> Any:
+        chosen: Any = self._scheduler.choose_trial_to_run(self)
+        if chosen is None and self._new:
+            chosen = Played(self._new.pop(0))
+            self._scheduler.on_trial_add(self, chosen)
+        if chosen is not None:
+            chosen.status = "RUNNING"
+        return chosen
+
+    def _push(self, queue: Any, time: float, trial: Any) -> None:
+        number = trial.config["number"]
+        heapq.heappush(queue, (time + step(self._runs[number].curve, self._reached[number]), number, trial))
 
 
 def estimate(run: Trained, share: float) -> float:
@@ -303,7 +347,6 @@ def rules(count: int, prior: CurveLaw | None) -> dict[str, Rule]:
     """What is compared; `prior` is the law of another search."""
     few = max(2, count // 16)
     ranking = Forecast(margin=0.0, threshold=1e-9, calibrate=1, grace=0.025)  # only the net stops, by forecasts
-    halving = ((0.03, count // 4), (0.1, count // 12), (0.3, 2))
     table: dict[str, Rule] = {
         "no stopping": whole,
         "ASHA 1/8, 3": asha(0.125, 3),
@@ -322,12 +365,12 @@ def rules(count: int, prior: CurveLaw | None) -> dict[str, Rule]:
         "forecast stop, net from 1/20 by 3": forecast(Forecast(grace=0.05, reduction=3)),
         "forecasts rank in a net from 1/40 by 4": forecast(replace(ranking, reduction=4)),
         "forecasts rank in a net from 1/40 by 8": forecast(replace(ranking, reduction=8)),
-        "waiting forecasts, 3 + rungs 0.03 0.1 0.3": waiting_forecast(3, halving),
+        "halving of forecasts": halving(Halving()),
     }  # fmt: skip
     if prior is not None:
         table |= {
             "forecast stop after the other search": forecast(Forecast(margin=0.0, threshold=0.2, calibrate=2), prior),
-            "waiting forecasts after the other search": waiting_forecast(0, halving, prior),
+            "halving of forecasts after the other search": halving(Halving(calibrate=0), prior),
         }
     return table
 
