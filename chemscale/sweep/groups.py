@@ -95,7 +95,8 @@ class Groups:
     Attributes:
         alive: ids of all.
         waiting: how many have no room yet.
-        orphans: ids of those whose creator is dead.
+        orphans: ids of those whose creator is dead, and of those that a job which has ended left on the cluster: Ray
+            (2.60) removes its groups when it ends, but for one that was being made at that moment.
     """
 
     alive: tuple[bytes, ...]
@@ -106,7 +107,7 @@ class Groups:
 def nested_groups() -> Groups:
     """What Ray's own table says; public functions leave the creator out."""
     import ray
-    from ray._private.state import state
+    from ray._private.state import jobs, state
     from ray.core.generated.gcs_pb2 import (
         PlacementGroupTableData,  # pyright: ignore[reportAttributeAccessIssue]  # made by protobuf when imported
     )
@@ -115,22 +116,24 @@ def nested_groups() -> Groups:
     table = [
         PlacementGroupTableData.FromString(row) for row in state._connect_and_get_accessor().get_placement_group_table()
     ]
+    table = [row for row in table if row.state != PlacementGroupTableData.REMOVED]
     ours = [
         row
         for row in table
         if row.creator_job_id.hex() == job
-        and row.state != PlacementGroupTableData.REMOVED
         and set(row.creator_actor_id) != {255}  # all ones: the driver, which is no actor, made it, i.e. Tune
     ]
+    over = {one["JobID"] for one in jobs() if one["IsDead"]}
+    left = [row for row in table if row.creator_job_id.hex() in over and not row.is_detached]
     return Groups(
         tuple(row.placement_group_id for row in ours),
         sum(row.state != PlacementGroupTableData.CREATED for row in ours),
-        tuple(row.placement_group_id for row in ours if row.creator_actor_dead),
+        tuple(row.placement_group_id for row in [*left, *ours] if row in left or row.creator_actor_dead),
     )
 
 
 def remove_orphans() -> Groups:
-    """Remove this job's placement groups whose creator is dead, with all that runs in them."""
+    """Remove the orphans among the placement groups, with all that runs in them; returns what was found."""
     import ray
     from ray.util.placement_group import PlacementGroup, remove_placement_group
 

@@ -13,6 +13,7 @@ from chemscale.sweep.admission import SWEEP_SECONDS, Admission
 from chemscale.sweep.groups import end_group, remove_orphans
 from chemscale.sweep.trial import Plan
 
+LEFT_SECONDS = 10.0  # between two looks for what an ended job left
 LAST_SECONDS = 10.0  # the groups of stopped trials are gone after so long at most
 
 
@@ -52,7 +53,7 @@ class Ushers(tune.Callback):
             elif trial.status != "PAUSED" and trial_id in self._paused:
                 self._paused.discard(trial_id)
                 self._admission.on_unpause(trial_id, run)
-        if self._admission.nested and time.monotonic() - self._swept >= SWEEP_SECONDS:
+        if time.monotonic() - self._swept >= (SWEEP_SECONDS if self._admission.nested else LEFT_SECONDS):
             self._swept = time.monotonic()
             remove_orphans()
 

@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from dataclasses import replace
@@ -13,9 +15,10 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from chemscale.records.store import Store
 from chemscale.spec import Budget, Evaluation, Resources
 from chemscale.sweep.admission import Listed
-from chemscale.sweep.groups import nested_groups
+from chemscale.sweep.groups import nested_groups, remove_orphans
 from chemscale.sweep.trial import Plan
 from chemscale.sweep.tune import _run_config, trainable_of
+from tests.head_node import wait_until
 from tests.train.runs import text_run
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("ray")]
@@ -91,6 +94,34 @@ def test_a_stop_and_a_dead_trial_free_every_processor_and_the_next_cell_starts(r
     steps = store.points(runs[1].id)["step"].to_pylist()
     assert steps == [10, 20, 30, 40, 50, 60]
     assert len(store.points(runs[0].id)) < 6
+
+
+LEAVES_A_GROUP = """
+import sys, time, ray
+from ray.util.placement_group import placement_group
+ray.init(address=sys.argv[1], log_to_driver=False, logging_level="ERROR")
+ray.get(placement_group([{"CPU": 2}]).ready())
+print("made", flush=True)
+time.sleep(600)
+"""
+
+
+def test_what_an_ended_job_left_on_the_cluster_is_removed(ray_cluster, monkeypatch):
+    """The other job is only said to have ended: what Ray forgets at an end is a matter of milliseconds."""
+    from ray._private import state
+
+    address = ray_cluster.get_runtime_context().gcs_address
+    command = [sys.executable, "-c", LEAVES_A_GROUP, address]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as other:
+        try:
+            assert other.stdout.readline() == b"made\n"
+            assert nested_groups().orphans == ()
+            mine, known = ray_cluster.get_runtime_context().get_job_id(), state.jobs()
+            monkeypatch.setattr(state, "jobs", lambda: [{**job, "IsDead": job["JobID"] != mine} for job in known])
+            assert len(remove_orphans().orphans) == 1
+            wait_until(lambda: ray_cluster.available_resources().get("CPU") == 2, 20)
+        finally:
+            other.kill()
 
 
 def test_resources_by_run_reach_the_trial(molecules):
