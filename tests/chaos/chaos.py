@@ -103,12 +103,13 @@ def disturb(made: World, log: Log, chance: random.Random, faults: int, kinds: Se
 
 
 def _harm(made: World, log: Log, chance: random.Random, kinds: Sequence[str]) -> None:
-    fewest = min(log.faults[kind] for kind in kinds)
-    kind = chance.choice([k for k in kinds if log.faults[k] <= fewest + 1])
-    done = FAULTS[kind](made, chance)
-    if done is not None:
-        log.faults[kind] += 1
-        log.line(f"fault {sum(log.faults.values())}: {kind}, {done}")
+    """One fault: the kind that there has been the fewest of, or the next one where that finds nothing to harm."""
+    for kind in sorted(kinds, key=lambda k: (log.faults[k], chance.random())):
+        done = FAULTS[kind](made, chance)
+        if done is not None:
+            log.faults[kind] += 1
+            log.line(f"fault {sum(log.faults.values())}: {kind}, {done}")
+            return
 
 
 def _opened(path: str) -> Store | None:
