@@ -9,15 +9,30 @@ from ray.tune.schedulers import PopulationBasedTraining
 
 
 class Members(PopulationBasedTraining):
-    """Ranks members by their losses at the progress that all of them have reached.
+    """Ranks members by their losses at the progress that all of them have reached, and lets them train in turn.
 
     Ray's own ranks newest losses, whenever measured: where members take turns in few slots, the one that has just
-    trained is always ahead. Its synchronous mode waits for all members, but one that diverges is waited for for ever.
+    trained is always ahead. Ray's own also prefers who has the least progress, to which a member falls back when it
+    copies another: two bad ones could copy for ever while the others wait. Its synchronous mode waits for all members,
+    and for ever for one that diverges.
     """
 
     def __init__(self, **settings: Any):
         super().__init__(**settings)
         self._course: dict[Trial, list[tuple[float, float]]] = {}  # (examples, score) of every member so far
+        self._turns: dict[Trial, int] = {}  # the number of the newest result when a member last trained
+        self._results = 0
+
+    def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
+        """Ray's contract."""
+        self._results += 1
+        self._turns[trial] = self._results
+        return super().on_trial_result(tune_controller, trial, result)
+
+    def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
+        """Who has waited longest."""
+        waiting = [trial for trial in tune_controller.get_trials() if trial.status in (Trial.PENDING, Trial.PAUSED)]
+        return min(waiting, key=lambda trial: self._turns.get(trial, 0), default=None)
 
     def _save_trial_state(self, state: Any, time: int, result: dict[str, Any], trial: Trial) -> Any:
         score = super()._save_trial_state(state, time, result, trial)

@@ -19,6 +19,7 @@ from ray.tune.schedulers import (
 from chemscale.models import ChemGPT
 from chemscale.records.store import Store
 from chemscale.sweep import ASHA, PBT, Grid, HyperBand, Median, Search, choice, loguniform
+from chemscale.sweep.members import Members
 from chemscale.sweep.population import BEFORE, SOURCE
 from chemscale.sweep.schedulers import pauses, require_stop, scheduler_of
 from tests.sweep.records import record
@@ -235,6 +236,23 @@ def test_members_copy_the_best_and_stay_themselves(store):
         assert run.config[SOURCE] != search.run(run.config).id
         assert run.config[BEFORE] == 0
     assert all(run.config["optim.lr"] > 1e-3 for run in runs)  # the worst rates have died out
+
+
+def test_the_member_that_has_waited_longest_trains_next():
+    """Not the one with the least progress, to which a copy falls back: it would train again and again."""
+    members = Members(time_attr="examples", perturbation_interval=100, hyperparam_mutations={"optim.lr": [0.1, 0.2]})
+    members.set_search_properties("valid_loss", "min")
+    first, second = runs = [Run(f"0-{k}", {"cell": 0, "optim.lr": 0.1}) for k in range(2)]
+    controller: Any = SimpleNamespace(get_trials=lambda: runs, search_alg=None)
+    for run, examples in ((first, 90), (second, 10)):
+        members.on_trial_add(controller, run)
+        members.on_trial_result(controller, run, {"examples": examples, "valid_loss": 1.0, "training_iteration": 1})
+        run.status = Trial.PAUSED
+    assert members.choose_trial_to_run(controller) is first
+    members.on_trial_result(controller, first, {"examples": 95, "valid_loss": 1.0, "training_iteration": 2})
+    assert members.choose_trial_to_run(controller) is second
+    second.status = first.status = Trial.RUNNING
+    assert members.choose_trial_to_run(controller) is None
 
 
 def test_rays_own_population_based_training_copies_too(store):
