@@ -64,7 +64,6 @@ def trainers_of(address):
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("ray")
 def test_a_cluster_grows_for_a_sweep_and_shrinks_after_it(recipe, molecules, tmp_path):
     with tempfile.TemporaryDirectory(prefix="cs", dir="/tmp", ignore_cleanup_errors=True) as folder:
         (port,) = free_ports(1)
@@ -93,7 +92,6 @@ def test_a_cluster_grows_for_a_sweep_and_shrinks_after_it(recipe, molecules, tmp
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("ray")
 def test_the_slurm_script_runs_a_study_on_one_node(recipe, molecules, tmp_path, short_folder):
     if subprocess.run([*ALONE, "ip", "link", "set", "lo", "up"], capture_output=True, check=False).returncode:
         pytest.skip("this machine allows no namespaces, and Ray's end would end other Ray processes")

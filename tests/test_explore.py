@@ -14,7 +14,6 @@ QUICKSTART = {"widths": (4, 8), "molecules": (20, 60, 200), "schnet_widths": (4,
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("ray")
 def test_the_quickstart_at_a_tiny_size(ray_cluster, molecules, structures, tmp_path):
     from chemscale.report.page import report
     from chemscale.report.table import table

@@ -13,7 +13,6 @@ README = (ROOT / "README.md").read_text()
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("ray")
 def test_the_python_of_the_readme_runs(tmp_path, short_folder):
     code = re.findall(r"```python\n(.*?)```", README, re.DOTALL)[0]
     env = {**os.environ, "RAY_TMPDIR": short_folder, "PYTHONPATH": str(ROOT)}

@@ -6,7 +6,7 @@ from tests.chaos.chaos import cells, chaos
 from tests.chaos.faults import FAULTS
 from tests.chaos.names import SHARED
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("ray")]
+pytestmark = pytest.mark.slow
 
 
 def test_a_study_survives_every_kind_of_fault(tmp_path, molecules, structures, capsys):

@@ -17,7 +17,7 @@ from chemscale.sweep.ushers import Ushers
 from tests.ray_clusters import several_nodes
 from tests.train.runs import text_run
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("ray")]
+pytestmark = pytest.mark.slow
 
 NODES, SLOTS = 3, 6
 SECONDS = 1.0  # of a fake cell

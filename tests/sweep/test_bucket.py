@@ -18,7 +18,7 @@ from chemscale.train.session import train_in_store
 from tests.records import servers
 from tests.sweep.test_tune import text_grid
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("ray")]
+pytestmark = pytest.mark.slow
 
 DRIVER = """
 import sys

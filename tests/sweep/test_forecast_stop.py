@@ -132,7 +132,6 @@ def plan(molecules, stop, name, samples=14):
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("ray")
 def test_stopped_runs_carry_a_forecast_whichever_scheduler_stopped_them(ray_cluster, molecules, tmp_path):
     for stop in (ASHA(grace=0.125), Forecast(calibrate=3)):
         name = type(stop).__name__

@@ -21,7 +21,7 @@ from chemscale.sweep.tune import _run_config, trainable_of
 from tests.head_node import wait_until
 from tests.train.runs import text_run
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("ray")]
+pytestmark = pytest.mark.slow
 
 WITHIN = 10.0  # seconds in which all that a stopped run held is free again
 

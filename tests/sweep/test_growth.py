@@ -86,7 +86,6 @@ def test_nothing_is_asked_where_there_is_room_or_where_the_cluster_is_to_stay_as
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("ray")
 def test_a_cluster_without_an_autoscaler_refuses_after_the_wait(ray_cluster, capsys):
     with pytest.raises(ValueError, match="asks for 5 CPUs, the cluster has 2"):
         wait_for_room(Resources(cpus=5, concurrent=1), patience=2)

@@ -317,7 +317,6 @@ def test_a_forecast_without_any_finished_run_is_refused(store):
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("ray")
 def test_a_real_search_stops_all_but_the_best_and_trains_no_step_twice(ray_cluster, molecules, tmp_path):
     base = RunSpec(
         model=ChemGPT.sized(width=4), data=Data(molecules, size=100), optim=Optim(batch=8), budget=Budget(updates=20),

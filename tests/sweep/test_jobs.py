@@ -174,7 +174,6 @@ def known(address):
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("ray")
 def test_a_study_is_submitted_stopped_and_goes_on(capsys, known, recipe, molecules, tmp_path):
     store = tmp_path / "store"
     arguments = ["submit", recipe, "--address", known, "--store", str(store), "--json"]
@@ -216,7 +215,6 @@ def states(store):
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("ray")
 def test_a_log_is_followed_over_a_line_that_breaks(known):
     client = head.connect(known)
     lines = 'for i in 1 2 3 4 5 6 7 8 9; do echo "line $i of nine"; sleep 0.7; done'
@@ -246,7 +244,6 @@ def test_a_log_is_followed_over_a_line_that_breaks(known):
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("ray")
 def test_a_token_is_asked_for_and_an_unknown_job_is_said(capsys, address, recipe):
     for token, sentence in (("wrong", "refused the token"), (None, "asks for a token and none was given")):
         with token_mode(token):
@@ -264,7 +261,6 @@ def test_a_token_is_asked_for_and_an_unknown_job_is_said(capsys, address, recipe
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("ray")
 def test_the_head_nodes_own_interpreter_runs_the_job(known):
     found = head.interpreter(head.connect(known))
     assert Path(found).resolve() == Path(sys.executable).resolve()

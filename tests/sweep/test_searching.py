@@ -22,7 +22,7 @@ from chemscale.sweep.proposals import Proposals
 from chemscale.sweep.searching import search
 from chemscale.sweep.transfer import transfer
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("ray")]
+pytestmark = pytest.mark.slow
 
 RATES = {"optim.lr": loguniform(1e-5, 1.0)}
 

@@ -48,7 +48,6 @@ def base_run(path):
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("ray")
 def test_any_callback_is_told_what_each_run_of_a_grid_and_a_search_is(ray_cluster, molecules, tmp_path):
     grid, found = Notes(), Notes()
     store = sweep([base_run(molecules)], store=tmp_path / "store", callbacks=[grid])
@@ -95,7 +94,6 @@ def test_a_tracker_that_is_not_installed_is_one_sentence(package, molecules, tmp
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("ray")
 @pytest.mark.filterwarnings("ignore")  # those of MLflow and of the database behind it
 def test_mlflow_holds_what_was_trained_and_its_losses_by_examples(ray_cluster, molecules, tmp_path):
     pytest.importorskip("mlflow")
@@ -121,7 +119,6 @@ def test_mlflow_holds_what_was_trained_and_its_losses_by_examples(ray_cluster, m
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("ray")
 @pytest.mark.filterwarnings("ignore")  # those of W&B
 def test_wandb_holds_what_was_trained(ray_cluster, molecules, tmp_path, monkeypatch):
     pytest.importorskip("wandb")

@@ -131,7 +131,6 @@ def fit(made, folder, **config):
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("ray")
 def test_own_scheduler_and_search_through_trainable_leave_true_statuses(ray_folder, molecules):
     searcher, store = Largest(), Store(ray_folder / "store", create=True)
     made = cs.trainable(base_run(molecules), store=store, name="mine")
@@ -150,7 +149,6 @@ def test_own_scheduler_and_search_through_trainable_leave_true_statuses(ray_fold
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("ray")
 def test_without_the_word_a_stopped_run_reads_interrupted_and_goes_on_later(ray_folder, molecules):
     store = Store(ray_folder / "store", create=True)
     made = cs.trainable(lambda config: base_run(molecules, seed=config["seed"]), store=store)
@@ -169,7 +167,6 @@ def test_without_the_word_a_stopped_run_reads_interrupted_and_goes_on_later(ray_
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("ray")
 def test_a_trial_that_raises_has_failed_once_and_a_bad_space_is_refused_before_any_trial(ray_folder, molecules):
     store = Store(ray_folder / "store", create=True)
     with pytest.raises(ValueError, match=r"optim\.rate is not a field of a run"):
@@ -187,7 +184,6 @@ def test_a_trial_that_raises_has_failed_once_and_a_bad_space_is_refused_before_a
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("ray")
 def test_the_program_of_the_readme_runs(tmp_path, short_folder):
     env = {**os.environ, "RAY_TMPDIR": short_folder, "PYTHONPATH": os.getcwd()}
     done = subprocess.run([sys.executable, PROGRAM], cwd=tmp_path, env=env, capture_output=True, text=True)

@@ -16,7 +16,7 @@ from chemscale.sweep.drive import prepare, sweep, tuner
 from chemscale.sweep.searching import search
 from tests.train.runs import EVALUATION
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("ray")]
+pytestmark = pytest.mark.slow
 
 
 def text_grid(path, widths=(4, 8), sizes=(40, 100), updates=12):

@@ -10,7 +10,7 @@ from chemscale.sweep.drive import prepare
 from tests.ray_clusters import one_node
 from tests.train.runs import EVALUATION
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("ray")]
+pytestmark = pytest.mark.slow
 
 QUARTER = Resources(cpus=0.5, gpus=0.25)
 

@@ -15,7 +15,7 @@ from chemscale.train.worker import train_on_workers
 from tests.ray_clusters import one_node, several_nodes
 from tests.train.runs import text_run, train
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("ray")]
+pytestmark = pytest.mark.slow
 
 ROUNDING = 1e-8  # the same sums in another order in float64, grown over 150 updates
 

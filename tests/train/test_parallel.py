@@ -137,12 +137,7 @@ def assert_same(one: Store, two: Store) -> None:
         torch.testing.assert_close(x[name], y[name], rtol=100 * ROUNDING, atol=ROUNDING)
 
 
-def looks_at_trained(test):
-    """Slow, and in one process, since `trained` takes a minute."""
-    return pytest.mark.slow(pytest.mark.xdist_group("parallel")(test))
-
-
-@looks_at_trained
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "sharding"), CASES)
 def test_two_workers_give_the_numbers_of_one(trained, name, sharding):
     two = trained[name, sharding]
@@ -152,7 +147,7 @@ def test_two_workers_give_the_numbers_of_one(trained, name, sharding):
     assert row["law_rule"] == ("best" if name == "repeated" else "final")
 
 
-@looks_at_trained
+@pytest.mark.slow
 @pytest.mark.parametrize("route", RESUMED)
 def test_a_checkpoint_goes_on_in_another_layout(trained, route):
     name = RESUMED[route]
@@ -164,7 +159,7 @@ def test_a_checkpoint_goes_on_in_another_layout(trained, route):
     assert store.runs()["devices"].to_pylist() == [1 if route.endswith("alone") else 2]
 
 
-@looks_at_trained
+@pytest.mark.slow
 def test_checkpoints_look_the_same_in_every_layout(trained):
     def shape(node):
         if isinstance(node, torch.Tensor):
@@ -182,7 +177,7 @@ def test_checkpoints_look_the_same_in_every_layout(trained):
             torch.testing.assert_close(other["model"][name], value, rtol=1e-4, atol=1e-6)
 
 
-@looks_at_trained
+@pytest.mark.slow
 def test_every_parameter_gets_its_gradient(trained, runs, tmp_path):
     gradients(runs["odd"], str(tmp_path / "alone.pt"), Ranks())
     alone, sharded = torch.load(tmp_path / "alone.pt"), torch.load(trained["folder"] / "gradients.pt")
@@ -192,7 +187,7 @@ def test_every_parameter_gets_its_gradient(trained, runs, tmp_path):
         torch.testing.assert_close(gradient, alone[name], rtol=1e-4, atol=1e-6)
 
 
-@looks_at_trained
+@pytest.mark.slow
 def test_a_model_that_leaves_parameters_out_is_not_sharded_silently(trained):
     for rank in range(2):
         text = (trained["folder"] / f"unused-{rank}").read_text()

@@ -7,7 +7,7 @@ from chemscale.spec import Optim, Resources
 from chemscale.train.worker import process_group_of, train_on_workers
 from tests.train.runs import run_of, train
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("ray")]
+pytestmark = pytest.mark.slow
 
 
 def test_two_workers_give_the_curve_of_one(ray_cluster, molecules, structures, tmp_path):
