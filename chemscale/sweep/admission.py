@@ -131,6 +131,7 @@ class Listed(Admission):
             self._ask(run_id, run, work.get(run_id, 0.0))
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        """Tune's contract: the next run of the list that the ledger admits."""
         if not self._ledger.waiting:
             return Searcher.FINISHED
         run_id = self._admit()
@@ -157,6 +158,7 @@ class Sampled(Admission):
         self._waiting: tuple[str, dict[str, Any]] | None = None  # (the inner searcher's name of it, configuration)
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        """Tune's contract: the next sample, drawn when there may be room and handed out when there is."""
         if self._waiting is None:
             if not self._may_draw():
                 return None

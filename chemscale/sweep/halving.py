@@ -65,6 +65,7 @@ class ForecastHalving(TrialScheduler):
     # -- what Tune tells ----------------------------------------------------------------------------------------------
 
     def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
+        """Ray's contract: a new run, one that starts again after an error, or one that an earlier driver left."""
         again = self._fallen.pop(trial.trial_id, None)
         if again is not None:
             self._runs[trial.trial_id] = _Run(trial, again.passed, calibrates=again.calibrates)
@@ -82,6 +83,7 @@ class ForecastHalving(TrialScheduler):
         return TrialScheduler.PAUSE if run is not None and run.waits else TrialScheduler.CONTINUE
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
+        """Ray's contract: a run pauses at a rung, unless it is to calibrate."""
         assert self.metric is not None
         curve = self._known.note(trial, result["examples"], result[self.metric])
         if curve.diverged:

@@ -52,6 +52,7 @@ class PerCell(TrialScheduler):
         self._turn = 0
 
     def set_search_properties(self, metric: str | None, mode: str | None, **spec: Any) -> bool:
+        """Tune's contract: every cell's scheduler is told what it compares, and of the runs before its time."""
         self._metric = metric
         for scheduler in self._schedulers:
             missing = {"metric": metric} if scheduler.metric is None else {"metric": None}
@@ -67,6 +68,7 @@ class PerCell(TrialScheduler):
         self._of(trial).on_trial_add(self._view(tune_controller, trial), trial)
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
+        """Tune's contract: the decision of the cell's scheduler, on measurements only."""
         if self.metric not in result:
             scheduler = self._of(trial)
             halves = isinstance(scheduler, ForecastHalving)

@@ -78,6 +78,7 @@ class Proposals(Searcher):
         return True
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        """Tune's contract: the next run, of the cell that has been asked least; FINISHED once none is left."""
         waiting = False
         for index in sorted(range(len(self._cells)), key=lambda i: self._cells[i].proposed):
             cell = self._cells[index]
@@ -95,6 +96,7 @@ class Proposals(Searcher):
             self._cells[out.cell].asked.result(out.key, result)
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        """Tune's contract: what the store says of the run is learned, not what Tune heard last."""
         out = self._out.pop(trial_id)
         sample = Sample.read(self._records, self._search, self._search.run(out.config))
         if sample.status not in (FINISHED, DIVERGED):

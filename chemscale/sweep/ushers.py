@@ -45,6 +45,7 @@ class Ushers(tune.Callback):
         self.on_trial_complete(iteration, trials, trial)
 
     def on_step_begin(self, iteration: int, trials: Sequence[Any], **info: Any) -> None:
+        """Tune's contract: tells of pauses, and looks for groups that nobody holds any more."""
         for trial_id, (trial, run) in self._live.items():
             if trial.status == "PAUSED" and trial_id not in self._paused:
                 self._paused.add(trial_id)
