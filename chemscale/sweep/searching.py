@@ -56,7 +56,8 @@ def search(
     _require_places(plan, on)
     require_room_for(on, plan.cells)
     plan = replace(plan, base=tuple(prepare(plan.cells, on)))
-    records = store if isinstance(store, Store) else Store(store, create=True)
+    begins = getattr(plan.stop, "earlier", None) is None  # a store that holds an earlier search is there already
+    records = store if isinstance(store, Store) else Store(store, create=begins)
     require_curves(plan, records)
     records.enlist(plan.name, [])
     _search_missing(records, plan, on, callbacks)

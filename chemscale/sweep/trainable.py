@@ -7,7 +7,7 @@ import math
 import os
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from ray import tune
 from ray.tune.search.sample import Domain, Function
 
 from chemscale.records.schema import DIVERGED, FAILED, FINISHED, INTERRUPTED, RUNNING, STOPPED
-from chemscale.records.store import Store
+from chemscale.records.store import Store, process_identity
 from chemscale.spec import Resources, RunSpec, with_fields
 from chemscale.sweep.drive import prepare
 from chemscale.sweep.grid import require_name
@@ -105,7 +105,11 @@ def trainable(
 
 
 def train_open(config: Mapping[str, Any], plan: OpenPlan) -> None:
-    """What Tune calls: one run to its end, and in the store what became of it where it did not get there."""
+    """What Tune calls: one run to its end, and in the store what became of it where it did not get there.
+
+    The trial's own process answers for the run: a Tuner says nothing of a process that it kills, and lives on itself.
+    """
+    plan = replace(plan, driver=process_identity())
     at_home = contextlib.chdir(plan.folder) if Path(plan.folder).is_dir() else contextlib.nullcontext()
     with at_home:  # Tune moves to a folder of its own, where a relative path names nothing
         run, store = plan.run(config), Store(plan.store)

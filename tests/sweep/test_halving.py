@@ -347,3 +347,11 @@ def test_a_real_search_stops_all_but_the_best_and_trains_no_step_twice(ray_clust
     assert any(len(store.attempts(row["run_id"])) == 3 for row in rows if row["status"] == "finished")
     again = search(plan, store=tmp_path / "store")
     assert again.best == found.best
+
+
+def test_a_store_that_is_not_there_holds_no_earlier_search_and_is_not_made(molecules, tmp_path):
+    base = RunSpec(model=ChemGPT.sized(width=4), data=Data(molecules, size=20), budget=Budget(updates=4))
+    stop = Halving(calibrate=0, earlier="other")
+    with pytest.raises(ValueError, match="is not a chemscale store"):
+        search(base, {"optim.lr": loguniform(1e-3, 1e-1)}, samples=2, stop=stop, store=tmp_path / "store")
+    assert not (tmp_path / "store").exists()

@@ -1,6 +1,7 @@
 """A user's own Tune program: its scheduler and its search decide, and the store says truly what became of each run."""
 
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -14,8 +15,9 @@ from ray.tune.search import Searcher
 import chemscale as cs
 from chemscale.models import ChemGPT
 from chemscale.records.store import Store
-from chemscale.spec import Budget, Data, Optim, RunSpec, with_fields
-from chemscale.sweep.trainable import Fields, Steady, flattened
+from chemscale.spec import Budget, Data, Optim, Resources, RunSpec, with_fields
+from chemscale.sweep.trainable import Fields, OpenPlan, Steady, flattened, train_open
+from tests.head_node import wait_until
 from tests.sweep.test_tune import Raises
 from tests.train.runs import EVALUATION
 
@@ -60,6 +62,31 @@ def test_every_report_has_the_metric_and_a_diverged_run_the_worst():
     for row in ({"examples": 1}, {"examples": 2, "valid_loss": 3.0}, {"examples": 3}, {"status": "diverged"}):
         report(row)
     assert [(row.get("examples"), row["valid_loss"]) for row in told] == [(2, 3.0), (3, 3.0), (None, float("inf"))]
+
+
+def test_a_run_that_tune_leaves_is_marked_by_its_own_process(molecules, tmp_path, monkeypatch):
+    def left(row):
+        sys.exit(0)  # as Ray ends a function that a scheduler stopped
+
+    monkeypatch.setattr(tune, "report", left)
+    store, base = Store(tmp_path / "store", create=True), base_run(molecules)
+    plan = OpenPlan(store.url, Resources(), driver={"pid": 1, "born": 0, "host": "other"}, make=Fields(base))
+    with pytest.raises(SystemExit):
+        train_open({}, plan)
+    (row,) = store.runs().to_pylist()
+    assert row["status"] == "interrupted"
+    assert row["stop_reason"] == "left by Tune: stopped, paused, or its driver ended"
+
+
+def test_the_process_that_trains_answers_for_the_run(molecules, tmp_path, monkeypatch):
+    store, owners = Store(tmp_path / "store", create=True), set()
+    plan = OpenPlan(
+        store.url, Resources(), driver={"pid": 1, "born": 0, "host": "other"}, make=Fields(base_run(molecules))
+    )
+    monkeypatch.setattr(tune, "report", lambda row: owners.update(state.owner for state in store.states().values()))
+    train_open({}, plan)
+    assert f"{os.getpid()}@{socket.gethostname()}" in owners
+    assert "1@other" not in owners
 
 
 # -- on a real Ray ----------------------------------------------------------------------------------------------------
@@ -158,9 +185,8 @@ def test_without_the_word_a_stopped_run_reads_interrupted_and_goes_on_later(ray_
         tune_config=tune.TuneConfig(metric="valid_loss", mode="min", scheduler=StopSecond()),
         run_config=tune.RunConfig(storage_path=str(ray_folder / "tune"), verbose=0),
     )
-    tuner.fit()
-    assert sorted(store.runs()["status"].to_pylist()) == ["finished", "interrupted"]
-    assert {row["stop_reason"] for row in store.runs(status="interrupted").to_pylist()} != {None}
+    tuner.fit()  # gives a stopped trial two seconds to end, then kills its process
+    wait_until(lambda: sorted(store.runs()["status"].to_pylist()) == ["finished", "interrupted"], 20)
     again = cs.tuner(base_run(molecules), {"seed": tune.grid_search([0, 1])}, store=store, name="again")
     assert [result.metrics["valid_loss"] > 0 for result in again.fit()] == [True, True]
     assert store.runs()["status"].to_pylist() == ["finished", "finished"]
