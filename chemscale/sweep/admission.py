@@ -22,7 +22,7 @@ from chemscale.sweep.trial import RUN_ID, Plan
 from chemscale.train.room import Need, rooms_of
 
 REFRESH_SECONDS = 2.0  # nodes come and go
-SWEEP_SECONDS = 1.0  # groups that wait or whose trial was stopped
+SWEEP_SECONDS = 1.0  # between two looks for groups that wait
 STALL_SECONDS = 15.0  # a group admitted so long ago and still without room: nobody else is admitted until it has some
 
 

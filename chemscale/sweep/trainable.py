@@ -22,6 +22,7 @@ from chemscale.sweep.grid import require_name
 from chemscale.sweep.trackers import informed
 from chemscale.sweep.trial import Plan, trial
 from chemscale.sweep.tune import reserved
+from chemscale.sweep.ushers import Cleaners
 from chemscale.sweep.word import error_of, reason_of
 from chemscale.train.room import slots
 from chemscale.train.session import train_in_store
@@ -143,24 +144,33 @@ class Steady:
             self._report({**row, "valid_loss": self._loss})
 
 
-class TunersWord(tune.Callback):
-    """Writes into the store what only the driver of a Tuner knows: which runs it asked for, stopped or lost."""
+class TunersWord(Cleaners):
+    """Writes into the store what only the driver of a Tuner knows: which runs it asked for, stopped or lost.
+
+    And frees what a stopped run of several workers holds, which Tune does not see.
+    """
+
+    plan: OpenPlan
 
     def __init__(self, plan: OpenPlan, study: str):
-        self.plan, self._study = plan, study
+        super().__init__(plan)
+        self._study = study
         self._store = Store(plan.store)
 
-    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+    def on_trial_start(self, iteration: int, trials: Sequence[Any], trial: Any, **info: Any) -> None:
         if (run := self._run(trial)) is not None:
+            super().on_trial_start(iteration, trials, trial)
             self._store.enlist(self._study, [run])
 
-    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+    def on_trial_complete(self, iteration: int, trials: Sequence[Any], trial: Any, **info: Any) -> None:
+        super().on_trial_complete(iteration, trials, trial)
         self._say(trial, STOPPED, "stopped early by the scheduler")
 
-    def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+    def on_trial_recover(self, iteration: int, trials: Sequence[Any], trial: Any, **info: Any) -> None:
         self._say(trial, FAILED, reason_of(error_of(trial)))
 
-    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+    def on_trial_error(self, iteration: int, trials: Sequence[Any], trial: Any, **info: Any) -> None:
+        super().on_trial_error(iteration, trials, trial)
         self._say(trial, FAILED, reason_of(error_of(trial)))
 
     def _say(self, trial: Any, status: str, reason: str) -> None:

@@ -23,7 +23,7 @@ from chemscale.sweep.schedulers import pauses, scheduler_of
 from chemscale.sweep.search import Search
 from chemscale.sweep.trackers import informed
 from chemscale.sweep.trial import RUN_ID, Plan, Shared, trial
-from chemscale.sweep.ushers import Ushers
+from chemscale.sweep.ushers import Cleaners, Ushers
 from chemscale.sweep.word import DriverWord
 from chemscale.train.rows import training_cost
 
@@ -132,6 +132,6 @@ def _run_config(
         name=study,
         storage_path=scratch or tempfile.mkdtemp(prefix="chemscale-tune-"),
         failure_config=tune.FailureConfig(max_failures=MAX_RETRIES),
-        callbacks=[DriverWord(plan, study), *ushers, *informed(callbacks, plan)],
+        callbacks=[DriverWord(plan, study), Cleaners(plan), *ushers, *informed(callbacks, plan)],
         verbose=0,
     )

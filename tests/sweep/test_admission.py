@@ -13,7 +13,7 @@ from chemscale.sweep.admission import Listed
 from chemscale.sweep.drive import sweep
 from chemscale.sweep.trial import RUN_ID, Plan
 from chemscale.sweep.tune import _reservations
-from chemscale.sweep.ushers import Ushers
+from chemscale.sweep.ushers import Cleaners, Ushers
 from tests.ray_clusters import several_nodes
 from tests.train.runs import text_run
 
@@ -99,7 +99,9 @@ def test_cells_of_one_two_and_four_workers_keep_every_slot_busy(three_nodes, mol
     made = tune.Tuner(
         tune.with_resources(tune.with_parameters(fake, plan=plan), _reservations(plan)),
         tune_config=tune.TuneConfig(search_alg=admission, num_samples=len(runs), reuse_actors=True),
-        run_config=tune.RunConfig(storage_path=str(tmp_path / "tune"), callbacks=[Ushers(admission, plan)], verbose=0),
+        run_config=tune.RunConfig(
+            storage_path=str(tmp_path / "tune"), callbacks=[Cleaners(plan), Ushers(admission, plan)], verbose=0
+        ),
     )
     assert not made.fit().errors
     spans = [json.loads(path.read_text()) for path in folder.glob("*.json")]

@@ -12,6 +12,7 @@ import pytest
 from ray import tune
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
+import chemscale as cs
 from chemscale.records.store import Store
 from chemscale.spec import Budget, Evaluation, Resources
 from chemscale.sweep.admission import Listed
@@ -94,6 +95,33 @@ def test_a_stop_and_a_dead_trial_free_every_processor_and_the_next_cell_starts(r
     steps = store.points(runs[1].id)["step"].to_pylist()
     assert steps == [10, 20, 30, 40, 50, 60]
     assert len(store.points(runs[0].id)) < 6
+
+
+class StopsFirst(FIFOScheduler):
+    """Stops the first trial at its first measurement."""
+
+    first, when, held = None, 0.0, ()
+
+    def on_trial_result(self, tune_controller, trial, result):
+        self.first = self.first or trial.trial_id
+        if trial.trial_id != self.first:
+            return TrialScheduler.CONTINUE
+        self.when, self.held = time.monotonic(), nested_groups().alive
+        return TrialScheduler.STOP
+
+
+def test_in_a_users_own_tuner_too_a_stop_frees_every_processor(ray_cluster, molecules, tmp_path):
+    base = text_run(molecules, budget=Budget(updates=60), evaluation=Evaluation(points=6, valid=24, test=24))
+    store, scheduler = Store(tmp_path / "store", create=True), StopsFirst()
+    space, on = {"seed": tune.grid_search([0, 1])}, Resources(workers=2, checkpoint_seconds=0.2)
+    with Watching() as watching:
+        results = cs.tuner(base, space, store=store, on=on, scheduler=scheduler).fit()
+        assert not results.errors
+        assert nested_groups().alive == ()
+    (held,) = scheduler.held
+    assert watching.gone[held] - scheduler.when < WITHIN
+    assert sorted(store.runs()["status"].to_pylist()) == ["finished", "stopped"]
+    wait_until(lambda: ray_cluster.available_resources().get("CPU") == 2, WITHIN)
 
 
 LEAVES_A_GROUP = """
