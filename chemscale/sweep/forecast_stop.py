@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import ASHAScheduler, TrialScheduler
 
-from chemscale.spec import RunSpec
-from chemscale.sweep.curves import Curve
-from chemscale.sweep.forecast import CurveLaw, Ending
+from chemscale.sweep.forecast import Ending
 from chemscale.sweep.known_curves import KnownCurves
 from chemscale.sweep.stop import Forecast
 
@@ -21,35 +18,33 @@ class ForecastStop(ASHAScheduler):
 
     Args:
         stop: margin, threshold, calibration and safety net.
-        run_of: configuration of a trial -> its run.
+        known: curves and law of the cell; finished ones count as calibration.
         total: examples of the whole training.
-        earlier: curves that the store already holds of this cell; finished ones count as calibration.
-        prior: law of an earlier search.
     """
 
-    def __init__(
-        self,
-        stop: Forecast,
-        run_of: Callable[[Mapping[str, Any]], RunSpec],
-        total: int,
-        *,
-        earlier: Sequence[Curve] = (),
-        prior: CurveLaw | None = None,
-    ):
+    def __init__(self, stop: Forecast, known: KnownCurves, total: int):
         super().__init__(
             time_attr="examples",  # survives a resume, unlike Tune's own count of reports
             max_t=total,
             grace_period=max(1, math.floor(stop.grace * total)),
             reduction_factor=stop.reduction,
         )
-        self._stop, self._known = stop, KnownCurves(run_of, earlier=earlier, prior=prior)
+        self._stop, self._known = stop, known
+        self._met: set[str] = set()  # trials that have reported a loss
         self._calibrating: set[str] = set()
+
+    def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
+        """Ray's contract: a new run, one that an earlier driver left, or one that starts again after an error."""
+        if self._known.of(trial.trial_id) is None:
+            self._known.begin(trial)
+        super().on_trial_add(tune_controller, trial)
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
         """Ray's contract; halving ranks runs by their forecasts, since curves cross."""
         if self.metric not in result:
             return TrialScheduler.CONTINUE
-        first = self._known.of(trial.trial_id) is None
+        first = trial.trial_id not in self._met
+        self._met.add(trial.trial_id)
         curve = self._known.note(trial, result["examples"], result[self.metric])
         calibrates = self._calibrates(trial.trial_id, first)
         if curve.diverged or curve.finished or result["examples"] >= self._max_t:

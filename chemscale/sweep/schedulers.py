@@ -33,6 +33,7 @@ from chemscale.sweep.search import Search
 from chemscale.sweep.space import Choice, LogUniform, Uniform
 from chemscale.sweep.stop import ASHA, PBT, Forecast, Halving, HyperBand, Median
 
+BEGUN = (INTERRUPTED, PENDING)  # what a driver that was killed leaves of a run
 PROGRESS = "examples"  # what schedulers count
 SLACK = 1e-9  # relative; Ray's HyperBand rounds max_t * reduction**-rung down
 
@@ -66,33 +67,36 @@ def _one(search: Search, cell: RunSpec, records: Store, held: Sequence[Sample]) 
     if isinstance(stop, TrialScheduler):
         return copy.deepcopy(stop)
     if isinstance(stop, Forecast):
-        return _forecast(stop, search, cell, records)
+        return _forecast(stop, search, cell, records, held)
     if isinstance(stop, Halving):
         return _halving(stop, search, cell, records, held)
     return BUILDERS[type(stop)](stop, cell.examples, search)
 
 
-def _forecast(stop: Forecast, search: Search, cell: RunSpec, records: Store) -> TrialScheduler:
-    mine, prior = Curves(records, search.name).like(cell), _prior(stop.earlier, records)
-    return ForecastStop(stop, search.run, cell.examples, earlier=mine, prior=prior)
+def _forecast(stop: Forecast, search: Search, cell: RunSpec, records: Store, held: Sequence[Sample]) -> TrialScheduler:
+    return ForecastStop(stop, _known(stop, search, cell, records, held), cell.examples)
 
 
 def _halving(stop: Halving, search: Search, cell: RunSpec, records: Store, held: Sequence[Sample]) -> TrialScheduler:
-    begun = [s.run.id for s in held if s.status in (INTERRUPTED, PENDING)]
     ended = [s.run.id for s in held if s.status in (FINISHED, STOPPED)]
-    known = KnownCurves(
+    gone = sum(s.status not in BEGUN for s in held)
+    known = _known(stop, search, cell, records, held)
+    return ForecastHalving(
+        stop, known, search.samples_each, gone=gone, ended=[stored_curve(records, run_id) for run_id in ended]
+    )
+
+
+def _known(
+    stop: Forecast | Halving, search: Search, cell: RunSpec, records: Store, held: Sequence[Sample]
+) -> KnownCurves:
+    """What the store holds of a cell: runs that ended, those that an earlier driver left, and an earlier search."""
+    begun = [s.run.id for s in held if s.status in BEGUN]
+    return KnownCurves(
         search.run,
         earlier=Curves(records, search.name).like(cell),
-        prior=_prior(stop.earlier, records),
+        prior=CurveLaw.fit(chosen(Curves(records, stop.earlier).all())) if stop.earlier else None,
         begun={i: stored_curve(records, i) for i in begun if records.attempts(i)},
     )
-    curves = [stored_curve(records, i) for i in ended]
-    gone = len(held) - len(begun)
-    return ForecastHalving(stop, known, search.samples_each, gone=gone, ended=curves)
-
-
-def _prior(earlier: str | None, records: Store) -> CurveLaw | None:
-    return CurveLaw.fit(chosen(Curves(records, earlier).all())) if earlier else None
 
 
 def _asha(stop: ASHA, examples: int, search: Search) -> TrialScheduler:

@@ -164,7 +164,8 @@ def forecast(stop: Forecast, prior: CurveLaw | None = None) -> Rule:
     """Ours."""
 
     def make(runs: Sequence[Trained]) -> TrialScheduler:
-        return ForecastStop(stop, lambda config: runs[config["number"]].run, round(runs[0].curve.total), prior=prior)
+        known = KnownCurves(lambda config: runs[config["number"]].run, prior=prior)
+        return ForecastStop(stop, known, round(runs[0].curve.total))
 
     return scheduled(make)
 

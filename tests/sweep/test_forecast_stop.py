@@ -1,6 +1,7 @@
 """Stopping on a forecast: what the scheduler decides, and what real searches leave in the records."""
 
 import math
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -15,6 +16,7 @@ from chemscale.sweep.curves import Curve
 from chemscale.sweep.endings import curve_of, traits_of
 from chemscale.sweep.forecast import CurveLaw
 from chemscale.sweep.forecast_stop import ForecastStop
+from chemscale.sweep.known_curves import KnownCurves
 from chemscale.sweep.searching import search
 
 TOTAL, POINTS = 1_000, 20
@@ -53,7 +55,7 @@ def configs(count, seed=0):
 
 
 def scheduler_of(stop, **more):
-    made = ForecastStop(stop, lambda config: with_fields(BASE, config), TOTAL, **more)
+    made = ForecastStop(stop, KnownCurves(lambda config: with_fields(BASE, config), **more), TOTAL)
     made.set_search_properties("valid_loss", "min")
     return made
 
@@ -104,6 +106,25 @@ def test_the_law_of_an_earlier_search_stops_runs_after_one_of_its_own():
     ends = played(scheduler_of(Forecast(calibrate=1), prior=CurveLaw.fit(earlier)), asked)
     assert ends[0] == 1.0 and min(ends.values()) < 0.3
     assert min(finals(ends, asked).values()) <= 1.02 * min(loss(c, 1.0) for c in asked)
+
+
+def test_what_an_earlier_driver_left_of_a_run_counts_when_it_goes_on():
+    """Points of before are known, once, also after the run's process died; it calibrates where calibration lacks."""
+    (config,) = configs(1)
+    base = with_fields(BASE, {"data": replace(BASE.data, content="c")})
+    run, seen = with_fields(base, config), [(TOTAL * p / POINTS, loss(config, p / POINTS)) for p in range(1, 11)]
+    known = KnownCurves(lambda config: with_fields(base, config), begun={run.id: curve_of(run, seen)})
+    scheduler = ForecastStop(Forecast(), known, TOTAL)
+    scheduler.set_search_properties("valid_loss", "min")
+    trial = SimpleNamespace(trial_id="again", config=config)
+    scheduler.on_trial_add(None, trial)
+    assert list(known.of("again").examples) == [x for x, _ in seen]
+    for point in (10, 11):  # the last point is measured again after a resume
+        result = {"examples": TOTAL * point / POINTS, "valid_loss": loss(config, point / POINTS)}
+        assert scheduler.on_trial_result(None, trial, result) == TrialScheduler.CONTINUE
+    scheduler.on_trial_error(None, trial)
+    scheduler.on_trial_add(None, trial)
+    assert list(known.of("again").examples) == [TOTAL * p / POINTS for p in range(1, 12)]
 
 
 def test_traits_lie_on_scales_on_which_effects_are_smooth():
