@@ -23,25 +23,28 @@ class Sample:
         run: as it is trained now; a member's hyperparameters may have changed on the way.
         values: its point of the space.
         measured: its newest validation loss, and what it cost where it has finished.
+        forecast: of a stopped run, the validation loss at which it would have ended.
     """
 
     run: RunSpec
     values: Mapping[str, Any]
     status: str
     measured: Mapping[str, float]
+    forecast: float | None = None
 
     @classmethod
     def read(cls, records: Store, search: Search, run: RunSpec) -> Sample:
         """What the store holds of a run."""
-        status = records.state(run.id).status
+        state = records.state(run.id)
         history = records.attempts(run.id)
         ended = next((a for a in reversed(history) if a.ended), None)
         if run.member is not None and history:
             run = from_json(history[-1].opening()["row"]["spec"])
         row = ended.row() if ended is not None else {}
-        loss = None if status == DIVERGED else row.get("valid_loss") or last_valid_loss(records, run.id)
+        loss = None if state.status == DIVERGED else row.get("valid_loss") or last_valid_loss(records, run.id)
         known = {"valid_loss": loss, **{name: row.get(name) for name in ("flops", "params", "seconds")}}
-        return cls(run, search.values(run), status, {k: v for k, v in known.items() if v is not None})
+        measured = {name: value for name, value in known.items() if value is not None}
+        return cls(run, search.values(run), state.status, measured, (state.forecast or {}).get("loss"))
 
     @property
     def loss(self) -> float | None:
@@ -49,10 +52,15 @@ class Sample:
         return self.measured.get("valid_loss")
 
     def losses(self, objectives: Sequence[str]) -> list[float] | None:
-        """What a sampler learns; several objectives are known at a run's end only, one also of a stopped run."""
+        """What a sampler learns; of a run that was stopped, where it would have ended, since its last loss misleads.
+
+        Several objectives are known at a run's end only.
+        """
         if self.status not in (FINISHED, STOPPED) or any(name not in self.measured for name in objectives):
             return None
-        return [self.measured[name] for name in objectives]
+        early = self.status == STOPPED and self.forecast is not None
+        known = {**self.measured, "valid_loss": self.forecast} if early else self.measured
+        return [known[name] for name in objectives]
 
 
 @dataclass(frozen=True)

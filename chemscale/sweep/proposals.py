@@ -12,6 +12,7 @@ from ray.tune.search import Searcher
 from chemscale.records.schema import DIVERGED, FINISHED, INTERRUPTED, PENDING, STOPPED
 from chemscale.records.store import Store
 from chemscale.spec import RunSpec
+from chemscale.sweep.endings import Endings
 from chemscale.sweep.found import Sample
 from chemscale.sweep.sampler import Asked
 from chemscale.sweep.search import CELL, MEMBER, Search
@@ -45,11 +46,15 @@ class Proposals(Searcher):
 
     Args:
         samples: what the store holds already, by cell.
+
+    Attributes:
+        endings: forecasts of the runs that are stopped.
     """
 
     def __init__(self, search: Search, records: Store, samples: Sequence[Sequence[Sample]]):
         super().__init__(metric="valid_loss", mode="min")
         self._search, self._records = search, records
+        self.endings = Endings(records, search.name)
         self._rng = np.random.default_rng([search.seed, sum(map(len, samples))])
         self._cells = [self._cell(index, list(held)) for index, held in enumerate(samples)]
         self._out: dict[str, _Out] = {}
@@ -96,11 +101,16 @@ class Proposals(Searcher):
             self._cells[out.cell].asked.result(out.key, result)
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """Tune's contract: what the store says of the run is learned, not what Tune heard last."""
+        """Tune's contract: what the store says of the run is learned, not what Tune heard last.
+
+        Of a run that was stopped that is the forecast of its end.
+        """
         out = self._out.pop(trial_id)
         sample = Sample.read(self._records, self._search, self._search.run(out.config))
-        if sample.status not in (FINISHED, DIVERGED):
-            sample = replace(sample, status=STOPPED)  # Tune tells the searcher before the driver's word is written
+        if not error and sample.status not in (FINISHED, DIVERGED):
+            # Tune tells the searcher before the driver's word is written
+            ending = self.endings.ending_of(sample.run.id)
+            sample = replace(sample, status=STOPPED, forecast=ending and ending.value)
         losses = None if error else sample.losses(self._search.objectives)
         asked = self._cells[out.cell].asked
         if out.key is not None:

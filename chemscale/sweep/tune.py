@@ -16,6 +16,7 @@ from chemscale.models.cost import Cost
 from chemscale.records.store import MAX_RETRIES, Store
 from chemscale.spec import Resources, RunSpec
 from chemscale.sweep.admission import Admission, Listed, Sampled
+from chemscale.sweep.endings import Endings
 from chemscale.sweep.growth import wait_for_room
 from chemscale.sweep.placement import On, wanted_by
 from chemscale.sweep.proposals import Proposals
@@ -97,7 +98,7 @@ def search_tuner(
             num_samples=searcher.trials,
             reuse_actors=True,
         ),
-        run_config=_run_config(plan, admission, search.name, scratch, callbacks),
+        run_config=_run_config(plan, admission, search.name, scratch, callbacks, searcher.endings),
     )
 
 
@@ -125,13 +126,18 @@ def reserved(on: Resources) -> tune.PlacementGroupFactory:
 
 
 def _run_config(
-    plan: Plan, admission: Admission | None, study: str, scratch: str | None, callbacks: Sequence[Any]
+    plan: Plan,
+    admission: Admission | None,
+    study: str,
+    scratch: str | None,
+    callbacks: Sequence[Any],
+    endings: Endings | None = None,
 ) -> tune.RunConfig:
     ushers = [Ushers(admission, plan)] if admission else []
     return tune.RunConfig(
         name=study,
         storage_path=scratch or tempfile.mkdtemp(prefix="chemscale-tune-"),
         failure_config=tune.FailureConfig(max_failures=MAX_RETRIES),
-        callbacks=[DriverWord(plan, study), Cleaners(plan), *ushers, *informed(callbacks, plan)],
+        callbacks=[DriverWord(plan, study, endings), Cleaners(plan), *ushers, *informed(callbacks, plan)],
         verbose=0,
     )

@@ -21,12 +21,16 @@ DIED = "the trial's process died"
 
 
 class DriverWord(tune.Callback):
-    """Writes what only the driver knows: that a scheduler stopped a run, or that it failed and why."""
+    """Writes what only the driver knows: that a scheduler stopped a run, or that it failed and why.
 
-    def __init__(self, plan: Plan, study: str):
+    Args:
+        endings: forecasts of the runs that are stopped, where somebody else makes them too.
+    """
+
+    def __init__(self, plan: Plan, study: str, endings: Endings | None = None):
         self._plan, self._study = plan, study
         self._store = Store(plan.store)
-        self._endings = Endings(self._store, study)
+        self._endings = endings or Endings(self._store, study)
         self._unsaid = Unsaid(self._store.url, plan.patience)
         self._upkeep = Upkeep(self._store)
         self._excused: dict[str, int] = {}  # run id -> the newest attempt whose death was not a failure

@@ -5,13 +5,16 @@ from chemscale.spec import RunSpec
 from chemscale.train.rows import opening_row
 
 
-def record(store: Store, run: RunSpec, losses, *, study="search", status="finished", **columns):
-    """Write a run whose validation losses came at equal steps; a `status` that is no worker's ends without a row."""
+def record(store: Store, run: RunSpec, losses, *, study="search", status="finished", of=None, **columns):
+    """Write a run whose validation losses came at equal steps, the first of `of`.
+
+    A `status` that is no worker's ends without a row.
+    """
     store.enlist(study, [run])
     opening = opening_row(run) | {"params": 1000, "lineage": columns.pop("lineage", None)}
     attempt = store.claim(run, opening)
     for k, loss in enumerate(losses, start=1):
-        share = k / len(losses)
+        share = k / (of or len(losses))
         examples = round(run.examples * share)
         attempt.point({"run_id": run.id, "step": k, "examples": examples, "valid_loss": loss})
     attempt.flush()

@@ -14,6 +14,7 @@ from chemscale.models import ChemGPT
 from chemscale.records.store import Store, process_identity
 from chemscale.spec import Budget, with_fields
 from chemscale.sweep import PBT, Grid, Search, choice, integers, loguniform, uniform, when
+from chemscale.sweep.endings import as_record
 from chemscale.sweep.found import result_of, samples_of
 from chemscale.sweep.proposals import Proposals
 from chemscale.sweep.sampler import Asked, replayed
@@ -181,13 +182,23 @@ def test_a_run_that_never_started_is_not_forgotten(store):
     assert Proposals(search, store, samples_of(store, search)).suggest("a") == config
 
 
-def test_a_stopped_run_teaches_its_last_loss_while_the_driver_lives(store):
-    search = Search(BASE, SPACE, samples=2)
+def test_a_stopped_run_teaches_where_it_would_have_ended(store):
+    """The driver's word comes after Tune's: while it lives the law says it, afterwards the store does, the same."""
+    search = Search(BASE, SPACE, samples=4)
     proposals = Proposals(search, store, samples_of(store, search))
-    config = proposals.suggest("a")
-    record(store, search.run(config), [3.0, 2.5], status="running")
+    for k in range(3):
+        run = search.run(proposals.suggest(f"whole-{k}"))
+        record(store, run, [3.0, 2.5, 2.2, 2.1 + k / 100], study=search.name)
+        proposals.on_trial_complete(f"whole-{k}", {"valid_loss": 2.1})
+    run = search.run(proposals.suggest("a"))
+    record(store, run, [3.0, 2.5], status="running", of=4)
     proposals.on_trial_complete("a", {"valid_loss": 2.5})
-    assert [t.value for t in proposals._cells[0].asked._study.trials] == [2.5]
+    taught = proposals._cells[0].asked._study.trials[-1].value
+    assert 2.0 < taught < 2.3
+    ending = proposals.endings.ending_of(run.id)
+    store.mark(run.id, "stopped", "early", forecast=as_record(ending))
+    again = Proposals(search, store, samples_of(store, search))
+    assert [t.value for t in again._cells[0].asked._study.trials][-1] == taught == ending.value
 
 
 def test_generations_go_on_after_a_restart(store):
