@@ -77,7 +77,8 @@ def trainable(
     last report `law_loss` and `status`; give schedulers `time_attr="examples"`. A run that the store already holds is
     reported, not trained again. Give the Tuner the callback `word` of what this returns,
     `tune.RunConfig(callbacks=[trainable.word])`: only it can tell a run that was stopped from one that was paused or
-    left. Without it such a run is recorded as interrupted.
+    left. Without it such a run is recorded as interrupted. `tune.TuneConfig(reuse_actors=True)` spares each trial the
+    start of a process.
 
     Args:
         base: the run whose dotted fields a configuration sets, e.g. {"optim.lr": 1e-3}; or a function from a
@@ -205,6 +206,7 @@ def open_tuner(
         Fields(base)(_examples(space or {}))
     config = tune.TuneConfig(
         metric="valid_loss", mode="min", scheduler=scheduler, search_alg=search_alg, num_samples=samples,
+        reuse_actors=True,
         max_concurrent_trials=slots(on) if on.workers > 1 or on.concurrent else None,
     )  # fmt: skip
     scratch = tempfile.mkdtemp(prefix="chemscale-tune-")  # the store is the record

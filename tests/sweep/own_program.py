@@ -48,7 +48,12 @@ train = cs.trainable(base, store="runs/own")
 tuner = tune.Tuner(
     train,
     tune_config=tune.TuneConfig(
-        metric="valid_loss", mode="min", scheduler=Behind(), search_alg=Doubling(0.001), num_samples=6
+        metric="valid_loss",
+        mode="min",
+        scheduler=Behind(),
+        search_alg=Doubling(0.001),
+        num_samples=6,
+        reuse_actors=True,  # spares each trial the start of a process
     ),
     run_config=tune.RunConfig(callbacks=[train.word]),  # tells the store what Tune stopped
 )
