@@ -115,8 +115,9 @@ class Spooling(Place):
 
 
 def patient(store: str | Path, on: Resources, waiting: Callable[[], Any] = lambda: None) -> Spooling:
-    """The place of a store, waited for as long as `on` says."""
-    return Spooling(place_at(store), seconds=on.patience, spool_bytes=on.spool_bytes, waiting=waiting)
+    """The place of a store that is there, waited for as long as `on` says where it cannot be found."""
+    place = place_at(store).anchored("store.json")
+    return Spooling(place, seconds=on.patience, spool_bytes=on.spool_bytes, waiting=waiting)
 
 
 def _again(root: Place, folder: str, seconds: float, spool_bytes: float) -> Spooling:

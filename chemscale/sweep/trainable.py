@@ -15,6 +15,7 @@ from ray import tune
 from ray.tune.search.sample import Domain, Function
 
 from chemscale.records.schema import DIVERGED, FAILED, FINISHED, INTERRUPTED, RUNNING, STOPPED
+from chemscale.records.spool import patient
 from chemscale.records.store import Store, process_identity
 from chemscale.spec import Resources, RunSpec, with_fields
 from chemscale.sweep.drive import prepare
@@ -114,9 +115,10 @@ def train_open(config: Mapping[str, Any], plan: OpenPlan) -> None:
     plan = replace(plan, driver=process_identity())
     at_home = contextlib.chdir(plan.folder) if Path(plan.folder).is_dir() else contextlib.nullcontext()
     with at_home:  # Tune moves to a folder of its own, where a relative path names nothing
-        run, store = plan.run(config), Store(plan.store)
+        run = plan.run(config)
+        on = plan.resources_of(run)
+        store = Store(patient(plan.store, on))
         try:
-            on = plan.resources_of(run)
             if on.workers > 1 or store.state(run.id).status in (FINISHED, DIVERGED):
                 trial(config, plan)
             else:

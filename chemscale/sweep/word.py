@@ -18,6 +18,7 @@ from chemscale.sweep.trial import Plan
 
 LONGEST_REASON = 500  # characters
 DIED = "the trial's process died"
+EXCUSED = 3  # deaths in a row that saved nothing and are no failure yet: what kills from outside comes at any moment
 
 
 class DriverWord(tune.Callback):
@@ -33,7 +34,8 @@ class DriverWord(tune.Callback):
         self._endings = endings or Endings(self._store, study)
         self._unsaid = Unsaid(self._store.url, plan.patience)
         self._upkeep = Upkeep(self._store)
-        self._excused: dict[str, int] = {}  # run id -> the newest attempt whose death was not a failure
+        self._saved: dict[str, int] = {}  # run id -> the newest attempt that had saved its state when it died
+        self._deaths: dict[str, int] = {}  # run id -> deaths since then
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         if self._plan.search is not None:
@@ -72,12 +74,14 @@ class DriverWord(tune.Callback):
         So a run that is killed always at one place fails in the end, and one that is killed again and again goes on.
         """
         history = self._store.attempts(run_id)
-        if history and history[-1].holds(STATE) and self._excused.get(run_id) != history[-1].number:
-            self._excused[run_id] = history[-1].number
-            trial.max_failures += 1  # Tune has counted this death
-            self._say(run_id, INTERRUPTED, DIED)
+        if history and history[-1].holds(STATE) and self._saved.get(run_id) != history[-1].number:
+            self._saved[run_id], self._deaths[run_id] = history[-1].number, 0
         else:
-            self._say(run_id, FAILED, DIED)
+            self._deaths[run_id] = self._deaths.get(run_id, 0) + 1
+        if self._deaths[run_id] > EXCUSED:
+            return self._say(run_id, FAILED, DIED)
+        trial.max_failures += 1  # Tune has counted this death
+        return self._say(run_id, INTERRUPTED, DIED)
 
     def _stopped(self, run_id: str) -> None:
         if self._open(run_id):

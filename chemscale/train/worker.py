@@ -134,7 +134,8 @@ def _worker(config: dict[str, Any]) -> None:
     device = get_device()
     assert not isinstance(device, list)
     ranks = Ranks(context.get_world_rank(), context.get_world_size(), device)
-    if ranks.from_first(ranks.first and Store(config["store"]).state(run.id).status in (FINISHED, DIVERGED)):
+    store = patient(config["store"], resources)
+    if ranks.from_first(ranks.first and Store(store).state(run.id).status in (FINISHED, DIVERGED)):
         return  # a worker died after the last word was written: there is nothing left to do
     train_in_store(
         run,

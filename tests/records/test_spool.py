@@ -216,6 +216,18 @@ def test_a_full_disk_is_an_outage(tmp_path):
         subprocess.run(["umount", str(disk)], check=True)
 
 
+def test_a_trial_that_begins_while_the_disk_of_the_store_is_away_waits_for_it(tmp_path):
+    """To its process, which has never seen the store, an empty folder looks like no store."""
+    Store(tmp_path / "store", create=True)
+    (tmp_path / "store").rename(tmp_path / "away")
+    threading.Timer(1.0, (tmp_path / "away").rename, [tmp_path / "store"]).start()
+    begun = time.monotonic()
+    assert Store(patient(tmp_path / "store", Resources(patience=60))).run_ids() == []
+    assert time.monotonic() - begun > 0.9
+    with pytest.raises(StoreUnreachableError, match=r"longer than Resources\.patience=0\.3 allows"):
+        Store(patient(tmp_path / "elsewhere", Resources(patience=0.3)))
+
+
 def test_a_bucket_whose_server_restarts_is_an_outage():
     pytest.importorskip("moto")
     pytest.importorskip("obstore")

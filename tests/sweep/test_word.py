@@ -10,7 +10,7 @@ from chemscale.models import ChemGPT
 from chemscale.records.store import MAX_RETRIES, Store
 from chemscale.spec import Budget, Data, Optim, Resources, RunSpec
 from chemscale.sweep.trial import Plan
-from chemscale.sweep.word import DIED, DriverWord
+from chemscale.sweep.word import DIED, EXCUSED, DriverWord
 
 RUN = RunSpec(
     model=ChemGPT.sized(width=4),
@@ -69,16 +69,20 @@ def test_a_killed_process_is_no_failure_once_its_attempt_saved_its_state(store, 
         assert (state.status, state.reason, state.failures) == ("interrupted", DIED, 0)
 
 
-def test_a_killed_process_that_saved_nothing_failed(store, fails):
+def test_a_process_that_is_killed_again_and_again_before_it_saves_anything_fails(store, fails):
+    """Or a run that needs more memory than there is, and a process that dies while it starts, would start for ever."""
     attempt_at(store, saved=True)
-    attempt_at(store, saved=False)
-    assert fails(ActorDiedError()) == MAX_RETRIES
-    assert (store.state(RUN.id).status, store.state(RUN.id).failures) == ("failed", 1)
-
-
-def test_deaths_before_the_next_attempt_begins_are_failures(store, fails):
-    """Or a process that dies while it starts would be started for ever."""
-    attempt_at(store, saved=True)
-    for deaths in range(MAX_RETRIES + 1):
+    for _ in range(1 + EXCUSED):  # the first saved its state, the others nothing
         fails(ActorDiedError())
-        assert store.state(RUN.id).failures == deaths
+        assert (store.state(RUN.id).status, store.state(RUN.id).failures) == ("interrupted", 0)
+    for failures in range(1, MAX_RETRIES + 2):
+        attempt_at(store, saved=False)
+        assert fails(ActorDiedError()) == MAX_RETRIES + 1 + EXCUSED
+        assert (store.state(RUN.id).status, store.state(RUN.id).failures) == ("failed", failures)
+
+
+def test_a_death_that_saved_something_begins_the_count_anew(store, fails):
+    for saved in (False, False, False, True, False, False, False):
+        attempt_at(store, saved=saved)
+        fails(ActorDiedError())
+        assert (store.state(RUN.id).status, store.state(RUN.id).failures) == ("interrupted", 0)
