@@ -185,9 +185,8 @@ class Sampled(Admission):
         self._inner.on_trial_result(str(self._keys[trial_id]), result)
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        name = str(self._keys[trial_id])
+        self._inner.on_trial_complete(str(self._keys[trial_id]), result, error)
         super().on_trial_complete(trial_id, result, error)
-        self._inner.on_trial_complete(name, result, error)
 
     def on_pause(self, trial_id: str) -> None:
         super().on_pause(trial_id)

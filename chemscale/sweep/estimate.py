@@ -19,6 +19,8 @@ from chemscale.train.rows import Ledger, training_cost
 from chemscale.train.session import opened
 
 TIMED_FLOPS = 2e10  # a step larger than this is not timed but scaled from the largest timed one
+TIMED_EXAMPLES = 64  # of a step at most; a step of more is scaled from these
+MATRIX = 1024  # rows of the matrices by which a machine is timed where every step is too large
 EVALUATION_SHARE = 1 / 3  # a forward pass, of a step's forward and backward
 SECONDS_PER_RUN = 0.5  # claim, records, evaluation set-up
 
@@ -92,9 +94,12 @@ def _cell(run: RunSpec, on: Resources, known_rate: float) -> tuple[CellCost, flo
     ledger = Ledger(run, examples, ids, counted)
     per_example = float(ledger.flops_each.mean())
     step_flops = per_example * run.optim.batch
-    timed = step_flops <= TIMED_FLOPS
     source = replace(run.data, key=0)  # whichever subset it is: replicates share one timing
-    step = _step_seconds(run.model, source, run.optim.batch, run.precision) if timed else step_flops / known_rate
+    some = min(run.optim.batch, TIMED_EXAMPLES, int(TIMED_FLOPS / per_example))
+    if step_flops <= TIMED_FLOPS or (known_rate == 0 and some > 0):
+        step = _step_seconds(run.model, source, some, run.precision) * run.optim.batch / some
+    else:
+        step = step_flops / (known_rate or _matrix_rate())
     evaluated = (run.evaluation.valid or 0) * run.evaluation.points + (
         run.evaluation.test or examples.manifest.counts["test"]
     )
@@ -117,14 +122,14 @@ def _sizes(run: RunSpec, manifest: Any) -> dict[str, int]:
 
 
 @functools.lru_cache(maxsize=256)
-def _step_seconds(model: Any, source: Any, batch: int, precision: str) -> float:
-    """Median seconds of three training steps on real examples, one thread, after one to warm up."""
+def _step_seconds(model: Any, source: Any, count: int, precision: str) -> float:
+    """Median seconds of three training steps on so many real examples, one thread, after one to warm up."""
     run = RunSpec(model=model, data=source, precision=precision)
     examples = opened(source, tuple(sorted(model.view.items())))
     objective = objective_of(run)
     module = model.build(examples.manifest).to(getattr(torch, precision))
     ids = examples.subset(source.size, source.key, source.per_group)
-    chosen = np.resize(ids, min(batch, 64))
+    chosen = np.resize(ids, count)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     seconds = []
@@ -135,4 +140,19 @@ def _step_seconds(model: Any, source: Any, batch: int, precision: str) -> float:
         objective.loss(module, inputs, objective.denominators(inputs)).backward()
         seconds.append(time.thread_time() - begin)
     torch.set_num_threads(threads)
-    return float(np.median(seconds[1:])) * batch / len(chosen)
+    return float(np.median(seconds[1:]))
+
+
+@functools.lru_cache(maxsize=1)
+def _matrix_rate() -> float:
+    """FLOPs a second of a large matrix product in one thread, which is what the largest models come near to."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    left = torch.ones(MATRIX, MATRIX)
+    seconds = []
+    for _ in range(4):
+        begin = time.thread_time()
+        torch.mm(left, left)
+        seconds.append(time.thread_time() - begin)
+    torch.set_num_threads(threads)
+    return 2 * MATRIX**3 / float(np.median(seconds[1:]))

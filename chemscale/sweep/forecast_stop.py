@@ -9,7 +9,7 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import ASHAScheduler, TrialScheduler
 
 from chemscale.sweep.forecast import Ending
-from chemscale.sweep.known_curves import KnownCurves
+from chemscale.sweep.known_curves import KnownCurves, foretells
 from chemscale.sweep.stop import Forecast
 
 
@@ -41,7 +41,8 @@ class ForecastStop(ASHAScheduler):
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
         """Ray's contract; halving ranks runs by their forecasts, since curves cross."""
-        if self.metric not in result:
+        assert self.metric is not None
+        if not foretells(result.get(self.metric)):
             return TrialScheduler.CONTINUE
         first = trial.trial_id not in self._met
         self._met.add(trial.trial_id)

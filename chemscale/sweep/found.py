@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from chemscale.records.schema import DIVERGED, FINISHED, STOPPED
-from chemscale.records.store import Store
+from chemscale.records.schema import DIVERGED, FAILED, FINISHED, INTERRUPTED, PENDING, STOPPED
+from chemscale.records.store import MAX_RETRIES, Store
 from chemscale.spec import RunSpec, from_json
 from chemscale.sweep.progress import label_of
 from chemscale.sweep.search import Search
@@ -24,6 +24,7 @@ class Sample:
         values: its point of the space.
         measured: its newest validation loss, and what it cost where it has finished.
         forecast: of a stopped run, the validation loss at which it would have ended.
+        failures: how often it failed.
     """
 
     run: RunSpec
@@ -31,6 +32,7 @@ class Sample:
     status: str
     measured: Mapping[str, float]
     forecast: float | None = None
+    failures: int = 0
 
     @classmethod
     def read(cls, records: Store, search: Search, run: RunSpec) -> Sample:
@@ -44,7 +46,14 @@ class Sample:
         loss = None if state.status == DIVERGED else row.get("valid_loss") or last_valid_loss(records, run.id)
         known = {"valid_loss": loss, **{name: row.get(name) for name in ("flops", "params", "seconds")}}
         measured = {name: value for name, value in known.items() if value is not None}
-        return cls(run, search.values(run), state.status, measured, (state.forecast or {}).get("loss"))
+        forecast = (state.forecast or {}).get("loss")
+        return cls(run, search.values(run), state.status, measured, forecast, state.failures)
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether the search trains it when it is given again: it was left, or may be tried once more."""
+        tried = self.status == FAILED and self.failures <= MAX_RETRIES
+        return tried or self.status in (INTERRUPTED, PENDING)
 
     @property
     def loss(self) -> float | None:

@@ -15,7 +15,7 @@ import signal
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -107,7 +107,7 @@ class Groups:
 def nested_groups() -> Groups:
     """What Ray's own table says; public functions leave the creator out."""
     import ray
-    from ray._private.state import jobs, state
+    from ray._private.state import actors, jobs, state
     from ray.core.generated.gcs_pb2 import (
         PlacementGroupTableData,  # pyright: ignore[reportAttributeAccessIssue]  # made by protobuf when imported
     )
@@ -120,16 +120,28 @@ def nested_groups() -> Groups:
     ours = [
         row
         for row in table
-        if row.creator_job_id.hex() == job
-        and set(row.creator_actor_id) != {255}  # all ones: the driver, which is no actor, made it, i.e. Tune
+        if row.creator_job_id.hex() == job and _creator(row) is not None  # else the driver made it, i.e. Tune
     ]
     over = {one["JobID"] for one in jobs() if one["IsDead"]}
-    left = [row for row in table if row.creator_job_id.hex() in over and not row.is_detached]
+    left = [
+        row for row in table if row.creator_job_id.hex() in over and not row.is_detached and not _lives(row, actors)
+    ]
     return Groups(
         tuple(row.placement_group_id for row in ours),
         sum(row.state != PlacementGroupTableData.CREATED for row in ours),
         tuple(row.placement_group_id for row in [*left, *ours] if row in left or row.creator_actor_dead),
     )
+
+
+def _creator(row: Any) -> str | None:
+    """The actor that made a group; None where a driver did, which Ray writes as all ones."""
+    return None if set(row.creator_actor_id) == {255} else row.creator_actor_id.hex()
+
+
+def _lives(row: Any, actors: Callable[[str], dict[str, Any]]) -> bool:
+    """Whether the actor that made a group is alive; a detached one outlives its job and keeps its groups."""
+    creator = _creator(row)
+    return creator is not None and actors(creator).get("State") not in (None, "DEAD")
 
 
 def remove_orphans() -> Groups:

@@ -11,7 +11,7 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import TrialScheduler
 
 from chemscale.sweep.curves import Curve
-from chemscale.sweep.known_curves import KnownCurves
+from chemscale.sweep.known_curves import KnownCurves, foretells
 from chemscale.sweep.stop import Halving
 
 SLACK = 1e-9  # relative, of what is counted in shares
@@ -85,6 +85,8 @@ class ForecastHalving(TrialScheduler):
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
         """Ray's contract: a run pauses at a rung, unless it is to calibrate."""
         assert self.metric is not None
+        if not foretells(result[self.metric]):
+            return TrialScheduler.CONTINUE
         curve = self._known.note(trial, result["examples"], result[self.metric])
         if curve.diverged:
             return TrialScheduler.STOP

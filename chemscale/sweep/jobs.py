@@ -163,7 +163,7 @@ def entrypoint(
     verb = "search" if isinstance(plan, Search) else "sweep"
     words = [python, "-m", "chemscale.cli", verb, recipe, "--store", store]
     for name, value in options.items():
-        words += ["--set", f"{name}={value}" if isinstance(value, str) else f"{name}={value!r}"]
+        words += ["--set", f"{name}={value!r}"]
     for field in dataclasses.fields(on):
         if (value := getattr(on, field.name)) != field.default:
             words += [f"--{field.name.replace('_', '-')}", str(value)]

@@ -13,6 +13,11 @@ from chemscale.sweep.endings import chosen, curve_of, is_stale
 from chemscale.sweep.forecast import CurveLaw
 
 
+def foretells(loss: float | None) -> bool:
+    """Whether a loss is a point of a curve: laws of curves are laws of positive losses."""
+    return loss is not None and loss > 0
+
+
 class KnownCurves:
     """What a scheduler that forecasts knows of the runs of one cell.
 
@@ -55,9 +60,9 @@ class KnownCurves:
         return curve
 
     def note_end(self, trial: Trial, examples: float, loss: float) -> None:
-        """The last point of a trial, unless it is known."""
+        """The last point of a trial, unless it is known or foretells nothing."""
         points = self._points.get(trial.trial_id)
-        if not (points and points[-1][0] >= examples):
+        if foretells(loss) and not (points and points[-1][0] >= examples):
             self.note(trial, examples, loss)
 
     def of(self, trial_id: str) -> Curve | None:

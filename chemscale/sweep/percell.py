@@ -15,6 +15,7 @@ from ray.tune.schedulers import (
     TrialScheduler,
 )
 
+from chemscale.records.schema import DIVERGED
 from chemscale.sweep.halving import ForecastHalving
 from chemscale.sweep.population import Copied, Population
 from chemscale.sweep.search import CELL
@@ -73,6 +74,8 @@ class PerCell(TrialScheduler):
             scheduler = self._of(trial)
             halves = isinstance(scheduler, ForecastHalving)
             return scheduler.on_sign_of_life(trial) if halves else TrialScheduler.CONTINUE
+        if result.get(ENDED) == DIVERGED:  # the last that was measured is known; the end has no loss
+            return TrialScheduler.CONTINUE
         self._measured[trial.trial_id] = self._scaled(trial, result)
         if ENDED in result:  # nothing is left to stop or to copy into; `on_trial_complete` follows
             return TrialScheduler.CONTINUE

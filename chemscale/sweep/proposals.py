@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from ray.tune.search import Searcher
 
-from chemscale.records.schema import DIVERGED, FINISHED, INTERRUPTED, PENDING, STOPPED
+from chemscale.records.schema import DIVERGED, FINISHED, STOPPED
 from chemscale.records.store import Store
 from chemscale.spec import RunSpec
 from chemscale.sweep.endings import Endings
@@ -29,7 +30,7 @@ class _Cell:
     left: int  # new points still to propose
     known: set[str]  # run ids
     proposed: int = 0
-    members: int = 0
+    members: set[int] = field(default_factory=set)  # numbers that are taken
 
 
 @dataclass(frozen=True)
@@ -64,12 +65,14 @@ class Proposals(Searcher):
         for sample in held:
             if sample.status in KNOWN and self._search.choices.holds(sample.values):
                 asked.learn(sample.values, sample.losses(self._search.objectives))
-        again = [self._config(index, sample) for sample in held if sample.status in (INTERRUPTED, PENDING)]
+        again = [self._config(index, sample) for sample in held if sample.goes_on]
         left = self._search.samples_each - len(held)
-        return _Cell(asked, again, left, {s.run.id for s in held}, members=len(held))
+        members = {number for sample in held if (number := _number(sample)) is not None}
+        return _Cell(asked, again, left, {s.run.id for s in held}, members=members)
 
     def _config(self, cell: int, sample: Sample) -> dict[str, Any]:
-        member = {} if sample.run.member is None else {MEMBER: int(sample.run.member.rsplit("-", 1)[1])}
+        number = _number(sample)
+        member = {} if number is None else {MEMBER: number}
         return {CELL: cell, **member, **sample.values}
 
     @property
@@ -105,7 +108,7 @@ class Proposals(Searcher):
 
         Of a run that was stopped that is the forecast of its end.
         """
-        out = self._out.pop(trial_id)
+        out = self._out[trial_id]
         sample = Sample.read(self._records, self._search, self._search.run(out.config))
         if not error and sample.status not in (FINISHED, DIVERGED):
             # Tune tells the searcher before the driver's word is written
@@ -117,6 +120,7 @@ class Proposals(Searcher):
             asked.end(out.key, losses, failed=error)
         elif not error:
             asked.learn(sample.values, losses)
+        del self._out[trial_id]
 
     def on_pause(self, trial_id: str) -> None:
         """A scheduler lets a run wait."""
@@ -162,8 +166,9 @@ class Proposals(Searcher):
         values = cell.asked.ask(trial_id)
         if not isinstance(values, Mapping):
             return None
-        config = {CELL: index, MEMBER: cell.members, **values}
-        cell.members += 1
+        number = next(n for n in itertools.count() if n not in cell.members)
+        config = {CELL: index, MEMBER: number, **values}
+        cell.members.add(number)
         cell.left -= 1
         return _Out(index, config, trial_id)
 
@@ -184,3 +189,8 @@ class Proposals(Searcher):
         cell.known.add(run.id)
         cell.left -= 1
         return _Out(index, {CELL: index, **values}, key)
+
+
+def _number(sample: Sample) -> int | None:
+    """Of a member of a population; None of any other run."""
+    return None if sample.run.member is None else int(sample.run.member.rsplit("-", 1)[1])

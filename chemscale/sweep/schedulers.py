@@ -16,7 +16,7 @@ from ray.tune.schedulers import (
     TrialScheduler,
 )
 
-from chemscale.records.schema import FINISHED, INTERRUPTED, PENDING, STOPPED
+from chemscale.records.schema import FINISHED, STOPPED
 from chemscale.records.store import Store
 from chemscale.spec import RunSpec
 from chemscale.sweep.endings import Curves, chosen, stored_curve
@@ -33,7 +33,6 @@ from chemscale.sweep.search import Search
 from chemscale.sweep.space import Choice, LogUniform, Uniform
 from chemscale.sweep.stop import ASHA, PBT, Forecast, Halving, HyperBand, Median
 
-BEGUN = (INTERRUPTED, PENDING)  # what a driver that was killed leaves of a run
 PROGRESS = "examples"  # what schedulers count
 SLACK = 1e-9  # relative; Ray's HyperBand rounds max_t * reduction**-rung down
 
@@ -52,7 +51,7 @@ def scheduler_of(search: Search, records: Store) -> PerCell | None:
     held = samples_of(records, search)
     schedulers = [_one(search, cell, records, before) for cell, before in zip(search.cells, held, strict=True)]
     rungs = [cell.examples / _units(search.stop) for cell in search.cells]
-    past = [[_curve(records, s) for s in before if s.status != INTERRUPTED] for before in held]
+    past = [[_curve(records, s) for s in before if not s.goes_on] for before in held]
     return PerCell(schedulers, rungs, Population(search.run, records), past)
 
 
@@ -79,7 +78,7 @@ def _forecast(stop: Forecast, search: Search, cell: RunSpec, records: Store, hel
 
 def _halving(stop: Halving, search: Search, cell: RunSpec, records: Store, held: Sequence[Sample]) -> TrialScheduler:
     ended = [s.run.id for s in held if s.status in (FINISHED, STOPPED)]
-    gone = sum(s.status not in BEGUN for s in held)
+    gone = sum(not s.goes_on for s in held)
     known = _known(stop, search, cell, records, held)
     return ForecastHalving(
         stop, known, search.samples_each, gone=gone, ended=[stored_curve(records, run_id) for run_id in ended]
@@ -90,7 +89,7 @@ def _known(
     stop: Forecast | Halving, search: Search, cell: RunSpec, records: Store, held: Sequence[Sample]
 ) -> KnownCurves:
     """What the store holds of a cell: runs that ended, those that an earlier driver left, and an earlier search."""
-    begun = [s.run.id for s in held if s.status in BEGUN]
+    begun = [s.run.id for s in held if s.goes_on]
     return KnownCurves(
         search.run,
         earlier=Curves(records, search.name).like(cell),

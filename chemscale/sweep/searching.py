@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from chemscale.records.attempt import forget
+from chemscale.records.spool import patient
 from chemscale.records.store import Store
 from chemscale.spec import Resources, RunSpec
 from chemscale.sweep.cluster import cluster
@@ -83,13 +84,15 @@ def _search_missing(records: Store, plan: Search, on: On, callbacks: Sequence[An
     from chemscale.sweep.proposals import Proposals
     from chemscale.sweep.tune import search_tuner
 
-    searcher = Proposals(plan, records, samples_of(records, plan))
+    most_patient = max((resources_for(on, cell) for cell in plan.cells), key=lambda where: where.patience)
+    waited = Store(patient(records.url, most_patient))  # for what a run has left the driver waits as the run does
+    searcher = Proposals(plan, waited, samples_of(waited, plan))
     total = plan.samples_each * len(plan.cells)
     with Display(records, (), study=plan.name, total=total):
         if searcher.trials:
             folder = tempfile.TemporaryDirectory(prefix="chemscale-tune-", ignore_cleanup_errors=True)
             with cluster(), folder as scratch:
-                search_tuner(plan, records, on=on, searcher=searcher, scratch=scratch, callbacks=callbacks).fit()
+                search_tuner(plan, waited, on=on, searcher=searcher, scratch=scratch, callbacks=callbacks).fit()
     _forget_members(records, plan)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import math
 import os
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -26,7 +25,6 @@ from chemscale.sweep.tune import reserved
 from chemscale.sweep.ushers import Cleaners
 from chemscale.sweep.word import error_of, reason_of
 from chemscale.train.room import slots
-from chemscale.train.session import train_in_store
 
 Maker = Callable[[Mapping[str, Any]], RunSpec]
 FIXED = ("data.source", "data.content", "data.representation")
@@ -119,11 +117,7 @@ def train_open(config: Mapping[str, Any], plan: OpenPlan) -> None:
         on = plan.resources_of(run)
         store = Store(patient(plan.store, on))
         try:
-            if on.workers > 1 or store.state(run.id).status in (FINISHED, DIVERGED):
-                trial(config, plan)
-            else:
-                report = Steady(tune.report)
-                train_in_store(run, plan.store, resources=on, driver=plan.driver, report=report)
+            trial(config, plan)
         except SystemExit:  # how Tune ends a function that it stops, pauses or leaves
             if store.state(run.id).status == RUNNING:  # else the driver has said what it was
                 store.mark(run.id, INTERRUPTED, "left by Tune: stopped, paused, or its driver ended")
@@ -132,19 +126,6 @@ def train_open(config: Mapping[str, Any], plan: OpenPlan) -> None:
             if store.state(run.id).status not in (FINISHED, DIVERGED, FAILED):
                 store.mark(run.id, FAILED, f"{type(error).__name__}: {error}")
             raise
-
-
-class Steady:
-    """Reports in which the metric is never missing, as Tune demands of a Tuner that names one."""
-
-    def __init__(self, report: Callable[[dict[str, Any]], None]):
-        self._report = report
-        self._loss: float | None = None
-
-    def __call__(self, row: dict[str, Any]) -> None:
-        self._loss = math.inf if row.get("status") == DIVERGED else row.get("valid_loss", self._loss)
-        if self._loss is not None:
-            self._report({**row, "valid_loss": self._loss})
 
 
 class TunersWord(Cleaners):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -77,18 +78,19 @@ def trial(config: Mapping[str, Any], plan: Plan | Shared) -> None:
     A run that the store already holds is reported, not trained again.
     """
     plan = plan.plan() if isinstance(plan, Shared) else plan
+    report = tune.report if plan.search is not None else Steady(tune.report)  # `PerCell` sorts out what has no loss
     run = plan.run(config)
     on, counted = plan.resources_of(run), plan.costs.get(run.model)
     store = Store(patient(plan.store, on))
     before = store.state(run.id)
     if before.status in (FINISHED, DIVERGED):
         row = store.runs(run_id=run.id).to_pylist()[0]
-        loss = {} if row["valid_loss"] is None else {"valid_loss": row["valid_loss"]}
-        tune.report({"examples": run.examples, "status": before.status, **loss})
+        loss = math.inf if before.status == DIVERGED else row["valid_loss"]
+        report({"examples": run.examples, "status": before.status, "valid_loss": loss, "law_loss": row["law_loss"]})
         return
     if on.workers == 1:
         train_in_store(
-            run, plan.store, resources=on, driver=plan.driver, report=tune.report, counted=counted,
+            run, plan.store, resources=on, driver=plan.driver, report=report, counted=counted,
             descent=descent_of(config), saved=plan.saved,
         )  # fmt: skip
         return
@@ -99,3 +101,16 @@ def trial(config: Mapping[str, Any], plan: Plan | Shared) -> None:
     with group() as announcing:
         callbacks = [TuneReportCallback(), announcing]
         train_on_workers(run, plan.store, resources=on, driver=plan.driver, callbacks=callbacks, counted=counted)
+
+
+class Steady:
+    """Reports in which the metric is never missing, as Tune demands of whoever names one."""
+
+    def __init__(self, report: Callable[[dict[str, Any]], None]):
+        self._report = report
+        self._loss: float | None = None
+
+    def __call__(self, row: dict[str, Any]) -> None:
+        self._loss = row.get("valid_loss", self._loss)
+        if self._loss is not None:
+            self._report({**row, "valid_loss": self._loss})

@@ -57,10 +57,18 @@ def grid_tuner(
     return tune.Tuner(
         trainable_of(plan),
         tune_config=tune.TuneConfig(
-            search_alg=admission, scheduler=scheduler, num_samples=len(runs), reuse_actors=True
+            search_alg=admission, scheduler=scheduler, num_samples=len(runs), reuse_actors=True, **_untold(scheduler)
         ),
         run_config=_run_config(plan, admission, study, scratch, callbacks),
     )
+
+
+def _untold(scheduler: Any) -> dict[str, Any]:
+    """What a scheduler compares, as far as its maker has not said so; Ray refuses to be told twice."""
+    if scheduler is None:
+        return {}
+    known = {"metric": scheduler.metric, "mode": getattr(scheduler, "_mode", None)}
+    return {name: value for name, value in (("metric", "valid_loss"), ("mode", "min")) if known[name] is None}
 
 
 def _counted(runs: Sequence[RunSpec]) -> dict[Any, Cost]:

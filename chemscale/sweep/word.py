@@ -63,12 +63,17 @@ class DriverWord(tune.Callback):
     def _failed(self, trial: Any) -> None:
         run_id = self._plan.run(trial.config).id
         error = error_of(trial)
-        if isinstance(error, RayActorError):
-            self._unsaid.say(lambda: self._lost(trial, run_id))
-        else:
-            self._unsaid.say(lambda: self._say(run_id, FAILED, reason_of(error)))
+        if not isinstance(error, RayActorError):
+            return self._unsaid.say(lambda: self._say(run_id, FAILED, reason_of(error)))
+        found: list[str] = []  # once: what is said again, because the store was away, is the same
 
-    def _lost(self, trial: Any, run_id: str) -> None:
+        def say() -> None:
+            found[:] = found or [self._status_of_lost(trial, run_id)]
+            self._say(run_id, found[0], DIED)
+
+        return self._unsaid.say(say)
+
+    def _status_of_lost(self, trial: Any, run_id: str) -> str:
         """The process of a trial was killed: no failure of the run where its attempt came as far as saving its state.
 
         So a run that is killed always at one place fails in the end, and one that is killed again and again goes on.
@@ -79,9 +84,9 @@ class DriverWord(tune.Callback):
         else:
             self._deaths[run_id] = self._deaths.get(run_id, 0) + 1
         if self._deaths[run_id] > EXCUSED:
-            return self._say(run_id, FAILED, DIED)
+            return FAILED
         trial.max_failures += 1  # Tune has counted this death
-        return self._say(run_id, INTERRUPTED, DIED)
+        return INTERRUPTED
 
     def _stopped(self, run_id: str) -> None:
         if self._open(run_id):

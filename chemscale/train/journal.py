@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from chemscale.records.attempt import WEIGHTS, Attempt
+from chemscale.records.schema import DIVERGED
 from chemscale.records.tensorboard import Board
 from chemscale.train import state
 from chemscale.train.rows import Ledger, outcome_columns
@@ -105,7 +107,8 @@ class Journal:
         if self.events is not None:
             self.events.close(row)
             self.events = None
-        told = {"valid_loss": progress.valid} if progress.valid is not None else {}
+        loss = math.inf if status == DIVERGED else progress.valid  # what was measured before says nothing of the end
+        told = {"valid_loss": loss} if loss is not None else {}
         self.tell(progress, {**told, "law_loss": row.get("law_loss"), "status": status})
         return row
 

@@ -127,6 +127,18 @@ def test_what_an_earlier_driver_left_of_a_run_counts_when_it_goes_on():
     assert list(known.of("again").examples) == [TOTAL * p / POINTS for p in range(1, 12)]
 
 
+def test_a_loss_that_is_not_positive_foretells_nothing_and_stops_nothing():
+    """A likelihood of a density may be anything; laws of curves are laws of positive losses."""
+    scheduler = scheduler_of(Forecast(calibrate=1))
+    played(scheduler, configs(3))
+    trial = SimpleNamespace(trial_id="below", config=configs(1)[0])
+    scheduler.on_trial_add(None, trial)
+    for point in range(1, POINTS):
+        result = {"examples": TOTAL * point / POINTS, "valid_loss": -1.0 * point}
+        assert scheduler.on_trial_result(None, trial, result) == TrialScheduler.CONTINUE
+    scheduler.on_trial_complete(None, trial, result)
+
+
 def test_traits_lie_on_scales_on_which_effects_are_smooth():
     traits = traits_of(with_fields(BASE, {"optim.beta2": 0.99, "optim.weight_decay": 0.0, "optim.warmup": 0.1}))
     assert traits["optim.lr"] == math.log(0.1)

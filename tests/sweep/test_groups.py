@@ -127,15 +127,27 @@ def test_in_a_users_own_tuner_too_a_stop_frees_every_processor(ray_cluster, mole
 LEAVES_A_GROUP = """
 import sys, time, ray
 from ray.util.placement_group import placement_group
-ray.init(address=sys.argv[1], log_to_driver=False, logging_level="ERROR")
-ray.get(placement_group([{"CPU": 2}]).ready())
+ray.init(address=sys.argv[1], log_to_driver=False, logging_level="ERROR", namespace="service")
+
+@ray.remote(num_cpus=0)
+class Service:
+    def reserve(self):
+        self.group = placement_group([{"CPU": 1}])
+        return ray.get(self.group.ready())
+
+service = Service.options(name="service", lifetime="detached").remote()
+ray.get(service.reserve.remote())
+ray.get(placement_group([{"CPU": 1}]).ready())
 print("made", flush=True)
 time.sleep(600)
 """
 
 
 def test_what_an_ended_job_left_on_the_cluster_is_removed(ray_cluster, monkeypatch):
-    """The other job is only said to have ended: what Ray forgets at an end is a matter of milliseconds."""
+    """The other job is only said to have ended: what Ray forgets at an end is a matter of milliseconds.
+
+    What a detached actor of that job holds is left to it: it lives on.
+    """
     from ray._private import state
 
     address = ray_cluster.get_runtime_context().gcs_address
@@ -147,7 +159,10 @@ def test_what_an_ended_job_left_on_the_cluster_is_removed(ray_cluster, monkeypat
             mine, known = ray_cluster.get_runtime_context().get_job_id(), state.jobs()
             monkeypatch.setattr(state, "jobs", lambda: [{**job, "IsDead": job["JobID"] != mine} for job in known])
             assert len(remove_orphans().orphans) == 1
-            wait_until(lambda: ray_cluster.available_resources().get("CPU") == 2, 20)
+            wait_until(lambda: ray_cluster.available_resources().get("CPU") == 1, 20)
+            assert remove_orphans().orphans == ()
+            ray_cluster.kill(ray_cluster.get_actor("service", namespace="service"))
+            wait_until(lambda: remove_orphans() and ray_cluster.available_resources().get("CPU") == 2, 20)
         finally:
             other.kill()
 

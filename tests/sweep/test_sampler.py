@@ -165,8 +165,8 @@ def test_a_restarted_search_goes_on_with_interrupted_runs_first_and_has_learned_
         if store.state(run_id).status == "running":
             store.claim(store.spec(run_id), {"run_id": run_id}, dead)
     second = Proposals(search, store, samples_of(store, search))
-    assert second.trials == 1 + 12 - 6
-    assert second.suggest("a") == configs[4]
+    assert second.trials == 2 + 12 - 6
+    assert [second.suggest("a"), second.suggest("b")] == [configs[4], configs[3]]  # left, and failed but once
     counts = [[t.state.name for t in cell.asked._study.trials] for cell in second._cells]
     assert counts == [["COMPLETE", "PRUNED"], ["COMPLETE", "COMPLETE"]]
     fresh = [second.suggest(f"n{k}") for k in range(6)]
@@ -226,6 +226,11 @@ def test_members_of_a_population_are_numbered_and_have_ids_of_their_own(store):
     configs = [proposals.suggest(str(k)) for k in range(8)]
     assert [(c["cell"], c["member"]) for c in configs] == [(i, k) for k in range(4) for i in (0, 1)]
     assert len({search.run(c).id for c in configs}) == 8
+    for config in configs[2:]:  # a driver that dies has written of some, and not of the first of either cell
+        record(store, search.run(config), [2.0], status="running")
+    again = Proposals(search, store, samples_of(store, search))
+    late = [again.suggest(str(k)) for k in range(2)]
+    assert [(c["cell"], c["member"]) for c in late] == [(0, 0), (1, 0)]
     assert not {search.run(c).id for c in configs} & {with_fields(search.run(c), {"member": None}).id for c in configs}
 
 

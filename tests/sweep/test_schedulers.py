@@ -191,6 +191,26 @@ def test_a_restarted_driver_compares_with_the_runs_of_the_one_before(store, stop
     assert Tune(scheduler_of(search, store), [bad], loss_by_cell).fit().stopped == ["0-99"]
 
 
+def test_what_a_run_measured_before_it_diverged_counts_where_it_was_measured(store):
+    """Its end has no loss: ASHA would book the last one at a rung that the run never came to, and stop honest runs."""
+    search = search_of(ASHA(grace=0.25), base=BASE)
+    scheduler = scheduler_of(search, store)
+    scheduler.set_search_properties("valid_loss", "min")
+    wild, *honest = runs_of(search, 4)
+    rung = TOTAL // 4
+    for run in (wild, *honest):
+        scheduler.on_trial_add(SimpleNamespace(get_trials=lambda: [wild, *honest]), run)
+    controller = SimpleNamespace(get_trials=lambda: [wild, *honest])
+    scheduler.on_trial_result(controller, wild, {"examples": rung - 1, "valid_loss": 0.1})
+    end = {"examples": rung + 1, "valid_loss": float("inf"), "status": "diverged"}
+    assert scheduler.on_trial_result(controller, wild, end) == TrialScheduler.CONTINUE
+    scheduler.on_trial_complete(controller, wild, end)
+    (bracket,) = scheduler._schedulers[0]._brackets
+    assert all(not recorded for _, recorded in bracket._rungs)
+    for run in honest[:1]:
+        assert scheduler.on_trial_result(controller, run, {"examples": rung, "valid_loss": 2.0}) == "CONTINUE"
+
+
 def test_hyperband_lets_runs_wait_and_ends_though_one_of_them_ends_by_itself(store):
     search = search_of(HyperBand(reduction=2, rungs=3), CELLS.runs()[:1])
 

@@ -1,5 +1,6 @@
 """A user's own Tune program: its scheduler and its search decide, and the store says truly what became of each run."""
 
+import math
 import os
 import socket
 import subprocess
@@ -8,15 +9,18 @@ from pathlib import Path
 
 import pytest
 from ray import tune
-from ray.tune.schedulers import TrialScheduler
+from ray.tune.schedulers import ASHAScheduler, TrialScheduler
 from ray.tune.schedulers.trial_scheduler import TrialScheduler as Base
 from ray.tune.search import Searcher
 
 import chemscale as cs
 from chemscale.models import ChemGPT
 from chemscale.records.store import Store
-from chemscale.spec import Budget, Data, Optim, Resources, RunSpec, with_fields
-from chemscale.sweep.trainable import Fields, OpenPlan, Steady, flattened, train_open
+from chemscale.spec import Budget, Data, Evaluation, Optim, Resources, RunSpec, with_fields
+from chemscale.sweep.drive import prepare
+from chemscale.sweep.trainable import Fields, OpenPlan, flattened, train_open
+from chemscale.sweep.trial import Plan, Steady, trial
+from chemscale.sweep.tune import _untold
 from tests.head_node import wait_until
 from tests.sweep.test_tune import Raises
 from tests.train.runs import EVALUATION
@@ -56,12 +60,38 @@ def test_what_is_neither_a_run_nor_a_function_is_refused(tmp_path):
     assert not (tmp_path / "store").exists()
 
 
-def test_every_report_has_the_metric_and_a_diverged_run_the_worst():
+def test_every_report_has_the_metric():
     told = []
     report = Steady(told.append)
-    for row in ({"examples": 1}, {"examples": 2, "valid_loss": 3.0}, {"examples": 3}, {"status": "diverged"}):
+    for row in ({"examples": 1}, {"examples": 2, "valid_loss": 3.0}, {"examples": 3}, {"status": "finished"}):
         report(row)
-    assert [(row.get("examples"), row["valid_loss"]) for row in told] == [(2, 3.0), (3, 3.0), (None, float("inf"))]
+    assert [(row.get("examples"), row["valid_loss"]) for row in told] == [(2, 3.0), (3, 3.0), (None, 3.0)]
+
+
+def test_between_measurements_a_run_of_a_grid_reports_the_last_one(molecules, tmp_path, monkeypatch):
+    """A scheduler that a user hands to `cs.tuner` makes Tune ask for the metric in every report."""
+    told, run = [], prepare([base_run(molecules)], None)[0]
+    monkeypatch.setattr(tune, "report", told.append)
+    monkeypatch.setattr("chemscale.train.journal.REPORT_SECONDS", 0.0)
+    store = Store(tmp_path / "store", create=True)
+    trial({"run_id": run.id}, Plan(store.url, Resources(), runs={run.id: run}))
+    assert len(told) > 2 * EVALUATION.points
+    assert all(row["valid_loss"] > 0 for row in told)
+    assert _untold(ASHAScheduler(metric="valid_loss", mode="min")) == {}
+    assert _untold(ASHAScheduler()) == {"metric": "valid_loss", "mode": "min"}
+
+
+def test_a_diverged_run_is_the_worst_of_all_also_when_it_is_asked_for_again(molecules, tmp_path, monkeypatch):
+    """Though it measured a finite loss on its way, or none at all."""
+    told, store = [], Store(tmp_path / "store", create=True)
+    base = with_fields(base_run(molecules, evaluation=Evaluation(points=24, valid=8, test=8)), {"optim.lr": 1e30})
+    plan = OpenPlan(store.url, Resources(), make=Fields(base))
+    monkeypatch.setattr(tune, "report", told.append)
+    for _ in range(2):
+        train_open({}, plan)
+        assert (told[-1]["status"], told[-1]["valid_loss"]) == ("diverged", math.inf)
+    (row,) = store.runs().to_pylist()
+    assert row["status"] == "diverged" and row["attempt"] == 1
 
 
 def test_a_run_that_tune_leaves_is_marked_by_its_own_process(molecules, tmp_path, monkeypatch):

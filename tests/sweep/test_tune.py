@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import pytest
+from ray.tune.schedulers import ASHAScheduler
 
 from chemscale import spec
 from chemscale.models import ChemGPT, PaiNN
@@ -153,7 +154,7 @@ def test_the_plain_tuner_is_tunes_own(ray_cluster, molecules, tmp_path, monkeypa
         monkeypatch.delenv(name, raising=False)
 
     grid = text_grid(molecules, widths=(4,))
-    made = tuner(grid, store=tmp_path / "store")
+    made = tuner(grid, store=tmp_path / "store", scheduler=ASHAScheduler(time_attr="examples", max_t=10**6))
     assert isinstance(made, tune.Tuner)
     results = made.fit()
     assert not results.errors

@@ -48,6 +48,10 @@ def fails(word, tmp_path):
     return fail
 
 
+def unreachable(*args, **kwargs):
+    raise OSError(5, "Input/output error")
+
+
 def attempt_at(store, *, saved):
     attempt = store.claim(RUN, {}, None)
     if saved:
@@ -79,6 +83,16 @@ def test_a_process_that_is_killed_again_and_again_before_it_saves_anything_fails
         attempt_at(store, saved=False)
         assert fails(ActorDiedError()) == MAX_RETRIES + 1 + EXCUSED
         assert (store.state(RUN.id).status, store.state(RUN.id).failures) == ("failed", failures)
+
+
+def test_a_word_that_the_store_did_not_take_is_said_again_as_it_was(store, fails, word, monkeypatch):
+    attempt_at(store, saved=True)
+    monkeypatch.setattr(Store, "mark", unreachable)
+    fails(ActorDiedError())
+    assert store.state(RUN.id).status == "running"
+    monkeypatch.undo()
+    word.on_experiment_end([])
+    assert (store.state(RUN.id).status, store.state(RUN.id).failures) == ("interrupted", 0)
 
 
 def test_a_death_that_saved_something_begins_the_count_anew(store, fails):
