@@ -29,6 +29,7 @@ from tests.chaos.names import RAISING, SHARED
 from tests.chaos.world import STUDY, World, world
 
 BETWEEN_SECONDS = (1.0, 7.0)  # between two faults
+VICTIM_SECONDS = 20.0  # a trial that was killed takes a while to train again
 PATIENCE = 900.0  # seconds that one undisturbed sweep may take at most
 ROUNDING = 1e-3  # relative, of losses of runs on several workers, whose sums come in another order
 
@@ -39,6 +40,7 @@ class Log:
 
     say: Callable[[str], None]
     faults: Counter[str] = field(default_factory=Counter)
+    missed: Counter[str] = field(default_factory=Counter)  # kinds that found nothing to harm, e.g. no shared run
     sweeps: int = 0
     starts: int = 0
     _began: float = field(default_factory=time.monotonic)
@@ -110,12 +112,17 @@ def disturb(made: World, log: Log, chance: random.Random, faults: int, kinds: Se
 
 def _harm(made: World, log: Log, chance: random.Random, kinds: Sequence[str]) -> None:
     """One fault: the kind that there has been the fewest of, or the next one where that finds nothing to harm."""
-    for kind in sorted(kinds, key=lambda k: (log.faults[k], chance.random())):
-        done = FAULTS[kind](made, chance)
+    for kind in sorted(kinds, key=lambda k: (log.faults[k] + log.missed[k], chance.random())):
+        deadline = time.monotonic() + VICTIM_SECONDS
+        while (done := FAULTS[kind](made, chance)) is None and time.monotonic() < deadline:
+            if made.driver.poll() is not None:
+                return
+            time.sleep(0.2)
         if done is not None:
             log.faults[kind] += 1
             log.line(f"fault {sum(log.faults.values())}: {kind}, {done}")
             return
+        log.missed[kind] += 1
 
 
 def _opened(path: str) -> Store | None:
