@@ -1,7 +1,9 @@
 """Samplers by name and the searcher that hands Tune their points: inside the space, cell by cell, nothing twice."""
 
 import math
+import threading
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import optuna
@@ -11,8 +13,9 @@ from ray.tune.search import Searcher
 from ray.tune.search.optuna import OptunaSearch
 
 from chemscale.models import ChemGPT
+from chemscale.records.spool import patient
 from chemscale.records.store import Store, process_identity
-from chemscale.spec import Budget, with_fields
+from chemscale.spec import Budget, Resources, with_fields
 from chemscale.sweep import PBT, Grid, Search, choice, integers, loguniform, uniform, when
 from chemscale.sweep.endings import as_record
 from chemscale.sweep.found import result_of, samples_of
@@ -199,6 +202,17 @@ def test_a_stopped_run_teaches_where_it_would_have_ended(store):
     store.mark(run.id, "stopped", "early", forecast=as_record(ending))
     again = Proposals(search, store, samples_of(store, search))
     assert [t.value for t in again._cells[0].asked._study.trials][-1] == taught == ending.value
+
+
+def test_a_trial_that_ends_while_the_store_is_away_is_learned_when_it_is_back(store, tmp_path):
+    search = Search(BASE, SPACE, samples=2)
+    waited = Store(patient(store.url, Resources(patience=60)))
+    proposals = Proposals(search, waited, samples_of(waited, search))
+    record(store, search.run(proposals.suggest("a")), [2.0])
+    Path(store.url).rename(tmp_path / "away")
+    threading.Timer(1.0, (tmp_path / "away").rename, [store.url]).start()
+    proposals.on_trial_complete("a", {"valid_loss": 2.0})
+    assert [t.value for t in proposals._cells[0].asked._study.trials] == [2.0]
 
 
 def test_generations_go_on_after_a_restart(store):
