@@ -25,6 +25,7 @@ if [[ ! -s "$RAY_AUTH_TOKEN_PATH" ]]; then
   mkdir -p "$(dirname "$RAY_AUTH_TOKEN_PATH")"
   (umask 077 && python -c 'import secrets; print(secrets.token_hex(32), end="")' >"$RAY_AUTH_TOKEN_PATH")
 fi
+chmod 600 "$RAY_AUTH_TOKEN_PATH"  # Ray makes one that others may read
 
 head=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
 address="$head:$((20000 + SLURM_JOB_ID % 10000))"

@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from chemscale.cli import main
+from chemscale.data.moses import FILES
 from chemscale.records.store import Store
 from tests.records.test_store import finished
 from tests.test_spec import BASE
@@ -139,11 +140,30 @@ def test_train_runs_once_and_generates(capsys, molecules, tmp_path):
     assert json.loads(out)["started"] == row["started"]
     status, out, _ = run(capsys, "generate", store, "--n", "5", "--out", str(tmp_path / "made.smi"))
     assert status == 0
-    assert len((tmp_path / "made.smi").read_text().splitlines()) == 5
+    made = (tmp_path / "made.smi").read_text()
+    assert len(made.splitlines()) == 5
+    arguments = ["generate", store, "--n", "5", "--out", str(tmp_path / "again.smi"), "--json"]
+    assert json.loads(run(capsys, *arguments)[1]) == {
+        "path": str(tmp_path / "again.smi"), "molecules": 5, "run_id": row["run_id"]
+    }  # fmt: skip
+    assert (tmp_path / "again.smi").read_text() == made
+    assert len(json.loads(run(capsys, "generate", store, "--n", "5", "--json")[1])) == 5
+    page = str(tmp_path / "page")
+    assert json.loads(run(capsys, "report", store, "--out", page, "--json")[1]) == {"path": f"{page}/index.html"}
     status, out, _ = run(capsys, "status", store)
     assert "1/1 runs" in out
     status, out, _ = run(capsys, "store", "list", store, "--json")
     assert json.loads(out)[0]["run_id"] == row["run_id"]
+
+
+def test_where_the_data_were_fetched_to_is_json_too(capsys, tmp_path, monkeypatch):
+    monkeypatch.setenv("CHEMSCALE_HOME", str(tmp_path))
+    folder = tmp_path / "fetched" / "moses"
+    folder.mkdir(parents=True)
+    for name in FILES:
+        (folder / name).touch()
+    assert json.loads(run(capsys, "data", "fetch", "moses", "--json")[1]) == {"path": str(folder)}
+    assert run(capsys, "data", "fetch", "moses")[1] == f"{folder}\n"
 
 
 def test_generate_without_weights_says_so(capsys, tmp_path):

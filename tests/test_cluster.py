@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from copy import deepcopy
+from fnmatch import fnmatch
 from pathlib import Path
 
 import jsonschema
@@ -58,9 +59,58 @@ def test_launched_clusters_ask_for_a_token_and_close_their_ports(path):
     assert all("RAY_AUTH_MODE=token" in command for command in starts)
     assert "--dashboard-host=127.0.0.1" in starts[0]
     assert any(target.endswith(".ray/auth_token") for target in config["file_mounts"])
-    for permission in config["provider"].get("security_group", {}).get("IpPermissions", []):
-        assert permission["FromPort"] == permission["ToPort"] == 22
-        assert all(r["CidrIp"] != "0.0.0.0/0" for r in permission["IpRanges"])
+
+
+def test_the_security_group_is_made_before_ray_would_make_it():
+    """Ray adds IpPermissions to its own rules, which open SSH to the world; a group that has rules it leaves alone."""
+    from ray.autoscaler._private.aws.config import _create_default_inbound_rules
+
+    opened = [r for r in _create_default_inbound_rules(["sg-1"]) if {"CidrIp": "0.0.0.0/0"} in r.get("IpRanges", [])]
+    assert opened, "Ray no longer opens SSH to the world: the README's commands that make the group can go"
+    group = yaml.safe_load((CLUSTER / "aws.yaml").read_text())["provider"]["security_group"]
+    assert set(group) == {"GroupName"}
+    steps = (CLUSTER / "README.md").read_text().partition("\n## AWS\n")[2].partition("ray up")[0]
+    made = re.findall(r"^ *aws ec2 (\S+) --group-name (\S+) (.*)$", steps, re.MULTILINE)
+    assert [verb for verb, _, _ in made] == ["create-security-group", *["authorize-security-group-ingress"] * 2]
+    assert {name for _, name, _ in made} == {group["GroupName"]}
+    assert "--port 22 --cidr ADDRESS/32" in made[1][2]
+    assert f"--protocol all --source-group {group['GroupName']}" in made[2][2]
+
+
+@pytest.mark.parametrize("path", LAUNCHERS, ids=lambda p: p.name)
+def test_launchers_copy_the_whole_package(path):
+    """rsync takes a pattern without a leading slash at any depth, so that "report" leaves out chemscale/report too."""
+    root = CLUSTER.parent
+    tops = [root / name for name in ("chemscale", "tune_jobs", "pyproject.toml", "constraints.txt", "README.md")]
+    needed = [p.relative_to(root) for top in tops for p in (top, *top.rglob("*"))]
+    assert left_out("report", Path("chemscale/report/page.py"))
+    for pattern in yaml.safe_load(path.read_text())["rsync_exclude"]:
+        assert re.fullmatch(r"/[^/]+", pattern)
+        assert not [p for p in needed if left_out(pattern, p)]
+
+
+def left_out(pattern, path):
+    """Whether rsync leaves a path out by a pattern of one name: with a leading slash at the top, else at any depth."""
+    return any(fnmatch(name, pattern.lstrip("/")) for name in (path.parts[:1] if pattern[0] == "/" else path.parts))
+
+
+def test_files_install_what_their_store_needs():
+    extras, seen = {"s3": "jobs,s3", "gs": "jobs,gcs"}, set()
+    for section in (CLUSTER / "README.md").read_text().split("\n## "):
+        named, schemes = set(re.findall(r"cluster/[\w./]+\.yaml", section)), set(re.findall(r"(s3|gs)://", section))
+        if len(schemes) == 1:
+            for name in named:
+                installed = set(re.findall(r"chemscale\[(.*?)\]", (CLUSTER.parent / name).read_text()))
+                assert installed == {extras[min(schemes)]}, name
+                seen.add(Path(name).name)
+    assert seen == {"aws.yaml", "gcp.yaml", "raycluster.yaml", "rayjob.yaml"}
+
+
+def test_every_shown_token_is_made_without_being_printed_and_closed():
+    texts = [(CLUSTER / "README.md").read_text(), *(p.read_text() for p in [*LAUNCHERS, *KUBERAY])]
+    shown = [line for text in texts for line in text.splitlines() if "get-auth-token --generate" in line]
+    assert len(shown) >= 4
+    assert all("--generate > /dev/null && chmod 600 ~/.ray/auth_token" in line for line in shown)
 
 
 @pytest.mark.parametrize("path", KUBERAY, ids=lambda p: p.name)
@@ -128,6 +178,16 @@ def test_the_slurm_script_is_bash_and_calls_ray_as_ray_parses_it(tmp_path):
     token = tmp_path / ".ray" / "auth_token"
     assert token.stat().st_mode & 0o077 == 0
     assert len(token.read_text()) == 64
+
+
+def test_the_slurm_script_closes_a_token_that_ray_left_open(tmp_path):
+    token = tmp_path / ".ray" / "auth_token"
+    token.parent.mkdir()
+    token.write_text("ours")
+    token.chmod(0o644)
+    slurm(tmp_path, {"ray": "true"}, ["few.py", "--store", "/s"])
+    assert token.stat().st_mode & 0o777 == 0o600
+    assert token.read_text() == "ours"
 
 
 def slurm(home, more, arguments, prefix=(), **environment):

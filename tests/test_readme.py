@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -54,3 +55,15 @@ def test_every_verb_of_the_readme_is_a_verb():
     for verb in ("show", "sweep", "search", "train", "status", "report", "fit", "plan", "generate", "data", "store"):
         assert re.search(rf"^\s+{verb}\s", text, re.MULTILINE), verb
         assert f"`{verb}" in README or f"`chemscale {verb}" in README, verb
+
+
+@pytest.mark.parametrize("path", ["README.md", "cluster/README.md"])
+def test_every_command_that_is_shown_parses(path):
+    from chemscale.cli.arguments import parser
+
+    blocks = re.findall(r"^(?: *|\d+\. )```\w*\n(.*?)^ *```$", (ROOT / path).read_text(), re.DOTALL | re.MULTILINE)
+    lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
+    commands = [c[1] for line in lines if (c := re.match(r" *(?:\.venv/bin/)?chemscale (.*)", line))]
+    assert len(commands) >= 8
+    for command in commands:
+        assert parser().parse_args(shlex.split(command, comments=True)).verb, command

@@ -94,7 +94,7 @@ def _data(verbs: Any) -> None:
 
 def _train(verbs: Any) -> None:
     made = _verb(verbs, "train", models.train)
-    made.add_argument("architecture", help="chemgpt, schnet, painn or a registered one")
+    made.add_argument("architecture", help="chemgpt, schnet or painn; a model of your own goes through a recipe")
     made.add_argument("--width", type=int, required=True)
     made.add_argument("--data", help="source (default: the embedded one of the family)")
     made.add_argument("--size", type=int, help="training examples (default: all)")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from chemscale.cli.output import print_record, print_rows
+from chemscale.cli.output import print_json, print_record, print_rows
 
 
 def data_list(given: argparse.Namespace) -> None:
@@ -29,7 +29,8 @@ def data_fetch(given: argparse.Namespace) -> None:
     """Download a source that is not embedded."""
     from chemscale import data
 
-    print(data.fetch(given.name))
+    folder = data.fetch(given.name)
+    print_json({"path": folder}) if given.json else print(folder)
 
 
 def data_report(given: argparse.Namespace) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from typing import Any
 
 from chemscale.cli.output import print_json, print_record, readable, resources_of, writable
@@ -82,15 +81,13 @@ def generate(given: argparse.Namespace) -> None:
         raise ValueError(f"--run {given.run!r} is a {trained.run.model.architecture}; generate needs a text run.")
     made = sample(trained.module, trained.manifest, given.n, temperature=given.temperature, seed=given.seed)
     rows = [{"smiles": m.smiles, "log_likelihood": m.log_likelihood} for m in made]
-    if given.json:
-        return print_json(rows)
-    lines = "".join(f"{row['smiles']}\t{row['log_likelihood']:.4f}\n" for row in rows if row["smiles"])
+    lines = [f"{row['smiles']}\t{row['log_likelihood']:.4f}\n" for row in rows if row["smiles"]]
     if given.out:
-        LocalPlace(".").write(given.out, lambda file: file.write(lines.encode()))
-        print(f"{given.out}: {lines.count(chr(10))} molecules of run {trained.run.id}")
-    else:
-        sys.stdout.write(lines)
-    return None
+        LocalPlace(".").write(given.out, lambda file: file.write("".join(lines).encode()))
+        if given.json:
+            return print_json({"path": given.out, "molecules": len(lines), "run_id": trained.run.id})
+        return print(f"{given.out}: {len(lines)} molecules of run {trained.run.id}")
+    return print_json(rows) if given.json else print(*lines, sep="", end="")
 
 
 def best_run(store: Any, family: str) -> str:

@@ -130,7 +130,8 @@ def report(given: argparse.Namespace) -> None:
     from chemscale.records.store import Store
     from chemscale.report.page import report as write
 
-    print(write(Store(given.store), out=given.out))
+    page = write(Store(given.store), out=given.out)
+    print_json({"path": page}) if given.json else print(page)
 
 
 def status_of_store(given: argparse.Namespace) -> None:
