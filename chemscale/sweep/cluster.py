@@ -5,7 +5,10 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import signal
+import threading
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 from chemscale.train.environment import environment
 
@@ -17,6 +20,7 @@ QUIET = {
     "TUNE_MAX_PENDING_TRIALS_PG": "8",
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "TUNE_DISABLE_SIGINT_HANDLER": "0",  # `fit` reads from Tune's handler whether Ctrl-C was pressed
 }
 
 
@@ -38,6 +42,22 @@ def cluster() -> Iterator[None]:
         finally:
             if started:
                 ray.shutdown()
+
+
+def fit(tuner: Any) -> None:
+    """Fit a Tuner; Ctrl-C ends its trials and is a KeyboardInterrupt, as everywhere else.
+
+    Tune returns from it as if all were done, and otherwise leaves its own handler behind, which swallows the next one.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        tuner.fit()  # Tune handles no signals there
+        return
+    before = signal.getsignal(signal.SIGINT)
+    tuner.fit()
+    pressed = signal.getsignal(signal.SIGINT) is before  # Tune gives its place back when it is called
+    signal.signal(signal.SIGINT, before)
+    if pressed:
+        raise KeyboardInterrupt
 
 
 def _start() -> None:

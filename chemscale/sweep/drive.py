@@ -10,7 +10,7 @@ from typing import Any
 from chemscale import data
 from chemscale.records.store import Store, outstanding
 from chemscale.spec import Resources, RunSpec
-from chemscale.sweep.cluster import cluster
+from chemscale.sweep.cluster import cluster, fit
 from chemscale.sweep.display import Display
 from chemscale.sweep.estimate import work_of
 from chemscale.sweep.grid import Grid, require_name
@@ -82,7 +82,7 @@ def train_missing(records: Store, runs: Sequence[RunSpec], *, on: On, name: str,
         from chemscale.sweep.tune import grid_tuner
 
         with cluster(), tempfile.TemporaryDirectory(prefix="chemscale-tune-", ignore_cleanup_errors=True) as scratch:
-            grid_tuner(todo, records, on=on, study=name, work=work, scratch=scratch, callbacks=callbacks).fit()
+            fit(grid_tuner(todo, records, on=on, study=name, work=work, scratch=scratch, callbacks=callbacks))
 
 
 def tuner(

@@ -12,7 +12,7 @@ from chemscale.records.attempt import forget
 from chemscale.records.spool import patient
 from chemscale.records.store import Store
 from chemscale.spec import Resources, RunSpec
-from chemscale.sweep.cluster import cluster
+from chemscale.sweep.cluster import cluster, fit
 from chemscale.sweep.display import Display
 from chemscale.sweep.drive import prepare
 from chemscale.sweep.found import SearchResult, result_of, samples_of
@@ -92,7 +92,7 @@ def _search_missing(records: Store, plan: Search, on: On, callbacks: Sequence[An
         if searcher.trials:
             folder = tempfile.TemporaryDirectory(prefix="chemscale-tune-", ignore_cleanup_errors=True)
             with cluster(), folder as scratch:
-                search_tuner(plan, waited, on=on, searcher=searcher, scratch=scratch, callbacks=callbacks).fit()
+                fit(search_tuner(plan, waited, on=on, searcher=searcher, scratch=scratch, callbacks=callbacks))
     _forget_members(records, plan)
 
 

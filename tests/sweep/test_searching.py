@@ -139,7 +139,7 @@ def killed_plan(path):
     return Search(grid, {"optim.lr": loguniform(1e-5, 1e-1)}, samples=5, stop=ASHA(), name="killed")
 
 
-def test_a_killed_driver_of_a_search_loses_no_run_and_its_samplers_learn_of_all(molecules, tmp_path, short_folder):
+def test_an_interrupted_and_killed_search_loses_no_run_and_its_samplers_learn_of_all(molecules, tmp_path, short_folder):
     path = tmp_path / "store"
 
     def drive():
@@ -147,10 +147,20 @@ def test_a_killed_driver_of_a_search_loses_no_run_and_its_samplers_learn_of_all(
         command = [sys.executable, "-c", textwrap.dedent(DRIVER), molecules, str(path)]
         return subprocess.Popen(command, env=env, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
 
-    driver, deadline = drive(), time.time() + 180
-    while driver.poll() is None and time.time() < deadline and len(list(path.glob("runs/*/attempts/*/run.json"))) < 2:
-        time.sleep(0.05)
-    assert driver.poll() is None, driver.stderr.read().decode()
+    def until(ended):
+        driver, deadline = drive(), time.time() + 180
+        while driver.poll() is None and time.time() < deadline:
+            if len(list(path.glob("runs/*/attempts/*/run.json"))) >= ended:
+                return driver
+            time.sleep(0.05)
+        raise AssertionError(driver.stderr.read().decode())
+
+    driver = until(1)
+    driver.send_signal(signal.SIGINT)
+    assert "KeyboardInterrupt" in driver.communicate(timeout=60)[1].decode()
+    statuses = [state.status for state in Store(path).states().values()]
+    assert set(statuses) <= {"finished", "stopped", "diverged", "interrupted"}
+    driver = until(1 + sum(status != "interrupted" for status in statuses))
     driver.send_signal(signal.SIGKILL)
     driver.wait()
     time.sleep(3)  # workers outlive their driver by seconds
