@@ -238,7 +238,10 @@ class Snapshots:
         if file is None:
             raise SupersededError(name)
         with file:
-            return pq.read_table(file, **options)
+            try:
+                return pq.read_table(file, **options)
+            except FileNotFoundError:  # an object is asked for piece by piece, and may go between two of them
+                raise SupersededError(name) from None
 
     # -- writing ------------------------------------------------------------------------------------------------------
 
