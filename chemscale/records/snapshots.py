@@ -126,8 +126,11 @@ class Snapshots:
     def publish(self, base: Manifest, snapshots: Sequence[Snapshot]) -> bool:
         """Make these the snapshots that count; False, and nothing changed, where another did since `base`."""
         content = as_json({"snapshots": [asdict(snapshot) for snapshot in snapshots]})
-        if self.newest() != base.number or not self.place.create(f"manifests/{base.number + 1:09d}.json", content):
+        name = f"manifests/{base.number + 1:09d}.json"
+        if self.newest() != base.number:
             return False
+        if not self.place.create(name, content) and self.place.read(name) != content:
+            return False  # equal, it is this one, and only the answer to its creation was lost
         kept = {snapshot.name for snapshot in snapshots}
         for old in base.snapshots:
             if old.name not in kept:
