@@ -25,7 +25,8 @@ Layout of a store (every file is written to a temporary name and renamed, so it 
       snapshots/NAME.points.parquet       their POINTS
 
 A worker writes only below its own attempt and its checkpoints. Readers take, per step, the point of the highest
-attempt, and the terminal row of the highest attempt that has one; a worker's terminal row wins over the driver's word.
+attempt, and the terminal row of the highest attempt that has one; a worker's terminal row wins over the driver's word,
+of which that on the highest attempt counts, and then that of the highest number.
 
 Compaction folds runs that have ended into immutable snapshots, names them in the next manifest, and only then removes
 the files that it folded. So `runs/` holds what is live, and what a late worker or a new attempt adds to a folded run:

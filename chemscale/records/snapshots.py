@@ -309,14 +309,16 @@ def _history(row: Mapping[str, Any]) -> History:
     kept = json.loads(row["history"])
     terminal = {k: row[k] for k in RUNS.arrow.names if k in row} if kept["ended"] is not None else None
     attempts = tuple(kept["attempts"])
-    return History(row["run_id"], attempts, kept["claim"], kept["pulse"], kept["ended"], terminal, kept["word"])
+    word = kept["word"]
+    said = kept.get("said", (word or {}).get("number", 0))
+    return History(row["run_id"], attempts, kept["claim"], kept["pulse"], kept["ended"], terminal, word, said)
 
 
 def _extras(one: Folded) -> tuple[int, int, str]:
     history = one.history
     claim = {k: v for k, v in history.claim.items() if k != "row" or history.row is None}
     kept = {"attempts": history.attempts, "claim": claim, "pulse": history.pulse, "ended": history.ended,
-            "word": history.word, "to_see": one.to_see}  # fmt: skip
+            "word": history.word, "said": history.said, "to_see": one.to_see}  # fmt: skip
     return one.state.failures, one.state.examples, json.dumps(kept, sort_keys=True)
 
 

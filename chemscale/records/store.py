@@ -221,7 +221,7 @@ class Store:
         )
 
     def mark(self, run_id: str, status: str, reason: str, forecast: Mapping[str, float] | None = None) -> None:
-        """The driver's word on a run that ended without one of its worker: stopped or failed.
+        """The driver's word on a run that ended without one of its worker: stopped, failed or interrupted.
 
         Two drivers may speak at once; every failure counts.
 
@@ -231,14 +231,12 @@ class Store:
         self._modernise()
         while True:
             before = self.history(run_id)
-            word = spoken(before.word, status, reason, before.newest) | (
-                {"forecast": dict(forecast)} if forecast else {}
-            )
+            word = spoken(before, status, reason) | ({"forecast": dict(forecast)} if forecast else {})
             name = f"runs/{run_id}/attempts/word-{word['number']:04d}.json"
             if not self.place.create(name, as_json(word)):
                 continue  # another driver spoke meanwhile
             folded = self.snapshots.steadily(lambda manifest: self.snapshots.history(manifest, run_id))
-            if folded is None or folded.word is None or folded.word.get("number", 0) < word["number"]:
+            if folded is None or folded.said < word["number"]:
                 return
             self.place.remove(name)  # as in Attempt.claim
 
