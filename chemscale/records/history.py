@@ -17,6 +17,7 @@ from chemscale.records.schema import FAILED, INTERRUPTED, PENDING, POINTS, RUNNI
 
 STALE_SECONDS = 60.0  # a heartbeat older than this on another machine means that its run is gone
 ROWS = ("run.json", "run.parquet")  # a terminal row, now and in version 1
+RECENT = 8  # words whose tokens the next one carries: more than are said while one is tried again
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ class History:
         claim, pulse: of the newest; {} where it has none.
         ended: the highest attempt with a terminal row. row: that row.
         word: the driver's, of the highest attempt and then the highest number: {"status", "reason", "failures",
-            "attempt", "number", perhaps "forecast"}.
+            "attempt", "number", "tokens", perhaps "forecast"}.
         said: the highest number that any word of it took; the next one takes the next.
         files: what was read or listed of it, below the store.
     """
@@ -186,7 +187,7 @@ def process_identity() -> dict[str, Any]:
     return {"host": socket.gethostname(), "pid": os.getpid(), "born": psutil.Process().create_time()}
 
 
-def spoken(before: History, status: str, reason: str) -> dict[str, Any]:
+def spoken(before: History, status: str, reason: str, token: str) -> dict[str, Any]:
     """The driver's next word on a run of this history."""
     word = before.word or {}
     return {
@@ -195,6 +196,7 @@ def spoken(before: History, status: str, reason: str) -> dict[str, Any]:
         "failures": word.get("failures", 0) + (status == FAILED),
         "attempt": before.newest,
         "number": before.said + 1,
+        "tokens": [*word.get("tokens", ()), token][-RECENT:],
     }
 
 

@@ -19,7 +19,7 @@ Layout of a store (every file is written to a temporary name and renamed, so it 
       runs/RUN/attempts/0001/points-000001.parquet …   immutable parts while the run lives
       runs/RUN/attempts/0001/points.parquet            all of them, once it has ended
       runs/RUN/attempts/0001/run.json     the worker's word: finished or diverged, one RUNS row
-      runs/RUN/attempts/word-0001.json    the driver's word: stopped or failed, the reason, the count of failures
+      runs/RUN/attempts/word-0001.json    the driver's word: stopped or failed, why, the count of failures, its token
       manifests/000000001.json            which snapshots count; the highest number holds, created exclusively
       snapshots/NAME.runs.parquet         RUNS rows of ended runs, each with its history as JSON
       snapshots/NAME.points.parquet       their POINTS

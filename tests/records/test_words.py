@@ -1,13 +1,16 @@
-"""The driver's words: the newest attempt's counts, and every failure counts, whoever speaks."""
+"""The driver's words: the newest attempt's counts, each is said once, however often it is tried and whoever speaks."""
 
+import secrets
 from dataclasses import replace
 
 import pytest
 
 from chemscale.records import merge as merging
 from chemscale.records.compact import compact
+from chemscale.records.history import RECENT
 from chemscale.records.merge import merge
 from chemscale.records.store import Store
+from chemscale.records.unsaid import Unsaid
 from chemscale.train.rows import opening_row
 from tests.records.test_manage import two
 from tests.test_spec import BASE
@@ -117,3 +120,78 @@ def test_a_word_whose_number_was_folded_meanwhile_is_said_again(tmp_path, monkey
     patch_create(monkeypatch, store, late)
     store.mark(BASE.id, "failed", "second")
     assert (store.state(BASE.id).failures, store.state(BASE.id).reason) == (2, "second")
+
+
+def lose_the_read(patch, store):
+    """The word is written; what is asked next is not answered."""
+    steadily = store.snapshots.steadily
+    asked = []
+
+    def unanswered(read):
+        asked.append(read)
+        if len(asked) == 2:
+            raise OSError("no such host")
+        return steadily(read)
+
+    patch.setattr(store.snapshots, "steadily", unanswered)
+
+
+def lose_the_answer(patch, store):
+    """The word is written; its answer is lost, and a second request is told that the name is taken."""
+    patch_create(patch, store, lambda create, name, content: create(name, content) and False)
+
+
+def lose_the_line(patch, store):
+    """The word is written; its answer never comes."""
+    tried = []
+
+    def cut(create, name, content):
+        made = create(name, content)
+        tried.append(name)
+        if len(tried) == 1:
+            raise OSError("timed out")
+        return made
+
+    patch_create(patch, store, cut)
+
+
+@pytest.mark.parametrize("meanwhile", ["nothing", "another speaks", "folded"])
+@pytest.mark.parametrize("lose", [lose_the_read, lose_the_answer, lose_the_line])
+def test_a_word_that_is_tried_twice_is_said_once(tmp_path, monkeypatch, lose, meanwhile):
+    monkeypatch.setattr("chemscale.records.unsaid.FIRST_PAUSE", 0.0)
+    store = Store(tmp_path / "s", create=True)
+    store.claim(BASE, opening_row(BASE))
+    other, tries, token = Store(store.path), [], secrets.token_hex(8)
+
+    def word():
+        tries.append(1)
+        if len(tries) == 2:
+            patch.undo()
+            if meanwhile == "another speaks":
+                other.mark(BASE.id, "failed", "another's")
+            elif meanwhile == "folded":
+                compact(other)
+        store.mark(BASE.id, "failed", "no", token=token)
+
+    with monkeypatch.context() as patch:
+        lose(patch, store)
+        unsaid = Unsaid("runs", seconds=60)
+        unsaid.say(word)
+        unsaid.settle()
+    assert len(tries) == (1 if lose is lose_the_answer else 2)
+    others = meanwhile == "another speaks" and len(tries) == 2
+    assert store.state(BASE.id).failures == 1 + others
+    assert store.history(BASE.id).word["number"] == 1 + others
+
+
+def test_words_of_one_token_are_one_and_others_are_others(tmp_path):
+    store = Store(tmp_path / "s", create=True)
+    tokens = [f"{k:016x}" for k in range(2 * RECENT)]
+    for failures, token in enumerate(tokens, 1):
+        for _ in range(2):
+            store.mark(BASE.id, "failed", "no", token=token)
+        assert store.state(BASE.id).failures == failures
+    assert store.history(BASE.id).word["tokens"] == tokens[-RECENT:]
+    store.mark(BASE.id, "failed", "no")
+    store.mark(BASE.id, "failed", "no")
+    assert store.state(BASE.id).failures == len(tokens) + 2
