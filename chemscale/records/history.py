@@ -17,6 +17,7 @@ from chemscale.records.schema import FAILED, INTERRUPTED, PENDING, POINTS, RUNNI
 
 STALE_SECONDS = 60.0  # a heartbeat older than this on another machine means that its run is gone
 ROWS = ("run.json", "run.parquet")  # a terminal row, now and in version 1
+RECENT = 8  # words whose tokens the next one carries: more than are said while one is tried again
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,9 @@ class History:
         attempts: numbers of the claimed attempts, lowest first.
         claim, pulse: of the newest; {} where it has none.
         ended: the highest attempt with a terminal row. row: that row.
-        word: the driver's newest: {"status", "reason", "failures", "attempt", "number", perhaps "forecast"}.
+        word: the driver's, of the highest attempt and then the highest number: {"status", "reason", "failures",
+            "attempt", "number", "tokens", perhaps "forecast"}.
+        said: the highest number that any word of it took; the next one takes the next.
         files: what was read or listed of it, below the store.
     """
 
@@ -60,6 +63,7 @@ class History:
     ended: int | None = None
     row: Mapping[str, Any] | None = None
     word: Mapping[str, Any] | None = None
+    said: int = 0
     files: tuple[str, ...] = ()
 
     @property
@@ -118,7 +122,8 @@ class History:
             pulse=self.pulse if newest and (self.pulse or self.newest > older.newest) else older.pulse,
             ended=self.ended if wins else older.ended,
             row=self.row if wins else older.row,
-            word=self.word or older.word,
+            word=max((word for word in (older.word, self.word) if word), key=_rank, default=None),  # equal: folded
+            said=max(self.said, older.said),
         )
 
 
@@ -133,7 +138,7 @@ def read_history(root: Place, run_id: str, folded: Sequence[int] = (), *, legacy
     names = place.names("attempts")
     listed = {int(name): place.names(f"attempts/{name}") for name in names if name.isdigit()}
     claimed = sorted(n for n, files in listed.items() if "claim.json" in files or n in folded)
-    words = [name for name in names if name.startswith("word-")]
+    words = {_number(name): name for name in names if name.startswith("word-")}
     claim, pulse, ended, row = {}, {}, None, None
     for number in reversed(claimed):
         name = next((name for name in ROWS if name in listed[number]), None)
@@ -144,12 +149,14 @@ def read_history(root: Place, run_id: str, folded: Sequence[int] = (), *, legacy
         newest = f"attempts/{claimed[-1]:04d}"
         claim = place.read_json(f"{newest}/claim.json") or {}
         pulse = place.read_json(f"{newest}/heartbeat.json") or {}
-    said = f"attempts/{words[-1]}" if words else "driver.json" if legacy else None
-    word = None if said is None else place.read_json(said)
-    files = [f"attempts/{n:04d}/{name}" for n in claimed for name in listed[n]] + [f"attempts/{name}" for name in words]
+    said = max(words, default=0)
+    newest_word = f"attempts/{words[said]}" if words else "driver.json" if legacy else None
+    word = None if newest_word is None else place.read_json(newest_word)
+    files = [f"attempts/{n:04d}/{name}" for n in claimed for name in listed[n]]
+    files += [f"attempts/{name}" for name in words.values()]
     files += ["driver.json"] if word is not None and not words else []
     whole = tuple(f"runs/{run_id}/{name}" for name in files)
-    return History(run_id, tuple(claimed), claim, pulse, ended, row, word, whole)
+    return History(run_id, tuple(claimed), claim, pulse, ended, row, word, said, whole)
 
 
 def read_points(root: Place, history: History) -> list[dict[str, Any]] | None:
@@ -180,12 +187,25 @@ def process_identity() -> dict[str, Any]:
     return {"host": socket.gethostname(), "pid": os.getpid(), "born": psutil.Process().create_time()}
 
 
-def spoken(before: Mapping[str, Any] | None, status: str, reason: str, newest: int) -> dict[str, Any]:
-    """The driver's next word on a run after this one."""
-    before = before or {}
-    failures = before.get("failures", 0) + (status == FAILED)
-    number = before.get("number", 0) + 1
-    return {"status": status, "reason": reason, "failures": failures, "attempt": newest, "number": number}
+def spoken(before: History, status: str, reason: str, token: str) -> dict[str, Any]:
+    """The driver's next word on a run of this history."""
+    word = before.word or {}
+    return {
+        "status": status,
+        "reason": reason,
+        "failures": word.get("failures", 0) + (status == FAILED),
+        "attempt": before.newest,
+        "number": before.said + 1,
+        "tokens": [*word.get("tokens", ()), token][-RECENT:],
+    }
+
+
+def _rank(word: Mapping[str, Any]) -> tuple[int, int]:
+    return word["attempt"], word.get("number", 0)  # version 1 had one word, without a number
+
+
+def _number(name: str) -> int:
+    return int(name.removeprefix("word-").removesuffix(".json"))
 
 
 def _alive(owner: Mapping[str, Any], beat: float) -> bool:

@@ -12,7 +12,7 @@ from typing import Any
 
 from chemscale.records.attempt import STATE, WEIGHTS
 from chemscale.records.compact import copy_file, gathered, publish
-from chemscale.records.history import RunState, read_points
+from chemscale.records.history import History, RunState, read_points
 from chemscale.records.place import as_json
 from chemscale.records.schema import DIVERGED, FINISHED, PENDING, POINTS, RUNNING, RUNS, equal
 from chemscale.records.snapshots import Folded
@@ -124,10 +124,10 @@ def _studies(source: Store, into: Store) -> None:
 def _bring(batch: Sequence[tuple[str, Store]], into: Store) -> None:
     folds, base = [], into.snapshots.manifest()
     for run_id, source in batch:
-        shift = into.history_at(base, run_id).newest
+        known = into.history_at(base, run_id)
         found = _whole(source, run_id)
-        _copy_checkpoints(source, into, run_id, shift)
-        folds.append(_shifted(found, shift))
+        _copy_checkpoints(source, into, run_id, known.newest)
+        folds.append(_shifted(found, known))
     while not publish(into, base, folds):
         base = into.snapshots.manifest()  # something was compacted meanwhile, which changes nothing of these runs
 
@@ -140,16 +140,21 @@ def _whole(source: Store, run_id: str) -> Folded:
     return source.snapshots.steadily(read)
 
 
-def _shifted(fold: Folded, shift: int) -> Folded:
-    """The same run with its attempts numbered after those that the other store knows, over which it wins."""
-    history = fold.history
-    word = history.word and {**history.word, "attempt": history.word["attempt"] + shift}
+def _shifted(fold: Folded, known: History) -> Folded:
+    """The same run with its attempts and words numbered after those that the other store knows, over which it wins."""
+    history, shift = fold.history, known.newest
+    word = history.word and {
+        **history.word,
+        "attempt": history.word["attempt"] + shift,
+        "number": history.word.get("number", 0) + known.said,
+    }
     moved = replace(
         history,
         attempts=tuple(number + shift for number in history.attempts),
         ended=None if history.ended is None else history.ended + shift,
         row=history.row and {**history.row, "attempt": (history.row.get("attempt") or history.ended or 0) + shift},
         word=word,
+        said=history.said + known.said,
         files=(),
     )
     return replace(fold, history=moved, points=[{**row, "attempt": row["attempt"] + shift} for row in fold.points])

@@ -19,13 +19,14 @@ Layout of a store (every file is written to a temporary name and renamed, so it 
       runs/RUN/attempts/0001/points-000001.parquet …   immutable parts while the run lives
       runs/RUN/attempts/0001/points.parquet            all of them, once it has ended
       runs/RUN/attempts/0001/run.json     the worker's word: finished or diverged, one RUNS row
-      runs/RUN/attempts/word-0001.json    the driver's word: stopped or failed, the reason, the count of failures
+      runs/RUN/attempts/word-0001.json    the driver's word: stopped or failed, why, the count of failures, its token
       manifests/000000001.json            which snapshots count; the highest number holds, created exclusively
       snapshots/NAME.runs.parquet         RUNS rows of ended runs, each with its history as JSON
       snapshots/NAME.points.parquet       their POINTS
 
 A worker writes only below its own attempt and its checkpoints. Readers take, per step, the point of the highest
-attempt, and the terminal row of the highest attempt that has one; a worker's terminal row wins over the driver's word.
+attempt, and the terminal row of the highest attempt that has one; a worker's terminal row wins over the driver's word,
+of which that on the highest attempt counts, and then that of the highest number.
 
 Compaction folds runs that have ended into immutable snapshots, names them in the next manifest, and only then removes
 the files that it folded. So `runs/` holds what is live, and what a late worker or a new attempt adds to a folded run:

@@ -126,8 +126,11 @@ class Snapshots:
     def publish(self, base: Manifest, snapshots: Sequence[Snapshot]) -> bool:
         """Make these the snapshots that count; False, and nothing changed, where another did since `base`."""
         content = as_json({"snapshots": [asdict(snapshot) for snapshot in snapshots]})
-        if self.newest() != base.number or not self.place.create(f"manifests/{base.number + 1:09d}.json", content):
+        name = f"manifests/{base.number + 1:09d}.json"
+        if self.newest() != base.number:
             return False
+        if not self.place.create(name, content) and self.place.read(name) != content:
+            return False  # equal, it is this one, and only the answer to its creation was lost
         kept = {snapshot.name for snapshot in snapshots}
         for old in base.snapshots:
             if old.name not in kept:
@@ -238,7 +241,10 @@ class Snapshots:
         if file is None:
             raise SupersededError(name)
         with file:
-            return pq.read_table(file, **options)
+            try:
+                return pq.read_table(file, **options)
+            except FileNotFoundError:  # an object is asked for piece by piece, and may go between two of them
+                raise SupersededError(name) from None
 
     # -- writing ------------------------------------------------------------------------------------------------------
 
@@ -303,14 +309,16 @@ def _history(row: Mapping[str, Any]) -> History:
     kept = json.loads(row["history"])
     terminal = {k: row[k] for k in RUNS.arrow.names if k in row} if kept["ended"] is not None else None
     attempts = tuple(kept["attempts"])
-    return History(row["run_id"], attempts, kept["claim"], kept["pulse"], kept["ended"], terminal, kept["word"])
+    word = kept["word"]
+    said = kept.get("said", (word or {}).get("number", 0))
+    return History(row["run_id"], attempts, kept["claim"], kept["pulse"], kept["ended"], terminal, word, said)
 
 
 def _extras(one: Folded) -> tuple[int, int, str]:
     history = one.history
     claim = {k: v for k, v in history.claim.items() if k != "row" or history.row is None}
     kept = {"attempts": history.attempts, "claim": claim, "pulse": history.pulse, "ended": history.ended,
-            "word": history.word, "to_see": one.to_see}  # fmt: skip
+            "word": history.word, "said": history.said, "to_see": one.to_see}  # fmt: skip
     return one.state.failures, one.state.examples, json.dumps(kept, sort_keys=True)
 
 

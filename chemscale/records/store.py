@@ -6,6 +6,7 @@ The layout is written down in `records.schema`. The store is the only truth for 
 from __future__ import annotations
 
 import functools
+import secrets
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -220,25 +221,37 @@ class Store:
             folded=lambda: self.snapshots.steadily(lambda manifest: self.snapshots.last_attempt(manifest, run.id)),
         )
 
-    def mark(self, run_id: str, status: str, reason: str, forecast: Mapping[str, float] | None = None) -> None:
-        """The driver's word on a run that ended without one of its worker: stopped or failed.
+    def mark(
+        self,
+        run_id: str,
+        status: str,
+        reason: str,
+        forecast: Mapping[str, float] | None = None,
+        *,
+        token: str | None = None,
+    ) -> None:
+        """The driver's word on a run that ended without one of its worker: stopped, failed or interrupted.
 
-        Two drivers may speak at once; every failure counts.
+        Two drivers may speak at once; every failure counts, and counts once.
 
         Args:
             forecast: where a stopped run would have ended: {"loss", "low", "high"}, a 95 % interval.
+            token: random, one for each word; who tries a word again after an OSError gives the token of the first try,
+                and the word is said once, whether the first try wrote it or not.
         """
         self._modernise()
+        token = token or secrets.token_hex(8)
         while True:
             before = self.history(run_id)
-            word = spoken(before.word, status, reason, before.newest) | (
-                {"forecast": dict(forecast)} if forecast else {}
-            )
+            if token in (before.word or {}).get("tokens", ()):
+                return  # it was written, and only the answer was lost
+            more = {"forecast": dict(forecast)} if forecast else {}
+            word = {**spoken(before, status, reason, token), **more}
             name = f"runs/{run_id}/attempts/word-{word['number']:04d}.json"
             if not self.place.create(name, as_json(word)):
-                continue  # another driver spoke meanwhile
+                continue  # another driver spoke meanwhile, or the answer to a first request was lost
             folded = self.snapshots.steadily(lambda manifest: self.snapshots.history(manifest, run_id))
-            if folded is None or folded.word is None or folded.word.get("number", 0) < word["number"]:
+            if folded is None or folded.said < word["number"]:
                 return
             self.place.remove(name)  # as in Attempt.claim
 

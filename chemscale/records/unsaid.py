@@ -24,7 +24,9 @@ class Unsaid:
         self._due, self._pause = 0.0, FIRST_PAUSE
 
     def say(self, word: Callable[[], None]) -> None:
-        """Call `word` now, or once the store can be reached again; it may be called more than once.
+        """Call `word` now, or once the store can be reached again.
+
+        It may be called again after it has written what it says: one that marks a run brings its token from outside.
 
         Raises:
             StoreUnreachableError: an outage has outlasted the bound.

@@ -18,6 +18,7 @@ import pytest
 
 from chemscale.records.attempt import Attempt
 from chemscale.records.compact import Upkeep, compact, publish
+from chemscale.records.merge import merge
 from chemscale.records.schema import POINTS, RUNS, equal
 from chemscale.records.store import Store
 from chemscale.train.rows import opening_row
@@ -239,6 +240,53 @@ def test_a_reader_with_an_old_manifest_starts_again(tmp_path):
     assert len(reader.runs()) == 7
     assert len(seen) >= 2
     assert {r["run_id"] for r in before["runs"]} <= set(reader.run_ids())
+
+
+def deaf(monkeypatch, place):
+    """Manifests are created and the answer is lost, so that the client's second request finds the name taken."""
+    create = type(place).create
+
+    def lost(self, name, content):
+        return create(self, name, content) and not name.startswith("manifests/")
+
+    monkeypatch.setattr(type(place), "create", lost)
+
+
+def test_a_manifest_whose_answer_was_lost_counts(tmp_path, monkeypatch):
+    store, _ = ended_store(tmp_path / "s", 3)
+    compact(store)
+    finish(store, replace(BASE, seed=50))
+    finish(store, replace(BASE, seed=51))
+    finish(store, replace(BASE, seed=52))
+    before = look(store)
+    with monkeypatch.context() as patch:
+        deaf(patch, store.place)
+        assert compact(store).runs == 3
+        into = Store(tmp_path / "into", create=True)
+        merge([store], into)
+    assert look(Store(tmp_path / "s")) == before
+    assert store.place.names("runs") == []
+    assert len(store.place.names("snapshots")) == 2  # what was merged is gone, what counts is not
+    assert len(into.place.names("manifests")) == 1
+    assert into.runs().equals(store.runs())
+
+
+def test_a_manifest_of_another_is_not_taken_for_ones_own(tmp_path, monkeypatch):
+    store, _ = ended_store(tmp_path / "s", 3)
+    other, spoke = Store(tmp_path / "s"), []
+    create = type(store.place).create
+
+    def late(self, name, content):
+        if name.startswith("manifests/") and not spoke:
+            spoke.append(name)
+            assert compact(other).runs == 3
+        return create(self, name, content)
+
+    monkeypatch.setattr(type(store.place), "create", late)
+    before = look(store)
+    assert compact(store).runs == 0
+    assert look(Store(tmp_path / "s")) == before
+    assert len(store.place.names("snapshots")) == 2
 
 
 @pytest.mark.slow

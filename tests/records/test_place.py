@@ -130,6 +130,44 @@ def test_a_store_in_it_compacts_merges_and_is_whole(url, tmp_path):
     assert store.runs().equals(before[0])
 
 
+def hooked_open(monkeypatch, store, once_open):
+    """Let `once_open(name)` happen once the first snapshot has been opened and before it is read."""
+    real, opened = type(store.place).open, []
+
+    def hooked(self, name):
+        file = real(self, name)
+        if name.startswith("snapshots/") and not opened:
+            opened.append(name)
+            once_open(name)
+        return file
+
+    monkeypatch.setattr(type(store.place), "open", hooked)
+
+
+def test_a_snapshot_that_is_replaced_while_it_is_read_is_read_anew(url, monkeypatch):
+    from tests.records.test_manage import SPECS, train
+
+    store = Store(url, create=True)
+    train(store, SPECS["good"], loss=1.0)
+    compact(store)
+    train(store, SPECS["better"], loss=2.0)
+    reader = Store(url)
+    hooked_open(monkeypatch, reader, lambda name: compact(store))  # merges both and discards what is being read
+    assert sorted(reader.runs()["law_loss"].to_pylist()) == [1.0, 2.0]
+
+
+def test_a_snapshot_that_is_lost_while_it_is_read_is_named(url, monkeypatch):
+    from tests.records.test_manage import SPECS, train
+
+    store = Store(url, create=True)
+    train(store, SPECS["good"], loss=1.0)
+    compact(store)
+    reader = Store(url)
+    hooked_open(monkeypatch, reader, reader.place.remove)
+    with pytest.raises(OSError, match="in its manifest, but there is no such file; `chemscale store verify"):
+        [reader.runs() for _ in range(2)]  # on a disk an open file can still be read
+
+
 def test_a_folder_goes_with_all_it_holds_and_nothing_else(place):
     for name in ("b/1", "b/2/3", "ba/4", "b.json"):
         put(place, name)
