@@ -55,6 +55,7 @@ def _with_resources(made: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--checkpoint-seconds", type=float, default=15.0, help="least time between two (default 15)")
     group.add_argument("--patience", type=float, default=600, help="seconds that a store may be unreachable")
+    group.add_argument("--spool-bytes", type=float, default=2e9, help="of records that wait meanwhile, at most")
     group.add_argument("--keep", default="final", choices=("final", "best", "none"), help="weights that stay")
 
 

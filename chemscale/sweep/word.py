@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from pathlib import Path
 from typing import Any
 
@@ -43,8 +44,8 @@ class DriverWord(tune.Callback):
             self._unsaid.say(lambda: self._store.enlist(self._study, [run]))
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        run_id = self._plan.run(trial.config).id
-        self._unsaid.say(lambda: self._stopped(run_id))
+        run_id, token = self._plan.run(trial.config).id, secrets.token_hex(8)
+        self._unsaid.say(lambda: self._stopped(run_id, token))
         self._upkeep.count()
 
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
@@ -61,15 +62,15 @@ class DriverWord(tune.Callback):
         self._upkeep.finish()
 
     def _failed(self, trial: Any) -> None:
-        run_id = self._plan.run(trial.config).id
+        run_id, token = self._plan.run(trial.config).id, secrets.token_hex(8)
         error = error_of(trial)
         if not isinstance(error, RayActorError):
-            return self._unsaid.say(lambda: self._say(run_id, FAILED, reason_of(error)))
+            return self._unsaid.say(lambda: self._say(run_id, FAILED, reason_of(error), token))
         found: list[str] = []  # once: what is said again, because the store was away, is the same
 
         def say() -> None:
             found[:] = found or [self._status_of_lost(trial, run_id)]
-            self._say(run_id, found[0], DIED)
+            self._say(run_id, found[0], DIED, token)
 
         return self._unsaid.say(say)
 
@@ -88,14 +89,14 @@ class DriverWord(tune.Callback):
         trial.max_failures += 1  # Tune has counted this death
         return INTERRUPTED
 
-    def _stopped(self, run_id: str) -> None:
+    def _stopped(self, run_id: str, token: str) -> None:
         if self._open(run_id):
             forecast = as_record(self._endings.ending_of(run_id))
-            self._store.mark(run_id, STOPPED, "stopped early by the scheduler", forecast=forecast)
+            self._store.mark(run_id, STOPPED, "stopped early by the scheduler", forecast=forecast, token=token)
 
-    def _say(self, run_id: str, status: str, reason: str) -> None:
+    def _say(self, run_id: str, status: str, reason: str, token: str) -> None:
         if self._open(run_id):
-            self._store.mark(run_id, status, reason)
+            self._store.mark(run_id, status, reason, token=token)
 
     def _open(self, run_id: str) -> bool:
         """Whether no worker has said how the run ended."""

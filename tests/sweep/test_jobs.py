@@ -1,5 +1,6 @@
 """Jobs against a real head node that asks for a token: submitted, followed over a bad line, stopped, gone on with."""
 
+import dataclasses
 import json
 import os
 import shlex
@@ -55,7 +56,11 @@ def run(capsys, *arguments):
 
 
 def test_a_job_runs_the_verb_that_the_recipe_asks_for_with_every_option(recipe):
-    on = Resources(workers=2, cpus=0.5, gpus=0.25, micro_batch=4, concurrent=3, keep="best", checkpoint_seconds=2.5)
+    on = Resources(
+        workers=2, min_workers=1, sharding="fsdp", cpus=0.5, gpus=1, micro_batch=4, concurrent=3, keep="best",
+        checkpoint_seconds=2.5, patience=7.0, spool_bytes=1e6,
+    )  # fmt: skip
+    assert all(getattr(on, field.name) != field.default for field in dataclasses.fields(on)), "every option"
     options = {"source": "a b.smi", "updates": 7, "search": False}
     command = entrypoint(load_recipe(recipe, options), "few.py", "s3://bucket/runs", options, on, "/opt/env/bin/python")
     assert command.startswith("exec /opt/env/bin/python -m chemscale.cli sweep few.py")
