@@ -10,13 +10,13 @@ from typing import Any
 
 import ray
 from ray import tune
+from ray.tune.schedulers import FIFOScheduler
 
 from chemscale import data
 from chemscale.models.cost import Cost
 from chemscale.records.store import MAX_RETRIES, Store
 from chemscale.spec import Resources, RunSpec
 from chemscale.sweep.admission import Admission, Listed, Sampled
-from chemscale.sweep.endings import Endings
 from chemscale.sweep.growth import wait_for_room
 from chemscale.sweep.placement import On, wanted_by
 from chemscale.sweep.proposals import Proposals
@@ -24,7 +24,7 @@ from chemscale.sweep.schedulers import pauses, scheduler_of
 from chemscale.sweep.search import Search
 from chemscale.sweep.trackers import informed
 from chemscale.sweep.trial import RUN_ID, Plan, Shared, trial
-from chemscale.sweep.ushers import Cleaners, Ushers
+from chemscale.sweep.ushers import Cleaners, Ushers, yielding
 from chemscale.sweep.word import DriverWord
 from chemscale.train.rows import training_cost
 
@@ -53,13 +53,17 @@ def grid_tuner(
     """
     wait_for_room(*wanted_by(on, runs))
     plan = Plan(store.url, on, runs={run.id: run for run in runs}, costs=_counted(runs))
-    admission = Listed(plan, work or {})
+    admission, cleaners = Listed(plan, work or {}), Cleaners(plan)
     return tune.Tuner(
         trainable_of(plan),
         tune_config=tune.TuneConfig(
-            search_alg=admission, scheduler=scheduler, num_samples=len(runs), reuse_actors=True, **_untold(scheduler)
+            search_alg=admission,
+            scheduler=yielding(scheduler or FIFOScheduler(), cleaners),
+            num_samples=len(runs),
+            reuse_actors=True,
+            **_untold(scheduler),
         ),
-        run_config=_run_config(plan, admission, study, scratch, callbacks),
+        run_config=_run_config(DriverWord(plan, study), cleaners, admission, study, scratch, callbacks),
     )
 
 
@@ -95,18 +99,19 @@ def search_tuner(
     waits = pauses(search.stop)  # then more runs live than train at a time, and Tune's own slots bound those that train
     plain = replace(search, sampler="random", stop=None, objectives=("valid_loss",))  # what a trial has to know of it
     plan = Plan(store.url, on, search=plain, saved="measured" if waits else "timed")
-    admission = None if waits else Sampled(plan, searcher)
+    admission, cleaners = None if waits else Sampled(plan, searcher), Cleaners(plan)
+    word = DriverWord(plan, search.name, searcher.endings)
     return tune.Tuner(
         trainable_of(plan),
         tune_config=tune.TuneConfig(
             search_alg=admission or searcher,
-            scheduler=scheduler_of(search, store),
+            scheduler=yielding(scheduler_of(search, store) or FIFOScheduler(), cleaners),
             metric="valid_loss",
             mode="min",
             num_samples=searcher.trials,
             reuse_actors=True,
         ),
-        run_config=_run_config(plan, admission, search.name, scratch, callbacks, searcher.endings),
+        run_config=_run_config(word, cleaners, admission, search.name, scratch, callbacks),
     )
 
 
@@ -134,18 +139,19 @@ def reserved(on: Resources) -> tune.PlacementGroupFactory:
 
 
 def _run_config(
-    plan: Plan,
+    word: DriverWord,
+    cleaners: Cleaners,
     admission: Admission | None,
     study: str,
     scratch: str | None,
     callbacks: Sequence[Any],
-    endings: Endings | None = None,
 ) -> tune.RunConfig:
+    plan = cleaners.plan
     ushers = [Ushers(admission, plan)] if admission else []
     return tune.RunConfig(
         name=study,
         storage_path=scratch or tempfile.mkdtemp(prefix="chemscale-tune-"),
         failure_config=tune.FailureConfig(max_failures=MAX_RETRIES),
-        callbacks=[DriverWord(plan, study, endings), Cleaners(plan), *ushers, *informed(callbacks, plan)],
+        callbacks=[word, cleaners, *ushers, *informed(callbacks, plan)],
         verbose=0,
     )

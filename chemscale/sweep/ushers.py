@@ -1,4 +1,4 @@
-"""What follows trials around: ushers tell the ledger of pauses, cleaners end the workers that a trial leaves behind."""
+"""What follows trials around: ushers tell the ledger of pauses, cleaners end what a trial leaves behind."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ray import tune
+from ray.tune.schedulers import TrialScheduler
 
 from chemscale.spec import RunSpec
 from chemscale.sweep.admission import Admission
@@ -58,11 +59,15 @@ class Cleaners(tune.Callback):
 
     Args:
         plan: knows which trials have workers of their own.
+
+    Attributes:
+        crowded: whether workers had no room at the last look.
     """
 
     def __init__(self, plan: Plan):
         self.plan = plan
         self._held: dict[str, tuple[Any, Any]] = {}  # trials with workers, and their actor: a handle keeps it alive
+        self.crowded = False
         self._nested = False  # whether any trial so far had workers of Ray Train
         self._swept = 0.0
 
@@ -82,7 +87,7 @@ class Cleaners(tune.Callback):
             self._end_workers(trial_id)
         if time.monotonic() - self._swept >= (SWEEP_SECONDS if self._nested else LEFT_SECONDS):
             self._swept = time.monotonic()
-            remove_orphans()
+            self.crowded = remove_orphans().waiting > 0
 
     def on_experiment_end(self, trials: Sequence[Any], **info: Any) -> None:
         deadline = time.monotonic() + LAST_SECONDS
@@ -93,3 +98,19 @@ class Cleaners(tune.Callback):
         _, actor = self._held.pop(trial_id, (None, None))
         if actor is not None:
             actor.execute.remote(end_group)
+
+
+def yielding(scheduler: TrialScheduler, cleaners: Cleaners) -> TrialScheduler:
+    """The scheduler; while workers have no room, Tune gives back the process that it keeps for the next trial.
+
+    Such a process holds its room, of which the ledger knows nothing, and the workers would wait for ever.
+    """
+    choose = scheduler.choose_trial_to_run
+
+    def choose_trial_to_run(tune_controller: Any) -> Any:
+        if cleaners.crowded:
+            tune_controller._cleanup_cached_actors(force_all=True)
+        return choose(tune_controller)
+
+    vars(scheduler)["choose_trial_to_run"] = choose_trial_to_run
+    return scheduler

@@ -13,12 +13,18 @@ from ray import tune
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
 import chemscale as cs
+from chemscale.models import ChemGPT
 from chemscale.records.store import Store
 from chemscale.spec import Budget, Evaluation, Resources
+from chemscale.sweep import admission
 from chemscale.sweep.admission import Listed
+from chemscale.sweep.drive import sweep
 from chemscale.sweep.groups import nested_groups, remove_orphans
 from chemscale.sweep.trial import Plan
 from chemscale.sweep.tune import _run_config, trainable_of
+from chemscale.sweep.ushers import Cleaners
+from chemscale.sweep.word import DriverWord
+from chemscale.train.room import rooms_of
 from tests.head_node import wait_until
 from tests.train.runs import text_run
 
@@ -77,11 +83,11 @@ def test_a_stop_and_a_dead_trial_free_every_processor_and_the_next_cell_starts(r
     ]
     store = Store(tmp_path / "store", create=True)
     plan = Plan(store.url, Resources(workers=2, checkpoint_seconds=0.2), runs={run.id: run for run in runs})
-    admission, scheduler = Listed(plan, {runs[0].id: 2.0, runs[1].id: 1.0}), Rough()
+    listed, scheduler = Listed(plan, {runs[0].id: 2.0, runs[1].id: 1.0}), Rough()
     made = tune.Tuner(
         trainable_of(plan),
-        tune_config=tune.TuneConfig(search_alg=admission, scheduler=scheduler, num_samples=2, reuse_actors=True),
-        run_config=_run_config(plan, admission, "s", str(tmp_path / "tune"), ()),
+        tune_config=tune.TuneConfig(search_alg=listed, scheduler=scheduler, num_samples=2, reuse_actors=True),
+        run_config=_run_config(DriverWord(plan, "s"), Cleaners(plan), listed, "s", str(tmp_path / "tune"), ()),
     )
     with Watching() as watching:
         made.fit()
@@ -95,6 +101,41 @@ def test_a_stop_and_a_dead_trial_free_every_processor_and_the_next_cell_starts(r
     steps = store.points(runs[1].id)["step"].to_pylist()
     assert steps == [10, 20, 30, 40, 50, 60]
     assert len(store.points(runs[0].id)) < 6
+
+
+def by_width(run):
+    """Two processors for the wider of two."""
+    return Resources(workers=2 if run.model.width == 8 else 1, checkpoint_seconds=0.2)
+
+
+def test_workers_get_the_room_of_a_process_that_tune_keeps_for_the_next_trial(
+    ray_cluster, molecules, tmp_path, monkeypatch
+):
+    """The ledger takes the cluster for larger than it is, as when a node is lost, so that a wide run waits for a narrow
+    one; then it knows better and admits nobody. The narrow run's process is kept for the next and holds the room.
+    """
+    crowds = []
+
+    def lost_later(nodes):
+        cpus = 2.0 if any(crowds) else 3.0
+        return rooms_of([{**node, "Resources": {**node["Resources"], "CPU": cpus}} for node in nodes])
+
+    monkeypatch.setattr(admission, "rooms_of", lost_later)
+    wide, long, short = (
+        text_run(molecules, model=ChemGPT.sized(width=width), seed=seed, budget=Budget(updates=updates),
+                 evaluation=Evaluation(points=2, valid=8, test=8))
+        for seed, (width, updates) in enumerate([(8, 8), (4, 1_000), (4, 8)])
+    )  # fmt: skip
+    real = Cleaners.on_step_begin
+
+    def noted(self, *args, **info):
+        real(self, *args, **info)
+        crowds.append(self.crowded)
+
+    monkeypatch.setattr(Cleaners, "on_step_begin", noted)
+    store = sweep([wide, long, short], store=tmp_path / "store", on=by_width)
+    assert store.runs()["status"].to_pylist() == ["finished"] * 3
+    assert any(crowds)
 
 
 class StopsFirst(FIFOScheduler):
