@@ -9,7 +9,7 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import TrialScheduler
 
 from chemscale.models import ChemGPT
-from chemscale.records.store import Store, process_identity
+from chemscale.records.store import MAX_RETRIES, Store, process_identity
 from chemscale.spec import Budget, Data, Evaluation, Optim, RunSpec, with_fields
 from chemscale.sweep import Forecast, Halving, Search, loguniform
 from chemscale.sweep.endings import curve_of
@@ -273,6 +273,8 @@ def test_runs_that_a_killed_driver_had_chosen_go_on(store):
     for k in range(16):
         status = "interrupted" if k in left else "stopped" if k > 3 else "failed"
         leave(store, plan, runs[k], left.get(k, 1), status)
+    for _ in range(MAX_RETRIES):  # the third was tried as often as it may be
+        store.mark(plan.run(runs[3].config).id, "failed", "again")
     tune = resumed(store, plan, [runs[k] for k in left], left).fit()
     assert finished(tune) == {"0-0", "0-9"}
     assert tune.seen["0-1"] / TOTAL == pytest.approx(0.3, abs=0.03)
