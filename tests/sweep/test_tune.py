@@ -154,7 +154,8 @@ def test_the_plain_tuner_is_tunes_own(ray_cluster, molecules, tmp_path, monkeypa
         monkeypatch.delenv(name, raising=False)
 
     grid = text_grid(molecules, widths=(4,))
-    made = tuner(grid, store=tmp_path / "store", scheduler=ASHAScheduler(time_attr="examples", max_t=10**6))
+    patient = ASHAScheduler(time_attr="examples", max_t=10**6, grace_period=10**6)
+    made = tuner(grid, store=tmp_path / "store", scheduler=patient)
     assert isinstance(made, tune.Tuner)
     results = made.fit()
     assert not results.errors
