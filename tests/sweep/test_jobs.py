@@ -68,6 +68,8 @@ def test_a_job_runs_the_verb_that_the_recipe_asks_for_with_every_option(recipe):
     assert resources_of(given) == on
     assert given.store == "s3://bucket/runs"
     assert parse_options(given.set) == options
+    number = entrypoint(load_recipe(recipe, {"source": "10"}), "few.py", "/s", {"source": "10"}, Resources())
+    assert parse_options(parser().parse_args(shlex.split(number)[4:]).set) == {"source": "10"}  # still a string
     assert " search few.py" in entrypoint(load_recipe(recipe, {"search": True}), "few.py", "/s", {}, Resources())
 
 
