@@ -143,6 +143,14 @@ class Alone(Tune):
         return None
 
 
+def test_a_run_whose_losses_are_not_positive_is_not_judged_and_holds_nobody_up(store):
+    plan, runs = halving_of(16), runs_of(halving_of(16), 16)
+    tune = Fallible(scheduler_of(plan, store), runs, lambda run, e: -1.0 if number(run) == 5 else loss(run, e)).fit()
+    assert "0-5" in finished(tune)
+    assert 2 <= len(finished(tune)) <= 4
+    assert spent(tune) < 0.4
+
+
 def test_of_runs_that_are_alike_as_many_go_on_as_there_are_places(store):
     plan = halving_of(16)
     tune = Fallible(scheduler_of(plan, store), runs_of(plan, 16), lambda run, e: 1 + (e / TOTAL) ** -0.3).fit()
