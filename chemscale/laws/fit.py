@@ -169,7 +169,7 @@ def _fit(
     skipped: tuple[str, ...] = (),
 ) -> Law:
     refuse_unfit(form, runs)
-    problem = _problem(form, goal, runs)
+    problem = Problem.over(form, goal, runs)
     theta = solve(problem)
     value = float(problem.value(theta[None])[0])
     refuse_flat(problem, theta, value)
@@ -188,13 +188,9 @@ def _fit(
         {name: None if name in why else widen * _half_68(spread[name]) for name in published},
         intervals, level, {"name": goal.name, "delta": goal.delta if goal.name == "huber" else None, "value": value},
         len(runs), test, (*runs.warnings, *why.values(), *short_axes(form, runs), *note, *skipped),
-        solution, measure(runs), scores,
+        solution, runs, measure(runs), scores,
         {"axes": list(form.roles), "draws": doubt.method, "clusters": int(runs.clusters.max()) + 1, **settings},
     )  # fmt: skip
-
-
-def _problem(form: Form, goal: Objective, runs: Rows) -> Problem:
-    return Problem.of(form, goal, runs.stacked(form.roles), runs.loss, runs.weights)
 
 
 def _tested(
@@ -217,7 +213,7 @@ def _backtest(form: Form, runs: Rows, goal: Objective, hold_out: str | float, al
     if held.all():
         raise ValueError(f"hold_out={hold_out!r} along {name} leaves no run to fit; hold out a smaller share.")
     refuse_unfit(form, runs.take(~held))
-    return backtest(partial(_problem, form, goal), runs, held, name)
+    return backtest(partial(Problem.over, form, goal), runs, held, name)
 
 
 def _fraction(hold_out: str | float) -> float:

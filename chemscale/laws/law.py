@@ -12,7 +12,9 @@ from chemscale.laws.cost import FlopsPerExample, MeasuredCost, six_n
 from chemscale.laws.doubt import Backtest, beyond, interval, small_sample
 from chemscale.laws.form import Form
 from chemscale.laws.forms import choose
-from chemscale.laws.objectives import Array
+from chemscale.laws.objectives import Array, Objective
+from chemscale.laws.solve import Problem
+from chemscale.laws.table import Rows
 
 NORMAL_95 = 1.96
 
@@ -84,6 +86,7 @@ class Law:
     `parameters` has None for what the data do not identify, with the reason in `warnings`; `standard_errors` are half
     the central 68 % of the draws; `intervals` are at `level`. `columns` maps params, data, flops, loss to
     {"name", "units"}. Predictions use the whole fit, identified or not: the loss can be known where its floor is not.
+    `runs` are those that were fitted, so that residuals, profiles and comparisons can be made of a law alone.
     """
 
     form: str
@@ -97,6 +100,7 @@ class Law:
     backtest: Backtest | None
     warnings: tuple[str, ...]
     solution: Solution = field(repr=False)
+    runs: Rows = field(repr=False)
     cost: MeasuredCost | None = None
     scores: tuple[dict[str, Any], ...] = ()
     provenance: dict[str, Any] = field(default_factory=dict, repr=False)
@@ -110,6 +114,12 @@ class Law:
     def roles(self) -> tuple[str, ...]:
         """The axes: params, data or flops."""
         return tuple(self.provenance["axes"])
+
+    @property
+    def problem(self) -> Problem:
+        """The fit as the solver saw it."""
+        goal = Objective(self.objective["name"], self.objective["delta"] or Objective.delta)
+        return Problem.over(self.shape, goal, self.runs)
 
     @property
     def units(self) -> str:
@@ -215,7 +225,7 @@ class Law:
     def to_json(self, at: Sequence[Mapping[str, float]] = ()) -> dict[str, Any]:
         """The object of `chemscale fit`; `at` lists the points whose predictions go in.
 
-        `provenance.solution` holds the draws, so that `from_json` predicts exactly as this law does.
+        `provenance.solution` holds the draws and `provenance.runs` the runs, so that `from_json` gives the same law.
         """
         return {
             "form": self.form,
@@ -235,6 +245,7 @@ class Law:
                 "cost": self.cost.to_json() if self.cost else None,
                 "scores": list(self.scores),
                 "solution": self.solution.to_json(),
+                "runs": self.runs.to_json(),
             },
         }
 
@@ -250,8 +261,8 @@ class Law:
             {name: (pair[0], pair[1]) for name, pair in found["intervals"].items()}, found["level"],
             dict(found["objective"]), found["n_runs"],
             Backtest.from_json(found["backtest"]) if found["backtest"] else None, tuple(found["warnings"]),
-            Solution.from_json(provenance.pop("solution")), MeasuredCost(**cost) if cost else None,
-            tuple(scores), provenance,
+            Solution.from_json(provenance.pop("solution")), Rows.from_json(provenance.pop("runs")),
+            MeasuredCost(**cost) if cost else None, tuple(scores), provenance,
         )  # fmt: skip
 
 

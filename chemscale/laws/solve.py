@@ -11,6 +11,7 @@ import numpy as np
 
 from chemscale.laws.form import Form, Model
 from chemscale.laws.objectives import Array, Objective
+from chemscale.laws.table import Rows
 
 START_POLISH = 24  # basins polished on the smooth problem
 FINAL_POLISH = 6  # basins polished on the exact objective
@@ -45,6 +46,11 @@ class Problem:
         log_loss = np.log(loss)
         centre, scale = logs.mean(0), float(log_loss.mean())
         return cls(form, objective, logs - centre, log_loss - scale, weights / weights.mean(), centre, scale)
+
+    @classmethod
+    def over(cls, form: Form, objective: Objective, runs: Rows) -> Problem:
+        """The problem of a table's runs."""
+        return cls.of(form, objective, runs.stacked(form.roles), runs.loss, runs.weights)
 
     @property
     def model(self) -> Model:

@@ -62,6 +62,25 @@ class Rows:
         """Axes in the given order, (n, roles)."""
         return np.stack([self.axes[role] for role in roles], axis=1)
 
+    def to_json(self) -> dict[str, Any]:
+        """A JSON object with every field."""
+        return {
+            "columns": self.columns, "units": self.units,
+            "axes": {role: values.tolist() for role, values in self.axes.items()},
+            "loss": self.loss.tolist(), "weights": self.weights.tolist(), "clusters": self.clusters.tolist(),
+            "flops": None if self.flops is None else self.flops.tolist(), "warnings": list(self.warnings),
+        }  # fmt: skip
+
+    @classmethod
+    def from_json(cls, found: Mapping[str, Any]) -> Rows:
+        """The inverse of `to_json`."""
+        return cls(
+            dict(found["columns"]), dict(found["units"]),
+            {role: np.array(values, float) for role, values in found["axes"].items()},
+            np.array(found["loss"], float), np.array(found["weights"], float), np.array(found["clusters"], int),
+            None if found["flops"] is None else np.array(found["flops"], float), tuple(found["warnings"]),
+        )  # fmt: skip
+
 
 def read(table: Any) -> Columns:
     """Columns of any table as lists of Python values."""

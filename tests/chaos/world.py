@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from chemscale.train.environment import environment
+
 STUDY = Path(__file__).parent / "study.py"
 DISK = "32m"
 
@@ -61,9 +63,10 @@ def world(folder: Path, options: dict[str, Any]) -> Iterator[World]:
     from ray.cluster_utils import Cluster
 
     scratch = tempfile.mkdtemp(prefix="ch", dir="/tmp")  # short: Ray's sockets have long names
-    arguments = {"num_cpus": 0, "include_dashboard": False, "temp_dir": scratch}
-    cluster = Cluster(initialize_head=True, connect=False, head_node_args=arguments)
-    with own_disk(folder / "disk") as disk:
+    with environment({"RAY_TMPDIR": scratch}), own_disk(folder / "disk") as disk:
+        cluster = Cluster(
+            initialize_head=True, connect=False, head_node_args={"num_cpus": 0, "include_dashboard": False}
+        )
         made = World(folder, options, cluster, disk)
         try:
             yield made
