@@ -167,7 +167,7 @@ class _Search:
         reach = REACH * np.log(10)
         grid = np.linspace(fitted.low[0] - reach, fitted.high[0] + reach, POINTS) + fitted.centre[0]
         x = np.stack([grid, np.log(self.data_for(np.exp(grid)))], axis=1) - fitted.centre
-        central = self.law.shape.bind(x).log_fit(fitted.theta[None])
+        central = self.law.log_central(x)[None]
         at = float(grid_minimum(grid, central)[0])
         ends = interval(grid_minimum(grid, self.law.log_draws(x)), at, self.law.level)
         problem = self.doubt(at, ends)

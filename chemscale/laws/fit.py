@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any, TypedDict, Unpack, overload
 
 import numpy as np
 
-from chemscale.laws.backtest import HELD_OUT, Backtest, backtest, largest, scale_along
 from chemscale.laws.cost import measure
 from chemscale.laws.doubt import draw, freedom, interval, small_sample
 from chemscale.laws.errors import FitError
 from chemscale.laws.form import ROLES, Form
-from chemscale.laws.forms import FORMS, applicable, choose
+from chemscale.laws.forms import FORMS, choose
 from chemscale.laws.identify import refuse_flat, refuse_unfit, short_axes, unidentified
 from chemscale.laws.law import Law, Solution, named_columns
 from chemscale.laws.objectives import Array, Objective
 from chemscale.laws.solve import Problem, solve
 from chemscale.laws.table import Columns, Rows, data_of, rows, select, split
+from chemscale.laws.trials import ask, rank, usual
 
 KEPT_DIGITS = 7  # significant digits of the draws in a law, so that its JSON gives the same intervals back
 
@@ -69,11 +70,14 @@ def fit(
     table: pyarrow, pandas or polars table, mapping of columns, or sequence of mappings; one row per finished run
     params, data, flops, loss, weights: column names; of a runs table the axes that the form needs are found by name,
         data by the loss: unique molecules for text, structures for forces and energies
-    form: one of `FORMS`, or "auto": every form that can take the axes, ranked by its backtest, the best kept
+    form: one of `FORMS`, or "auto": every form that can take the axes, ranked by its backtest; the law is
+        the best one's, and predictions are those of the backtest-weighted ensemble of all, see `ensemble`
     objective, delta: see `Objective`; weights multiply each run's penalty
     bootstrap: refits for the intervals at `level`; 0 takes the normal approximation instead
-    hold_out: "largest", "largest:0.2" or 0.2, the share of runs that the backtest leaves out from the top of `along`
-        (params, data or flops); None tries a fifth along flops where enough runs remain
+    hold_out: what the backtest leaves out from the top of `along` (params, data or flops): "largest", "largest:0.2" or
+        0.2, a share of the runs; "beyond:10", all that lie within that factor of the largest, so that what is asked ten
+        times further on is tested ten times further on; "rolling", every larger run at several origins; None tries a
+        fifth along flops where enough runs remain
 
     Raises ValueError for the caller's mistakes (unknown column or form, a loss that is not positive, too few rows, a
     table that mixes kinds of runs) and FitError for a law that is not to be believed (flat loss, axes on one ray).
@@ -132,19 +136,10 @@ def axes_of(columns: Columns, form: str, given: Mapping[str, str], loss: str) ->
 
 
 def _best(runs: Rows, roles: tuple[str, ...], goal: Objective, hold_out: Any, along: str | None, chosen: Any) -> Law:
-    """Every applicable form by its error on the largest runs, held out; the law of the best one."""
-    axes = tuple(r for r in roles if r != "flops") if len(roles) == 3 else roles
-    tried, problems = [], []
-    for candidate in applicable(axes):
-        try:
-            tried.append((candidate, _backtest(candidate, runs, goal, hold_out or "largest", along)))
-        except (ValueError, FitError) as error:
-            problems.append(f"{candidate.name}: {error}")
-    if not tried:
-        raise FitError(f"form='auto' could backtest no form ({'; '.join(problems)}); name a form.")
-    tried.sort(key=lambda pair: pair[1].rmsle)
-    scores = tuple({"form": c.name, "rmsle": b.rmsle, "mean_abs_rel_error": b.mean_abs_rel_error} for c, b in tried)
-    return chosen(tried[0][0], scores=scores, skipped=tuple(problems))
+    """The law of the form that leads in the backtest, with the ensemble of all that could be tested."""
+    found = rank(runs, roles, goal, ask(runs, hold_out, along))
+    law: Law = chosen(found.leading, skipped=found.skipped)
+    return replace(law, scores=found.scores, ensemble=found.ensemble, backtest=found.backtest)
 
 
 def _fit(
@@ -156,7 +151,6 @@ def _fit(
     hold_out: Any,
     along: str | None,
     settings: dict[str, Any],
-    scores: tuple[dict[str, Any], ...] = (),
     skipped: tuple[str, ...] = (),
 ) -> Law:
     refuse_unfit(form, runs)
@@ -171,7 +165,10 @@ def _fit(
     widen = small_sample(level, freedom(problem))
     intervals = {name: _interval(spread[name], published[name], level, widen) for name in published}
     why = unidentified(problem, theta, runs, published, intervals)
-    test, note = _tested(form, runs, goal, hold_out, along, settings["bootstrap"])
+    asked = hold_out is not None or along is not None
+    test, note = (
+        usual(form, runs, goal, asked, ask(runs, hold_out, along)) if asked or settings["bootstrap"] else (None, ())
+    )
     solution = Solution(theta, draws, noise, problem.centre, problem.x.min(0), problem.x.max(0), problem.log_scale)
     return Law(
         form.name, named_columns(runs.columns, runs.units),
@@ -179,44 +176,9 @@ def _fit(
         {name: None if name in why else widen * _half_68(spread[name]) for name in published},
         intervals, level, {"name": goal.name, "delta": goal.delta if goal.name == "huber" else None, "value": value},
         len(runs), test, (*runs.warnings, *why.values(), *short_axes(form, runs), *note, *skipped),
-        solution, runs, measure(runs), scores,
+        solution, runs, measure(runs), (),
         {"axes": list(form.roles), "draws": doubt.method, "clusters": int(runs.clusters.max()) + 1, **settings},
     )  # fmt: skip
-
-
-def _tested(
-    form: Form, runs: Rows, goal: Objective, hold_out: Any, along: str | None, bootstrap: int
-) -> tuple[Backtest | None, tuple[str, ...]]:
-    """The backtest that was asked for, or the usual one where enough runs remain."""
-    if hold_out is not None or along is not None:
-        return _backtest(form, runs, goal, hold_out or "largest", along), ()
-    if not bootstrap:
-        return None, ()
-    try:
-        return _backtest(form, runs, goal, "largest", None), ()
-    except (ValueError, FitError) as error:
-        return None, (f"no backtest, so no interval is widened for a wrong form: {error}",)
-
-
-def _backtest(form: Form, runs: Rows, goal: Objective, hold_out: str | float, along: str | None) -> Backtest:
-    name, size = scale_along(runs, along)
-    held = largest(size, _fraction(hold_out))
-    if held.all():
-        raise ValueError(f"hold_out={hold_out!r} along {name} leaves no run to fit; hold out a smaller share.")
-    refuse_unfit(form, runs.take(~held))
-    return backtest(partial(Problem.over, form, goal), runs, held, name)
-
-
-def _fraction(hold_out: str | float) -> float:
-    text = str(hold_out)
-    text = text.removeprefix("largest").removeprefix(":") or str(HELD_OUT)
-    try:
-        fraction = float(text)
-    except ValueError:
-        fraction = -1.0
-    if not 0 < fraction < 1:
-        raise ValueError(f"hold_out={hold_out!r} must be 'largest' or 'largest:FRACTION' with 0 < FRACTION < 1.")
-    return fraction
 
 
 def _interval(draws: Array, value: float, level: float, widen: float) -> tuple[float, float]:

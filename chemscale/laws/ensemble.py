@@ -1,0 +1,167 @@
+"""Several forms and windows at once, weighed by what each said beforehand at the distance that is asked for.
+
+Every member (a form over the runs in some top share of the log range of size) is refitted at several origins and
+predicts all larger runs; its squared log errors are kept by distance beyond the fitted runs. At a new point the tests
+count by how near their distance is to that point's, a member weighs
+
+    w = 1 / (its mean squared error / that of the typical member + SHRINK)
+
+and the prediction is the weighted median of the members' log losses, which no single wild member moves. Weights come
+from runs that were fitted, never from the point: the reason is a forecast combination's (Bates and Granger 1969), the
+shrinkage towards equal weights because few origins tell little of a member (Stock and Watson 2004).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from chemscale.laws.member import Member
+from chemscale.laws.objectives import Array
+from chemscale.laws.origins import distance
+
+SHRINK = 0.5  # of the typical squared error
+WORST = 9.0  # times the typical squared error over which a member does not pass
+KERNEL = np.log(2.0)  # width, in logs of distance, over which tests at other distances count
+
+
+@dataclass(frozen=True)
+class Ensemble:
+    """Members with their backtests.
+
+    reach (cells,): distance of each test cell beyond the runs fitted there, natural logs; rows (cells,) tested;
+    errors (members, cells): mean squared log error, NaN where a member could not be fitted; own (cells,): mean squared
+    log error of the ensemble itself, weighed by earlier origins only; expected (cells,): the part of it that noise
+    and the spread of members foretold; low, high (axes,) natural logs of the fitted runs.
+    """
+
+    members: tuple[Member, ...]
+    reach: Array
+    rows: Array
+    errors: Array
+    own: Array
+    expected: Array
+    low: Array
+    high: Array
+    roles: tuple[str, ...] = field(default=())
+
+    def outside(self, x: Array) -> Array:
+        """Distance of natural logs x (points, axes) beyond the fitted runs, (points,)."""
+        return distance(x, np.stack([self.low, self.high]))
+
+    def weights(self, far: Array) -> Array:
+        """Weights of the members at distances (points,): (points, members), rows sum to one."""
+        return weigh(self.errors, nearness(far, self.reach, self.rows))
+
+    def log_members(self, x: Array) -> Array:
+        """Central log loss of each member at natural logs x (points, axes): (members, points)."""
+        return np.stack([m.log_mean(x) for m in self.members])
+
+    def log_central(self, x: Array) -> Array:
+        """Weighted median of the members' log losses at natural logs x (points, axes): (points,)."""
+        return weighted_median(self.log_members(x), self.weights(self.outside(x)).T)
+
+    def log_draws(self, x: Array, count: int) -> Array:
+        """Log losses of `count` parameter vectors, members in proportion to their weight, at x: (count, points).
+
+        One vector gives the whole row, so that a row is a law; weights are those of the points' median distance.
+        """
+        weights = self.weights(np.array([np.median(self.outside(x))]))[0]
+        rng, out = np.random.default_rng(0), []
+        for made, number in zip(self.members, _apportion(weights, count), strict=True):
+            if number:
+                picks = rng.choice(len(made.shares), size=number, p=made.shares)
+                out.append(made.clouds(x)[picks])
+        return np.concatenate(out)
+
+    def at(self, x: Array) -> tuple[dict[str, Any], ...]:
+        """Each member's weight and loss at one point x (1, axes), the heaviest first."""
+        losses, weights = np.exp(self.log_members(x)[:, 0]), self.weights(self.outside(x))[0]
+        parts = [
+            {"member": m.name, "weight": float(w), "value": float(v) if np.isfinite(v) else None}
+            for m, w, v in zip(self.members, weights, losses, strict=True)
+        ]
+        return tuple(sorted(parts, key=lambda part: -part["weight"]))
+
+    def noise(self, x: Array) -> float:
+        """Standard deviation of one run's log loss around the members, weighed at points x."""
+        weights = self.weights(np.array([np.median(self.outside(x))]))[0]
+        return float(np.sqrt(weights @ np.array([m.noise**2 for m in self.members])))
+
+    def form_error(self, x: Array) -> float:
+        """Log error that the backtests found beyond what members and noise foretold, at the distance of x (1, axes).
+
+        Past the furthest test it grows in proportion to the distance.
+        """
+        far = float(self.outside(x)[0])
+        near = nearness(np.array([far]), self.reach, self.rows)[0]
+        excess = float(near @ np.maximum(self.own - self.expected, 0.0) / near.sum())
+        return float(np.sqrt(excess)) * max(1.0, far / float(self.reach.max()))
+
+    def table(self) -> list[dict[str, Any]]:
+        """Members with weight and rms error at the median tested distance, the heaviest first."""
+        far = np.array([np.median(self.reach)])
+        weights, near = self.weights(far)[0], nearness(far, self.reach, self.rows)[0]
+        known = np.isfinite(self.errors) * near
+        with np.errstate(invalid="ignore"):
+            mean = np.sqrt((np.nan_to_num(self.errors) * known).sum(1) / known.sum(1))
+        rows = [
+            {"member": m.name, "form": m.form, "window": m.window, "weight": float(w), "rmsle": float(e)}
+            for m, w, e in zip(self.members, weights, mean, strict=True)
+        ]
+        return sorted(rows, key=lambda row: -row["weight"])
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON object; errors that are not known are null."""
+        errors = [[e if np.isfinite(e) else None for e in row] for row in self.errors.tolist()]
+        arrays = {k: getattr(self, k).tolist() for k in ("reach", "rows", "own", "expected", "low", "high")}
+        members = [m.to_json() for m in self.members]
+        return {"weights": self.table(), "members": members, "errors": errors, **arrays, "roles": list(self.roles)}
+
+    @classmethod
+    def from_json(cls, found: Mapping[str, Any]) -> Ensemble:
+        """The inverse of `to_json`."""
+        arrays = {k: np.array(found[k], float) for k in ("reach", "rows", "errors", "own", "expected", "low", "high")}
+        members = tuple(Member.from_json(m) for m in found["members"])
+        return cls(members, roles=tuple(found["roles"]), **arrays)
+
+
+def nearness(far: Array, reach: Array, rows: Array) -> Array:
+    """How much each test cell counts at distances (points,): (points, cells), the nearest cell's kernel being one."""
+    gap = (np.log(far)[:, None] - np.log(reach)) / KERNEL
+    score = -0.5 * gap**2
+    return np.exp(score - score.max(1, keepdims=True)) * np.sqrt(rows)
+
+
+def weigh(errors: Array, near: Array) -> Array:
+    """Weights from squared errors (members, cells) and nearness (points, cells): (points, members)."""
+    known = np.isfinite(errors)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        typical = np.nanmedian(np.where(known.any(0), errors, 1.0), axis=0)
+        ratio = np.where(known, errors, 0.0) / np.maximum(typical, 1e-300)
+        mean = (near @ ratio.T) / (near @ known.T.astype(float))
+    passing = np.isfinite(mean) & (mean <= WORST)
+    passing |= ~passing.any(1, keepdims=True) & np.isfinite(mean)
+    raw = np.where(passing, 1 / (np.where(np.isfinite(mean), mean, 1.0) + SHRINK), 0.0)
+    raw = np.where(raw.sum(1, keepdims=True) > 0, raw, 1.0)
+    return raw / raw.sum(1, keepdims=True)
+
+
+def weighted_median(values: Array, weights: Array) -> Array:
+    """Median of values (members, points) under weights (members, points), interpolated between members: (points,)."""
+    values, weights = values[weights.sum(1) > 0], weights[weights.sum(1) > 0]
+    order = np.argsort(values, axis=0)
+    ranked, heavy = np.take_along_axis(values, order, 0), np.take_along_axis(weights, order, 0)
+    middle = np.cumsum(heavy, axis=0) - heavy / 2
+    return np.array([np.interp(0.5, middle[:, i], ranked[:, i]) for i in range(values.shape[1])])
+
+
+def _apportion(weights: Array, count: int) -> Sequence[int]:
+    """`count` shared out by largest remainder."""
+    exact = weights * count
+    whole = np.floor(exact).astype(int)
+    whole[np.argsort(whole - exact, kind="stable")[: count - whole.sum()]] += 1
+    return whole.tolist()
