@@ -8,15 +8,16 @@ from dataclasses import dataclass
 import numpy as np
 
 from chemscale.laws.backtest import Said
-from chemscale.laws.ensemble import Ensemble, nearness, weigh, weighted_median
+from chemscale.laws.ensemble import Ensemble, weigh, weighted_median
 from chemscale.laws.errors import FitError
 from chemscale.laws.form import Form
 from chemscale.laws.identify import decades, refuse_unfit
 from chemscale.laws.member import Member, member
 from chemscale.laws.objectives import Array, Objective
-from chemscale.laws.origins import WINDOWS, Cell, cells, cuts, window_mask
+from chemscale.laws.origins import WINDOWS, Cell, cells, cuts, nearness, window_mask
 from chemscale.laws.table import Rows
 
+RECENT = 2.0  # power of the share of the runs fitted with which a test counts
 PER_PARAMETER = 2  # runs that a window needs per parameter of the form
 NARROWEST = 0.2  # decades of size under which a window is no range to fit
 Kind = tuple[Form, float]
@@ -33,40 +34,50 @@ class Assembled:
 def assemble(forms: Sequence[Form], goal: Objective, runs: Rows, size: Array, cut: float | None = None) -> Assembled:
     """The ensemble of `forms` over `runs`, tested at rolling origins along `size` (n,), one of them at `cut`.
 
-    Raises FitError where no form can be tested on larger runs than it was fitted to.
+    Laws of several axes are tested at origins along each axis too, since a point may lie beyond the runs along one
+    only, and have no windows, which would leave a corner of their grid. Raises FitError where no form can be tested on larger runs than it was fitted to.
     """
-    kinds = [(form, window) for form in forms for window in WINDOWS]
+    roles = forms[0].roles
+    kinds = [(form, window) for form in forms for window in (WINDOWS if len(roles) == 1 else WINDOWS[:1])]
     whole = {kind: made for kind in kinds if (made := _fitted(kind, goal, runs, size))}
-    x, log_loss = np.log(runs.stacked(forms[0].roles)), np.log(runs.loss)
-    origins: list[float] = sorted({*cuts(size, 1 + min(len(form.inner) for form in forms)), *([cut] if cut else [])})
+    x, log_loss = np.log(runs.stacked(roles)), np.log(runs.loss)
+    origins = _origins(runs, roles, size, 1 + min(len(form.inner) for form in forms), cut)
     tests: list[_Test] = []
-    for number, edge in enumerate(origins):
-        before, after = np.flatnonzero(size <= edge), np.flatnonzero(size > edge)
-        made = {kind: m for kind in whole if (m := _fitted(kind, goal, runs.take(before), size[before]))}
+    for number, before in enumerate(origins):
+        inside, after = np.flatnonzero(before), np.flatnonzero(~before)
+        made = {kind: m for kind in whole if (m := _fitted(kind, goal, runs.take(inside), size[inside]))}
         if made:
-            tests += [_Test(made, cell, x, log_loss) for cell in cells(number, x, before, after)]
+            tests += [_Test(made, cell, x, log_loss) for cell in cells(number, x, inside, after)]
     kept = [kind for kind in whole if any(kind in test.said for test in tests)]
     if not kept:
         raise FitError("form='auto' could test no form on larger runs than it was fitted to; name a form.")
     errors = np.array([[test.error(kind) for test in tests] for kind in kept])
-    reach = np.array([test.cell.reach for test in tests])
-    rows = np.array([len(test.cell.rows) for test in tests], float)
-    own = [_own(test, tests, kept, errors, reach, rows) for test in tests]
+    reach = np.stack([test.cell.reach for test in tests])
+    counts = np.array([len(t.cell.rows) ** 0.5 * (len(t.cell.fitted) / len(runs)) ** RECENT for t in tests])
+    own = [_own(test, tests, kept, errors, reach, counts) for test in tests]
     squared = [((central - test.measured) ** 2).mean() for test, (central, _) in zip(tests, own, strict=True)]
     ensemble = Ensemble(
-        tuple(whole[kind] for kind in kept), reach, rows, errors, np.array(squared),
-        np.array([variance.mean() for _, variance in own]), x.min(0), x.max(0), forms[0].roles,
+        tuple(whole[kind] for kind in kept), reach, counts, errors, np.array(squared),
+        np.array([variance.mean() for _, variance in own]), x.min(0), x.max(0), roles,
     )  # fmt: skip
-    return Assembled(ensemble, tuple(_said(edge, i, size, tests, own) for i, edge in enumerate(origins)))
+    return Assembled(ensemble, tuple(_said(i, before, tests, own) for i, before in enumerate(origins)))
 
 
-def _said(edge: float, origin: int, size: Array, tests: Sequence[_Test], own: Sequence[tuple[Array, Array]]) -> Said:
+def _origins(runs: Rows, roles: tuple[str, ...], size: Array, least: int, cut: float | None) -> list[np.ndarray]:
+    """Which runs each origin fits, (n,) of bool, without repeats; the one of `cut` is the first."""
+    ways = [size] if len(roles) == 1 else [size, *(runs.axes[role] for role in roles)]
+    found = [size <= cut] if cut else []
+    found += [way <= edge for way in ways for edge in cuts(way, least)]
+    return list({mask.tobytes(): mask for mask in found}.values())
+
+
+def _said(origin: int, before: np.ndarray, tests: Sequence[_Test], own: Sequence[tuple[Array, Array]]) -> Said:
     """The cells of one origin put together."""
     mine = [i for i, test in enumerate(tests) if test.cell.origin == origin]
     empty = np.zeros(0)
     rows = np.concatenate([tests[i].cell.rows for i in mine] or [empty.astype(int)])
     central = np.concatenate([own[i][0] for i in mine] or [empty])
-    return Said(edge, np.flatnonzero(size <= edge), rows, central, np.concatenate([own[i][1] for i in mine] or [empty]))
+    return Said(np.flatnonzero(before), rows, central, np.concatenate([own[i][1] for i in mine] or [empty]))
 
 
 class _Test:
@@ -87,14 +98,17 @@ class _Test:
 
 
 def _own(
-    test: _Test, tests: Sequence[_Test], kinds: Sequence[Kind], errors: Array, reach: Array, rows: Array
+    test: _Test, tests: Sequence[_Test], kinds: Sequence[Kind], errors: Array, reach: Array, counts: Array
 ) -> tuple[Array, Array]:
-    """Log losses (rows,) by the ensemble that earlier origins would have given, and the variance it foretold."""
+    """Log losses (rows,) by the ensemble as it stood at the test's origin, and the variance it foretold.
+
+    Its weights come from tests on runs that the origin fitted, none of which it foretells.
+    """
     usable = [i for i, kind in enumerate(kinds) if np.isfinite(test.error(kind))]
-    earlier = [i for i, other in enumerate(tests) if other.cell.origin < test.cell.origin]
-    if earlier:
-        near = nearness(np.array([test.cell.reach]), reach[earlier], rows[earlier])
-        weights = weigh(errors[np.ix_(usable, earlier)], near)[0]
+    known = [i for i, other in enumerate(tests) if np.isin(other.cell.rows, test.cell.fitted).all()]
+    if known:
+        near = nearness(test.cell.reach[None], reach[known]) * counts[known]
+        weights = weigh(errors[np.ix_(usable, known)], near)[0]
     else:
         weights = np.full(len(usable), 1 / len(usable))
     said = np.stack([test.said[kinds[i]] for i in usable])

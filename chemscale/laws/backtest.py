@@ -48,11 +48,10 @@ class Backtest:
 class Said:
     """Log losses foretold at one origin.
 
-    cut: the largest size fitted; fitted, rows: indices of the runs fitted and foretold; central, variance (rows,): log
+    fitted, rows: indices of the runs fitted and foretold; central, variance (rows,): log
     loss and the variance that was foretold for it.
     """
 
-    cut: float
     fitted: np.ndarray
     rows: np.ndarray
     central: Array

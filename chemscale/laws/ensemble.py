@@ -1,8 +1,8 @@
 """Several forms and windows at once, weighed by what each said beforehand at the distance that is asked for.
 
 Every member (a form over the runs in some top share of the log range of size) is refitted at several origins and
-predicts all larger runs; its squared log errors are kept by distance beyond the fitted runs. At a new point the tests
-count by how near their distance is to that point's, a member weighs
+predicts all larger runs; its squared log errors are kept by distance and direction beyond the fitted runs. At a new
+point the tests count by how alike theirs are to that point's, and the more the more runs they fitted; a member weighs
 
     w = 1 / (its mean squared error / that of the typical member + SHRINK)
 
@@ -21,26 +21,27 @@ import numpy as np
 
 from chemscale.laws.member import Member
 from chemscale.laws.objectives import Array
-from chemscale.laws.origins import distance
+from chemscale.laws.origins import length, nearness, outside
 
 SHRINK = 0.5  # of the typical squared error
 WORST = 9.0  # times the typical squared error over which a member does not pass
-KERNEL = np.log(2.0)  # width, in logs of distance, over which tests at other distances count
 
 
 @dataclass(frozen=True)
 class Ensemble:
     """Members with their backtests.
 
-    reach (cells,): distance of each test cell beyond the runs fitted there, natural logs; rows (cells,) tested;
-    errors (members, cells): mean squared log error, NaN where a member could not be fitted; own (cells,): mean squared
-    log error of the ensemble itself, weighed by earlier origins only; expected (cells,): the part of it that noise
-    and the spread of members foretold; low, high (axes,) natural logs of the fitted runs.
+    reach (cells, axes): where each test cell lies beyond the runs fitted there, natural logs
+    counts (cells,): how much each tells, by rows tested and share of the runs fitted
+    errors (members, cells): mean squared log error, NaN where a member could not be fitted
+    own (cells,): mean squared log error of the ensemble itself, as it stood before
+    expected (cells,): the part of `own` that noise and the spread of members foretold
+    low, high (axes,): natural logs of the fitted runs
     """
 
     members: tuple[Member, ...]
     reach: Array
-    rows: Array
+    counts: Array
     errors: Array
     own: Array
     expected: Array
@@ -49,12 +50,16 @@ class Ensemble:
     roles: tuple[str, ...] = field(default=())
 
     def outside(self, x: Array) -> Array:
-        """Distance of natural logs x (points, axes) beyond the fitted runs, (points,)."""
-        return distance(x, np.stack([self.low, self.high]))
+        """How far natural logs x (points, axes) lie beyond the fitted runs along each axis, (points, axes)."""
+        return outside(x, np.stack([self.low, self.high]))
 
-    def weights(self, far: Array) -> Array:
-        """Weights of the members at distances (points,): (points, members), rows sum to one."""
-        return weigh(self.errors, nearness(far, self.reach, self.rows))
+    def tests(self, x: Array) -> Array:
+        """How much each test cell counts at natural logs x (points, axes): (points, cells)."""
+        return nearness(self.outside(x), self.reach) * self.counts
+
+    def weights(self, x: Array) -> Array:
+        """Weights of the members at natural logs x (points, axes): (points, members), rows sum to one."""
+        return weigh(self.errors, self.tests(x))
 
     def log_members(self, x: Array) -> Array:
         """Central log loss of each member at natural logs x (points, axes): (members, points)."""
@@ -62,14 +67,14 @@ class Ensemble:
 
     def log_central(self, x: Array) -> Array:
         """Weighted median of the members' log losses at natural logs x (points, axes): (points,)."""
-        return weighted_median(self.log_members(x), self.weights(self.outside(x)).T)
+        return weighted_median(self.log_members(x), self.weights(x).T)
 
     def log_draws(self, x: Array, count: int) -> Array:
         """Log losses of `count` parameter vectors, members in proportion to their weight, at x: (count, points).
 
-        One vector gives the whole row, so that a row is a law; weights are those of the points' median distance.
+        One vector gives the whole row, so that a row is a law; weights are those of the points' median.
         """
-        weights = self.weights(np.array([np.median(self.outside(x))]))[0]
+        weights = self.weights(np.median(x, axis=0, keepdims=True))[0]
         rng, out = np.random.default_rng(0), []
         for made, number in zip(self.members, _apportion(weights, count), strict=True):
             if number:
@@ -79,7 +84,7 @@ class Ensemble:
 
     def at(self, x: Array) -> tuple[dict[str, Any], ...]:
         """Each member's weight and loss at one point x (1, axes), the heaviest first."""
-        losses, weights = np.exp(self.log_members(x)[:, 0]), self.weights(self.outside(x))[0]
+        losses, weights = np.exp(self.log_members(x)[:, 0]), self.weights(x)[0]
         parts = [
             {"member": m.name, "weight": float(w), "value": float(v) if np.isfinite(v) else None}
             for m, w, v in zip(self.members, weights, losses, strict=True)
@@ -88,7 +93,7 @@ class Ensemble:
 
     def noise(self, x: Array) -> float:
         """Standard deviation of one run's log loss around the members, weighed at points x."""
-        weights = self.weights(np.array([np.median(self.outside(x))]))[0]
+        weights = self.weights(np.median(x, axis=0, keepdims=True))[0]
         return float(np.sqrt(weights @ np.array([m.noise**2 for m in self.members])))
 
     def form_error(self, x: Array) -> float:
@@ -96,15 +101,15 @@ class Ensemble:
 
         Past the furthest test it grows in proportion to the distance.
         """
-        far = float(self.outside(x)[0])
-        near = nearness(np.array([far]), self.reach, self.rows)[0]
+        near = self.tests(x)[0]
         excess = float(near @ np.maximum(self.own - self.expected, 0.0) / near.sum())
-        return float(np.sqrt(excess)) * max(1.0, far / float(self.reach.max()))
+        return float(np.sqrt(excess)) * max(1.0, float(length(self.outside(x))[0] / length(self.reach).max()))
 
     def table(self) -> list[dict[str, Any]]:
-        """Members with weight and rms error at the median tested distance, the heaviest first."""
-        far = np.array([np.median(self.reach)])
-        weights, near = self.weights(far)[0], nearness(far, self.reach, self.rows)[0]
+        """Members with weight and rms error at the median tested point, the heaviest first."""
+        asked = np.median(self.reach, axis=0, keepdims=True)
+        near = (nearness(asked, self.reach) * self.counts)[0]
+        weights = weigh(self.errors, near[None])[0]
         known = np.isfinite(self.errors) * near
         with np.errstate(invalid="ignore"):
             mean = np.sqrt((np.nan_to_num(self.errors) * known).sum(1) / known.sum(1))
@@ -117,23 +122,16 @@ class Ensemble:
     def to_json(self) -> dict[str, Any]:
         """A JSON object; errors that are not known are null."""
         errors = [[e if np.isfinite(e) else None for e in row] for row in self.errors.tolist()]
-        arrays = {k: getattr(self, k).tolist() for k in ("reach", "rows", "own", "expected", "low", "high")}
+        arrays = {k: getattr(self, k).tolist() for k in ("reach", "counts", "own", "expected", "low", "high")}
         members = [m.to_json() for m in self.members]
         return {"weights": self.table(), "members": members, "errors": errors, **arrays, "roles": list(self.roles)}
 
     @classmethod
     def from_json(cls, found: Mapping[str, Any]) -> Ensemble:
         """The inverse of `to_json`."""
-        arrays = {k: np.array(found[k], float) for k in ("reach", "rows", "errors", "own", "expected", "low", "high")}
+        arrays = {k: np.array(found[k], float) for k in ("reach", "counts", "errors", "own", "expected", "low", "high")}
         members = tuple(Member.from_json(m) for m in found["members"])
         return cls(members, roles=tuple(found["roles"]), **arrays)
-
-
-def nearness(far: Array, reach: Array, rows: Array) -> Array:
-    """How much each test cell counts at distances (points,): (points, cells), the nearest cell's kernel being one."""
-    gap = (np.log(far)[:, None] - np.log(reach)) / KERNEL
-    score = -0.5 * gap**2
-    return np.exp(score - score.max(1, keepdims=True)) * np.sqrt(rows)
 
 
 def weigh(errors: Array, near: Array) -> Array:

@@ -6,23 +6,25 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from chemscale.laws.backtest import beyond
 from chemscale.laws.objectives import Array
 
 WINDOWS = (1.0, 0.7, 0.5, 0.35, 0.25)  # shares of the log range of size, from the top, that a form may be fitted to
 MOST = 8  # origins
 SHORTEST = 0.3  # share of the log range of size that the smallest origin keeps
 NEAREST = np.log(1.1)  # distances under a tenth more are one
-BAND = np.log(2.0)  # natural logs of distance per band of a test
+BAND = np.log(2.0)  # logs of distance per band of a test
+KERNEL = np.log(2.0)  # width, in logs of distance, over which tests at other distances count
+TURN = 0.3  # one minus the cosine of the angle over which tests in other directions count
 
 
 @dataclass(frozen=True)
 class Cell:
-    """Rows tested together: those of one origin, `reach` beyond its fitted runs (mean, natural logs)."""
+    """Rows (indices) tested together: those of one origin, `reach` (axes,) beyond its fitted runs (natural logs)."""
 
     origin: int
-    reach: float
-    rows: np.ndarray  # indices
+    reach: Array
+    fitted: np.ndarray
+    rows: np.ndarray
 
 
 def window_mask(size: Array, window: float) -> np.ndarray:
@@ -49,11 +51,29 @@ def cuts(size: Array, least: int) -> list[float]:
 
 def cells(origin: int, x: Array, fitted: np.ndarray, tested: np.ndarray) -> list[Cell]:
     """The tested rows (indices) of one origin by distance beyond the fitted ones; x (n, axes) natural logs."""
-    far = distance(x[tested], x[fitted])
-    band = np.floor((np.log(far) - np.log(NEAREST)) / BAND + 1e-9).astype(int)
-    return [Cell(origin, float(far[band == b].mean()), tested[band == b]) for b in np.unique(band)]
+    out = outside(x[tested], x[fitted])
+    band = np.floor(np.log(length(out) / NEAREST) / BAND + 1e-9).astype(int)
+    return [Cell(origin, out[band == b].mean(0), fitted, tested[band == b]) for b in np.unique(band)]
 
 
-def distance(x: Array, fitted: Array) -> Array:
-    """Distance of points (m, axes) beyond the box of the fitted ones, at least `NEAREST`, (m,)."""
-    return np.maximum(beyond(x, fitted), NEAREST)
+def outside(x: Array, fitted: Array) -> Array:
+    """How far points (m, axes) lie beyond the box of the fitted ones along each axis, natural logs, (m, axes)."""
+    return np.maximum(x - fitted.max(0), 0) - np.maximum(fitted.min(0) - x, 0)
+
+
+def length(out: Array) -> Array:
+    """Distance of vectors (m, axes) beyond a box, at least `NEAREST`, (m,)."""
+    return np.maximum(np.linalg.norm(out, axis=1), NEAREST)
+
+
+def nearness(asked: Array, reach: Array) -> Array:
+    """How alike distance and direction of points (points, axes) and tests (cells, axes) are: (points, cells).
+
+    The nearest test of each point has one.
+    """
+    far, tested = length(asked), length(reach)
+    gap = (np.log(far)[:, None] - np.log(tested)) / KERNEL
+    turn = 1 - (asked / far[:, None]) @ (reach / tested[:, None]).T
+    inside = (far[:, None] <= NEAREST) | (tested <= NEAREST)
+    score = -0.5 * (gap**2 + np.where(inside, 0.0, turn / TURN) ** 2)
+    return np.exp(score - score.max(1, keepdims=True))

@@ -118,9 +118,9 @@ def rank(runs: Rows, roles: tuple[str, ...], goal: Objective, trial: Trial) -> R
 
 def _of_ensemble(made: Assembled, runs: Rows, trial: Trial, leading: Form) -> Backtest:
     """What the ensemble, weighed by earlier origins only, said of the runs of the trial."""
-    said = [part for part in made.said if trial.rolling or part.cut == trial.cut]
+    said = made.said if trial.rolling else made.said[:1]
     x = np.log(runs.stacked(leading.roles))
-    parts = [of_said("ensemble", trial.along, runs, x, part) for part in said]
+    parts = [of_said("ensemble", trial.along, runs, x, part) for part in said if len(part.rows)]
     return joined(parts)
 
 
