@@ -145,7 +145,8 @@ def _same_loss(line: Line, best: Choice, params: float) -> Choice | None:
     """The data with which a smaller model reaches the best one's loss, where it can within 100 times more data."""
     data = best.data * np.geomspace(1, 100, 2001)
     reached = line.law.losses(params=params, data=data) <= best.loss.value
-    if not reached.any() or (line.most_data and data[np.argmax(reached)] > line.most_data):
+    most = line.most_data or line.labels
+    if not reached.any() or (most and data[np.argmax(reached)] > most):
         return None
     return _choice(line, params, float(data[np.argmax(reached)]))
 

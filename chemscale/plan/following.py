@@ -49,8 +49,8 @@ def following(law: Law, spend: Spend, *, budget: float, target: dict[str, float]
     best = made["v"]
     counted = {pick: best.picks.count(pick) for pick in best.picks}
     runs = tuple(
-        NextRun(*map(float, pool.points[pick]), count, f"costs {pool.costs[pick] * count / budget:.0%} of the budget")
-        for pick, count in counted.items()
+        NextRun(n, d, count, f"costs {pool.costs[pick] * count / budget:.0%} of the budget")
+        for (pick, count), (n, d) in zip(counted.items(), pool.points[list(counted)].tolist(), strict=True)
     )
     costs = tuple(float(pool.costs[pick] * count) for pick, count in counted.items())
     return Following(runs, costs, best.spent, best.before, best.after, {"d-optimal": made["d"].after})

@@ -31,12 +31,17 @@ class Found:
 
 @dataclass(frozen=True)
 class Line:
-    """One budget's line through the plane of parameters and data."""
+    """One budget's line through the plane of parameters and data.
+
+    most_data: unique data there are, where the budget would pay for more; labels: the same, where the budget is chosen
+    so that its optimum needs just those.
+    """
 
     law: Law
     spend: Spend
     budget: float
     most_data: float | None = None
+    labels: float | None = None
 
     @classmethod
     def through_labels(cls, law: Law, spend: Spend, labels: float) -> Line:
@@ -50,7 +55,7 @@ class Line:
                 low = middle
             else:
                 high = middle
-        return cls(law, spend, float(np.exp(high)), labels)
+        return cls(law, spend, float(np.exp(high)), None, labels)
 
     def sizes(self) -> Array:
         """Natural logs of the parameter counts that are searched."""
