@@ -218,8 +218,25 @@ def _deciding(verbs: Any) -> None:
     budget.add_argument("--money", type=float, help="needs --price")
     budget.add_argument("--labels", type=float, help="unique data that there are")
     budget.add_argument("--price", type=float, help="money per device-hour")
-    budget.add_argument("--label-price", type=float, default=0.0, help="money per label beyond those of the largest run")
+    budget.add_argument(
+        "--label-price", type=float, default=0.0, help="money per label beyond those of the largest run"
+    )
     more = made.add_argument_group("beyond the plan")
-    more.add_argument("--register", metavar="RUN|NAME", help="freeze the forecast: in a store, or as NAME.forecast.json")
+    more.add_argument(
+        "--register", metavar="RUN|NAME", help="freeze the forecast: in a store, or as NAME.forecast.json"
+    )
     more.add_argument("--next-runs", type=float, metavar="BUDGET", help="the runs that would teach most, for so much")
     more.add_argument("--target", metavar="params=…,data=…|PARAMETER", help="of those runs (default: the planned run)")
+    made = _verb(verbs, "explore", deciding.explore)
+    made.add_argument("recipe", help="a Python file whose `recipe` returns the Grid of runs that may be made")
+    made.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="argument of the recipe")
+    made.add_argument("--store", required=True, help="folder of the records")
+    made.add_argument("--target", required=True, metavar="params=…,data=…|PARAMETER", help="what is to be known")
+    made.add_argument(
+        "--width", type=float, default=0.1, help="half the interval at which it ends, a share (default 0.1)"
+    )
+    made.add_argument("--flops", type=float, help="budget in FLOPs")
+    made.add_argument("--device-hours", type=float, help="budget in device-hours")
+    made.add_argument("--form", default="chinchilla", help="of the law (default chinchilla)")
+    made.add_argument("--dry-run", action="store_true", help="say what would be trained next")
+    _with_resources(made)

@@ -1,4 +1,4 @@
-"""What to train next: plan."""
+"""What to train next: plan, explore."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ def plan(given: argparse.Namespace) -> int:
         raise ValueError(f"--data is missing and --loss {given.loss!r} names no unit of its own; give --data COL.")
     options: dict[str, Any] = {"form": given.form, "params": given.params, "data": data, "loss": given.loss}
     options |= {"where": given.where, "bootstrap": given.bootstrap, "seed": given.seed}
-    laws = fit_law(table, by=given.by, **options) if given.by else {None: fit_law(table, **options)}
+    laws: dict[Any, Law] = fit_law(table, by=given.by, **options) if given.by else {None: fit_law(table, **options)}
     wheres = {name: _and(given.where, given.by, name) for name in laws}
-    costs = {name: measure_cost(table, params=given.params, data=data, where=wheres[name]) for name in laws}
+    costs: dict[Any, Any] = {name: measure_cost(table, params=given.params, data=data, where=wheres[name]) for name in laws}
     made = plan_for(
         laws if given.by else laws[None], cost=costs if given.by else costs[None], price=given.price,
         label_price=given.label_price, **_budget(given),
@@ -97,7 +97,9 @@ def _register(given: argparse.Namespace, law: Law, made: Any, architecture: str 
     if not store.register_forecast(given.register, forecast):
         held = store.forecasts()[given.register]
         if held.get("hash") != forecast["hash"]:
-            raise ValueError(f"--register {given.register!r} is taken by another forecast of {store.url}; name another.")
+            raise ValueError(
+                f"--register {given.register!r} is taken by another forecast of {store.url}; name another."
+            )
         return held
     return store.forecasts()[given.register]
 
@@ -193,3 +195,28 @@ def _print_extras(extras: dict[str, Any]) -> None:
     if "registered" in extras:
         held = extras["registered"]
         print(f"registered: {held['value']:.5g} ({held['low']:.5g} to {held['high']:.5g}), sha256 {held['hash'][:16]}")
+
+
+def explore(given: argparse.Namespace) -> int:
+    """The cells of a recipe that teach most of a target, until it is known well enough or the budget is spent."""
+    from chemscale.cli.output import resources_of
+    from chemscale.explore import explore as run
+    from chemscale.explore import foresight
+    from chemscale.sweep.recipe import load_recipe, parse_options, recipe_resources
+    from chemscale.sweep.search import Search
+
+    recipe = load_recipe(given.recipe, parse_options(given.set))
+    if isinstance(recipe, Search):
+        raise ValueError(f"{given.recipe} returns a Search; an exploration needs a Grid.")
+    target: Any = parse_point(given.target, "--target") if "=" in given.target else given.target
+    found = (foresight if given.dry_run else run)(
+        recipe, target=target, width=given.width, flops=given.flops, device_hours=given.device_hours,
+        store=given.store, on=recipe_resources(given.recipe, resources_of(given)), name=recipe.name, form=given.form,
+    )  # fmt: skip
+    if given.json:
+        print_json({**asdict(found), "law": None if found.law is None else found.law.to_json()})
+        return 0 if found.low is not None or given.dry_run else 1
+    print(found.answer)
+    for params, data, cost in found.next_runs:
+        print(f"  next: {params:.3g} parameters on {data:.3g}, costs {cost:.3g}")
+    return 0 if found.low is not None or given.dry_run else 1

@@ -193,7 +193,7 @@ def _best_of(made: list[tuple[Line, Plan]]) -> Plan:
         return replace(head, answer=f"{CANNOT_TELL}: {reasons}", rivals=tuple(one for _, one in made[1:]))
     told.sort(key=lambda pair: pair[1].best.loss.value if pair[1].best else 0.0)
     best = told[0][1]
-    rivals = tuple(one for _, one in (*told[1:], *((m for m in made if m[1].best is None))))
+    rivals = tuple(one for _, one in (*told[1:], *(m for m in made if m[1].best is None)))
     sure = _certainty(told)
     unknown = [one.architecture for _, one in made if one.best is None]
     left_out = (f"no plan could be made for {', '.join(map(str, unknown))}, so it was not compared",) if unknown else ()

@@ -101,22 +101,33 @@ def gadre(source):
 
     rows = [r for r in table("gadre_overtraining.csv") if r["dataset"] == source]
     n, d = (np.array([r[k] for r in rows], float) for k in ("params", "tokens"))
-    return Grid(f"gadre {source}", {"params": n, "data": d, "loss": [r["loss__c4_val"] for r in rows], "cost": 6 * n * d})
+    return Grid(
+        f"gadre {source}", {"params": n, "data": d, "loss": [r["loss__c4_val"] for r in rows], "cost": 6 * n * d}
+    )
 
 
 def takano():
     from tests.laws.test_public import table
 
     rows = table("takano_toy_llm.csv")
-    return Grid("takano", {k: [r[c] for r in rows] for k, c in (("params", "N"), ("data", "D"), ("loss", "loss"), ("cost", "C"))})
+    return Grid(
+        "takano",
+        {k: [r[c] for r in rows] for k, c in (("params", "N"), ("data", "D"), ("loss", "loss"), ("cost", "C"))},
+    )
 
 
 def datablations():
     from tests.laws.test_public import table
 
-    rows = [r for r in table("datablations_contour_losses.csv") if r["epochs"] == 1.0 and r["data"] == "c4" and r["openLM_loss"]]
+    rows = [
+        r
+        for r in table("datablations_contour_losses.csv")
+        if r["epochs"] == 1.0 and r["data"] == "c4" and r["openLM_loss"]
+    ]
     n, d = (np.array([r[k] for r in rows], float) for k in ("num_params", "token_num"))
-    return Grid("datablations, one epoch", {"params": n, "data": d, "loss": [r["openLM_loss"] for r in rows], "cost": 6 * n * d})
+    return Grid(
+        "datablations, one epoch", {"params": n, "data": d, "loss": [r["openLM_loss"] for r in rows], "cost": 6 * n * d}
+    )
 
 
 PUBLIC = {
@@ -143,12 +154,21 @@ def report(grid, share, seeds):
     everything = np.flatnonzero(~grid.held)
     whole = grid.law(np.arange(len(grid.costs)))
     rest = score(grid, everything, whole, 0)
-    print(f"\n{grid.name}: {len(grid.costs)} runs; the largest is {grid.costs[grid.held].sum() / grid.costs.sum():.0%} of their compute")
-    exponents = ", ".join(f"{k} {whole.parameters.get(k)!s:.5} [{whole.intervals[k][0]:.3f}, {whole.intervals[k][1]:.3f}]" for k in ("alpha", "beta"))
-    print(f"  law of all: {exponents}; all but the largest: error {rest.get('error', np.nan):.2%}, covered {rest.get('covered')}")
+    print(
+        f"\n{grid.name}: {len(grid.costs)} runs; the largest is {grid.costs[grid.held].sum() / grid.costs.sum():.0%} of their compute"
+    )
+    exponents = ", ".join(
+        f"{k} {whole.parameters.get(k)!s:.5} [{whole.intervals[k][0]:.3f}, {whole.intervals[k][1]:.3f}]"
+        for k in ("alpha", "beta")
+    )
+    print(
+        f"  law of all: {exponents}; all but the largest: error {rest.get('error', np.nan):.2%}, covered {rest.get('covered')}"
+    )
     print(f"  {'policy':<9} {'runs':>5} {'error':>7} {'width':>7} {'covered':>8} {'alpha':>6} {'beta':>6}  failed")
     for policy in POLICIES:
-        found = [score(grid, replay(grid, policy, share, s), whole, s) for s in range(seeds if policy != "cheapest" else 1)]
+        found = [
+            score(grid, replay(grid, policy, share, s), whole, s) for s in range(seeds if policy != "cheapest" else 1)
+        ]
         good = [f for f in found if "failed" not in f]
 
         def mean(name, good=good):
