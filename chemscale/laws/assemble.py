@@ -35,7 +35,8 @@ def assemble(forms: Sequence[Form], goal: Objective, runs: Rows, size: Array, cu
     """The ensemble of `forms` over `runs`, tested at rolling origins along `size` (n,), one of them at `cut`.
 
     Laws of several axes are tested at origins along each axis too, since a point may lie beyond the runs along one
-    only, and have no windows, which would leave a corner of their grid. Raises FitError where no form can be tested on larger runs than it was fitted to.
+    only, and have no windows, which would leave a corner of their grid. Raises FitError where no form can be tested on
+    larger runs than it was fitted to.
     """
     roles = forms[0].roles
     kinds = [(form, window) for form in forms for window in (WINDOWS if len(roles) == 1 else WINDOWS[:1])]

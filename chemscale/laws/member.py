@@ -109,14 +109,14 @@ def _candidates(problem: Problem) -> Array:
     form, model, rng = problem.form, problem.model, np.random.default_rng(0)
     starts = form.starts(problem.x, problem.log_loss, problem.weights)
     near = newton(model, smooth, problem.log_loss, problem.weights, _lowest(problem, smooth, starts, POLISHED),
-                  form.upper, POLISH_STEPS)  # fmt: skip
+                  form.upper, POLISH_STEPS, lower=problem.lower)  # fmt: skip
     best = _lowest(problem, smooth, near, 1)[0]
     spread = covariance(problem, best)
     if not np.isfinite(spread).all():
         return np.concatenate([starts, near])
     roots, axes = np.linalg.eigh(spread)
     steps = STRETCH * rng.standard_normal((DRAWS, len(best))) * np.sqrt(np.maximum(roots, 0.0))
-    around = np.clip(best + steps @ axes.T, 0.0, form.upper)
+    around = np.clip(best + steps @ axes.T, problem.lower, form.upper)
     return np.concatenate([starts, near, around])
 
 

@@ -88,9 +88,9 @@ def usual(
 
 @dataclass(frozen=True)
 class Ranked:
-    """Forms by their backtests: the leading one, every score, why some have none, and the ensemble with its own."""
+    """Forms by their backtests, the best first: every score, why some have none, and the ensemble with its own."""
 
-    leading: Form
+    order: tuple[Form, ...]
     scores: tuple[dict[str, Any], ...]
     skipped: tuple[str, ...]
     ensemble: Ensemble
@@ -113,7 +113,13 @@ def rank(runs: Rows, roles: tuple[str, ...], goal: Objective, trial: Trial) -> R
     leading = tried[0][0]
     alike = [form for form, _ in tried if form.roles == leading.roles]
     made = assemble(alike, goal, runs, trial.size, None if trial.rolling else trial.cut)
-    return Ranked(leading, scores, tuple(problems), made.ensemble, _of_ensemble(made, runs, trial, leading))
+    return Ranked(
+        tuple(form for form, _ in tried),
+        scores,
+        tuple(problems),
+        made.ensemble,
+        _of_ensemble(made, runs, trial, leading),
+    )
 
 
 def _of_ensemble(made: Assembled, runs: Rows, trial: Trial, leading: Form) -> Backtest:
