@@ -18,7 +18,8 @@ def fit(given: argparse.Namespace) -> int:
     points = [parse_point(text) for text in given.predict]
     try:
         found = fit_law(
-            table, form=given.form, params=given.params, data=given.data, flops=given.flops, loss=given.loss,
+            table, form=given.form, params=given.params, data=given.data, flops=given.flops, seen=given.seen,
+            epochs=given.epochs, cluster=given.cluster, noise_floor=given.noise_floor, loss=given.loss,
             where=given.where, by=given.by, objective=given.objective, delta=given.delta, weights=given.weights,
             bootstrap=given.bootstrap, level=given.level, hold_out=given.hold_out, along=given.along, seed=given.seed,
         )  # fmt: skip

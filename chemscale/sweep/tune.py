@@ -53,7 +53,8 @@ def grid_tuner(
         ValueError: the cluster can never hold one of them.
     """
     wait_for_room(*wanted_by(on, runs))
-    plan = Plan(store.url, on, runs={run.id: run for run in runs}, costs=_counted(runs))
+    asked, stoppable = {run.id: run for run in runs}, scheduler is not None
+    plan = Plan(store.url, on, runs=asked, costs=_counted(runs), stoppable=stoppable)
     admission, cleaners = Listed(plan, work or {}), Cleaners(plan)
     return tune.Tuner(
         trainable_of(plan),
@@ -99,7 +100,7 @@ def search_tuner(
     wait_for_room(*wanted_by(on, search.cells))
     waits = pauses(search.stop)  # then more runs live than train at a time, and Tune's own slots bound those that train
     plain = replace(search, sampler="random", stop=None, objectives=("valid_loss",))  # what a trial has to know of it
-    plan = Plan(store.url, on, search=plain, saved="measured" if waits else "timed")
+    plan = Plan(store.url, on, search=plain, saved="measured" if waits else "timed", stoppable=True)
     admission, cleaners = None if waits else Sampled(plan, searcher), Cleaners(plan)
     word = DriverWord(plan, search.name, searcher.endings)
     return tune.Tuner(
