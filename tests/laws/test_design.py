@@ -67,7 +67,7 @@ def test_no_set_of_three_runs_is_better():
     same = Pool(few, np.ones(len(few)), np.ones(len(few), int))
     found = design(belief, same, target=TARGET, budget=budget)
     g = belief.slopes(TARGET[None])[:, 0]
-    index = [int(np.flatnonzero((POINTS == p).all(1))[0]) for p in few]
+    index = [int(np.flatnonzero((p == POINTS).all(1))[0]) for p in few]
     best = min(deviation(belief, chosen, g) for chosen in itertools.combinations(index, 3))
     assert found.after == pytest.approx(best, rel=1e-6)
 

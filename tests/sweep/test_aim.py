@@ -17,7 +17,10 @@ TARGET = {"params": 5e5, "data": 1e6}
 @pytest.fixture(scope="module")
 def cells():
     base = RunSpec(
-        model=ChemGPT.sized(width=8), data=Data("x", size=10, content="0"), optim=Optim(lr=1e-3), budget=Budget(epochs=1)
+        model=ChemGPT.sized(width=8),
+        data=Data("x", size=10, content="0"),
+        optim=Optim(lr=1e-3),
+        budget=Budget(epochs=1),
     )
     runs = Grid(base, models=[ChemGPT.sized(width=w) for w in WIDTHS], sizes=SIZES).runs()
     points = np.array([[48.0 * run.model.width**2, run.data.size] for run in runs])
