@@ -258,7 +258,7 @@ def _moments(logs: Array) -> Array:
 
 
 def _off_ray(moments: Array) -> Array:
-    """The price of runs with these summed moments (m, 6) that lie near one ray; 0 where data spread at given parameters.
+    """The price of runs with these summed moments (m, 6) near one ray; 0 where data spread at given parameters.
 
     A prior on the parameters keeps the variance finite on a ray too, but there it is the prior's and not the data's.
     """

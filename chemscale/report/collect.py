@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
+from chemscale.plan import resolved
 from chemscale.records.store import Store
 from chemscale.report.exponents import exponents
 from chemscale.report.fitted import Given, law_table, laws_of
@@ -40,7 +41,7 @@ def collect(store: Store, laws: Given = None, *, metrics: Sequence[str] | None =
     points = points_of(store)
     manifests = manifests_of(groups)
     fitted, notes = laws_of(groups, laws)
-    seen = foreseen(rows, store.forecasts(), groups)
+    seen = foreseen(rows, resolved(store.forecasts(), rows), groups)
     sections = tuple(section(group, seen, noise_of(manifests.get(group.content), group.metric)) for group in groups)
     main, more = exponents(groups)
     return Report(

@@ -70,3 +70,5 @@ def test_reports_get_plans_by_the_run_that_came_of_them(frozen):
     found = resolved({"next": frozen, "xyz": other}, rows)
     assert set(found) == {"abc", "xyz"} and found["xyz"] == other and found["abc"]["params"] == 1e9
     assert set(resolved({"next": frozen}, [])) == {"next"}
+    changed = resolved({"next": {**frozen, "value": 1.0}}, rows)
+    assert changed["next"]["value"] is None and "was changed" in changed["next"]["reason"]
