@@ -90,3 +90,8 @@ def duration(seconds: float) -> str:
 def joined(words: list[str]) -> str:
     """a, b and c."""
     return words[0] if len(words) == 1 else ", ".join(words[:-1]) + " and " + words[-1]
+
+
+def digits(value: object) -> str:
+    """A setting's value as text: numbers to three digits."""
+    return f"{value:.3g}" if isinstance(value, int | float) and not isinstance(value, bool) else str(value)
