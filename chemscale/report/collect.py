@@ -17,11 +17,12 @@ from chemscale.report.listing import compute_table, provenance, run_table
 from chemscale.report.misses import backtests, residuals
 from chemscale.report.numbers import duration, joined, power
 from chemscale.report.origins import manifests_of, noise_of, origins
+from chemscale.report.planned import planned
 from chemscale.report.rulings import ruling
 from chemscale.report.scaling import headline
 from chemscale.report.searches import searches
 from chemscale.report.traced import traced
-from chemscale.report.values import Brief, Curve, Curves, Dot, Foreseen, Frontier, Report, Ruling, Section
+from chemscale.report.values import Brief, Curve, Curves, Dot, Foreseen, Planned, Report, Ruling, Section
 
 TITLE = "What ten times more buys"
 
@@ -46,7 +47,7 @@ def collect(store: Store, laws: Given = None, *, metrics: Sequence[str] | None =
     seen = foreseen(rows, store.forecasts(), groups)
     sections = tuple(section(group, seen, noise_of(manifests.get(group.content), group.metric)) for group in groups)
     main, more = exponents(groups)
-    fronts, rulings = frontiers(groups, fitted), tuple(ruling(group) for group in groups)
+    plans, rulings = planned(groups, fitted), tuple(ruling(group) for group in groups)
     return Report(
         title=TITLE,
         questions=tuple(study["question"] for study in store.studies().values() if study.get("question")),
@@ -63,9 +64,10 @@ def collect(store: Store, laws: Given = None, *, metrics: Sequence[str] | None =
         law_notes=notes,
         residuals=residuals(groups, fitted),
         backtests=backtests(groups, fitted),
-        frontiers=fronts,
+        frontiers=frontiers(groups, fitted),
+        plans=plans,
         searches=searches(rows, points),
-        brief=brief(rulings, fronts),
+        brief=brief(rulings, plans),
         curves=tuple(c for group in groups if (c := curves(group, points)).curves),
         held=hold(store, groups),
         runs=run_table(rows),
@@ -75,10 +77,10 @@ def collect(store: Store, laws: Given = None, *, metrics: Sequence[str] | None =
     )
 
 
-def brief(rulings: Sequence[Ruling], fronts: Sequence[Frontier]) -> tuple[Brief, ...]:
+def brief(rulings: Sequence[Ruling], plans: Sequence[Planned]) -> tuple[Brief, ...]:
     """What the sections say, one sentence each."""
     found = [Brief("verdict", f"{one.name}: {one.answer}. {one.reason}") for one in rulings]
-    found += [Brief("frontier", one.sentences[0]) for one in fronts]
+    found += [Brief("plan", f"{' or '.join(one.names)}: {one.tenfold}") for one in plans]
     return tuple(found)
 
 

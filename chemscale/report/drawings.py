@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from chemscale.report import figures
+from chemscale.report.planned import table
 from chemscale.report.values import Misses, Report, Searched
 
 
@@ -16,6 +17,7 @@ def drawings(found: Report) -> dict[str, Any]:
         "residuals": [(misses, _residuals(misses)) for misses in found.residuals],
         "backtests": [(misses, figures.backtest(misses)) for misses in found.backtests],
         "frontiers": [(front, (figures.frontier(front), figures.best_sizes(front))) for front in found.frontiers],
+        "plans": [(one, table(one)) for one in found.plans],
         "curves": [(curves, figures.learning(curves)) for curves in found.curves],
         "searches": [_search(one) for one in found.searches],
         "parity": [(p, [figures.parity(p, "forces"), figures.parity(p, "energies")]) for p in found.held.potentials],

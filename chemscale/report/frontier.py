@@ -11,7 +11,7 @@ import numpy as np
 
 from chemscale.laws import Law, Optimum
 from chemscale.report.groups import Group
-from chemscale.report.numbers import count, percent, power, significant, whole, with_ends
+from chemscale.report.numbers import count, percent, power, significant, size, with_ends
 from chemscale.report.values import Best, Frontier, Line
 
 FURTHER = 2  # decades beyond the largest run
@@ -157,11 +157,11 @@ def _isolosses(law: Law, runs: Iterable[tuple[float, ...]], best: Iterable[Best]
 def _crossings(n: Any, d: Any, losses: Any, level: float) -> tuple[tuple[float, float], ...]:
     """Where each model's loss falls to a level along data; a model that never does is left out."""
     found = []
-    for size, along in zip(n, np.log(losses), strict=True):
+    for params, along in zip(n, np.log(losses), strict=True):
         falling = np.minimum.accumulate(along)
         if falling[-1] <= np.log(level) <= falling[0]:
             at = np.interp(-np.log(level), -falling, np.log(d))
-            found.append((float(size), float(np.exp(at))))
+            found.append((float(params), float(np.exp(at))))
     return tuple(found)
 
 
@@ -183,7 +183,7 @@ def _sentences(group: Group, law: Law, cost: Cost, largest: float) -> Iterable[s
     yield (
         f"{group.title}: ten times the compute of the largest run ({power(10 * largest)} FLOPs) is best spent on "
         f"{count(ten.params)} parameters ({count(ten.params_interval[0])} to {count(ten.params_interval[1])}) and "
-        f"{_size(ten.data)} {group.data} ({_size(ten.data_interval[0])} to {_size(ten.data_interval[1])}), for a "
+        f"{size(ten.data)} {group.data} ({size(ten.data_interval[0])} to {size(ten.data_interval[1])}), for a "
         f"{group.measure.words} of {loss} {group.measure.unit} ({law.level:.0%} interval {low} to {high})."
     ).replace("%", " %")
     more = _optimum(law, cost, 100 * largest)
@@ -191,7 +191,3 @@ def _sentences(group: Group, law: Law, cost: Cost, largest: float) -> Iterable[s
         f"By the law, ten times more compute wants {significant(more.params / ten.params, 2)} × the parameters and "
         f"{significant(more.data / ten.data, 2)} × the {group.data}."
     )
-
-
-def _size(value: float) -> str:
-    return whole(float(f"{value:.3g}")) if value < 1e5 else count(value)

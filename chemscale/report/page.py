@@ -78,6 +78,7 @@ def contents(found: Report) -> list[tuple[str, str]]:
         ("brief", "What follows", found.brief),
         ("plots", "Runs", found.sections),
         ("frontier", "Budgets", found.frontiers),
+        ("plan", "Plan", found.plans),
         ("laws", "Laws", True),
         ("residuals", "Residuals", found.residuals),
         ("backtests", "Backtests", found.backtests),

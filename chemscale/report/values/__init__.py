@@ -1,5 +1,10 @@
 """All that the page says, as plain values; losses are in display units (meV where the store has eV)."""
 
+from chemscale.report.values.decisions import (
+    Budget,
+    Option,
+    Planned,
+)
 from chemscale.report.values.laws import (
     Best,
     Frontier,
@@ -37,6 +42,7 @@ from chemscale.report.values.searches import (
 __all__ = [
     "Best",
     "Brief",
+    "Budget",
     "Column",
     "Curve",
     "Curves",
@@ -52,8 +58,10 @@ __all__ = [
     "Miss",
     "Misses",
     "Molecules",
+    "Option",
     "Origin",
     "Parity",
+    "Planned",
     "Report",
     "Ruling",
     "Searched",
