@@ -6,7 +6,9 @@ grid supports before any law is believed.
 from __future__ import annotations
 
 from chemscale.laws.backtest import Backtest
+from chemscale.laws.breaks import Break, find_breaks
 from chemscale.laws.cost import MeasuredCost
+from chemscale.laws.ensemble import Ensemble
 from chemscale.laws.errors import FitError
 from chemscale.laws.fit import fit
 from chemscale.laws.forms import FORMS
@@ -16,6 +18,6 @@ from chemscale.laws.slopes import AxisReading, Tenfold, axis_reading, tenfold
 from chemscale.laws.verdict import NextRun, Verdict, verdict
 
 __all__ = [
-    "FORMS", "OBJECTIVES", "AxisReading", "Backtest", "FitError", "Law", "MeasuredCost", "NextRun", "Objective",
-    "Optimum", "Prediction", "Tenfold", "Verdict", "axis_reading", "failure", "fit", "tenfold", "verdict",
+    "FORMS", "OBJECTIVES", "AxisReading", "Backtest", "Break", "Ensemble", "FitError", "Law", "MeasuredCost", "NextRun", "Objective",
+    "Optimum", "Prediction", "Tenfold", "Verdict", "axis_reading", "failure", "find_breaks", "fit", "tenfold", "verdict",
 ]  # fmt: skip

@@ -17,7 +17,7 @@ from chemscale.laws.objectives import Array, Objective
 from chemscale.laws.origins import WINDOWS, Cell, cells, cuts, nearness, window_mask
 from chemscale.laws.table import Rows
 
-RECENT = 2.0  # power of the share of the runs fitted with which a test counts
+RECENT = 3.0  # power of the share of the runs fitted with which a test counts
 PER_PARAMETER = 2  # runs that a window needs per parameter of the form
 NARROWEST = 0.2  # decades of size under which a window is no range to fit
 Kind = tuple[Form, float]

@@ -23,7 +23,8 @@ from chemscale.laws.member import Member
 from chemscale.laws.objectives import Array
 from chemscale.laws.origins import length, nearness, outside
 
-SHRINK = 0.5  # of the typical squared error
+SHRINK = 1.0  # of the typical squared error
+HEAVIEST = 8  # members that a prediction names
 WORST = 9.0  # times the typical squared error over which a member does not pass
 
 
@@ -83,27 +84,28 @@ class Ensemble:
         return np.concatenate(out)
 
     def at(self, x: Array) -> tuple[dict[str, Any], ...]:
-        """Each member's weight and loss at one point x (1, axes), the heaviest first."""
+        """Weight and loss of the `HEAVIEST` members at one point x (1, axes)."""
         losses, weights = np.exp(self.log_members(x)[:, 0]), self.weights(x)[0]
         parts = [
             {"member": m.name, "weight": float(w), "value": float(v) if np.isfinite(v) else None}
             for m, w, v in zip(self.members, weights, losses, strict=True)
         ]
-        return tuple(sorted(parts, key=lambda part: -part["weight"]))
+        return tuple(sorted(parts, key=lambda part: -part["weight"])[:HEAVIEST])
 
     def noise(self, x: Array) -> float:
         """Standard deviation of one run's log loss around the members, weighed at points x."""
         weights = self.weights(np.median(x, axis=0, keepdims=True))[0]
         return float(np.sqrt(weights @ np.array([m.noise**2 for m in self.members])))
 
-    def form_error(self, x: Array) -> float:
-        """Log error that the backtests found beyond what members and noise foretold, at the distance of x (1, axes).
+    def stretch(self, x: Array) -> float:
+        """Factor by which the spread of draws and noise at x (1, axes) is to be stretched to what the tests found.
 
-        Past the furthest test it grows in proportion to the distance.
+        The root of the mean, over tests like this one, of the ensemble's squared error over the variance it foretold;
+        past the furthest test it grows in proportion to the distance.
         """
         near = self.tests(x)[0]
-        excess = float(near @ np.maximum(self.own - self.expected, 0.0) / near.sum())
-        return float(np.sqrt(excess)) * max(1.0, float(length(self.outside(x))[0] / length(self.reach).max()))
+        ratio = float(near @ (self.own / self.expected) / near.sum())
+        return float(np.sqrt(ratio)) * max(1.0, float(length(self.outside(x))[0] / length(self.reach).max()))
 
     def table(self) -> list[dict[str, Any]]:
         """Members with weight and rms error at the median tested point, the heaviest first."""

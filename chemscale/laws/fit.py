@@ -10,7 +10,7 @@ from typing import Any, TypedDict, Unpack, overload
 import numpy as np
 
 from chemscale.laws.cost import measure
-from chemscale.laws.doubt import draw, freedom, interval, small_sample
+from chemscale.laws.doubt import draw, freedom, interval, residuals, small_sample
 from chemscale.laws.errors import FitError
 from chemscale.laws.form import ROLES, Form
 from chemscale.laws.forms import FORMS, choose
@@ -25,6 +25,7 @@ from chemscale.laws.identify import (
 )
 from chemscale.laws.law import Law, Solution, named_columns
 from chemscale.laws.objectives import Array, Objective
+from chemscale.laws.serial import as_curve
 from chemscale.laws.solve import Problem, solve
 from chemscale.laws.table import Columns, Rows, data_of, rows, select, split, with_epochs
 from chemscale.laws.trials import ask, rank, usual
@@ -202,6 +203,7 @@ def _fit(
     published = {k: float(v[0]) for k, v in form.published(theta[None], problem.centre, problem.log_scale).items()}
     short = cut_short(problem, theta, runs, published)
     refuse_hopeless(form, short)
+    runs = as_curve(runs, residuals(problem, theta))
     doubt = draw(problem, theta, runs.clusters, settings["bootstrap"], settings["seed"])
     draws, noise = _short(doubt.theta), _short(doubt.noise)
     spread = form.published(draws, problem.centre, problem.log_scale)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from chemscale.laws.backtest import Backtest, beyond
+from chemscale.laws.breaks import Break, find_breaks
 from chemscale.laws.cost import FlopsPerExample, MeasuredCost, six_n
 from chemscale.laws.doubt import interval, small_sample
 from chemscale.laws.ensemble import Ensemble
@@ -130,6 +131,11 @@ class Law:
         return Problem.over(self.shape, goal, self.runs)
 
     @property
+    def breaks(self) -> tuple[Break, ...]:
+        """The likeliest break of the law along each axis, with the test of it."""
+        return find_breaks(self.shape, self.runs)
+
+    @property
     def units(self) -> str:
         """Unit of the loss."""
         return self.columns["loss"]["units"]
@@ -147,12 +153,14 @@ class Law:
         Student's t over the normal for few runs, and is widened in quadrature by the part of the backtest's error that
         those two do not explain, in proportion to the distance beyond the fitted range once that exceeds a decade or
         the backtest's own. Without a backtest (see `warnings`) nothing guards against a wrong form. An ensemble's
-        draws are spread over its members, and its form error is what its backtests found at the distance of the point.
+        draws are spread over its members, and are stretched, or drawn in, to the errors that its own backtests found
+        at distances like the point's.
         """
         x = self._x(at)
         draws, value = self.log_draws(x)[:, 0], float(self.log_central(x)[0])
         noisy = draws + np.random.default_rng(0).choice(self._noise(x), size=len(draws))
-        widen = small_sample(self.level, self.n_runs - len(self.solution.theta))
+        few = small_sample(self.level, self.n_runs - len(self.solution.theta))
+        widen = self.ensemble.stretch(x + self.solution.centre) if self.ensemble else few
         low, high = interval(noisy, value, self.level, widen)
         wrong = NORMAL_95 * self.form_error(x)
         low, high = value - np.hypot(value - low, wrong), value + np.hypot(high - value, wrong)
@@ -189,10 +197,11 @@ class Law:
         return noise * (self.ensemble.noise(x + self.solution.centre) / max(float(np.sqrt((noise**2).mean())), 1e-300))
 
     def form_error(self, x: Array) -> float:
-        """Log error that the backtest found beyond noise and parameters, at the distance of x (1, axes)."""
-        if self.ensemble is not None:
-            return self.ensemble.form_error(x + self.solution.centre)
-        if self.backtest is None:
+        """Log error that the backtest found beyond noise and parameters, at the distance of x (1, axes).
+
+        0 for an ensemble, whose draws are stretched instead.
+        """
+        if self.backtest is None or self.ensemble is not None:
             return 0.0
         tested = max(self.backtest.reach, np.log(10))
         return self.backtest.form_error * max(1.0, self._outside(x) / tested)
@@ -263,6 +272,7 @@ class Law:
             "error": None,
             "scores": list(self.scores),
             "ensemble": self.ensemble.table() if self.ensemble else None,
+            "breaks": [found.to_json() for found in self.breaks],
             "provenance": {
                 **self.provenance,
                 "cost": self.cost.to_json() if self.cost else None,
@@ -306,7 +316,8 @@ def failure(form: str, error: Exception, columns: Mapping[str, Mapping[str, str]
     empty: dict[str, Any] = {key: {} for key in ("parameters", "standard_errors", "intervals", "objective")}
     return {
         "form": form, "columns": dict(columns or {}), **empty, "level": None, "n_runs": None, "predictions": [],
-        "backtest": None, "warnings": [], "error": str(error), "scores": [], "ensemble": None, "provenance": {},
+        "backtest": None, "warnings": [], "error": str(error), "scores": [], "ensemble": None,
+        "breaks": [], "provenance": {},
     }  # fmt: skip
 
 

@@ -51,10 +51,14 @@ class Member:
         return self.form if self.window == 1 else f"{self.form} top {self.window:.0%}"
 
     def clouds(self, x: Array) -> Array:
-        """Log losses of each parameter vector at natural logs x (points, axes): (K, points)."""
+        """Log losses of each parameter vector at natural logs x (points, axes): (K, points).
+
+        A vector that says nothing at a point says there what the heaviest one does.
+        """
         bound = choose(self.form, self.roles).bind(x - self.centre)
         with np.errstate(all="ignore"):
-            return bound.log_fit(self.theta) + self.log_scale
+            said = bound.log_fit(self.theta) + self.log_scale
+        return np.where(np.isfinite(said), said, said[np.argmax(self.shares)])
 
     def log_mean(self, x: Array) -> Array:
         """Mean log loss over the cloud at natural logs x (points, axes): (points,)."""

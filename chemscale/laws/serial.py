@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from chemscale.laws.objectives import Array
+from chemscale.laws.table import Rows
 
 LEAST_ROWS = 12  # under which a correlation of neighbours is not estimated
 SURE = 2.0  # standard errors above zero from which a correlation is believed
@@ -41,3 +44,21 @@ def blocks(size: Array, correlation: float) -> np.ndarray:
     rank = np.empty(count, dtype=int)
     rank[np.argsort(size, kind="stable")] = np.arange(count)
     return rank // length
+
+
+def as_curve(runs: Rows, residuals: Array) -> Rows:
+    """The runs with stretches of their curve as clusters and a warning, where neighbours along one axis err together.
+
+    Runs of several axes, and runs whose table names clusters, are returned as they are.
+    """
+    if len(runs.axes) > 1 or int(runs.clusters.max()) + 1 < len(runs):
+        return runs
+    ((role, size),) = runs.axes.items()
+    found = neighbour_correlation(residuals, size)
+    if found <= 0:
+        return runs
+    note = (
+        f"neighbours along {runs.columns[role]} err together (correlation {found:.2f}): {len(runs)} rows tell as much as "
+        f"{effective_rows(len(runs), found):.0f}, and intervals draw stretches of the curve"
+    )
+    return replace(runs, clusters=blocks(size, found), warnings=(*runs.warnings, note))

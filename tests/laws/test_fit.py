@@ -64,7 +64,7 @@ def test_json_goes_round(law):
     found = json.loads(json.dumps(law.to_json(points), allow_nan=False))
     assert list(found) == [
         "form", "columns", "parameters", "standard_errors", "intervals", "level", "objective", "n_runs",
-        "predictions", "backtest", "warnings", "error", "scores", "ensemble", "provenance",
+        "predictions", "backtest", "warnings", "error", "scores", "ensemble", "breaks", "provenance",
     ]  # fmt: skip
     assert found["columns"]["data"] == {"name": "tokens", "units": "tokens"} and found["error"] is None
     again = Law.from_json(found)
@@ -169,7 +169,7 @@ def test_what_is_not_to_be_believed_raises():
 
 def test_auto_prefers_the_form_that_extrapolates():
     law = fit(wide(noise=0.003), form="auto", params="params", data="tokens", loss="loss", bootstrap=50)
-    assert law.form == "chinchilla" and {s["form"] for s in law.scores} == {"power", "chinchilla", "tied", "kaplan"}
+    assert law.form == "chinchilla" and {s["form"] for s in law.scores} >= {"power", "chinchilla", "tied", "kaplan"}
     assert [s["rmsle"] for s in law.scores] == sorted(s["rmsle"] for s in law.scores)
 
 
