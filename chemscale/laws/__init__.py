@@ -18,6 +18,7 @@ from chemscale.laws.slopes import AxisReading, Tenfold, axis_reading, tenfold
 from chemscale.laws.verdict import NextRun, Verdict, verdict
 
 __all__ = [
-    "FORMS", "OBJECTIVES", "AxisReading", "Backtest", "Break", "Ensemble", "FitError", "Law", "MeasuredCost", "NextRun", "Objective",
-    "Optimum", "Prediction", "Tenfold", "Verdict", "axis_reading", "failure", "find_breaks", "fit", "tenfold", "verdict",
+    "FORMS", "OBJECTIVES", "AxisReading", "Backtest", "Break", "Ensemble", "FitError", "Law", "MeasuredCost", "NextRun",
+    "Objective", "Optimum", "Prediction", "Tenfold", "Verdict", "axis_reading", "failure", "find_breaks", "fit",
+    "tenfold", "verdict",
 ]  # fmt: skip

@@ -4,7 +4,7 @@ Every member (a form over the runs in some top share of the log range of size) i
 predicts all larger runs; its squared log errors are kept by distance and direction beyond the fitted runs. At a new
 point the tests count by how alike theirs are to that point's, and the more the more runs they fitted; a member weighs
 
-    w = 1 / (its mean squared error / that of the typical member + SHRINK)
+    w = 1 / (its mean squared error / that of the typical member + SHRINK)^2
 
 and the prediction is the weighted median of the members' log losses, which no single wild member moves. Weights come
 from runs that were fitted, never from the point: the reason is a forecast combination's (Bates and Granger 1969), the
@@ -23,7 +23,7 @@ from chemscale.laws.member import Member
 from chemscale.laws.objectives import Array
 from chemscale.laws.origins import length, nearness, outside
 
-SHRINK = 1.0  # of the typical squared error
+SHRINK, SHARPNESS = 0.5, 2.0  # both chosen by backtests inside the fitted runs of image curves and of a grid
 HEAVIEST = 8  # members that a prediction names
 WORST = 9.0  # times the typical squared error over which a member does not pass
 
@@ -145,7 +145,7 @@ def weigh(errors: Array, near: Array) -> Array:
         mean = (near @ ratio.T) / (near @ known.T.astype(float))
     passing = np.isfinite(mean) & (mean <= WORST)
     passing |= ~passing.any(1, keepdims=True) & np.isfinite(mean)
-    raw = np.where(passing, 1 / (np.where(np.isfinite(mean), mean, 1.0) + SHRINK), 0.0)
+    raw = np.where(passing, (np.where(np.isfinite(mean), mean, 1.0) + SHRINK) ** -SHARPNESS, 0.0)
     raw = np.where(raw.sum(1, keepdims=True) > 0, raw, 1.0)
     return raw / raw.sum(1, keepdims=True)
 

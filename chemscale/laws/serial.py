@@ -58,7 +58,7 @@ def as_curve(runs: Rows, residuals: Array) -> Rows:
     if found <= 0:
         return runs
     note = (
-        f"neighbours along {runs.columns[role]} err together (correlation {found:.2f}): {len(runs)} rows tell as much as "
-        f"{effective_rows(len(runs), found):.0f}, and intervals draw stretches of the curve"
+        f"neighbours along {runs.columns[role]} err together (correlation {found:.2f}): {len(runs)} rows tell as much "
+        f"as {effective_rows(len(runs), found):.0f}, and intervals draw stretches of the curve"
     )
     return replace(runs, clusters=blocks(size, found), warnings=(*runs.warnings, note))

@@ -1,6 +1,6 @@
 """How far off laws are beyond the runs they were fitted to, on public tables: every form alone, and form="auto".
 
-    python -m tests.benchmarks.extrapolation [rnsl gadre routing datablations takano] [--every 1] [--forms auto,power_floor]
+    python -m tests.benchmarks.extrapolation [rnsl gadre routing datablations takano] [--every 1] [--forms auto]
 
 CHEMSCALE_SHARED names the folder of the tables. `rmsle`: root mean square of the log error on the rows beyond, per
 curve or group, averaged over them; `rel`: mean absolute relative error over rows; `inside`: share of rows inside the
