@@ -5,10 +5,10 @@ grid supports before any law is believed; `compare` fits the same law to several
 
 from __future__ import annotations
 
+from chemscale.laws.backtest import Backtest
 from chemscale.laws.compare import Comparison, compare
 from chemscale.laws.contrast import Difference, Multiplier, Ratio
 from chemscale.laws.cost import MeasuredCost
-from chemscale.laws.doubt import Backtest
 from chemscale.laws.errors import FitError
 from chemscale.laws.fit import fit
 from chemscale.laws.forms import FORMS

@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from chemscale.laws.answer import sentence
-from chemscale.laws.form import ROLES
 from chemscale.laws.frontier import COSTS, frontiers
 from chemscale.laws.groups import form_for, laws_in, of_law, of_table, one_form, ordered, refuse_apart, refuse_unlike
 from chemscale.laws.jointlaw import FLOORS, JointLaw, join
@@ -107,7 +106,7 @@ def compare(
     else:
         if len(given) != 1 or loss is None:
             raise ValueError("compare needs one table with loss=COLUMN, or two or more laws.")
-        axes = {role: name for role, name in zip(ROLES, (params, data, flops), strict=True) if name}
+        axes = {role: name for role, name in (("params", params), ("data", data), ("flops", flops)) if name}
         if len(axes) > 1 and flops:
             costs = {axes.pop("flops"): "FLOPs", "device_seconds": COSTS["device_seconds"]}
         groups, notes = of_table(given[0], by, loss, axes, where, form)

@@ -98,9 +98,8 @@ def difference(pool: Pool, full: Fitted, group: int, exponent: str, level: float
     limit = _threshold(full, problem, start, level, losses)
     error = _error(full, group, place)
     low, high = (_end(problem, full, start, side * error, limit) for side in (-1, 1))
-    published = {solved: name for name, solved in pool.each.solved_as.items()}[exponent]
-    axes = tuple(role for role in pool.each.roles if pool.each.exponent_of(role) == published)
-    return Difference(pool.names[group], pool.names[0], published, axes, value, low, high, level)
+    axes = pool.each.moved_by[exponent]
+    return Difference(pool.names[group], pool.names[0], exponent, axes, value, low, high, level)
 
 
 def _without(form: Joint, each: Array) -> Array:

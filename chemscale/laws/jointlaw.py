@@ -11,14 +11,14 @@ from scipy.stats import chi2
 
 from chemscale.laws.contrast import Difference, Multiplier, Ratio, difference, multiplier, ratio
 from chemscale.laws.doubt import freedom
-from chemscale.laws.form import Form, PowerSum
+from chemscale.laws.form import Form
 from chemscale.laws.forms import FORMS
+from chemscale.laws.forms.sums import PowerSum
 from chemscale.laws.joint import Pool
 from chemscale.laws.nested import Fitted, Model, Test, again, fit_joint, likelihood_ratio, simulate
 from chemscale.laws.objectives import Array
 from chemscale.laws.table import Rows
 
-FLOOR = "E"
 FLOORS = ("free", "tested")
 ALIKE = 0.2  # p-value of the floors' test above which `tested` lets groups share one
 UNEQUAL = 0.01  # p-value of Bartlett's test under which each group's runs are weighted by its own noise
@@ -83,8 +83,8 @@ class Blocks:
     @classmethod
     def of(cls, form: Form, shared: Sequence[str]) -> Blocks:
         """Raises ValueError for a form that is no sum of powers, or for a parameter that it does not have."""
-        if not isinstance(form, PowerSum):
-            sums = ", ".join(name for name, kind in FORMS.items() if issubclass(kind, PowerSum))
+        if not isinstance(form, PowerSum) or form.names != form.inner:
+            sums = ", ".join(name for name, kind in FORMS.items() if kind.published is PowerSum.published)
             raise ValueError(
                 f"form={form.name!r} cannot be shared between groups: its exponents are not parameters of their own; "
                 f"use one of {sums}."
@@ -98,7 +98,7 @@ class Blocks:
         if not own:
             raise ValueError("shared names every parameter, which leaves nothing to compare; leave one out.")
         exponents = tuple(name for name in own if name in form.exponents)
-        floor = tuple(name for name in own if name == FLOOR)
+        floor = tuple(name for name in own if name == form.floor)
         return cls(floor, tuple(n for n in own if n not in exponents + floor), exponents)
 
     def ladder(self) -> dict[str, tuple[str, ...]]:
@@ -146,7 +146,7 @@ def join(
         return likelihood_ratio(question, fitted(smaller), fitted(larger), pool.clusters, bootstrap, rng)
 
     tests = [test(*pair) for pair in _questions(blocks)]
-    free, words = _chosen(blocks, tests, floor, shared)
+    free, words = _chosen(blocks, tests, floor, form.floor in shared)
     for name in blocks.exponents if len(blocks.exponents) > 1 else ():
         tests.append(test(name, [n for n in free if n != name], free))
     full = fitted(free)
@@ -183,11 +183,11 @@ def _questions(blocks: Blocks) -> list[tuple[str, tuple[str, ...], tuple[str, ..
     return [(question, small, large) for question, small, large in out if set(small) != set(large)]
 
 
-def _chosen(blocks: Blocks, tests: list[Test], floor: str, shared: Sequence[str]) -> tuple[tuple[str, ...], str]:
+def _chosen(blocks: Blocks, tests: list[Test], floor: str, shared_floor: bool) -> tuple[tuple[str, ...], str]:
     """Free parameters of the model that the differences come from, and what that means for the floor."""
     without = blocks.amplitudes + blocks.exponents
     if not blocks.floor:
-        return without, "the floor is shared, as asked" if FLOOR in shared else "the form has no floor"
+        return without, "the floor is shared, as asked" if shared_floor else "the form has no floor"
     p = next(test.p for test in tests if test.question == "floors")
     if floor == "tested" and p > ALIKE and without:
         return without, f"the floor is shared: the test of one floor for all gives p = {p:.2g}, above {ALIKE}"
