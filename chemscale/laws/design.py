@@ -229,8 +229,8 @@ def _derivatives(belief: Belief, target: Array | str) -> Array:
     """Derivatives of the target by the parameters, (draws, P)."""
     if not isinstance(target, str):
         return belief.slopes(np.asarray(target, float)[None])[:, 0]
-    names = [belief.form.solved_as.get(target, target)]
-    if names[0] not in belief.form.inner:
+    names = belief.form.solved_as.get(target, (target,))
+    if len(names) != 1 or names[0] not in belief.form.inner:
         raise ValueError(f"target={target!r} is no parameter of {belief.form.name}: {', '.join(belief.form.inner)}.")
     return np.tile(np.eye(len(belief.form.inner))[belief.form.inner.index(names[0])], (len(belief.theta), 1))
 

@@ -32,10 +32,10 @@ def refuse_unknown(weights: str, columns: Columns) -> None:
 def weighted(runs: Rows, weights: str, along: str | None) -> Rows:
     """The runs with the weights called `replicates`, or the `large` ones alone.
 
-    replicates: the inverse variance of the log loss over repeats of one point, its logarithm drawn towards the mean over
-    all points with the weight of four degrees of freedom, since two or three seeds tell little of their own; points
-    without repeats get that mean. large, large:SHARE: runs in the top SHARE (0.7) of the log range of their scale, which is
-    `along`, or the one axis, or the FLOPs; the others are left out, so that they count nowhere.
+    replicates: the inverse variance of the log loss over repeats of one point, its logarithm drawn towards the mean
+    over all points with the weight of four degrees of freedom, since two or three seeds tell little of their own;
+    points without repeats get that mean. large, large:SHARE: runs in the top SHARE (0.7) of the log range of their
+    scale, which is `along`, or the one axis, or the FLOPs; the others are left out, so that they count nowhere.
     """
     if weights == "replicates":
         return replace(runs, weights=_by_replicates(runs))
