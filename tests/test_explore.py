@@ -1,78 +1,104 @@
-"""A study end to end at a tiny size: the largest cells predicted before they train, the page, nothing done twice."""
+"""Explorations on a real Ray: they end by their rule, a rerun does nothing, and a killed one goes on."""
 
+import os
+import signal
+import subprocess
+import sys
+import textwrap
 import time
 
 import pytest
 
-from chemscale.explore import foresee, run_study
+from chemscale.explore import explore, foresight
+from chemscale.models import ChemGPT, PaiNN
 from chemscale.records.store import Store
-from chemscale.sweep.recipe import load_recipe
-from tests.records.test_store import finished
-from tests.test_spec import BASE
+from chemscale.spec import Budget, Data, Optim, Resources, RunSpec
+from chemscale.sweep import Grid
+from tests.train.runs import EVALUATION
 
-QUICKSTART = {"widths": (4, 8), "molecules": (20, 60, 200), "schnet_widths": (4, 8), "painn_widths": (4,)}
+TARGET = {"params": 2e4, "data": 1000}
+
+
+def tiny(path, widths=(2, 4, 8), sizes=(20, 50, 100, 200), updates=6):
+    base = RunSpec(
+        model=ChemGPT.sized(width=widths[0]), data=Data(path), optim=Optim(batch=8), budget=Budget(updates=updates),
+        evaluation=EVALUATION,
+    )  # fmt: skip
+    return Grid(base, models=[ChemGPT.sized(width=w) for w in widths], sizes=sizes)
 
 
 @pytest.mark.slow
-def test_the_quickstart_at_a_tiny_size(ray_cluster, molecules, structures, tmp_path):
-    from chemscale.report.page import report
-    from chemscale.report.table import table
-
-    options = {**QUICKSTART, "structures": (20, 80), "source": molecules, "potential_source": structures}
-    study = load_recipe("tune_jobs/quickstart.py", options)
-    store = run_study(study, store=tmp_path / "store")
-    rows = {row["run_id"]: row for row in store.runs().to_pylist()}
-    assert len(rows) == len(study.runs())
-    assert {row["status"] for row in rows.values()} == {"finished"}
-    forecasts = store.forecasts()
-    foreseen = {(rows[i]["architecture"], rows[i]["width"], rows[i]["examples"]) for i in forecasts}
-    assert foreseen == {("chemgpt", 8, 200), ("schnet", 8, 80), ("painn", 4, 80)}
-    for run_id, forecast in forecasts.items():
-        assert forecast["registered"] < rows[run_id]["started"]
-        assert run_id not in forecast["trained_on"]
-        assert forecast["value"] is None or forecast["low"] < forecast["value"] < forecast["high"]
-    begin = time.perf_counter()
-    run_study(study, store=tmp_path / "store")
-    assert store.forecasts() == forecasts
-    assert time.perf_counter() - begin < 20
-    page = report(store, out=tmp_path / "page")
-    assert "PaiNN" in page.read_text()
-    assert table(store) is not None
+def test_a_dry_run_trains_nothing_and_names_the_next_runs(ray_cluster, molecules, tmp_path):
+    found = foresight(tiny(molecules), target=TARGET, flops=1e15, store=tmp_path / "store")
+    assert found.reason == "goes on" and found.law is None and len(found.next_runs) > 3
+    assert not len(Store(tmp_path / "store").runs())
 
 
-def planted(store, runs, loss):
-    for run in runs:
-        store.enlist("s", [run])
-        store.claim(run, {}).end(
-            {
-                **finished(run_id=run.id, params=run.model.width**2, molecules=run.data.size, architecture="chemgpt"),
-                "law_metric": "nats_per_token",
-                "nats_per_token": loss(run.model.width**2, run.data.size),
-            }
-        )
+@pytest.mark.slow
+def test_an_exploration_trains_within_its_budget_and_a_rerun_does_nothing(ray_cluster, molecules, tmp_path):
+    grid = tiny(molecules)
+    ahead = foresight(grid, target=TARGET, flops=1e15, store=tmp_path / "store")
+    budget = 1.01 * sum(sorted(cost for _, _, cost in ahead.next_runs)[:4])
+    found = explore(grid, target=TARGET, width=1e-6, flops=budget, store=tmp_path / "store")
+    rows = Store(tmp_path / "store").runs().to_pylist()
+    assert found.reason == "budget spent" and found.spent <= budget
+    assert found.spent == pytest.approx(sum(row["flops"] for row in rows))
+    assert {row["status"] for row in rows} == {"finished"}
+    before = {p: p.stat().st_mtime_ns for p in (tmp_path / "store" / "runs").rglob("*") if p.is_file()}
+    again = explore(grid, target=TARGET, width=1e-6, flops=budget, store=tmp_path / "store")
+    assert before == {p: p.stat().st_mtime_ns for p in (tmp_path / "store" / "runs").rglob("*") if p.is_file()}
+    assert (again.reason, again.spent, again.value) == (found.reason, found.spent, found.value)
 
 
-def test_a_planted_law_is_foreseen(tmp_path):
-    from chemscale.models import ChemGPT
-    from chemscale.sweep import Grid
-
-    grid = Grid(BASE, models=[ChemGPT.sized(width=w) for w in (8, 16, 32, 64)], sizes=(100, 1000, 10000, 100000))
-    runs = grid.runs()
-
-    def law(n, d):
-        return 30 / n**0.4 + 20 / d**0.4
-
-    store = Store(tmp_path / "store", create=True)
-    planted(store, runs[:-1], law)
-    assert foresee(store, runs[:-1], runs[-1:], {r.id: r.model.width**2 for r in runs}) == []
-    forecast = store.forecasts()[runs[-1].id]
-    assert forecast["value"] == pytest.approx(law(64**2, 100000), rel=0.02)
-    assert forecast["data_column"] == "molecules"
+def test_several_architectures_are_refused(molecules, structures, tmp_path):
+    runs = [*tiny(molecules, (2,), (20,)).runs()]
+    runs.append(RunSpec(model=PaiNN.sized(width=4), data=Data(structures, size=40), budget=Budget(updates=2)))
+    with pytest.raises(ValueError, match=r"2 architectures \(chemgpt, painn\)"):
+        explore(runs, target=TARGET, flops=1e15, store=tmp_path / "store")
+    with pytest.raises(ValueError, match="give one budget"):
+        explore(runs, target=TARGET, store=tmp_path / "store")
 
 
-def test_what_no_law_can_predict_says_why(tmp_path):
-    store = Store(tmp_path / "store", create=True)
-    runs = [BASE]
-    unforeseen = foresee(store, [], runs, {BASE.id: 100})
-    assert unforeseen[0].reason == "no smaller run finished"
-    assert store.forecasts()[BASE.id]["value"] is None
+DRIVER = """
+import sys
+from chemscale.explore import explore
+from chemscale.spec import Resources
+from tests.test_explore import TARGET, tiny
+found = explore(tiny(sys.argv[1], updates=30), target=TARGET, width=1e-6, flops=1e15, store=sys.argv[2],
+                on=Resources(checkpoint_seconds=0.1))
+print(found.reason)
+"""
+
+
+@pytest.mark.slow
+def test_a_killed_exploration_goes_on_and_makes_no_run_twice(molecules, tmp_path, short_folder):
+    path = tmp_path / "store"
+
+    def drive():
+        env = {**os.environ, "RAY_TMPDIR": short_folder, "PYTHONPATH": os.getcwd()}
+        command = [sys.executable, "-c", textwrap.dedent(DRIVER), molecules, str(path)]
+        return subprocess.Popen(command, env=env, stderr=subprocess.PIPE, stdout=subprocess.PIPE)
+
+    driver, deadline = drive(), time.time() + 120
+    while len(list(path.glob("runs/*/attempts/*/run.json"))) < 3:
+        assert driver.poll() is None and time.time() < deadline, driver.stderr.read().decode()
+        time.sleep(0.05)
+    driver.send_signal(signal.SIGKILL)
+    driver.wait()
+    time.sleep(3)  # workers outlive their driver by seconds
+    store = Store(path)
+    ended = {i: len(store.attempts(i)) for i in store.run_ids() if store.state(i).status == "finished"}
+    assert len(ended) >= 3
+    again = drive()
+    said, trouble = again.communicate(timeout=200)
+    assert again.returncode == 0, trouble.decode()
+    assert said.decode().strip() == "no run left"  # the budget pays for all twelve
+    assert {i: len(store.attempts(i)) for i in ended} == ended
+    assert [row["status"] for row in store.runs().to_pylist()] == ["finished"] * 12
+
+
+def test_the_package_is_its_function():
+    import chemscale as cs
+
+    assert cs.explore is sys.modules["chemscale.explore"] or callable(cs.explore)
+    assert Resources().workers == 1

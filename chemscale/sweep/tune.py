@@ -17,6 +17,7 @@ from chemscale.models.cost import Cost
 from chemscale.records.store import MAX_RETRIES, Store
 from chemscale.spec import Resources, RunSpec
 from chemscale.sweep.admission import Admission, Listed, Sampled
+from chemscale.sweep.designed import Designed
 from chemscale.sweep.growth import wait_for_room
 from chemscale.sweep.placement import On, wanted_by
 from chemscale.sweep.proposals import Proposals
@@ -113,6 +114,32 @@ def search_tuner(
             reuse_actors=True,
         ),
         run_config=_run_config(word, cleaners, admission, search.name, scratch, callbacks),
+    )
+
+
+def design_tuner(
+    runs: Sequence[RunSpec],
+    store: Store,
+    *,
+    on: On,
+    study: str,
+    searcher: Designed,
+    scratch: str | None = None,
+    callbacks: Sequence[Any] = (),
+) -> tune.Tuner:
+    """A Tuner over those of these runs that a design proposes, one after another."""
+    wait_for_room(*wanted_by(on, runs))
+    plan = Plan(store.url, on, runs={run.id: run for run in runs}, costs=_counted(runs))
+    admission, cleaners = Sampled(plan, searcher), Cleaners(plan)
+    return tune.Tuner(
+        trainable_of(plan),
+        tune_config=tune.TuneConfig(
+            search_alg=admission,
+            scheduler=yielding(FIFOScheduler(), cleaners),
+            num_samples=searcher.trials,
+            reuse_actors=True,
+        ),
+        run_config=_run_config(DriverWord(plan, study), cleaners, admission, study, scratch, callbacks),
     )
 
 

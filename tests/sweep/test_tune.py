@@ -165,8 +165,8 @@ def test_the_plain_tuner_is_tunes_own(ray_cluster, molecules, tmp_path, monkeypa
 
 
 def test_a_model_of_the_users_own_runs_from_its_recipe(ray_cluster, molecules, tmp_path):
-    from chemscale.explore import run_study
     from chemscale.sweep.recipe import load_recipe
+    from chemscale.sweep.study import run_study
 
     options = {"widths": (2, 4), "sizes": (40,), "source": molecules, "updates": 20}
     try:
