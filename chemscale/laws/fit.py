@@ -23,6 +23,7 @@ from chemscale.laws.doubt import (
 from chemscale.laws.errors import FitError
 from chemscale.laws.form import ROLES, Form
 from chemscale.laws.forms import FORMS, applicable, choose
+from chemscale.laws.hygiene import counts_beside, inspect
 from chemscale.laws.identify import refuse_flat, refuse_unfit, short_axes, unidentified
 from chemscale.laws.law import Law, Solution, named_columns
 from chemscale.laws.objectives import Array, Objective
@@ -103,7 +104,10 @@ def fit(
         roles = axes_of(part, form, given, loss)
         runs = rows(part, roles, loss, weights, notes)
         settings = {"where": where, "by": by, "seed": seed, "bootstrap": int(bootstrap)}
-        chosen = partial(_fit, runs, goal=goal, level=level, hold_out=hold_out, along=along, settings=settings)
+        counts = counts_beside(part, roles)
+        chosen = partial(
+            _fit, runs, goal=goal, level=level, hold_out=hold_out, along=along, settings=settings, counts=counts
+        )
         if form == "auto":
             return _best(runs, tuple(roles), goal, hold_out, along, chosen)
         return chosen(choose(form, tuple(roles)))
@@ -165,6 +169,7 @@ def _fit(
     hold_out: Any,
     along: str | None,
     settings: dict[str, Any],
+    counts: Mapping[str, Any],
     scores: tuple[dict[str, Any], ...] = (),
     skipped: tuple[str, ...] = (),
 ) -> Law:
@@ -181,15 +186,19 @@ def _fit(
     intervals = {name: _interval(spread[name], published[name], level, widen) for name in published}
     why = unidentified(problem, theta, runs, published, intervals)
     test, note = _tested(form, runs, goal, hold_out, along, settings["bootstrap"])
+    known = set(published) - set(why)
+    clean = inspect(problem, theta, runs, intervals, known, counts) if settings["bootstrap"] else None
     solution = Solution(theta, draws, noise, problem.centre, problem.x.min(0), problem.x.max(0), problem.log_scale)
     return Law(
         form.name, named_columns(runs.columns, runs.units),
         {name: None if name in why else published[name] for name in published},
         {name: None if name in why else widen * _half_68(spread[name]) for name in published},
         intervals, level, {"name": goal.name, "delta": goal.delta if goal.name == "huber" else None, "value": value},
-        len(runs), test, (*runs.warnings, *why.values(), *short_axes(form, runs), *note, *skipped),
+        len(runs), test,
+        (*runs.warnings, *why.values(), *short_axes(form, runs), *(clean.sentences if clean else ()), *note, *skipped),
         solution, runs, measure(runs), scores,
         {"axes": list(form.roles), "draws": doubt.method, "clusters": int(runs.clusters.max()) + 1, **settings},
+        clean,
     )  # fmt: skip
 
 
