@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, TypedDict, Unpack, overload
 
@@ -49,6 +49,7 @@ class Options(TypedDict, total=False):
     hold_out: str | float | None
     along: str | None
     seed: int
+    counts: Sequence[str]
 
 
 @overload
@@ -73,6 +74,7 @@ def fit(
     hold_out: str | float | None = None,
     along: str | None = None,
     seed: int = 0,
+    counts: Sequence[str] = (),
 ) -> Law | dict[Any, Law]:
     """Fit a scaling law to any table of runs; returns a `Law`, or with `by` a dict from each value to its law.
 
@@ -84,6 +86,8 @@ def fit(
     bootstrap: refits for the intervals at `level`; 0 takes the normal approximation instead
     hold_out: "largest", "largest:0.2" or 0.2, the share of runs that the backtest leaves out from the top of `along`
         (params, data or flops); None tries a fifth along flops where enough runs remain
+    counts: columns that count parameters otherwise, beside those found by name: the law's hygiene says how exponents
+        move with the count
 
     Raises ValueError for the caller's mistakes (unknown column or form, a loss that is not positive, too few rows, a
     table that mixes kinds of runs) and FitError for a law that is not to be believed (flat loss, axes on one ray).
@@ -104,9 +108,9 @@ def fit(
         roles = axes_of(part, form, given, loss)
         runs = rows(part, roles, loss, weights, notes)
         settings = {"where": where, "by": by, "seed": seed, "bootstrap": int(bootstrap)}
-        counts = counts_beside(part, roles)
+        beside = counts_beside(part, roles, counts)
         chosen = partial(
-            _fit, runs, goal=goal, level=level, hold_out=hold_out, along=along, settings=settings, counts=counts
+            _fit, runs, goal=goal, level=level, hold_out=hold_out, along=along, settings=settings, counts=beside
         )
         if form == "auto":
             return _best(runs, tuple(roles), goal, hold_out, along, chosen)

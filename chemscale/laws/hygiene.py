@@ -30,6 +30,7 @@ COUNTED = {  # what may count an axis, by name; a column that holds one of these
     "params": ("param",),
     "data": ("tokens", "molecules", "structures", "atoms"),
 }
+ANOTHER = ("seen", "hyper")  # repeats counted, and settings: quantities of their own
 
 
 @dataclass(frozen=True)
@@ -137,12 +138,12 @@ def inspect(
     exponents, farthest = view.read(theta[None])
     off = _noise_widths(problem, theta)
     alone, together = _influence(view, theta, off, float(farthest[0]))
-    first, spare, ratio = _design(problem)
+    first, spare, ratio = design(runs, problem.form.roles)
     found = Hygiene(
-        _condition(problem, theta), first, spare, ratio, {role: _axis(runs, role) for role in problem.form.roles},
+        _condition(problem, theta), first, spare, ratio, {role: axis_of(runs, role) for role in problem.form.roles},
         {name: float(values[0]) for name, values in exponents.items()}, float(farthest[0]), noise_scale(problem, theta),
         alone, together, tuple(np.flatnonzero(np.abs(off) > FAR_OFF).tolist()), _at_bounds(problem, theta),
-        *_repeats(problem, runs), tuple(_recounts(view, theta, counts or {})),
+        *repeats(runs, problem.form.roles), tuple(_recounts(view, theta, counts or {})),
     )  # fmt: skip
     return replace(found, sentences=tuple(_sentences(found, runs)))
 
@@ -224,9 +225,10 @@ def _condition(problem: Problem, theta: Array) -> float:
     return float(sizes[0] / max(sizes[-1], 1e-16))
 
 
-def _design(problem: Problem) -> tuple[float | None, float | None, float | None]:
+def design(runs: Rows, roles: Sequence[str]) -> tuple[float | None, float | None, float | None]:
     """The strongest correlation of two axes' logs, the decades the one spares at a given other, their ratio's span."""
-    logs = problem.x / np.log(10)
+    logs = np.log10(runs.stacked(roles))
+    logs = logs[:, np.ptp(logs, axis=0) > 0]
     pairs = [(i, j) for j in range(logs.shape[1]) for i in range(j)]
     found = [(float(np.corrcoef(logs[:, i], logs[:, j])[0, 1]), i, j) for i, j in pairs]
     if not found:
@@ -236,7 +238,8 @@ def _design(problem: Problem) -> tuple[float | None, float | None, float | None]
     return together, spare, float(np.ptp(logs[:, j] - logs[:, i]))
 
 
-def _axis(runs: Rows, role: str) -> Axis:
+def axis_of(runs: Rows, role: str) -> Axis:
+    """How far and how densely an axis was run."""
     values = runs.axes[role]
     top = values >= values.max() / 10
     share = float(runs.weights[top].sum() / runs.weights.sum())
@@ -249,9 +252,9 @@ def _at_bounds(problem: Problem, theta: Array) -> tuple[str, ...]:
     return tuple(name for name, there in zip(form.inner, at, strict=True) if there)
 
 
-def _repeats(problem: Problem, runs: Rows) -> tuple[int, int]:
+def repeats(runs: Rows, roles: Sequence[str]) -> tuple[int, int]:
     """Rows equal to an earlier one in axes and loss, and points with several different losses."""
-    points = runs.stacked(problem.form.roles)
+    points = runs.stacked(roles)
     whole = np.unique(np.column_stack([points, runs.loss]), axis=0)
     _, losses = np.unique(whole[:, :-1], axis=0, return_counts=True)
     return len(points) - len(whole), int((losses > 1).sum())
@@ -266,7 +269,7 @@ def counts_beside(columns: Columns, roles: Mapping[str, str], named: Sequence[st
     for role, column in roles.items():
         for name in columns:
             plain = name.lower()
-            if name in roles.values() or name in found or "hyper" in plain:
+            if name in roles.values() or name in found or any(word in plain for word in ANOTHER):
                 continue
             values = _counts(columns, name) if any(word in plain for word in COUNTED.get(role, ())) else None
             if values is not None and decades(values / positive(columns, column, role)) > SAME_COUNT:
@@ -305,7 +308,7 @@ def _sentences(found: Hygiene, runs: Rows) -> Iterable[str]:
         yield f"{len(found.outliers)} of {len(runs)} runs {far} more than {FAR_OFF:g} noise widths off the law"
     if found.duplicates:
         yield f"{found.duplicates} rows repeat an earlier one exactly and count as runs of their own"
-    if found.spare is not None and found.correlation is not None and leans(found):
+    if found.spare is not None and leans(found.correlation, found.spare):
         yield (
             f"the axes move together (correlation {found.correlation:.3f}; given one, the other varies by "
             f"{found.spare:.2g} decades), so their exponents lean on each other"
@@ -318,9 +321,9 @@ def _sentences(found: Hygiene, runs: Rows) -> Iterable[str]:
             )
 
 
-def leans(found: Hygiene) -> bool:
-    """Whether two axes move so closely together that their exponents lean on each other."""
-    return found.spare is not None and (found.spare < RAY or abs(found.correlation or 0.0) > TOGETHER)
+def leans(correlation: float | None, spare: float | None) -> bool:
+    """Whether two axes move so closely together that their exponents lean on each other (see `design`)."""
+    return spare is not None and (spare < RAY or abs(correlation or 0.0) > TOGETHER)
 
 
 def _moves(found: Hygiene, exponents: Mapping[str, float], moved: Sequence[str]) -> str:

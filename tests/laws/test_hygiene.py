@@ -63,7 +63,7 @@ def test_axes_that_move_together_are_named():
     table["loss"] = 1.69 + 406.4 / n**0.34 + 410.7 / table["tokens"] ** 0.28 * np.exp(rng.normal(0, 0.003, 40))
     found = law_of(table).hygiene
     assert found.spare == pytest.approx(0.1, rel=0.3)
-    assert leans(found)
+    assert leans(found.correlation, found.spare)
     assert any("move together" in text for text in found.sentences)
     assert found.condition > 3 * law_of(wide(noise=0.01)).hygiene.condition
 
