@@ -31,6 +31,7 @@ def audit(
     loss: str | None = None,
     params: str | None = None,
     data: str | None = None,
+    seen: str | None = None,
     flops: str | None = None,
     where: str | None = None,
     by: str | None = None,
@@ -42,7 +43,8 @@ def audit(
 
     Args:
         what: a store, the path of one, or any table that `fit` takes; of a table of strangers name `loss` and at least
-            one of params, data, flops. Of a store the loss is each architecture's `law_metric` where none is named.
+            one of params, data, flops (and seen for form="repeated"). Of a store the loss is each architecture's
+            `law_metric` where none is named.
         where: a filter of the rows. by: a column; each of its values is audited by itself.
         form: of the law whose claims are marked; None takes Chinchilla's for params and data, else a power law.
         counts: columns that count parameters otherwise.
@@ -53,7 +55,7 @@ def audit(
     """
     if form is not None and form not in FORMS and form != "auto":
         choose(form, ())
-    axes = {role: column for role, column in zip(ROLES, (params, data, flops), strict=True) if column}
+    axes = {role: column for role, column in zip(ROLES, (params, data, seen, flops), strict=True) if column}
     if isinstance(what, str | Path):
         what = Store(what)
     points: Points = {}

@@ -19,7 +19,7 @@ def audit(given: argparse.Namespace) -> int:
     from chemscale.audit.audit import audit as audit_of
 
     found = audit_of(
-        _opened(given.what), loss=given.loss, params=given.params, data=given.data, flops=given.flops,
+        _opened(given.what), loss=given.loss, params=given.params, data=given.data, seen=given.seen, flops=given.flops,
         where=given.where, by=given.by, form=given.form, counts=given.counts, name=given.what,
     )  # fmt: skip
     if given.json:

@@ -112,13 +112,13 @@ def covariance(problem: Problem, theta: Array) -> Array:
 
 
 def _free(problem: Problem, theta: Array) -> np.ndarray:
-    return np.flatnonzero((theta > 0) & (theta < problem.form.upper))
+    return np.flatnonzero((theta > problem.lower) & (theta < problem.form.upper))
 
 
 def _wald_draws(problem: Problem, theta: Array, rng: np.random.Generator, count: int = 400) -> Array:
     roots, axes = np.linalg.eigh(covariance(problem, theta))
     steps = rng.standard_normal((count, len(theta))) * np.sqrt(np.maximum(roots, 0.0))
-    return np.clip(theta + steps @ axes.T, 0.0, problem.form.upper)
+    return np.clip(theta + steps @ axes.T, problem.lower, problem.form.upper)
 
 
 def small_sample(level: float, runs_left: int) -> float:

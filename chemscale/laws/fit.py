@@ -15,11 +15,20 @@ from chemscale.laws.errors import FitError
 from chemscale.laws.form import ROLES, Form
 from chemscale.laws.forms import FORMS, applicable, choose
 from chemscale.laws.hygiene import counts_beside, inspect
-from chemscale.laws.identify import refuse_flat, refuse_unfit, short_axes, unidentified
+from chemscale.laws.identify import (
+    cut_short,
+    near_noise,
+    refuse_flat,
+    refuse_hopeless,
+    refuse_unfit,
+    short_axes,
+    unidentified,
+)
 from chemscale.laws.law import Law, Solution, named_columns
 from chemscale.laws.objectives import Array, Objective
 from chemscale.laws.solve import Problem, solve
-from chemscale.laws.table import Columns, Rows, data_of, rows, select, split
+from chemscale.laws.table import Columns, Rows, data_of, rows, select, split, with_epochs
+from chemscale.laws.weighting import refuse_unknown, weighted
 
 KEPT_DIGITS = 7  # significant digits of the draws in a law, so that its JSON gives the same intervals back
 
@@ -31,10 +40,14 @@ class Options(TypedDict, total=False):
     params: str | None
     data: str | None
     flops: str | None
+    seen: str | None
+    epochs: str | None
     where: str | None
     objective: str
     delta: float
     weights: str | None
+    cluster: str | None
+    noise_floor: float
     bootstrap: int
     level: float
     hold_out: str | float | None
@@ -54,12 +67,16 @@ def fit(
     params: str | None = None,
     data: str | None = None,
     flops: str | None = None,
+    seen: str | None = None,
+    epochs: str | None = None,
     loss: str,
     where: str | None = None,
     by: str | None = None,
     objective: str = "huber",
     delta: float = 1e-3,
     weights: str | None = None,
+    cluster: str | None = None,
+    noise_floor: float = 0.0,
     bootstrap: int = 1000,
     level: float = 0.95,
     hold_out: str | float | None = None,
@@ -70,10 +87,16 @@ def fit(
     """Fit a scaling law to any table of runs; returns a `Law`, or with `by` a dict from each value to its law.
 
     table: pyarrow, pandas or polars table, mapping of columns, or sequence of mappings; one row per finished run
-    params, data, flops, loss, weights: column names; of a runs table the axes that the form needs are found by name,
+    params, data, flops, loss: column names; of a runs table the axes that the form needs are found by name,
         data by the loss: unique molecules for text, structures for forces and energies
+    seen: column of the units seen, repeats counted, for form="repeated"; `epochs` makes it (data x epochs), or the
+        unique data (seen / epochs)
+    weights: a column that multiplies each run's penalty, "replicates" or "large[:SHARE]", see `weighting.weighted`
+    cluster: column of groups whose errors move together; without it `cluster`, or the rows of one `run_id`
+    noise_floor: the part of the loss, in its unit, that noise in the test labels makes; a lower bound on the floor,
+        since what no model can learn adds to it; runs within a factor two of it are counted in `warnings`
     form: one of `FORMS`, or "auto": every form that can take the axes, ranked by its backtest, the best kept
-    objective, delta: see `Objective`; weights multiply each run's penalty
+    objective, delta: see `Objective`
     bootstrap: refits for the intervals at `level`; 0 takes the normal approximation instead
     hold_out: "largest", "largest:0.2" or 0.2, the share of runs that the backtest leaves out from the top of `along`
         (params, data or flops); None tries a fifth along flops where enough runs remain
@@ -92,12 +115,21 @@ def fit(
         )
     if form not in FORMS and form != "auto":
         choose(form, ())
+    if not (np.isfinite(noise_floor) and noise_floor >= 0):
+        raise ValueError(f"noise_floor={noise_floor!r} must be zero or a positive number in the unit of the loss.")
+    if noise_floor and form in FORMS and FORMS[form].floor is None:
+        raise ValueError(f"noise_floor={noise_floor!r} bounds a floor, and form={form!r} has none; use power_floor.")
     columns, notes = select(table, where)
-    given = {role: name for role, name in zip(ROLES, (params, data, flops), strict=True) if name}
+    given = {role: name for role, name in zip(ROLES, (params, data, seen, flops), strict=True) if name}
 
     def one(part: Columns) -> Law:
-        roles = axes_of(part, form, given, loss)
-        runs = rows(part, roles, loss, weights, notes)
+        part, named = with_epochs(part, given, epochs) if epochs else (part, given)
+        roles = axes_of(part, form, named, loss)
+        by_column = weights if weights in part else None
+        runs = rows(part, roles, loss, by_column, notes, cluster, noise_floor)
+        if weights and not by_column:
+            refuse_unknown(weights, part)
+            runs = weighted(runs, weights, along)
         settings = {"where": where, "by": by, "seed": seed, "bootstrap": int(bootstrap)}
         beside = counts_beside(part, roles, counts)
         chosen = partial(
@@ -130,8 +162,10 @@ def axes_of(columns: Columns, form: str, given: Mapping[str, str], loss: str) ->
     roles = dict(given)
     kind = FORMS.get(form)
     several = not given and "run_id" in columns and (kind is None or 2 in kind.axes)
+    unique = data_of(columns, loss)
+    defaults = {"data": unique, "seen": f"{roles.get('data', unique)}_seen"}
     for role in ("params", "data") if several else getattr(kind, "fixed_roles", ()):
-        default = data_of(columns, loss) if role == "data" else role
+        default = defaults.get(role, role)
         if role not in roles and default in columns:
             roles[role] = str(default)
     if not roles:
@@ -173,14 +207,19 @@ def _fit(
     theta = solve(problem)
     value = float(problem.value(theta[None])[0])
     refuse_flat(problem, theta, value)
+    published = {k: float(v[0]) for k, v in form.published(theta[None], problem.centre, problem.log_scale).items()}
+    short = cut_short(problem, theta, runs, published)
+    refuse_hopeless(form, short)
     doubt = draw(problem, theta, runs.clusters, settings["bootstrap"], settings["seed"])
     draws, noise = _short(doubt.theta), _short(doubt.noise)
-    published = {k: float(v[0]) for k, v in form.published(theta[None], problem.centre, problem.log_scale).items()}
     spread = form.published(draws, problem.centre, problem.log_scale)
     widen = small_sample(level, freedom(problem))
-    intervals = {name: _interval(spread[name], published[name], level, widen) for name in published}
-    why = unidentified(problem, theta, runs, published, intervals)
+    intervals = {
+        name: _interval(spread[name], published[name], level, widen, name in form.signed) for name in published
+    }
+    why = unidentified(form, short, published, intervals, runs.noise_floor)
     test, note = _tested(form, runs, goal, hold_out, along, settings["bootstrap"])
+    noisy = near_noise(problem, theta, runs, published)
     known = set(published) - set(why)
     clean = inspect(problem, theta, runs, intervals, known, counts) if settings["bootstrap"] else None
     solution = Solution(theta, draws, noise, problem.centre, problem.x.min(0), problem.x.max(0), problem.log_scale)
@@ -190,7 +229,8 @@ def _fit(
         {name: None if name in why else widen * _half_68(spread[name]) for name in published},
         intervals, level, {"name": goal.name, "delta": goal.delta if goal.name == "huber" else None, "value": value},
         len(runs), test,
-        (*runs.warnings, *why.values(), *short_axes(form, runs), *(clean.sentences if clean else ()), *note, *skipped),
+        (*runs.warnings, *why.values(), *noisy, *short_axes(form, runs), *(clean.sentences if clean else ()), *note,
+         *skipped),
         solution, runs, measure(runs), scores,
         {"axes": list(form.roles), "draws": doubt.method, "clusters": int(runs.clusters.max()) + 1, **settings},
         clean,
@@ -232,12 +272,12 @@ def _fraction(hold_out: str | float) -> float:
     return fraction
 
 
-def _interval(draws: Array, value: float, level: float, widen: float) -> tuple[float, float]:
+def _interval(draws: Array, value: float, level: float, widen: float, signed: bool) -> tuple[float, float]:
     finite = draws[np.isfinite(draws)]
     if not len(finite) or not np.isfinite(value):
         return (0.0, float("inf"))
     low, high = interval(finite, value, level, widen)
-    return max(float(low), 0.0), float(high)
+    return float(low) if signed else max(float(low), 0.0), float(high)
 
 
 def _half_68(draws: Array) -> float:

@@ -219,7 +219,7 @@ def _dropped(
 
 def _condition(problem: Problem, theta: Array) -> float:
     """Condition number of the jacobian of the free parameters, columns scaled to one length (Belsley 1980)."""
-    free = (theta > 0) & (theta < problem.form.upper)
+    free = (theta > problem.lower) & (theta < problem.form.upper)
     jacobian = problem.model.derivatives(theta[None]).jacobian[0][:, free] * np.sqrt(problem.weights)[:, None]
     sizes = np.linalg.svd(jacobian / np.maximum(np.linalg.norm(jacobian, axis=0), 1e-300), compute_uv=False)
     return float(sizes[0] / max(sizes[-1], 1e-16))
@@ -248,7 +248,7 @@ def axis_of(runs: Rows, role: str) -> Axis:
 
 def _at_bounds(problem: Problem, theta: Array) -> tuple[str, ...]:
     form = problem.form
-    at = (theta <= ZERO) | (theta >= (1 - NEAR) * form.upper)
+    at = (theta <= problem.lower + ZERO) | (theta >= (1 - NEAR) * form.upper)
     return tuple(name for name, there in zip(form.inner, at, strict=True) if there)
 
 

@@ -36,7 +36,8 @@ class Rows:
     """Runs ready to fit; all arrays (n,), positive and finite.
 
     `columns` maps params, data, flops, loss, weights to the column names and `units` to their units; `clusters`
-    numbers the groups of rows whose errors move together (each row its own where the table has no `cluster`).
+    numbers the groups of rows whose errors move together (the column `cluster`, the rows of a run_id, or each its own);
+    `noise_floor` is the part of the loss, in its unit, that the test labels' own noise makes (0: not measured).
     """
 
     columns: dict[str, str]
@@ -47,6 +48,7 @@ class Rows:
     clusters: np.ndarray
     flops: Array | None = None
     warnings: tuple[str, ...] = field(default=())
+    noise_floor: float = 0.0
 
     def __len__(self) -> int:
         return len(self.loss)
@@ -69,6 +71,7 @@ class Rows:
             "axes": {role: values.tolist() for role, values in self.axes.items()},
             "loss": self.loss.tolist(), "weights": self.weights.tolist(), "clusters": self.clusters.tolist(),
             "flops": None if self.flops is None else self.flops.tolist(), "warnings": list(self.warnings),
+            "noise_floor": self.noise_floor,
         }  # fmt: skip
 
     @classmethod
@@ -79,6 +82,7 @@ class Rows:
             {role: np.array(values, float) for role, values in found["axes"].items()},
             np.array(found["loss"], float), np.array(found["weights"], float), np.array(found["clusters"], int),
             None if found["flops"] is None else np.array(found["flops"], float), tuple(found["warnings"]),
+            found["noise_floor"],
         )  # fmt: skip
 
 
@@ -241,16 +245,44 @@ def data_of(columns: Columns, loss: str) -> str | None:
     return next((name for name in candidates if name in columns), None)
 
 
+def with_epochs(columns: Columns, given: Mapping[str, str], epochs: str) -> tuple[Columns, dict[str, str]]:
+    """Columns and axes with the third of data, seen and epochs made of the other two: seen = data x epochs."""
+    if ("data" in given) == ("seen" in given):
+        raise ValueError(f"epochs={epochs!r} needs either data or seen beside it: seen = data x epochs.")
+    times = positive(columns, epochs, "epochs")
+    role, known = ("seen", "data") if "data" in given else ("data", "seen")
+    sign, values = (" x ", times) if role == "seen" else (" / ", 1 / times)
+    name = given[known] + sign + epochs
+    made = positive(columns, given[known], known) * values
+    return {**columns, name: made.tolist()}, {**given, role: name}
+
+
+def clusters_of(columns: Columns, cluster: str | None, count: int) -> np.ndarray:
+    """Number of the group of each row, (count,): `cluster`, else the column of that name, else rows of one run_id."""
+    shared = column(columns, cluster, "cluster") if cluster else columns.get("cluster", [None] * count)
+    runs = columns.get("run_id", [None] * count)
+    groups = [
+        ("cluster", str(group)) if group is not None else ("run", str(run)) if run is not None else ("row", str(i))
+        for i, (group, run) in enumerate(zip(shared, runs, strict=True))
+    ]
+    codes = {group: code for code, group in enumerate(dict.fromkeys(groups))}
+    return np.array([codes[group] for group in groups])
+
+
 def rows(
-    columns: Columns, roles: Mapping[str, str], loss: str, weights: str | None = None, notes: tuple[str, ...] = ()
+    columns: Columns,
+    roles: Mapping[str, str],
+    loss: str,
+    weights: str | None = None,
+    notes: tuple[str, ...] = (),
+    cluster: str | None = None,
+    noise_floor: float = 0.0,
 ) -> Rows:
-    """Checked arrays of one law's runs; `roles` maps params, data, flops to column names."""
+    """Checked arrays of one law's runs; `roles` maps params, data, seen, flops to column names."""
     refuse_mixture(columns)
     axes = {role: positive(columns, name, role) for role, name in roles.items()}
     losses = positive(columns, loss, "loss")
     weight = positive(columns, weights, "weights") if weights else np.ones(len(losses))
-    groups = [v if v is not None else ("row", i) for i, v in enumerate(columns.get("cluster", [None] * len(losses)))]
-    codes = {group: code for code, group in enumerate(dict.fromkeys(groups))}
     flops_name = "flops" if "flops" in columns else None
     flops = axes.get("flops")
     if flops is None and flops_name and all(isinstance(v, (int, float)) and v > 0 for v in columns[flops_name]):
@@ -259,4 +291,6 @@ def rows(
     units = {role: UNITS.get(name, name) for role, name in named.items()}
     metric = metric_of(columns, loss)
     units["loss"] = UNITS.get(metric, metric)
-    return Rows(named, units, axes, losses, weight, np.array([codes[g] for g in groups]), flops, notes)
+    return Rows(
+        named, units, axes, losses, weight, clusters_of(columns, cluster, len(losses)), flops, notes, noise_floor
+    )
