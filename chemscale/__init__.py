@@ -34,6 +34,7 @@ _HOME = {
     "Search": "chemscale.sweep.search",
     "Store": "chemscale.records",
     "Study": "chemscale.sweep.grid",
+    "audit": "chemscale.audit.audit",
     "choice": "chemscale.sweep.space",
     "complete": "chemscale.train.complete",
     "explore": "chemscale.explore",

@@ -27,7 +27,9 @@ def plan(given: argparse.Namespace) -> int:
     options |= {"where": given.where, "bootstrap": given.bootstrap, "seed": given.seed}
     laws: dict[Any, Law] = fit_law(table, by=given.by, **options) if given.by else {None: fit_law(table, **options)}
     wheres = {name: _and(given.where, given.by, name) for name in laws}
-    costs: dict[Any, Any] = {name: measure_cost(table, params=given.params, data=data, where=wheres[name]) for name in laws}
+    costs: dict[Any, Any] = {
+        name: measure_cost(table, params=given.params, data=data, where=wheres[name]) for name in laws
+    }
     made = plan_for(
         laws if given.by else laws[None], cost=costs if given.by else costs[None], price=given.price,
         label_price=given.label_price, **_budget(given),
