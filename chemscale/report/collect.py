@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from chemscale.audit.convergence import points_of
 from chemscale.audit.manifests import manifests_of
+from chemscale.plan import resolved
 from chemscale.records.store import Store
 from chemscale.report.exponents import exponents
 from chemscale.report.fitted import Given, law_table, laws_of
@@ -46,7 +47,7 @@ def collect(store: Store, laws: Given = None, *, metrics: Sequence[str] | None =
     points = points_of(store)
     manifests = manifests_of(groups)
     fitted, notes = laws_of(groups, laws)
-    seen = foreseen(rows, store.forecasts(), groups)
+    seen = foreseen(rows, resolved(store.forecasts(), rows), groups)
     sections = tuple(section(group, seen, noise_of(manifests.get(group.content), group.metric)) for group in groups)
     main, more = exponents(groups)
     plans, rulings = planned(groups, fitted), tuple(ruling(group) for group in groups)
