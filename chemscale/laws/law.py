@@ -15,6 +15,7 @@ from chemscale.laws.doubt import interval, small_sample
 from chemscale.laws.ensemble import Ensemble
 from chemscale.laws.form import Form
 from chemscale.laws.forms import choose
+from chemscale.laws.hygiene import Hygiene
 from chemscale.laws.objectives import Array, Objective
 from chemscale.laws.solve import Problem
 from chemscale.laws.table import Rows
@@ -95,6 +96,7 @@ class Law:
     `runs` are those that were fitted, so that residuals, profiles and comparisons can be made of a law alone.
     With an `ensemble` (form="auto") `form` and all that is said of parameters are the leading form's, and whatever is
     said of losses (`predict`, `losses`, `optimal`, `log_central`, `log_draws`) is the ensemble's.
+    `hygiene` says what the fit leans on; None where it was fitted with bootstrap=0.
     """
 
     form: str
@@ -112,6 +114,7 @@ class Law:
     cost: MeasuredCost | None = None
     scores: tuple[dict[str, Any], ...] = ()
     provenance: dict[str, Any] = field(default_factory=dict, repr=False)
+    hygiene: Hygiene | None = field(default=None, repr=False)
     ensemble: Ensemble | None = field(default=None, repr=False)
 
     @property
@@ -280,6 +283,7 @@ class Law:
                 "runs": self.runs.to_json(),
                 "ensemble": self.ensemble.to_json() if self.ensemble else None,
             },
+            "hygiene": self.hygiene.to_json() if self.hygiene else None,
         }
 
     @classmethod
@@ -297,6 +301,7 @@ class Law:
             Backtest.from_json(found["backtest"]) if found["backtest"] else None, tuple(found["warnings"]),
             Solution.from_json(provenance.pop("solution")), Rows.from_json(provenance.pop("runs")),
             MeasuredCost(**cost) if cost else None, tuple(found.get("scores", ())), provenance,
+            Hygiene.from_json(found["hygiene"]) if found.get("hygiene") else None,
             Ensemble.from_json(mixed) if mixed else None,
         )  # fmt: skip
 
@@ -317,7 +322,7 @@ def failure(form: str, error: Exception, columns: Mapping[str, Mapping[str, str]
     return {
         "form": form, "columns": dict(columns or {}), **empty, "level": None, "n_runs": None, "predictions": [],
         "backtest": None, "warnings": [], "error": str(error), "scores": [], "ensemble": None,
-        "breaks": [], "provenance": {},
+        "breaks": [], "provenance": {}, "hygiene": None,
     }  # fmt: skip
 
 
