@@ -64,7 +64,7 @@ def test_a_backtest_does_not_know_the_runs_it_predicts():
     for form in ("auto", "power_floor"):
         said = [
             fit({"n": X, "loss": np.where(held, change * loss, loss)}, form=form, data="n", loss="loss", bootstrap=20,
-                hold_out="beyond:2").backtest
+                hold_out="beyond:2").backtest or pytest.fail("no backtest")
             for change in (1.0, 1.02)
         ]  # fmt: skip
         assert said[0].rows == held.sum()
@@ -74,6 +74,7 @@ def test_a_backtest_does_not_know_the_runs_it_predicts():
 
 def test_rolling_backtests_have_several_origins():
     law = fit(wide(noise=0.003), data="tokens", loss="loss", bootstrap=0, hold_out="rolling")
+    assert law.backtest is not None
     origins = {p["origin"] for p in law.backtest.predictions}
     assert len(origins) > 3 and law.backtest.rows == len(law.backtest.predictions)
     error = [np.log(p["value"] / p["measured"]) for p in law.backtest.predictions]
