@@ -107,6 +107,7 @@ def readable(text: str) -> str:
     """A sentence made for terminals as a page shows it: 3.84e+04 as 38.4k, no underscores, a space before %."""
     text = re.sub(r"\d+(?:\.\d+)?e[+-]\d+", lambda found: _short(float(found[0])), text)
     text = re.sub(r"(?<=[a-z])_(?=[a-z])", " ", text)
+    text = re.sub(r"(?<=[ (])-(?=\d)", "−", text)
     return re.sub(r"(?<=\d)%", " %", text)
 
 

@@ -6,7 +6,6 @@ from typing import Any
 
 from chemscale.report import ink
 from chemscale.report.figures.base import BOX, TALL, WIDE, Figure, frame, table_csv
-from chemscale.report.numbers import significant
 from chemscale.report.values import Apart, Compared
 
 ROOM = 1.35
@@ -62,7 +61,7 @@ def differences(found: Compared) -> Figure:
             axes.plot([min(max(one.value, low), high)], [y], "o", mfc=face, mec=ink.RAMP[2], ms=6, mew=1.2, zorder=3)
         ink.set_ticks(axes.yaxis, range(len(listed)), [_name(found, one) for one in listed])
         axes.locator_params(axis="x", nbins=5)
-        axes.xaxis.set_major_formatter(lambda x, _: significant(x, 2).replace("-", "−") if abs(x) > 1e-9 else "0")
+        axes.xaxis.set_major_formatter(lambda x, _: f"{x:.3g}".replace("-", "−") if abs(x) > 1e-9 else "0")
         svg = ink.svg_of(figure, slug, title)
     head = ("model", "reference", "exponent", "along", "difference", "low", "high")
     rows = [(d.model, d.reference, d.exponent, d.along, d.value, d.low, d.high) for d in found.differences]
