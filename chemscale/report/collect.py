@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
+from chemscale.audit.convergence import points_of
+from chemscale.audit.manifests import manifests_of
 from chemscale.plan import resolved
 from chemscale.records.store import Store
 from chemscale.report.exponents import exponents
@@ -17,7 +19,7 @@ from chemscale.report.limits import limits
 from chemscale.report.listing import compute_table, provenance, run_table
 from chemscale.report.misses import backtests, residuals
 from chemscale.report.numbers import duration, joined, power
-from chemscale.report.origins import manifests_of, noise_of, origins
+from chemscale.report.origins import noise_of, origins
 from chemscale.report.planned import planned
 from chemscale.report.rulings import ruling
 from chemscale.report.scaling import headline
@@ -90,14 +92,6 @@ def _nothing_finished(store: Store, rows: Sequence[Row], metrics: Sequence[str] 
     what = joined([f"{n} {status}" for status, n in sorted(counts.items())]) if counts else "no run at all"
     asked = f" with {joined(list(metrics))}" if metrics else ""
     return f"{store.url} has no finished run{asked} ({what}); a report needs one, so finish a sweep first."
-
-
-def points_of(store: Store) -> dict[str, list[Row]]:
-    """Run id -> rows of POINTS, by step."""
-    found: dict[str, list[Row]] = {}
-    for row in store.points().to_pylist():
-        found.setdefault(row["run_id"], []).append(row)
-    return {run_id: sorted(rows, key=lambda row: row["step"]) for run_id, rows in found.items()}
 
 
 def section(group: Group, seen: Iterable[Foreseen], noise: float | None) -> Section:
