@@ -35,6 +35,7 @@ _HOME = {
     "Search": "chemscale.sweep.search",
     "Store": "chemscale.records",
     "Study": "chemscale.sweep.grid",
+    "audit": "chemscale.audit.audit",
     "choice": "chemscale.sweep.space",
     "compare": "chemscale.laws",
     "complete": "chemscale.train.complete",

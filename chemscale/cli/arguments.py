@@ -8,7 +8,7 @@ import sys
 from typing import Any, NoReturn
 
 from chemscale import __version__
-from chemscale.cli import compare, data, deciding, jobs, laws, models, store, studies
+from chemscale.cli import audit, compare, data, deciding, jobs, laws, models, store, studies
 
 ADDRESS = "RAY_API_SERVER_ADDRESS"  # Ray's own name for the URL of a cluster's dashboard
 
@@ -204,6 +204,19 @@ def _laws(verbs: Any) -> None:
     made.add_argument("--predict", action="append", default=[], metavar="params=…,data=…")
     made.add_argument("--seed", type=int, default=0)
     made.add_argument("--out", help="file for the JSON")
+    made.add_argument("--counts", action="append", default=[], metavar="COL", help="another count of parameters")
+    made = _verb(verbs, "audit", audit.audit)
+    made.add_argument("what", metavar="STORE|TABLE", help="a store, or any CSV or Parquet file with named columns")
+    for axis in ("params", "data", "flops", "seen"):
+        made.add_argument(f"--{axis}", metavar="COL", help=f"column of {axis} (of a table, at least one axis)")
+    made.add_argument("--loss", metavar="COL", help="of a table; of a store the default is each model's own")
+    made.add_argument("--where", metavar="EXPR", help="e.g. \"architecture == 'painn' and seed == 0\"")
+    made.add_argument("--by", metavar="COL", help="an audit for each value of this column")
+    made.add_argument(
+        "--form", help="of the law whose claims are marked (default: chinchilla, power_floor on one axis)"
+    )
+    made.add_argument("--counts", action="append", default=[], metavar="COL", help="another count of parameters")
+    made.add_argument("--strict", action="store_true", help="exit status 1 where a concern or a false claim stands")
 
 
 def _deciding(verbs: Any) -> None:
@@ -226,6 +239,7 @@ def _deciding(verbs: Any) -> None:
     budget.add_argument(
         "--label-price", type=float, default=0.0, help="money per label beyond those of the largest run"
     )
+    budget.add_argument("--cost", metavar="COL", help="FLOPs of each run (default flops; 6 N per token without)")
     more = made.add_argument_group("beyond the plan")
     more.add_argument(
         "--register", metavar="RUN|NAME", help="freeze the forecast: in a store, or as NAME.forecast.json"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, TypedDict, Unpack, overload
 
@@ -14,6 +14,7 @@ from chemscale.laws.doubt import draw, freedom, interval, small_sample
 from chemscale.laws.errors import FitError
 from chemscale.laws.form import ROLES, Form
 from chemscale.laws.forms import FORMS, applicable, choose
+from chemscale.laws.hygiene import counts_beside, inspect
 from chemscale.laws.identify import (
     cut_short,
     near_noise,
@@ -52,6 +53,7 @@ class Options(TypedDict, total=False):
     hold_out: str | float | None
     along: str | None
     seed: int
+    counts: Sequence[str]
 
 
 @overload
@@ -80,6 +82,7 @@ def fit(
     hold_out: str | float | None = None,
     along: str | None = None,
     seed: int = 0,
+    counts: Sequence[str] = (),
 ) -> Law | dict[Any, Law]:
     """Fit a scaling law to any table of runs; returns a `Law`, or with `by` a dict from each value to its law.
 
@@ -97,6 +100,8 @@ def fit(
     bootstrap: refits for the intervals at `level`; 0 takes the normal approximation instead
     hold_out: "largest", "largest:0.2" or 0.2, the share of runs that the backtest leaves out from the top of `along`
         (params, data or flops); None tries a fifth along flops where enough runs remain
+    counts: columns that count parameters otherwise, beside those found by name: the law's hygiene says how exponents
+        move with the count
 
     Raises ValueError for the caller's mistakes (unknown column or form, a loss that is not positive, too few rows, a
     table that mixes kinds of runs) and FitError for a law that is not to be believed (flat loss, axes on one ray).
@@ -126,7 +131,10 @@ def fit(
             refuse_unknown(weights, part)
             runs = weighted(runs, weights, along)
         settings = {"where": where, "by": by, "seed": seed, "bootstrap": int(bootstrap)}
-        chosen = partial(_fit, runs, goal=goal, level=level, hold_out=hold_out, along=along, settings=settings)
+        beside = counts_beside(part, roles, counts)
+        chosen = partial(
+            _fit, runs, goal=goal, level=level, hold_out=hold_out, along=along, settings=settings, counts=beside
+        )
         if form == "auto":
             return _best(runs, tuple(roles), goal, hold_out, along, chosen)
         return chosen(choose(form, tuple(roles)))
@@ -190,6 +198,7 @@ def _fit(
     hold_out: Any,
     along: str | None,
     settings: dict[str, Any],
+    counts: Mapping[str, Any],
     scores: tuple[dict[str, Any], ...] = (),
     skipped: tuple[str, ...] = (),
 ) -> Law:
@@ -211,15 +220,20 @@ def _fit(
     why = unidentified(form, short, published, intervals, runs.noise_floor)
     test, note = _tested(form, runs, goal, hold_out, along, settings["bootstrap"])
     noisy = near_noise(problem, theta, runs, published)
+    known = set(published) - set(why)
+    clean = inspect(problem, theta, runs, intervals, known, counts) if settings["bootstrap"] else None
     solution = Solution(theta, draws, noise, problem.centre, problem.x.min(0), problem.x.max(0), problem.log_scale)
     return Law(
         form.name, named_columns(runs.columns, runs.units),
         {name: None if name in why else published[name] for name in published},
         {name: None if name in why else widen * _half_68(spread[name]) for name in published},
         intervals, level, {"name": goal.name, "delta": goal.delta if goal.name == "huber" else None, "value": value},
-        len(runs), test, (*runs.warnings, *why.values(), *noisy, *short_axes(form, runs), *note, *skipped),
+        len(runs), test,
+        (*runs.warnings, *why.values(), *noisy, *short_axes(form, runs), *(clean.sentences if clean else ()), *note,
+         *skipped),
         solution, runs, measure(runs), scores,
         {"axes": list(form.roles), "draws": doubt.method, "clusters": int(runs.clusters.max()) + 1, **settings},
+        clean,
     )  # fmt: skip
 
 

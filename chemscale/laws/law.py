@@ -13,6 +13,7 @@ from chemscale.laws.cost import FlopsPerExample, MeasuredCost, six_n
 from chemscale.laws.doubt import interval, small_sample
 from chemscale.laws.form import Form
 from chemscale.laws.forms import choose
+from chemscale.laws.hygiene import Hygiene
 from chemscale.laws.objectives import Array, Objective
 from chemscale.laws.solve import Problem
 from chemscale.laws.table import Rows
@@ -88,6 +89,7 @@ class Law:
     the central 68 % of the draws; `intervals` are at `level`. `columns` maps params, data, flops, loss to
     {"name", "units"}. Predictions use the whole fit, identified or not: the loss can be known where its floor is not.
     `runs` are those that were fitted, so that residuals, profiles and comparisons can be made of a law alone.
+    `hygiene` says what the fit leans on; None where it was fitted with bootstrap=0.
     """
 
     form: str
@@ -105,6 +107,7 @@ class Law:
     cost: MeasuredCost | None = None
     scores: tuple[dict[str, Any], ...] = ()
     provenance: dict[str, Any] = field(default_factory=dict, repr=False)
+    hygiene: Hygiene | None = field(default=None, repr=False)
 
     @property
     def shape(self) -> Form:
@@ -248,6 +251,7 @@ class Law:
                 "solution": self.solution.to_json(),
                 "runs": self.runs.to_json(),
             },
+            "hygiene": self.hygiene.to_json() if self.hygiene else None,
         }
 
     @classmethod
@@ -265,6 +269,7 @@ class Law:
             Backtest.from_json(found["backtest"]) if found["backtest"] else None, tuple(found["warnings"]),
             Solution.from_json(provenance.pop("solution")), Rows.from_json(provenance.pop("runs")),
             MeasuredCost(**cost) if cost else None, tuple(scores), provenance,
+            Hygiene.from_json(found["hygiene"]) if found.get("hygiene") else None,
         )  # fmt: skip
 
 
@@ -283,7 +288,7 @@ def failure(form: str, error: Exception, columns: Mapping[str, Mapping[str, str]
     empty: dict[str, Any] = {key: {} for key in ("parameters", "standard_errors", "intervals", "objective")}
     return {
         "form": form, "columns": dict(columns or {}), **empty, "level": None, "n_runs": None, "predictions": [],
-        "backtest": None, "warnings": [], "error": str(error), "provenance": {},
+        "backtest": None, "warnings": [], "error": str(error), "provenance": {}, "hygiene": None,
     }  # fmt: skip
 
 

@@ -25,7 +25,8 @@ def frontier(found: Frontier) -> Figure:
     with ink.canvas(WIDE, TALL, BOX) as (figure, axes):
         frame(figure, axes, title, found.unit, "FLOPs of a run")
         low, high = _limits(found)
-        left, right = min(run[2] for run in found.runs) / 1.6, 100 * found.largest * 1.6
+        further = 160 if found.best else 3
+        left, right = min(run[2] for run in found.runs) / 1.6, further * found.largest
         axes.set(xscale="log", yscale="log", xlim=(left, right), ylim=(low, high))
         axes.axvspan(min(run[2] for run in found.runs), found.largest, color=ink.SHADE, lw=0, zorder=0)
         ends: dict[int, float] = {}

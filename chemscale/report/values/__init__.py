@@ -1,7 +1,12 @@
 """All that the page says, as plain values; losses are in display units (meV where the store has eV)."""
 
 from chemscale.report.values.decisions import (
+    Apart,
+    Audited,
     Budget,
+    Compared,
+    Judged,
+    Look,
     Option,
     Planned,
 )
@@ -40,10 +45,13 @@ from chemscale.report.values.searches import (
 )
 
 __all__ = [
+    "Apart",
+    "Audited",
     "Best",
     "Brief",
     "Budget",
     "Column",
+    "Compared",
     "Curve",
     "Curves",
     "Dot",
@@ -54,7 +62,9 @@ __all__ = [
     "Headline",
     "Held",
     "Importance",
+    "Judged",
     "Line",
+    "Look",
     "Miss",
     "Misses",
     "Molecules",

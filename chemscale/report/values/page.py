@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from chemscale.report.values.decisions import Planned
+from chemscale.report.values.decisions import Audited, Compared, Planned
 from chemscale.report.values.laws import Frontier, Misses
 from chemscale.report.values.searches import Searched
 
@@ -225,7 +225,9 @@ class Report:
     residuals: tuple[Misses, ...]
     backtests: tuple[Misses, ...]
     frontiers: tuple[Frontier, ...]
+    comparisons: tuple[Compared, ...]
     plans: tuple[Planned, ...]
+    audit: Audited
     searches: tuple[Searched, ...]
     brief: tuple[Brief, ...]
     curves: tuple[Curves, ...]
