@@ -109,8 +109,7 @@ def design(
     if not (pool.costs[pool.copies > 0] <= budget).any():
         raise ValueError(f"budget={budget:.3g} pays for none of the runs that could be made; raise it.")
     searches = [_Search(beliefs, pool, target, budget, criterion, thrift) for thrift in THRIFT]
-    best = min((search.run() for search in searches), key=lambda search: search.value())
-    return best.result()
+    return min(searches, key=lambda search: search.value()).improved().result()
 
 
 class _Search:
@@ -123,19 +122,27 @@ class _Search:
         self.price = pool.costs**thrift
         self.parts = [_Part(belief, pool, target, criterion) for belief in beliefs]
         seen = [np.exp(beliefs[0].seen + beliefs[0].centre)] if len(beliefs[0].seen) else []
-        self.seen = np.log10(np.vstack([*seen, np.empty((0, pool.points.shape[1]))]))
-        self.logs = np.log10(pool.points)
+        self.seen = _moments(np.log10(np.vstack([*seen, np.empty((0, pool.points.shape[1]))]))).sum(0)
+        self.each = _moments(np.log10(pool.points))
+        self.flat = pool.points.shape[1] < 2  # on one axis there is no ray
         self.picks: list[int] = []
+        self._fill()
 
     @property
     def spent(self) -> float:
         return float(self.pool.costs[self.picks].sum())
 
     def value(self) -> float:
-        return float(np.mean([part.value() for part in self.parts])) + float(_off_ray(self.seen, self.logs[self.picks]))
+        return float(np.mean([part.value() for part in self.parts]) + self._off_ray(self._moments()[None])[0])
 
-    def run(self) -> _Search:
-        self._fill()
+    def _moments(self) -> Array:
+        return self.seen + self.each[self.picks].sum(0)
+
+    def _off_ray(self, moments: Array) -> Array:
+        return np.zeros(len(moments)) if self.flat else _off_ray(moments)
+
+    def improved(self) -> _Search:
+        """After exchanges."""
         for _ in range(PASSES):
             if not self._exchange():
                 break
@@ -153,7 +160,7 @@ class _Search:
     def _gains(self) -> Array:
         """What each run would take off the value; minus infinity where it cannot be paid or is used up, (n,)."""
         after = np.mean([part.after() for part in self.parts], axis=0)
-        after = after + _off_ray_after(self.seen, self.logs[self.picks], self.logs)
+        after = after + self._off_ray(self._moments() + self.each)
         used = np.bincount(self.picks, minlength=len(self.pool.costs))
         open_ = (used < self.pool.copies) & (self.pool.costs <= self.budget - self.spent)
         return np.where(open_, self.value() - after, -np.inf)
@@ -229,33 +236,32 @@ def _derivatives(belief: Belief, target: Array | str) -> Array:
     """Derivatives of the target by the parameters, (draws, P)."""
     if not isinstance(target, str):
         return belief.slopes(np.asarray(target, float)[None])[:, 0]
-    names = [belief.form.solved_as.get(target, target)]
-    if names[0] not in belief.form.inner:
-        raise ValueError(f"target={target!r} is no parameter of {belief.form.name}: {', '.join(belief.form.inner)}.")
-    return np.tile(np.eye(len(belief.form.inner))[belief.form.inner.index(names[0])], (len(belief.theta), 1))
-
-
-def _off_ray(seen: Array, taken: Array) -> Array:
-    """The price of runs (n, axes) in decades that lie near one ray; 0 where data spread at given parameters."""
-    if taken.shape[1] < 2:
-        return np.zeros(())
-    return _priced(_moments(np.vstack([seen, taken]))[None])[0]
-
-
-def _off_ray_after(seen: Array, taken: Array, candidates: Array) -> Array:
-    """The same with one candidate (m, axes) more, (m,)."""
-    if candidates.shape[1] < 2:
-        return np.zeros(len(candidates))
-    return _priced(_moments(np.vstack([seen, taken])) + np.stack([_moments(c[None]) for c in candidates]))
+    if target not in belief.form.names:
+        raise ValueError(f"target={target!r} is no parameter of {belief.form.name}: {', '.join(belief.form.names)}.")
+    steps = 1e-6 * np.maximum(np.abs(belief.theta), 1e-3)  # forward: what is at its bound has no other side
+    before = belief.form.published(belief.theta, belief.centre, 0.0)[target]
+    columns = []
+    for index in range(belief.theta.shape[1]):
+        moved = belief.theta.copy()
+        moved[:, index] += steps[:, index]
+        after = belief.form.published(moved, belief.centre, 0.0)[target]
+        columns.append((after - before) / steps[:, index])
+    return np.stack(columns, axis=1)
 
 
 def _moments(logs: Array) -> Array:
-    """Count, sums and sums of products of the two axes, (6,)."""
+    """Count, values and products of two axes at each point, (n, 6), which add up over points; zeros for one axis."""
+    if logs.shape[1] < 2:
+        return np.zeros((len(logs), 6))
     a, b = logs[:, 0], logs[:, 1]
-    return np.array([len(logs), a.sum(), b.sum(), (a * a).sum(), (a * b).sum(), (b * b).sum()])
+    return np.stack([np.ones(len(logs)), a, b, a * a, a * b, b * b], axis=1)
 
 
-def _priced(moments: Array) -> Array:
+def _off_ray(moments: Array) -> Array:
+    """The price of runs with these summed moments (m, 6) near one ray; 0 where data spread at given parameters.
+
+    A prior on the parameters keeps the variance finite on a ray too, but there it is the prior's and not the data's.
+    """
     count, a, b, aa, ab, bb = moments.T
     count = np.maximum(count, 1)
     varied, shared, left = aa - a * a / count, ab - a * b / count, bb - b * b / count

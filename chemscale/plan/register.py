@@ -102,10 +102,15 @@ def scores(forecasts: Mapping[str, Row], runs: Iterable[Row]) -> tuple[Score, ..
 def resolved(forecasts: Mapping[str, Row], runs: Iterable[Row]) -> dict[str, Row]:
     """Forecasts by the run that they are about: plans registered by a name move to the run that came of them.
 
-    Those without a run stay under their name; a run's own forecast goes before a plan's.
+    Those without a run stay under their name; a run's own forecast goes before a plan's; one that is not what was
+    registered has no value, and a `reason`.
     """
     runs, out = list(runs), {name: found for name, found in forecasts.items() if found.get("kind") != KIND}
-    for told in scores(forecasts, runs):
+    plans = {name: found for name, found in forecasts.items() if found.get("kind") == KIND}
+    for name in [name for name, found in plans.items() if not intact(found)]:
+        empty = dict.fromkeys(("value", "low", "high"))
+        out[name] = {**plans.pop(name), **empty, "reason": "the forecast was changed after it was registered"}
+    for told in scores(plans, runs):
         made = {"params": told.params, "data": told.data, "value": told.predicted, "low": told.low, "high": told.high}
         out.setdefault(told.run_id or told.name, {**forecasts[told.name], **made})
     return out
