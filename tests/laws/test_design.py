@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from chemscale.laws import fit
-from chemscale.laws.belief import Belief
+from chemscale.laws.belief import Belief, plausible
 from chemscale.laws.design import SPREAD, Pool, design
 from tests.laws.planted import chinchilla, grid
 
@@ -112,6 +112,16 @@ def test_forms_are_averaged(belief):
     each = [design(one, pool(), target=TARGET, budget=0.05 * COSTS.sum()) for one in beliefs]
     assert both.before == pytest.approx(np.sqrt(each[0].before * each[1].before))
     assert both.after >= np.sqrt(each[0].after * each[1].after) * 0.98  # each alone is best for itself, up to exchanges
+
+
+def test_forms_that_foretell_as_well_are_plausible():
+    law = fit(grid(SIZES, AMOUNTS, noise=0.01), data="tokens", loss="loss", bootstrap=100)
+    found = {belief.form.name for belief in plausible(law)}
+    assert "chinchilla" in found and found <= {"chinchilla", "tied", "power"}
+    steep = fit(
+        grid(SIZES, AMOUNTS, noise=1e-4, A=4e4, B=40, alpha=0.6, beta=0.15), data="tokens", loss="loss", bootstrap=100
+    )
+    assert {belief.form.name for belief in plausible(steep)} == {"chinchilla"}  # neither tied nor without a floor
 
 
 def test_mistakes_are_one_sentence(belief):

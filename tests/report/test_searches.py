@@ -6,8 +6,9 @@ import random
 
 import pytest
 
+from chemscale.audit.convergence import points_of
 from chemscale.report import figures
-from chemscale.report.collect import collect, points_of
+from chemscale.report.collect import collect
 from chemscale.report.importance import CLEAR, MEASURED, importances
 from chemscale.report.searches import searches, varied
 from chemscale.report.values import Tried
