@@ -199,7 +199,7 @@ def _laws(verbs: Any) -> None:
     made.add_argument("--noise-floor", type=float, default=0.0, help="label noise in the loss; bounds the floor")
     made.add_argument("--bootstrap", type=int, default=1000, metavar="N")
     made.add_argument("--level", type=float, default=0.95)
-    made.add_argument("--hold-out", metavar="largest[:FRACTION]")
+    made.add_argument("--hold-out", metavar="largest[:FRACTION]|beyond:FACTOR|rolling")
     made.add_argument("--along", choices=("params", "data", "flops"))
     made.add_argument("--predict", action="append", default=[], metavar="params=…,data=…")
     made.add_argument("--seed", type=int, default=0)

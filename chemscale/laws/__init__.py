@@ -6,9 +6,11 @@ grid supports before any law is believed; `compare` fits the same law to several
 from __future__ import annotations
 
 from chemscale.laws.backtest import Backtest
+from chemscale.laws.breaks import Break, find_breaks
 from chemscale.laws.compare import Comparison, compare
 from chemscale.laws.contrast import Difference, Multiplier, Ratio
 from chemscale.laws.cost import MeasuredCost
+from chemscale.laws.ensemble import Ensemble
 from chemscale.laws.errors import FitError
 from chemscale.laws.fit import fit
 from chemscale.laws.forms import FORMS
@@ -20,7 +22,7 @@ from chemscale.laws.slopes import AxisReading, Tenfold, axis_reading, tenfold
 from chemscale.laws.verdict import NextRun, Verdict, verdict
 
 __all__ = [
-    "FORMS", "OBJECTIVES", "AxisReading", "Backtest", "Comparison", "Difference", "FitError", "JointLaw", "Law",
-    "MeasuredCost", "Multiplier", "NextRun", "Objective", "Optimum", "Paired", "Prediction", "Ratio", "Tenfold",
-    "Verdict", "axis_reading", "compare", "failure", "fit", "tenfold", "verdict",
+    "FORMS", "OBJECTIVES", "AxisReading", "Backtest", "Break", "Comparison", "Difference", "Ensemble", "FitError",
+    "JointLaw", "Law", "MeasuredCost", "Multiplier", "NextRun", "Objective", "Optimum", "Paired", "Prediction", "Ratio",
+    "Tenfold", "Verdict", "axis_reading", "compare", "failure", "find_breaks", "fit", "tenfold", "verdict",
 ]  # fmt: skip
