@@ -239,6 +239,7 @@ def _deciding(verbs: Any) -> None:
     budget.add_argument(
         "--label-price", type=float, default=0.0, help="money per label beyond those of the largest run"
     )
+    budget.add_argument("--cost", metavar="COL", help="FLOPs of each run (default flops; 6 N per token without)")
     more = made.add_argument_group("beyond the plan")
     more.add_argument(
         "--register", metavar="RUN|NAME", help="freeze the forecast: in a store, or as NAME.forecast.json"
