@@ -10,6 +10,7 @@ from chemscale.audit.manifests import manifests_of
 from chemscale.plan import resolved
 from chemscale.records.store import Store
 from chemscale.report.audited import audited
+from chemscale.report.breaking import breaks
 from chemscale.report.compared import comparisons
 from chemscale.report.exponents import exponents
 from chemscale.report.fitted import Given, law_table, laws_of
@@ -30,6 +31,7 @@ from chemscale.report.traced import traced
 from chemscale.report.values import (
     Audited,
     Brief,
+    Broken,
     Compared,
     Curve,
     Curves,
@@ -66,6 +68,7 @@ def collect(store: Store, laws: Given = None, *, metrics: Sequence[str] | None =
     main, more = exponents(groups)
     compared, unlike = comparisons(groups)
     plans, rulings = planned(groups, fitted), tuple(ruling(group) for group in groups)
+    broken = breaks(groups, fitted)
     audit = audited(store, groups, points, manifests, fitted)
     return Report(
         title=TITLE,
@@ -83,12 +86,13 @@ def collect(store: Store, laws: Given = None, *, metrics: Sequence[str] | None =
         law_notes=(*notes, *unlike),
         residuals=residuals(groups, fitted),
         backtests=backtests(groups, fitted),
+        breaks=broken,
         frontiers=frontiers(groups, fitted),
         comparisons=compared,
         plans=plans,
         audit=audit,
         searches=searches(rows, points),
-        brief=brief(rulings, compared, plans, audit),
+        brief=brief(rulings, compared, plans, broken, audit),
         curves=tuple(c for group in groups if (c := curves(group, points)).curves),
         held=hold(store, groups),
         runs=run_table(rows),
@@ -99,12 +103,17 @@ def collect(store: Store, laws: Given = None, *, metrics: Sequence[str] | None =
 
 
 def brief(
-    rulings: Sequence[Ruling], compared: Sequence[Compared], plans: Sequence[Planned], audit: Audited
+    rulings: Sequence[Ruling],
+    compared: Sequence[Compared],
+    plans: Sequence[Planned],
+    broken: Sequence[Broken],
+    audit: Audited,
 ) -> tuple[Brief, ...]:
     """What the sections say, one sentence each."""
     found = [Brief("verdict", f"{one.name}: {one.answer}. {one.reason}") for one in rulings]
     found += [Brief("comparison", one.sentence) for one in compared]
     found += [Brief("plan", f"{' or '.join(one.names)}: {one.tenfold}") for one in plans]
+    found += [Brief("breaks", f"{one.name}: {line}") for one in broken if one.found for line in one.sentences]
     found.append(Brief("audit", audit.sentence))
     return tuple(found)
 

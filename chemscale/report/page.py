@@ -83,6 +83,7 @@ def contents(found: Report) -> list[tuple[str, str]]:
         ("laws", "Laws", True),
         ("residuals", "Residuals", found.residuals),
         ("backtests", "Backtests", found.backtests),
+        ("breaks", "Breaks", found.breaks),
         ("verdict", "Limits", True),
         ("audit", "Audit", found.audit.claims),
         ("curves", "Learning curves", found.curves),

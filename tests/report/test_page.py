@@ -80,7 +80,7 @@ def test_ids_are_unique_and_references_inside_the_page_are_met(read):
 def test_the_first_screen_is_in_order(read):
     wanted = [
         "tenfold", "predicted", "brief", "plots", "comparison", "frontier", "plan", "laws", "exponents", "residuals",
-        "backtests", "verdict", "limits", "audit", "curves", "hold", "runs", "compute",
+        "backtests", "breaks", "verdict", "limits", "audit", "curves", "hold", "runs", "compute",
     ]  # fmt: skip
     assert [i for i in read.ids if i in wanted] == wanted
 

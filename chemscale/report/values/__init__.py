@@ -12,6 +12,7 @@ from chemscale.report.values.decisions import (
 )
 from chemscale.report.values.laws import (
     Best,
+    Broken,
     Frontier,
     Line,
     Miss,
@@ -49,6 +50,7 @@ __all__ = [
     "Audited",
     "Best",
     "Brief",
+    "Broken",
     "Budget",
     "Column",
     "Compared",

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from chemscale.report.values.decisions import Audited, Compared, Planned
-from chemscale.report.values.laws import Frontier, Misses
+from chemscale.report.values.laws import Broken, Frontier, Misses
 from chemscale.report.values.searches import Searched
 
 
@@ -224,6 +224,7 @@ class Report:
     law_notes: tuple[str, ...]
     residuals: tuple[Misses, ...]
     backtests: tuple[Misses, ...]
+    breaks: tuple[Broken, ...]
     frontiers: tuple[Frontier, ...]
     comparisons: tuple[Compared, ...]
     plans: tuple[Planned, ...]
