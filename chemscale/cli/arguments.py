@@ -272,7 +272,7 @@ def _compare(verbs: Any) -> None:
     made.add_argument("--form", help="a sum of powers (default: chinchilla, on one axis power_floor or power)")
     made.add_argument("--shared", default="", metavar="NAME,NAME", help="parameters held equal, e.g. E,B,beta")
     made.add_argument(
-        "--floor", default="tested", choices=("tested", "free"), help="one floor where a test allows it, or never"
+        "--floor", default="free", choices=("free", "tested"), help="a floor per group, or one where a test allows it"
     )
     made.add_argument("--reference", metavar="VALUE", help="the group to measure against (default: the first)")
     made.add_argument("--level", type=float, default=0.95)

@@ -121,7 +121,7 @@ def _wald_draws(problem: Problem, theta: Array, rng: np.random.Generator, count:
     return np.clip(theta + steps @ axes.T, problem.lower, problem.form.upper)
 
 
-def small_sample(level: float, runs_left: int) -> float:
+def small_sample(level: float, runs_left: float) -> float:
     """Ratio of Student's t to the normal quantile: how much few degrees of freedom widen an interval."""
     tail = 0.5 + level / 2
     return float(student.ppf(tail, runs_left) / student.ppf(tail, 10**6))

@@ -4,7 +4,7 @@ Every member (a form over the runs in some top share of the log range of size) i
 predicts all larger runs; its squared log errors are kept by distance and direction beyond the fitted runs. At a new
 point the tests count by how alike theirs are to that point's, and the more the more runs they fitted; a member weighs
 
-    w = 1 / (its mean squared error / that of the typical member + SHRINK)^2
+    w = 1 / (its mean squared error / that of the typical member + SHRINK)
 
 and the prediction is the weighted median of the members' log losses, which no single wild member moves. Weights come
 from runs that were fitted, never from the point: the reason is a forecast combination's (Bates and Granger 1969), the
@@ -19,11 +19,12 @@ from typing import Any
 
 import numpy as np
 
+from chemscale.laws.doubt import small_sample
 from chemscale.laws.member import Member
 from chemscale.laws.objectives import Array
 from chemscale.laws.origins import length, nearness, outside
 
-SHRINK, SHARPNESS = 0.5, 2.0  # both chosen by backtests inside the fitted runs of image curves and of a grid
+SHRINK = 1.0  # of the typical squared error; by backtests inside the fitted rows of image curves
 HEAVIEST = 8  # members that a prediction names
 WORST = 9.0  # times the typical squared error over which a member does not pass
 
@@ -97,15 +98,18 @@ class Ensemble:
         weights = self.weights(np.median(x, axis=0, keepdims=True))[0]
         return float(np.sqrt(weights @ np.array([m.noise**2 for m in self.members])))
 
-    def stretch(self, x: Array) -> float:
+    def stretch(self, x: Array, level: float) -> float:
         """Factor by which the spread of draws and noise at x (1, axes) is to be stretched to what the tests found.
 
-        The root of the mean, over tests like this one, of the ensemble's squared error over the variance it foretold;
-        past the furthest test it grows in proportion to the distance.
+        The root of the mean, over tests like this one, of the ensemble's squared error over the variance it foretold,
+        never under one; times Student's t at `level` for as few tests as that mean rests on. Past the furthest test it
+        grows in proportion to the distance.
         """
         near = self.tests(x)[0]
         ratio = float(near @ (self.own / self.expected) / near.sum())
-        return float(np.sqrt(ratio)) * max(1.0, float(length(self.outside(x))[0] / length(self.reach).max()))
+        tests = near.sum() ** 2 / (near**2).sum()
+        far = float(length(self.outside(x))[0] / length(self.reach).max())
+        return max(1.0, float(np.sqrt(ratio))) * small_sample(level, 1 + tests) * max(1.0, far)
 
     def table(self) -> list[dict[str, Any]]:
         """Members with weight and rms error at the median tested point, the heaviest first."""
@@ -145,7 +149,7 @@ def weigh(errors: Array, near: Array) -> Array:
         mean = (near @ ratio.T) / (near @ known.T.astype(float))
     passing = np.isfinite(mean) & (mean <= WORST)
     passing |= ~passing.any(1, keepdims=True) & np.isfinite(mean)
-    raw = np.where(passing, (np.where(np.isfinite(mean), mean, 1.0) + SHRINK) ** -SHARPNESS, 0.0)
+    raw = np.where(passing, 1 / (np.where(np.isfinite(mean), mean, 1.0) + SHRINK), 0.0)
     raw = np.where(raw.sum(1, keepdims=True) > 0, raw, 1.0)
     return raw / raw.sum(1, keepdims=True)
 
@@ -155,7 +159,7 @@ def weighted_median(values: Array, weights: Array) -> Array:
     values, weights = values[weights.sum(1) > 0], weights[weights.sum(1) > 0]
     order = np.argsort(values, axis=0)
     ranked, heavy = np.take_along_axis(values, order, 0), np.take_along_axis(weights, order, 0)
-    middle = np.cumsum(heavy, axis=0) - heavy / 2
+    middle = (np.cumsum(heavy, axis=0) - heavy / 2) / heavy.sum(0)
     return np.array([np.interp(0.5, middle[:, i], ranked[:, i]) for i in range(values.shape[1])])
 
 

@@ -156,14 +156,15 @@ class Law:
         Student's t over the normal for few runs, and is widened in quadrature by the part of the backtest's error that
         those two do not explain, in proportion to the distance beyond the fitted range once that exceeds a decade or
         the backtest's own. Without a backtest (see `warnings`) nothing guards against a wrong form. An ensemble's
-        draws are spread over its members, and are stretched, or drawn in, to the errors that its own backtests found
-        at distances like the point's.
+        draws are spread over its members, and are stretched to the errors that its own backtests found at distances
+        like the point's.
         """
         x = self._x(at)
         draws, value = self.log_draws(x)[:, 0], float(self.log_central(x)[0])
         noisy = draws + np.random.default_rng(0).choice(self._noise(x), size=len(draws))
-        few = small_sample(self.level, self.n_runs - len(self.solution.theta))
-        widen = self.ensemble.stretch(x + self.solution.centre) if self.ensemble else few
+        widen = small_sample(self.level, self.n_runs - len(self.solution.theta))
+        if self.ensemble is not None:
+            widen = self.ensemble.stretch(x + self.solution.centre, self.level)
         low, high = interval(noisy, value, self.level, widen)
         wrong = NORMAL_95 * self.form_error(x)
         low, high = value - np.hypot(value - low, wrong), value + np.hypot(high - value, wrong)

@@ -49,7 +49,7 @@ def rnsl() -> Iterator[Split]:
     rows = _table("rnsl_vision_dev.csv")
     for name, curve in _by(rows, "Task", "Model").items():
         parts = [[row for row in curve if row["Training"] == side] for side in (1, 0)]
-        yield Split(name, *parts, {"data": "Seen Examples"}, "Loss")
+        yield Split(name, parts[0], parts[1], {"data": "Seen Examples"}, "Loss")
 
 
 def gadre() -> Iterator[Split]:
@@ -67,7 +67,7 @@ def routing() -> Iterator[Split]:
         half = max((row["step"] for row in rows), default=0) / 2
         parts = [[row for row in rows if (row["step"] <= half) == side] for side in (True, False)]
         if len(parts[0]) >= 12 and len(parts[1]) >= 3:
-            yield Split(name, *parts, {"data": "step"}, "loss_validation")
+            yield Split(name, parts[0], parts[1], {"data": "step"}, "loss_validation")
 
 
 def datablations() -> Iterator[Split]:
@@ -170,7 +170,7 @@ def _largest(name: str, rows: list[Row], axes: dict[str, str], loss: str) -> Spl
     size = np.array([np.prod([row[column] for column in axes.values()]) for row in rows])
     edge = np.quantile(size, 0.8)
     parts = [[row for row, large in zip(rows, size > edge, strict=True) if large == side] for side in (False, True)]
-    return Split(name, *parts, axes, loss)
+    return Split(name, parts[0], parts[1], axes, loss)
 
 
 if __name__ == "__main__":
