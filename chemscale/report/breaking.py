@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from chemscale.laws import Law
+from chemscale.laws.breaks import Break
 from chemscale.report.groups import Group
 from chemscale.report.numbers import readable
 from chemscale.report.values import Broken
@@ -21,4 +22,9 @@ def _broken(group: Group, law: Law) -> Broken:
         few = f"{len(law.runs)} runs at so few sizes leave no room to test for a break of the law."
         return Broken(group.slug, group.title, (), (few,))
     found = tuple((one.axis, one.at) for one in tested if one.found)
-    return Broken(group.slug, group.title, found, tuple(readable(one.sentence) for one in tested))
+    return Broken(group.slug, group.title, found, tuple(_said(one, group) for one in tested))
+
+
+def _said(one: Break, group: Group) -> str:
+    noun = {"params": "parameters", "data": group.data, "flops": "FLOPs"}[one.axis]
+    return readable(one.sentence.replace(f"along {one.column}", f"along {noun}"))

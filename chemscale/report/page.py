@@ -129,7 +129,7 @@ def _told(sentence: str) -> Markup:
 
 def _named(sentence: str) -> Markup:
     """A sentence of which the name before its colon stands out."""
-    return Markup(re.sub(r"^([A-Z][\w(). -]{1,40}):", r"<b>\1:</b>", str(_told(sentence))))
+    return Markup(re.sub(r"^([A-Z\d][\w(). ×\xa0-]{1,40}):", r"<b>\1:</b>", str(_told(sentence))))
 
 
 def _lead(sentence: str) -> Markup:

@@ -78,8 +78,8 @@ def _parts(found: Frontier) -> tuple[tuple[list[Best], Any], ...]:
 
 
 def _flops_ticks(axis: Any, low: float, high: float) -> None:
-    ticks = ink.round_ticks(low, high)
-    ticks = ticks[:: max(1, len(ticks) // 5)]
+    whole = [10.0**k for k in range(math.ceil(math.log10(low)), math.floor(math.log10(high)) + 1)]
+    ticks = whole[:: max(1, math.ceil(len(whole) / 6))] if len(whole) > 1 else ink.round_ticks(low, high)
     ink.set_ticks(axis, ticks, [power(tick, 0).replace("1 × ", "") for tick in ticks])
 
 
