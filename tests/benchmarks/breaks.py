@@ -41,7 +41,7 @@ def main() -> None:
     print(f"{draws} tables each; standard error of a size of .05: {np.sqrt(0.05 * 0.95 / draws):.3f}")
     for title, form, runs, floor in DESIGNS:
         for kind, noise in NOISES.items():
-            size = np.mean([0 < _found(form, runs, floor, 0.0, noise, i) for i in range(draws)])
+            size = np.mean([_found(form, runs, floor, 0.0, noise, i) > 0 for i in range(draws)])
             power = []
             for bend in (0.05, 0.1, 0.2):
                 places = [place for i in range(draws) if (place := _found(form, runs, floor, bend, noise, i))]
