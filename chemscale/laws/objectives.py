@@ -51,6 +51,11 @@ class Objective:
         """True where single runs far off the law do not steer it."""
         return self.name in ("huber", "lad")
 
+    @property
+    def smooth(self) -> Objective:
+        """The objective to start from: robust ones have kinks that hold a search up."""
+        return Objective("log_lsq") if self.robust else self
+
     def penalty(self, log_loss: Array, log_fit: Array) -> Array:
         """Each run's penalty, (B, n)."""
         if self.name == "lsq":

@@ -69,8 +69,7 @@ def solve(problem: Problem) -> Array:
     model, form, objective = problem.model, problem.form, problem.objective
     starts = form.starts(problem.x, problem.log_loss, problem.weights)
     starts = _basins(problem, model, starts)
-    smooth = objective if not objective.robust else Objective("log_lsq")
-    near = newton(model, smooth, problem.log_loss, problem.weights, starts, form.upper, 12)
+    near = newton(model, objective.smooth, problem.log_loss, problem.weights, starts, form.upper, 12)
     both = np.concatenate([starts, near]) if objective.robust else near
     order = np.argsort(_values(model, objective, problem.log_loss, problem.weights, both), kind="stable")
     few = both[order[:FINAL_POLISH]]
