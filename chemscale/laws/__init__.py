@@ -5,8 +5,8 @@ grid supports before any law is believed.
 
 from __future__ import annotations
 
+from chemscale.laws.backtest import Backtest
 from chemscale.laws.cost import MeasuredCost
-from chemscale.laws.doubt import Backtest
 from chemscale.laws.errors import FitError
 from chemscale.laws.fit import fit
 from chemscale.laws.forms import FORMS

@@ -1,4 +1,4 @@
-"""How far a fitted law can be wrong: bootstrap draws, noise, and what was predicted before it was seen.
+"""How far a fitted law can be wrong: bootstrap draws and noise.
 
 Draws are refits. With `FEW` or more independent groups of runs the groups are drawn with replacement (pairs
 bootstrap), which assumes nothing about the noise. With fewer, drawing runs would lose corners of the grid in many
@@ -10,19 +10,16 @@ and White 1985). Runs that share a `cluster` are drawn, or flipped, together (Ca
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from scipy.stats import t as student
 
 from chemscale.laws.objectives import Array, Objective
-from chemscale.laws.solve import Problem, newton, refit, solve
-from chemscale.laws.table import Rows
+from chemscale.laws.solve import Problem, newton, refit
 
 FEW = 40  # groups; at 16 to 36 runs both bootstraps cover alike, but only the wild one always has a full grid
 VERY_FEW = 12  # groups; two signs give at most 2^groups different draws
 MAX_LEVERAGE = 0.9  # a run that alone decides a parameter has no residual to learn from
-HELD_OUT = 0.2  # share of the runs, from the top of the axis, that the default backtest leaves out
 WEBB = np.sqrt(np.array([1.5, 1.0, 0.5]))
 
 
@@ -134,83 +131,3 @@ def interval(draws: Array, value: float, level: float, widen: float = 1.0) -> tu
     """Central interval of the draws (B,), stretched about `value` by `widen`."""
     low, high = np.quantile(draws, [0.5 - level / 2, 0.5 + level / 2])
     return float(value - widen * max(value - low, 0.0)), float(value + widen * max(high - value, 0.0))
-
-
-@dataclass(frozen=True)
-class Backtest:
-    """The law refitted without its largest runs, and what it then said of them.
-
-    rows: runs held out; rmsle: root mean squared error of the log loss; form_error: the part of rmsle (log units)
-    that noise and the parameters' own uncertainty do not explain; reach: mean distance of the held-out runs beyond
-    the fitted ones, in natural logs; predictions: one entry per run held out.
-    """
-
-    form: str
-    along: str
-    rows: int
-    rmsle: float
-    mean_abs_rel_error: float
-    form_error: float
-    reach: float
-    predictions: tuple[dict[str, Any], ...]
-
-    def to_json(self) -> dict[str, Any]:
-        """A JSON object with every field."""
-        return {**self.__dict__, "predictions": list(self.predictions)}
-
-    @classmethod
-    def from_json(cls, found: dict[str, Any]) -> Backtest:
-        """The inverse of `to_json`."""
-        return cls(**{**found, "predictions": tuple(found["predictions"])})
-
-
-def scale_along(rows: Rows, along: str | None) -> tuple[str, Array]:
-    """The quantity by which runs count as large, (n,), and its name.
-
-    `flops` falls back on the product of the axes, which orders runs as 6 N D does.
-    """
-    along = along or (next(iter(rows.axes)) if len(rows.axes) == 1 else "flops")
-    if along in rows.axes:
-        return along, rows.axes[along]
-    if along == "flops" and rows.flops is not None:
-        return along, rows.flops
-    if along == "flops" and len(rows.axes) > 1:
-        return along, np.prod(list(rows.axes.values()), axis=0)
-    allowed = ", ".join([*rows.axes, "flops"])
-    raise ValueError(f"along={along!r} is not an axis of this table; it can be {allowed}.")
-
-
-def largest(size: Array, fraction: float = HELD_OUT) -> np.ndarray:
-    """Which runs are held out, (n,) of bool: whole levels from the top until they make up `fraction` of the runs."""
-    order = np.sort(size)[::-1]
-    edge = order[max(int(np.ceil(fraction * len(size))) - 1, 0)]
-    return size >= edge * (1 - 1e-9)
-
-
-def backtest(problem_of: Any, rows: Rows, held: np.ndarray, along: str) -> Backtest:
-    """Fit without the `held` runs, predict them; `problem_of(rows)` makes the problem of a set of runs."""
-    problem: Problem = problem_of(rows.take(~held))
-    theta = solve(problem)
-    out = rows.take(held)
-    x = np.log(out.stacked(problem.form.roles)) - problem.centre
-    at = problem.form.bind(x).derivatives(theta[None])
-    fitted = np.exp(at.log_fit[0] + problem.log_scale)
-    error = np.log(fitted / out.loss)
-    known = np.einsum("np,pq,nq->n", at.jacobian[0], covariance(problem, theta), at.jacobian[0])
-    known = known + noise_scale(problem, theta) ** 2
-    predictions = tuple(
-        {"at": {role: float(values[i]) for role, values in out.axes.items()}, "value": float(fitted[i]),
-         "measured": float(out.loss[i])}
-        for i in range(len(out))
-    )  # fmt: skip
-    return Backtest(
-        problem.form.name, along, len(out), float(np.sqrt((error**2).mean())),
-        float(np.abs(fitted / out.loss - 1).mean()),
-        float(np.sqrt(max((error**2).mean() - known.mean(), 0.0))), float(beyond(x, problem.x).mean()), predictions,
-    )  # fmt: skip
-
-
-def beyond(x: Array, fitted: Array) -> Array:
-    """How far points (m, axes) lie outside the box of the fitted points (n, axes), in natural logs, (m,)."""
-    outside = np.maximum(x - fitted.max(0), 0) + np.maximum(fitted.min(0) - x, 0)
-    return np.sqrt((outside**2).sum(1))

@@ -8,18 +8,9 @@ from typing import Any, TypedDict, Unpack, overload
 
 import numpy as np
 
+from chemscale.laws.backtest import HELD_OUT, Backtest, backtest, largest, scale_along
 from chemscale.laws.cost import measure
-from chemscale.laws.doubt import (
-    HELD_OUT,
-    Backtest,
-    backtest,
-    draw,
-    freedom,
-    interval,
-    largest,
-    scale_along,
-    small_sample,
-)
+from chemscale.laws.doubt import draw, freedom, interval, small_sample
 from chemscale.laws.errors import FitError
 from chemscale.laws.form import ROLES, Form
 from chemscale.laws.forms import FORMS, applicable, choose

@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from chemscale.laws.backtest import Backtest, beyond
 from chemscale.laws.cost import FlopsPerExample, MeasuredCost, six_n
-from chemscale.laws.doubt import Backtest, beyond, interval, small_sample
+from chemscale.laws.doubt import interval, small_sample
 from chemscale.laws.form import Form
 from chemscale.laws.forms import choose
 from chemscale.laws.objectives import Array, Objective
