@@ -192,6 +192,7 @@ def _laws(verbs: Any) -> None:
     made.add_argument("--delta", type=float, default=1e-3, help="of huber, in log residuals (default 1e-3)")
     made.add_argument("--weights", metavar="COL")
     made.add_argument("--bootstrap", type=int, default=1000, metavar="N")
+    made.add_argument("--interval", default="auto", help="auto, wald, pairs, wild, parametric or profile")
     made.add_argument("--level", type=float, default=0.95)
     made.add_argument("--hold-out", metavar="largest[:FRACTION]")
     made.add_argument("--along", choices=("params", "data", "flops"))

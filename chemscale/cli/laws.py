@@ -21,6 +21,7 @@ def fit(given: argparse.Namespace) -> int:
             table, form=given.form, params=given.params, data=given.data, flops=given.flops, loss=given.loss,
             where=given.where, by=given.by, objective=given.objective, delta=given.delta, weights=given.weights,
             bootstrap=given.bootstrap, level=given.level, hold_out=given.hold_out, along=given.along, seed=given.seed,
+            interval=given.interval,
         )  # fmt: skip
     except FitError as error:
         if not given.json:

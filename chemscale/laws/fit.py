@@ -6,21 +6,18 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, TypedDict, Unpack, overload
 
-import numpy as np
-
+from chemscale.laws.assess import assess
 from chemscale.laws.backtest import HELD_OUT, Backtest, backtest, largest, scale_along
 from chemscale.laws.cost import measure
-from chemscale.laws.doubt import draw, freedom, interval, small_sample
 from chemscale.laws.errors import FitError
 from chemscale.laws.form import ROLES, Form
 from chemscale.laws.forms import FORMS, applicable, choose
 from chemscale.laws.identify import refuse_flat, refuse_unfit, short_axes, unidentified
+from chemscale.laws.intervals import choose_method
 from chemscale.laws.law import Law, Solution, named_columns
-from chemscale.laws.objectives import Array, Objective
+from chemscale.laws.objectives import Objective
 from chemscale.laws.solve import Problem, solve
 from chemscale.laws.table import Columns, Rows, data_of, rows, select, split
-
-KEPT_DIGITS = 7  # significant digits of the draws in a law, so that its JSON gives the same intervals back
 
 
 class Options(TypedDict, total=False):
@@ -35,6 +32,7 @@ class Options(TypedDict, total=False):
     delta: float
     weights: str | None
     bootstrap: int
+    interval: str
     level: float
     hold_out: str | float | None
     along: str | None
@@ -59,6 +57,7 @@ def fit(
     delta: float = 1e-3,
     weights: str | None = None,
     bootstrap: int = 1000,
+    interval: str = "auto",
     level: float = 0.95,
     hold_out: str | float | None = None,
     along: str | None = None,
@@ -71,7 +70,8 @@ def fit(
         data by the loss: unique molecules for text, structures for forces and energies
     form: one of `FORMS`, or "auto": every form that can take the axes, ranked by its backtest, the best kept
     objective, delta: see `Objective`; weights multiply each run's penalty
-    bootstrap: refits for the intervals at `level`; 0 takes the normal approximation instead
+    bootstrap: refits for the draws behind predictions; 0 takes the normal approximation instead
+    interval: the method of the parameters' intervals at `level`, one of `INTERVALS` (see `chemscale.laws.intervals`)
     hold_out: "largest", "largest:0.2" or 0.2, the share of runs that the backtest leaves out from the top of `along`
         (params, data or flops); None tries a fifth along flops where enough runs remain
 
@@ -87,13 +87,14 @@ def fit(
         )
     if form not in FORMS and form != "auto":
         choose(form, ())
+    choose_method(interval, 1, int(bootstrap))
     columns, notes = select(table, where)
     given = {role: name for role, name in zip(ROLES, (params, data, flops), strict=True) if name}
 
     def one(part: Columns) -> Law:
         roles = axes_of(part, form, given, loss)
         runs = rows(part, roles, loss, weights, notes)
-        settings = {"where": where, "by": by, "seed": seed, "bootstrap": int(bootstrap)}
+        settings = {"where": where, "by": by, "seed": seed, "bootstrap": int(bootstrap), "interval": interval}
         chosen = partial(_fit, runs, goal=goal, level=level, hold_out=hold_out, along=along, settings=settings)
         if form == "auto":
             return _best(runs, tuple(roles), goal, hold_out, along, chosen)
@@ -164,23 +165,21 @@ def _fit(
     theta = solve(problem)
     value = float(problem.value(theta[None])[0])
     refuse_flat(problem, theta, value)
-    doubt = draw(problem, theta, runs.clusters, settings["bootstrap"], settings["seed"])
-    draws, noise = _short(doubt.theta), _short(doubt.noise)
+    doubt = assess(problem, theta, runs, settings["interval"], level, settings["bootstrap"], settings["seed"])
     published = {k: float(v[0]) for k, v in form.published(theta[None], problem.centre, problem.log_scale).items()}
-    spread = form.published(draws, problem.centre, problem.log_scale)
-    widen = small_sample(level, freedom(problem))
-    intervals = {name: _interval(spread[name], published[name], level, widen) for name in published}
-    why = unidentified(problem, theta, runs, published, intervals)
+    why = unidentified(problem, theta, runs, published, doubt.intervals)
     test, note = _tested(form, runs, goal, hold_out, along, settings["bootstrap"])
-    solution = Solution(theta, draws, noise, problem.centre, problem.x.min(0), problem.x.max(0), problem.log_scale)
+    low, high = problem.x.min(0), problem.x.max(0)
+    solution = Solution(theta, doubt.draws, doubt.noise, problem.centre, low, high, problem.log_scale)
     return Law(
         form.name, named_columns(runs.columns, runs.units),
         {name: None if name in why else published[name] for name in published},
-        {name: None if name in why else widen * _half_68(spread[name]) for name in published},
-        intervals, level, {"name": goal.name, "delta": goal.delta if goal.name == "huber" else None, "value": value},
-        len(runs), test, (*runs.warnings, *why.values(), *short_axes(form, runs), *note, *skipped),
+        {name: None if name in why else doubt.errors[name] for name in published},
+        doubt.intervals, level,
+        {"name": goal.name, "delta": goal.delta if goal.name == "huber" else None, "value": value},
+        len(runs), test, (*runs.warnings, *why.values(), *doubt.warnings, *short_axes(form, runs), *note, *skipped),
         solution, runs, measure(runs), scores,
-        {"axes": list(form.roles), "draws": doubt.method, "clusters": int(runs.clusters.max()) + 1, **settings},
+        {"axes": list(form.roles), "clusters": int(runs.clusters.max()) + 1, **settings, **doubt.to_json()},
     )  # fmt: skip
 
 
@@ -217,20 +216,3 @@ def _fraction(hold_out: str | float) -> float:
     if not 0 < fraction < 1:
         raise ValueError(f"hold_out={hold_out!r} must be 'largest' or 'largest:FRACTION' with 0 < FRACTION < 1.")
     return fraction
-
-
-def _interval(draws: Array, value: float, level: float, widen: float) -> tuple[float, float]:
-    finite = draws[np.isfinite(draws)]
-    if not len(finite) or not np.isfinite(value):
-        return (0.0, float("inf"))
-    low, high = interval(finite, value, level, widen)
-    return max(float(low), 0.0), float(high)
-
-
-def _half_68(draws: Array) -> float:
-    low, high = np.quantile(draws[np.isfinite(draws)], [0.1587, 0.8413])
-    return float(high - low) / 2
-
-
-def _short(values: Array) -> Array:
-    return np.vectorize(lambda v: float(f"{v:.{KEPT_DIGITS}g}"), otypes=[float])(values)

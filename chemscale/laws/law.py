@@ -13,6 +13,8 @@ from chemscale.laws.cost import FlopsPerExample, MeasuredCost, six_n
 from chemscale.laws.doubt import interval, small_sample
 from chemscale.laws.form import Form
 from chemscale.laws.forms import choose
+from chemscale.laws.intervals import Profile, profile
+from chemscale.laws.numbers import loss_at, parameters_of
 from chemscale.laws.objectives import Array, Objective
 from chemscale.laws.solve import Problem
 from chemscale.laws.table import Rows
@@ -153,6 +155,23 @@ class Law:
         loss, low, high = np.exp([value, low, high]).tolist()
         point = {role: float(at[role]) for role in self.roles}
         return Prediction(point, loss, low, high, self.units, self.level, outside)
+
+    def profile(self, name: str, level: float | None = None) -> Profile:
+        """Profile likelihood of one published parameter; ValueError for a name that the form does not have."""
+        self.interval(name)  # refuses a name that is none
+        problem = self.problem
+        number = parameters_of(problem)[name]
+        return profile(problem, self.solution.theta, self.runs.clusters, number, name, level or self.level)
+
+    def profile_prediction(self, level: float | None = None, **at: float) -> Profile:
+        """Profile likelihood of the law's loss at a point, `law.profile_prediction(params=1e9, data=1e8)`.
+
+        Of the law and not of a single run there, which `predict` gives: noise and the error of form come on top.
+        """
+        problem, axes = self.problem, np.exp(self._x(at)[0] + self.solution.centre)
+        name = ", ".join(f"{role}={at[role]:g}" for role in self.roles)
+        number = loss_at(problem, axes)
+        return profile(problem, self.solution.theta, self.runs.clusters, number, name, level or self.level)
 
     def losses(self, params: Any = None, data: Any = None, flops: Any = None) -> Array:
         """Central losses at arrays of axes, without intervals; as many as given."""

@@ -56,6 +56,14 @@ class Objective:
         """The objective to start from: robust ones have kinks that hold a search up."""
         return Objective("log_lsq") if self.robust else self
 
+    def likelihood(self, corner: float) -> Objective:
+        """The likelihood that stands for the objective: itself, and Huber's with a wide `corner` for robust ones."""
+        return replace(self, name="huber", delta=corner) if self.robust else self
+
+    def exact(self, runs: int) -> np.ndarray:
+        """Which of `runs` runs have a final loss and not only a bound of it, (n,) of bool."""
+        return np.ones(runs, bool)
+
     def penalty(self, log_loss: Array, log_fit: Array) -> Array:
         """Each run's penalty, (B, n)."""
         if self.name == "lsq":

@@ -28,6 +28,12 @@ class Rowwise(Objective):
     def smooth(self) -> Objective:
         return Rowwise.of(super().smooth, self.marked, self.other.smooth)
 
+    def likelihood(self, corner: float) -> Objective:
+        return replace(super().likelihood(corner), other=self.other.likelihood(corner))
+
+    def exact(self, runs: int) -> np.ndarray:
+        return ~self.marked
+
     def smoothed(self, spread: float) -> list[Objective]:
         stages = super().smoothed(spread)
         if not self.other.robust:

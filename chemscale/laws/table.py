@@ -36,7 +36,9 @@ class Rows:
     """Runs ready to fit; all arrays (n,), positive and finite.
 
     `columns` maps params, data, flops, loss, weights to the column names and `units` to their units; `clusters`
-    numbers the groups of rows whose errors move together (each row its own where the table has no `cluster`).
+    numbers the groups of rows whose errors move together (each row its own where the table has no `cluster`);
+    `censored` marks losses that are upper bounds of final ones, `imputed` is the standard deviation of the log loss
+    where it is a forecast and 0 elsewhere; each None where there are none.
     """
 
     columns: dict[str, str]
@@ -46,6 +48,8 @@ class Rows:
     weights: Array
     clusters: np.ndarray
     flops: Array | None = None
+    censored: np.ndarray | None = None
+    imputed: Array | None = None
     warnings: tuple[str, ...] = field(default=())
 
     def __len__(self) -> int:
@@ -54,9 +58,14 @@ class Rows:
     def take(self, which: np.ndarray) -> Rows:
         """The rows of a boolean or integer index."""
         axes = {role: values[which] for role, values in self.axes.items()}
-        flops = None if self.flops is None else self.flops[which]
         parts = {"loss": self.loss[which], "weights": self.weights[which], "clusters": self.clusters[which]}
-        return replace(self, axes=axes, flops=flops, **parts)
+        rare = {name: None if values is None else values[which] for name, values in self._rare.items()}
+        return replace(self, axes=axes, **parts, **rare)
+
+    @property
+    def _rare(self) -> dict[str, np.ndarray | None]:
+        """The columns that not every table has."""
+        return {"flops": self.flops, "censored": self.censored, "imputed": self.imputed}
 
     def stacked(self, roles: Sequence[str]) -> Array:
         """Axes in the given order, (n, roles)."""
@@ -68,7 +77,8 @@ class Rows:
             "columns": self.columns, "units": self.units,
             "axes": {role: values.tolist() for role, values in self.axes.items()},
             "loss": self.loss.tolist(), "weights": self.weights.tolist(), "clusters": self.clusters.tolist(),
-            "flops": None if self.flops is None else self.flops.tolist(), "warnings": list(self.warnings),
+            **{name: None if values is None else values.tolist() for name, values in self._rare.items()},
+            "warnings": list(self.warnings),
         }  # fmt: skip
 
     @classmethod
@@ -78,7 +88,9 @@ class Rows:
             dict(found["columns"]), dict(found["units"]),
             {role: np.array(values, float) for role, values in found["axes"].items()},
             np.array(found["loss"], float), np.array(found["weights"], float), np.array(found["clusters"], int),
-            None if found["flops"] is None else np.array(found["flops"], float), tuple(found["warnings"]),
+            *(None if found.get(name) is None else np.array(found[name], kind)
+              for name, kind in (("flops", float), ("censored", bool), ("imputed", float))),
+            tuple(found["warnings"]),
         )  # fmt: skip
 
 
@@ -259,4 +271,4 @@ def rows(
     units = {role: UNITS.get(name, name) for role, name in named.items()}
     metric = metric_of(columns, loss)
     units["loss"] = UNITS.get(metric, metric)
-    return Rows(named, units, axes, losses, weight, np.array([codes[g] for g in groups]), flops, notes)
+    return Rows(named, units, axes, losses, weight, np.array([codes[g] for g in groups]), flops, warnings=notes)
