@@ -192,7 +192,11 @@ def _laws(verbs: Any) -> None:
     made.add_argument("--delta", type=float, default=1e-3, help="of huber, in log residuals (default 1e-3)")
     made.add_argument("--weights", metavar="COL")
     made.add_argument("--bootstrap", type=int, default=1000, metavar="N")
+    made.add_argument("--censored", metavar="COL", help="true where the loss is an upper bound of a stopped run's end")
     made.add_argument("--interval", default="auto", help="auto, wald, pairs, wild, parametric or profile")
+    made.add_argument(
+        "--calibrate", type=int, default=0, metavar="N", help="coverage of the intervals in N simulations"
+    )
     made.add_argument("--level", type=float, default=0.95)
     made.add_argument("--hold-out", metavar="largest[:FRACTION]")
     made.add_argument("--along", choices=("params", "data", "flops"))

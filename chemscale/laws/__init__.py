@@ -6,16 +6,39 @@ grid supports before any law is believed.
 from __future__ import annotations
 
 from chemscale.laws.backtest import Backtest
+from chemscale.laws.calibrate import Calibration
 from chemscale.laws.cost import MeasuredCost
 from chemscale.laws.errors import FitError
 from chemscale.laws.fit import fit
 from chemscale.laws.forms import FORMS
+from chemscale.laws.intervals import INTERVALS, Profile
 from chemscale.laws.law import Law, Optimum, Prediction, failure
 from chemscale.laws.objectives import OBJECTIVES, Objective
+from chemscale.laws.seeds import SeedNoise
 from chemscale.laws.slopes import AxisReading, Tenfold, axis_reading, tenfold
 from chemscale.laws.verdict import NextRun, Verdict, verdict
 
 __all__ = [
-    "FORMS", "OBJECTIVES", "AxisReading", "Backtest", "FitError", "Law", "MeasuredCost", "NextRun", "Objective",
-    "Optimum", "Prediction", "Tenfold", "Verdict", "axis_reading", "failure", "fit", "tenfold", "verdict",
+    "FORMS",
+    "INTERVALS",
+    "OBJECTIVES",
+    "AxisReading",
+    "Backtest",
+    "Calibration",
+    "FitError",
+    "Law",
+    "MeasuredCost",
+    "NextRun",
+    "Objective",
+    "Optimum",
+    "Prediction",
+    "Profile",
+    "SeedNoise",
+    "Tenfold",
+    "Verdict",
+    "axis_reading",
+    "failure",
+    "fit",
+    "tenfold",
+    "verdict",
 ]  # fmt: skip

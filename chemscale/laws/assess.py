@@ -49,7 +49,7 @@ class Doubt:
 
 def assess(problem: Problem, theta: Array, runs: Rows, asked: str, level: float, count: int, seed: int) -> Doubt:
     """The doubt of the fit theta (P,) by the method `asked` for, with `count` refits."""
-    choice = choose_method(asked, int(runs.clusters.max()) + 1, count)
+    choice = choose_method(asked, int(runs.clusters.max()) + 1, count, int((~measured(problem)).sum()))
     seeds = seed_noise(problem, theta, runs.clusters)
     made = sampler(problem, theta, runs, seeds).draw(choice.draws, count, seed)
     draws, numbers = _short(made.theta), parameters_of(problem)
@@ -68,8 +68,13 @@ def sampler(problem: Problem, theta: Array, runs: Rows, seeds: SeedNoise | None)
 
 
 def _sized(noise: Array, problem: Problem, seeds: SeedNoise | None) -> Array:
-    """Residuals (n,) scaled to the noise of repeats at the largest run, where predictions are asked for."""
+    """Residuals (n,) scaled to the noise of repeats at the largest run, where predictions are asked for.
+
+    Where some losses are bounds the residuals seen are of lucky or unlucky runs, and the noise is the fitted one.
+    """
     size = float(np.sqrt((noise**2).mean()))
+    if not measured(problem).all() and size:
+        return noise * problem.objective.spread * (np.sqrt(2) if problem.objective.robust else 1.0) / size
     if seeds is None or not seeds.tells or not size:
         return noise
     return noise * float(seeds.at(log_size(problem)[measured(problem)].max())) / size

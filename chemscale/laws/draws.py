@@ -1,14 +1,16 @@
 """Bootstrap draws of a law: parameter vectors that the data could as well have given. Each draw is a refit.
 
-- `pairs`: groups of runs are drawn with replacement, which assumes nothing about the noise; it needs many groups, since
-  few lose corners of the grid in many draws and leave nothing to fit
+- `pairs`: groups of runs are drawn with replacement, which assumes nothing about the noise; below `FEW` groups many draws
+  would lose corners of the grid and leave nothing to fit, so groups get exponential weights instead of counts
+  (Rubin 1981)
 - `wild`: the grid is kept and each group's residuals are flipped at random (Wu 1986; six-point weights of Webb 2023
   below `VERY_FEW` groups), enlarged by the leverage of their group (HC3, MacKinnon and White 1985; CR3 for clusters)
 - `parametric`: new losses at the fitted law from a model of the noise (`noise.Noise`)
 - `wald`: no refits, but steps from the normal approximation
 
-Runs that share a `cluster` are drawn, flipped or disturbed together (Cameron, Gelbach and Miller 2008). A run of which
-only a bound is known keeps its bound; losses imputed from a forecast are drawn anew each time (Rubin 1987).
+Runs that share a `cluster` are drawn, flipped or disturbed together (Cameron, Gelbach and Miller 2008). Where a run is
+known by a bound only, new losses would need the rule by which it was stopped, so there only `pairs` and `wald` draw.
+Losses imputed from a forecast are drawn anew each time (Rubin 1987).
 """
 
 from __future__ import annotations
@@ -65,7 +67,10 @@ class Sampler:
 
     def _pairs(self, rng: np.random.Generator, count: int) -> Array:
         groups = int(self.clusters.max()) + 1
-        picks = rng.multinomial(groups, np.full(groups, 1 / groups), size=count)
+        if groups < FEW:
+            picks = rng.exponential(size=(count, groups))
+        else:
+            picks = rng.multinomial(groups, np.full(groups, 1 / groups), size=count)
         losses = self.problem.log_loss + self.imputed * rng.standard_normal((count, len(self.clusters)))
         return refit(self.problem, losses, self.problem.weights * picks[:, self.clusters], self.theta)
 
@@ -83,9 +88,8 @@ class Sampler:
         """Refits of the fitted law with these errors (B, n)."""
         errors = errors + self.imputed * rng.standard_normal(errors.shape)
         fitted = self.problem.model.log_fit(self.theta[None])[0]
-        losses = np.where(measured(self.problem), fitted + errors, self.problem.log_loss)
         weights = np.repeat(self.problem.weights[None], len(errors), axis=0)
-        return refit(self.problem, losses, weights, self.theta)
+        return refit(self.problem, fitted + errors, weights, self.theta)
 
     def _wald(self, rng: np.random.Generator, count: int) -> Array:
         roots, axes = np.linalg.eigh(covariance(self.problem, self.theta))

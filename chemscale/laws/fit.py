@@ -8,6 +8,7 @@ from typing import Any, TypedDict, Unpack, overload
 
 from chemscale.laws.assess import assess
 from chemscale.laws.backtest import HELD_OUT, Backtest, backtest, largest, scale_along
+from chemscale.laws.censor import with_noise
 from chemscale.laws.cost import measure
 from chemscale.laws.errors import FitError
 from chemscale.laws.form import ROLES, Form
@@ -31,6 +32,7 @@ class Options(TypedDict, total=False):
     objective: str
     delta: float
     weights: str | None
+    censored: str | None
     bootstrap: int
     interval: str
     level: float
@@ -56,6 +58,7 @@ def fit(
     objective: str = "huber",
     delta: float = 1e-3,
     weights: str | None = None,
+    censored: str | None = None,
     bootstrap: int = 1000,
     interval: str = "auto",
     level: float = 0.95,
@@ -69,6 +72,8 @@ def fit(
     params, data, flops, loss, weights: column names; of a runs table the axes that the form needs are found by name,
         data by the loss: unique molecules for text, structures for forces and energies
     form: one of `FORMS`, or "auto": every form that can take the axes, ranked by its backtest, the best kept
+    censored: a boolean column; the losses it marks are upper bounds of the final ones, of replicates or tuned runs
+        that a budget stopped: see `chemscale.laws.censor`
     objective, delta: see `Objective`; weights multiply each run's penalty
     bootstrap: refits for the draws behind predictions; 0 takes the normal approximation instead
     interval: the method of the parameters' intervals at `level`, one of `INTERVALS` (see `chemscale.laws.intervals`)
@@ -88,12 +93,12 @@ def fit(
     if form not in FORMS and form != "auto":
         choose(form, ())
     choose_method(interval, 1, int(bootstrap))
-    columns, notes = select(table, where)
+    columns, notes = select(table, where, censored)
     given = {role: name for role, name in zip(ROLES, (params, data, flops), strict=True) if name}
 
     def one(part: Columns) -> Law:
         roles = axes_of(part, form, given, loss)
-        runs = rows(part, roles, loss, weights, notes)
+        runs = rows(part, roles, loss, weights, notes, censored)
         settings = {"where": where, "by": by, "seed": seed, "bootstrap": int(bootstrap), "interval": interval}
         chosen = partial(_fit, runs, goal=goal, level=level, hold_out=hold_out, along=along, settings=settings)
         if form == "auto":
@@ -161,6 +166,7 @@ def _fit(
     skipped: tuple[str, ...] = (),
 ) -> Law:
     refuse_unfit(form, runs)
+    goal, runs = with_noise(form, goal, runs)
     problem = Problem.over(form, goal, runs)
     theta = solve(problem)
     value = float(problem.value(theta[None])[0])
@@ -176,7 +182,8 @@ def _fit(
         {name: None if name in why else published[name] for name in published},
         {name: None if name in why else doubt.errors[name] for name in published},
         doubt.intervals, level,
-        {"name": goal.name, "delta": goal.delta if goal.name == "huber" else None, "value": value},
+        {"name": goal.name, "delta": goal.delta if goal.name == "huber" else None, "value": value,
+         **({"spread": goal.spread} if runs.censored is not None else {})},
         len(runs), test, (*runs.warnings, *why.values(), *doubt.warnings, *short_axes(form, runs), *note, *skipped),
         solution, runs, measure(runs), scores,
         {"axes": list(form.roles), "clusters": int(runs.clusters.max()) + 1, **settings, **doubt.to_json()},

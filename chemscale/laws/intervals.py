@@ -44,16 +44,22 @@ class Choice:
         return {"parameters": self.parameters, "draws": self.draws, "why": self.why}
 
 
-def choose_method(asked: str, groups: int, count: int) -> Choice:
-    """The methods for `groups` independent groups of runs and `count` refits; ValueError for an unknown name."""
+def choose_method(asked: str, groups: int, count: int, bounds: int = 0) -> Choice:
+    """The methods for `groups` independent groups of runs, `count` refits and `bounds` runs known by a bound only.
+
+    Raises ValueError for an unknown name, or a method that cannot be had.
+    """
     if asked not in INTERVALS:
         raise ValueError(f"interval={asked!r} is not one of {', '.join(INTERVALS)}.")
     if asked in ("pairs", "wild", "parametric"):
         if not count:
             raise ValueError(f"interval={asked!r} needs refits: give bootstrap at least 20, or interval='wald'.")
+        if bounds and asked != "pairs":
+            raise ValueError(f"interval={asked!r} cannot make up stopped runs; use 'profile', 'pairs' or 'wald'.")
         return Choice(asked, asked, "asked for")
-    kept = "wild" if groups < FEW else "pairs"
+    kept = "wild" if groups < FEW and not bounds else "pairs"
     few = f"{groups} independent groups of runs, {'under' if groups < FEW else 'at least'} {FEW}"
+    few = "some losses are bounds, which cannot be flipped" if bounds else few
     drawn = kept if count else "wald"
     if asked == "wald" or (asked == "auto" and not count):
         return Choice("wald", "wald", "asked for" if asked == "wald" else "no refits were asked for")
@@ -117,12 +123,8 @@ def profile(problem: Problem, theta: Array, clusters: np.ndarray, number: Number
     value = float(number.outward(number.of(theta[None]))[0])
     low, high = _around(value, number.outward(found[0]))
     reach = np.where(np.isfinite(found[0]), found[0], number.of(theta[None])[0])
-    values = np.linspace(*reach, CURVE)
-    many = Tables(
-        likelihood.tables.model, likelihood.tables.goal, likelihood.tables.upper,
-        *(np.repeat(part, CURVE, 0) for part in (likelihood.tables.log_loss, likelihood.tables.weights)),
-        np.repeat(likelihood.tables.theta, CURVE, 0),
-    )  # fmt: skip
+    values = np.linspace(reach[0], reach[1], CURVE)
+    many = likelihood.tables.repeated(CURVE)
     model = likelihood.tangent.spread(number.gradient(likelihood.tables.theta)).model
     rises = many.roots(number, values, np.repeat(model, CURVE)) ** 2 / ratio
     curve = tuple(zip(number.outward(values).tolist(), rises.tolist(), strict=True))

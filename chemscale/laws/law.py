@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from chemscale.laws.backtest import Backtest, beyond
+from chemscale.laws.calibrate import Calibration, calibrate
 from chemscale.laws.cost import FlopsPerExample, MeasuredCost, six_n
 from chemscale.laws.doubt import interval, small_sample
 from chemscale.laws.form import Form
@@ -121,7 +122,11 @@ class Law:
     @property
     def problem(self) -> Problem:
         """The fit as the solver saw it."""
-        goal = Objective(self.objective["name"], self.objective["delta"] or Objective.delta)
+        goal = Objective(
+            self.objective["name"],
+            self.objective["delta"] or Objective.delta,
+            self.objective.get("spread", Objective.spread),
+        )
         return Problem.over(self.shape, goal, self.runs)
 
     @property
@@ -172,6 +177,14 @@ class Law:
         name = ", ".join(f"{role}={at[role]:g}" for role in self.roles)
         number = loss_at(problem, axes)
         return profile(problem, self.solution.theta, self.runs.clusters, number, name, level or self.level)
+
+    def calibrate(self, count: int = 500, *, at: Sequence[Mapping[str, float]] = (), **options: Any) -> Calibration:
+        """True coverage of each interval method, by `count` simulated tables of this law's design.
+
+        Options as `chemscale.laws.calibrate.calibrate`: noise, methods, truth, draws, level, seed.
+        """
+        options = {"level": self.level, **options}
+        return calibrate(self.problem, self.solution.theta, self.runs.clusters, count=count, at=at, **options)
 
     def losses(self, params: Any = None, data: Any = None, flops: Any = None) -> Array:
         """Central losses at arrays of axes, without intervals; as many as given."""

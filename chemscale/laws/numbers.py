@@ -61,6 +61,7 @@ class Parameter(Number):
 class LogLoss(Number):
     """The loss at one point x (1, axes) of centred logs, on the scale of the solver's log losses."""
 
+    x: Array
     model: Model
     log_scale: float
 
@@ -82,4 +83,5 @@ def parameters_of(problem: Problem) -> dict[str, Parameter]:
 
 def loss_at(problem: Problem, axes: Array) -> LogLoss:
     """The loss at one point; axes (roles,) in the units of the table."""
-    return LogLoss(problem.form.bind(np.log(axes)[None] - problem.centre), problem.log_scale)
+    x = np.log(axes)[None] - problem.centre
+    return LogLoss(x, problem.form.bind(x), problem.log_scale)

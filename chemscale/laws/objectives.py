@@ -34,11 +34,13 @@ class Objective:
     - `log_lsq`: r^2/2
     - `lsq`: (loss - fit)^2/2 in the loss's own units
 
-    `delta` is in log units (1e-3 is 0.1 % of the loss).
+    `delta` is in log units (1e-3 is 0.1 % of the loss). `spread` is the noise of log losses by which runs are judged of
+    which only a bound is known (`rowwise.UpperBound`); without such runs it changes nothing.
     """
 
     name: str = "huber"
     delta: float = 1e-3
+    spread: float = 0.01
 
     def __post_init__(self) -> None:
         if self.name not in OBJECTIVES:

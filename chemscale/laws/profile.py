@@ -64,6 +64,11 @@ class Tables:
     weights: Array
     theta: Array
 
+    def repeated(self, count: int) -> Tables:
+        """The same tables `count` times."""
+        losses, weights, theta = (np.repeat(part, count, 0) for part in (self.log_loss, self.weights, self.theta))
+        return Tables(self.model, self.goal, self.upper, losses, weights, theta)
+
     def rise(self, theta: Array) -> Array:
         """Objective of each table at theta (S, P)."""
         return (self.goal.penalty(self.log_loss, self.model.log_fit(theta)) * self.weights).sum(1)

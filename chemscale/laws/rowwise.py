@@ -22,7 +22,7 @@ class Rowwise(Objective):
     @classmethod
     def of(cls, most: Objective, marked: np.ndarray, other: Objective) -> Rowwise:
         """`most` on the rows that are not marked, `other` on those that are."""
-        return cls(most.name, most.delta, marked, other)
+        return cls(most.name, most.delta, most.spread, marked, other)
 
     @property
     def smooth(self) -> Objective:
@@ -57,8 +57,6 @@ class UpperBound(Objective):
     and `huber`; in the unit of that objective's penalty, so that both kinds of rows add up. `spread` is in log units.
     """
 
-    spread: float = 0.01
-
     @property
     def smooth(self) -> Objective:
         return replace(self, name="log_lsq") if self.robust else self
@@ -86,3 +84,10 @@ class UpperBound(Objective):
     def _unit(self) -> float:
         """Penalty of one nat: Huber's penalty is `delta` times the distance, far out."""
         return self.spread * (self.delta if self.name == "huber" else 1.0)
+
+
+def judged(goal: Objective, censored: np.ndarray | None) -> Objective:
+    """The objective of a table in which the `censored` losses, (n,) of bool, are upper bounds."""
+    if censored is None or not censored.any():
+        return goal
+    return Rowwise.of(goal, censored, UpperBound(goal.name, goal.delta, goal.spread))

@@ -11,6 +11,7 @@ import numpy as np
 
 from chemscale.laws.form import Form, Model
 from chemscale.laws.objectives import Array, Objective
+from chemscale.laws.rowwise import judged
 from chemscale.laws.table import Rows
 
 START_POLISH = 24  # basins polished on the smooth problem
@@ -50,6 +51,7 @@ class Problem:
     @classmethod
     def over(cls, form: Form, objective: Objective, runs: Rows) -> Problem:
         """The problem of a table's runs."""
+        objective = judged(objective, runs.censored)
         return cls.of(form, objective, runs.stacked(form.roles), runs.loss, runs.weights)
 
     @property

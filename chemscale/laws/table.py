@@ -30,6 +30,9 @@ DATA_OF = {
     "force_rmse": "structures", "energy_mae": "structures", "energy_rmse": "structures",
 }  # fmt: skip  # the unique examples of the loss's family, as reports count data
 
+FORECAST = ("forecast_loss", "forecast_low", "forecast_high")  # of the end of a stopped run, with a 95 % interval
+TWO_SIDED = 2 * 1.96
+
 
 @dataclass(frozen=True)
 class Rows:
@@ -84,13 +87,13 @@ class Rows:
     @classmethod
     def from_json(cls, found: Mapping[str, Any]) -> Rows:
         """The inverse of `to_json`."""
+        kinds = {"flops": float, "censored": bool, "imputed": float}
+        rare = {name: np.array(found[name], kind) for name, kind in kinds.items() if found.get(name) is not None}
         return cls(
             dict(found["columns"]), dict(found["units"]),
             {role: np.array(values, float) for role, values in found["axes"].items()},
             np.array(found["loss"], float), np.array(found["weights"], float), np.array(found["clusters"], int),
-            *(None if found.get(name) is None else np.array(found[name], kind)
-              for name, kind in (("flops", float), ("censored", bool), ("imputed", float))),
-            tuple(found["warnings"]),
+            warnings=tuple(found["warnings"]), **rare,
         )  # fmt: skip
 
 
@@ -144,15 +147,18 @@ def _plain(value: Any) -> Any:
     return None if value is None or (isinstance(value, float) and math.isnan(value)) else value
 
 
-def select(table: Any, where: str | None = None) -> tuple[Columns, tuple[str, ...]]:
-    """The finished rows of plain runs that satisfy `where`, and what was left out as sentences."""
+def select(table: Any, where: str | None = None, censored: str | None = None) -> tuple[Columns, tuple[str, ...]]:
+    """The finished rows of plain runs that satisfy `where`, and what was left out as sentences.
+
+    Rows that the boolean column `censored` marks are kept though they did not finish.
+    """
     columns = read(table)
     if where:
         columns = keep(columns, matches(columns, where))
         if not len(next(iter(columns.values()))):
             raise ValueError(f"where={where!r} leaves no rows.")
     columns, heirs = _without_lineage(columns)
-    columns, unfinished = _finished(columns)
+    columns, unfinished = _finished(columns, censored)
     return columns, heirs + unfinished
 
 
@@ -169,10 +175,11 @@ def _without_lineage(columns: Columns) -> tuple[Columns, tuple[str, ...]]:
     return keep(columns, alone), (note,)
 
 
-def _finished(columns: Columns) -> tuple[Columns, tuple[str, ...]]:
+def _finished(columns: Columns, censored: str | None) -> tuple[Columns, tuple[str, ...]]:
     if "status" not in columns:
         return columns, ()
-    status = [str(value) for value in columns["status"]]
+    bounds = flags(columns, censored) if censored else np.zeros(len(columns["status"]), bool)
+    status = ["finished" if bound else str(value) for value, bound in zip(columns["status"], bounds, strict=True)]
     left_out = {s: status.count(s) for s in sorted(set(status) - {"finished"})}
     if not left_out:
         return columns, ()
@@ -230,6 +237,18 @@ def positive(columns: Columns, name: str, field_name: str) -> Array:
     return out
 
 
+def flags(columns: Columns, name: str) -> np.ndarray:
+    """One column of true and false, (n,) of bool; missing is false."""
+    words = {"true": True, "1": True, "1.0": True, "false": False, "0": False, "0.0": False, "none": False, "": False}
+    found = [words.get(str(value).lower()) for value in column(columns, name, "censored")]
+    if None in found:
+        row = found.index(None)
+        raise ValueError(
+            f"censored column {name!r} is {columns[name][row]!r} in row {row + 1}; it must hold true or false."
+        )
+    return np.array(found, bool)
+
+
 def _number(value: Any) -> float | None:
     """A cell as a number; text is read, since one bad cell makes text of a whole CSV column."""
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
@@ -253,11 +272,47 @@ def data_of(columns: Columns, loss: str) -> str | None:
     return next((name for name in candidates if name in columns), None)
 
 
+def _stopped(
+    columns: Columns, loss: str, censored: str | None
+) -> tuple[Columns, np.ndarray | None, Array | None, tuple[str, ...]]:
+    """Columns with forecasts in place of the losses of stopped runs, which losses are bounds, what is imputed."""
+    if censored is None:
+        return columns, None, None, ()
+    marked = flags(columns, censored)
+    values, spread = list(column(columns, loss, "loss")), np.zeros(len(marked))
+    for i in np.flatnonzero(marked):
+        middle, low, high = (_number(columns[name][i]) if name in columns else None for name in FORECAST)
+        if middle and low and high and 0 < low <= middle <= high:
+            bound = _number(values[i])
+            values[i] = min(middle, bound) if bound else middle
+            spread[i] = np.log(high / low) / TWO_SIDED
+    bounds = marked & (spread == 0)
+    said = []
+    if bounds.any():
+        said.append(f"{int(bounds.sum())} losses are upper bounds of runs that were stopped: one-sided in the fit")
+    if (spread > 0).any():
+        said.append(f"{int((spread > 0).sum())} stopped runs enter by the forecast of their end, with its uncertainty")
+    if not (~marked).any():
+        raise ValueError(f"censored={censored!r} marks every row; a law needs runs that finished.")
+    imputed = spread if (spread > 0).any() else None
+    return {**columns, loss: values}, bounds if bounds.any() else None, imputed, tuple(said)
+
+
 def rows(
-    columns: Columns, roles: Mapping[str, str], loss: str, weights: str | None = None, notes: tuple[str, ...] = ()
+    columns: Columns,
+    roles: Mapping[str, str],
+    loss: str,
+    weights: str | None = None,
+    notes: tuple[str, ...] = (),
+    censored: str | None = None,
 ) -> Rows:
-    """Checked arrays of one law's runs; `roles` maps params, data, flops to column names."""
+    """Checked arrays of one law's runs; `roles` maps params, data, flops to column names.
+
+    Of the rows that the column `censored` marks, those with a forecast of their end enter as that, the others' losses
+    as upper bounds.
+    """
     refuse_mixture(columns)
+    columns, bounds, imputed, said = _stopped(columns, loss, censored)
     axes = {role: positive(columns, name, role) for role, name in roles.items()}
     losses = positive(columns, loss, "loss")
     weight = positive(columns, weights, "weights") if weights else np.ones(len(losses))
@@ -271,4 +326,15 @@ def rows(
     units = {role: UNITS.get(name, name) for role, name in named.items()}
     metric = metric_of(columns, loss)
     units["loss"] = UNITS.get(metric, metric)
-    return Rows(named, units, axes, losses, weight, np.array([codes[g] for g in groups]), flops, warnings=notes)
+    return Rows(
+        named,
+        units,
+        axes,
+        losses,
+        weight,
+        np.array([codes[g] for g in groups]),
+        flops,
+        bounds,
+        imputed,
+        (*notes, *said),
+    )
