@@ -1,109 +1,174 @@
-"""Studies whose largest cells are predicted before they train: sweep the small, fit, register, train, score."""
+"""The closed loop: design, train, fit, until a target is known well enough or the budget is spent."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from chemscale.laws import FitError, Law, fit
-from chemscale.records.store import Store, outstanding
-from chemscale.spec import Resources, RunSpec
-from chemscale.sweep.drive import prepare, train_missing
-from chemscale.sweep.estimate import try_costs
-from chemscale.sweep.grid import Study, largest
-from chemscale.sweep.placement import On, require_room_for
+import numpy as np
 
-BOOTSTRAP = 400  # refits behind a forecast's interval; fewer than 399 cover too little
+from chemscale.laws import Law
+from chemscale.records.spool import patient
+from chemscale.records.store import Store
+from chemscale.rooms import answer_calls
+from chemscale.spec import Resources, RunSpec
+from chemscale.sweep.aim import UNITS, Aim, Cells, Standing
+from chemscale.sweep.cluster import cluster, fit
+from chemscale.sweep.designed import Designed
+from chemscale.sweep.display import Display
+from chemscale.sweep.drive import prepare
+from chemscale.sweep.estimate import try_costs
+from chemscale.sweep.grid import Grid, Study
+from chemscale.sweep.placement import On, require_room_for, resources_for
 
 
 @dataclass(frozen=True)
-class Unforeseen:
-    """A cell that no law could predict, and why."""
+class Explored:
+    """What an exploration found.
 
-    run_id: str
-    architecture: str
-    reason: str
-
-
-def run_study(study: Study, *, store: str | Path | Store, on: On | None = None, callbacks: Sequence[Any] = ()) -> Store:
-    """Train every run of a study that the store does not hold yet; the same call again finishes the rest.
-
-    With `forecast="largest"` the largest cell of every architecture trains last, after its loss has been predicted from
-    the other cells and the prediction has been registered in the store, where it cannot change any more.
-
-    Raises:
-        ValueError: a bad input, or a cluster too small for one run.
+    reason: "narrow enough", "budget spent" or "no run left"; or "goes on", before it has ended. value, low, high: of
+    the target; None without a law. spent: in the budget's unit. next_runs: what the design would make with what is left
+    of the budget, as (parameters, data, cost), first things first.
     """
-    on = on or Resources()
-    require_room_for(on, study.runs())
-    runs = prepare(study.runs(), on)
-    records = store if isinstance(store, Store) else Store(store, create=True)
-    if study.name in records.studies() and not any(outstanding(records, runs, keep_stopped=False)):
-        train_missing(records, runs, on=on, name=study.name)  # says that all is done
-        return records
-    print(f"{study.name}: {len(runs)} runs; timing a step of each model …", file=sys.stderr)
-    cells, _ = try_costs(runs, on)
-    work = {run_id: cell.seconds for run_id, cell in cells.items()}
-    records.enlist(study.name, runs, work=work, question=study.question, limits=list(study.limits))
-    if study.forecast == "largest":
-        params = {run_id: cell.params for run_id, cell in cells.items()}
-        top = largest([run for run in runs if run.id in params], params)
-        rest = [run for run in runs if run not in top]
-        train_missing(records, rest, on=on, name=study.name, callbacks=callbacks)
-        foresee(records, rest, top, params)
-    train_missing(records, runs, on=on, name=study.name, callbacks=callbacks)
-    return records
+
+    answer: str
+    reason: str
+    law: Law | None
+    value: float | None
+    low: float | None
+    high: float | None
+    spent: float
+    budget: float
+    runs: int
+    next_runs: tuple[tuple[float, float, float], ...]
 
 
-def foresee(
-    records: Store, known: Sequence[RunSpec], unknown: Sequence[RunSpec], params: dict[str, int]
-) -> list[Unforeseen]:
-    """Predict runs that have not started from finished ones of the same architecture, and register the predictions.
+def explore(
+    grid: Grid | Study | Sequence[RunSpec],
+    *,
+    target: Mapping[str, float] | str,
+    width: float = 0.1,
+    flops: float | None = None,
+    device_hours: float | None = None,
+    store: str | Path | Store,
+    on: On | None = None,
+    name: str = "explore",
+    form: str = "chinchilla",
+    callbacks: Sequence[Any] = (),
+) -> Explored:
+    """Train the cells of a grid that teach most of a target per cost; the same call again goes on where it was.
 
     Args:
-        params: run id -> non-embedding parameters.
+        grid: the runs that may be made, all of one architecture; each is made at most once.
+        target: {"params": …, "data": …}, whose loss is to be predicted, or the name of a parameter of the law.
+        width: half the interval at which it ends, as a share of the value (0.1 = 10 %).
+        flops, device_hours: the budget, exactly one; runs that the store holds already count.
+        callbacks: of Ray Tune.
 
-    Returns:
-        The runs that could not be predicted; the store keeps the reason in place of a number.
+    Raises:
+        ValueError: a bad input, several architectures, or a cluster too small for one run.
     """
-    registered = records.forecasts()
-    unforeseen = []
-    for run in unknown:
-        if run.id in registered or records.attempts(run.id):
-            continue
-        ids = [r.id for r in known if r.model.architecture == run.model.architecture]
-        forecast = _forecast(records, ids, run, params[run.id])
-        records.register_forecast(run.id, forecast)
-        if forecast["value"] is None:
-            unforeseen.append(Unforeseen(run.id, run.model.architecture, forecast["reason"]))
-    return unforeseen
+    aim, cells, records, on = _prepared(grid, target, width, flops, device_hours, store, on, form)
+    records.enlist(name, [])
+    most = max((resources_for(on, run) for run in cells.runs), key=lambda where: where.patience)
+    waited = Store(patient(records.url, most))
+    searcher = Designed(aim, cells, waited, name)
+    if searcher.standing().run is not None or searcher.waits:
+        _train(searcher, cells, waited, on, name, callbacks)
+    return _explored(Designed(aim, cells, waited, name).standing(), aim, cells)
 
 
-def _forecast(records: Store, ids: list[str], run: RunSpec, params: int) -> dict[str, Any]:
-    assert run.data.size is not None
-    finished = [row for row in records.runs(status="finished").to_pylist() if row["run_id"] in ids]
-    what = {"architecture": run.model.architecture, "params": params, "data": run.data.size, "trained_on": ids}
-    if not finished:
-        return {**what, "value": None, "reason": "no smaller run finished"}
-    metric = finished[0]["law_metric"]
-    axis = next((name for name in ("molecules", "structures") if finished[0][name]), "examples")
-    try:
-        law: Law = fit(finished, form="auto", params="params", data=axis, loss=metric, bootstrap=BOOTSTRAP)
-        seen = law.predict(params=params, data=run.data.size)
-    except (ValueError, FitError) as error:
-        return {**what, "metric": metric, "value": None, "reason": str(error)}
-    return {
-        **what,
-        "metric": metric,
-        "data_column": axis,
-        "value": seen.value,
-        "low": seen.low,
-        "high": seen.high,
-        "units": seen.units,
-        "level": law.level,
-        "form": law.form,
-        "n_runs": law.n_runs,
-    }
+def foresight(
+    grid: Grid | Study | Sequence[RunSpec],
+    *,
+    target: Mapping[str, float] | str,
+    width: float = 0.1,
+    flops: float | None = None,
+    device_hours: float | None = None,
+    store: str | Path | Store,
+    on: On | None = None,
+    name: str = "explore",
+    form: str = "chinchilla",
+) -> Explored:
+    """What `explore` would do next; trains nothing."""
+    aim, cells, records, _ = _prepared(grid, target, width, flops, device_hours, store, on, form)
+    return _explored(Designed(aim, cells, records, name).standing(), aim, cells)
+
+
+def _prepared(
+    grid: Any,
+    target: Any,
+    width: float,
+    flops: float | None,
+    device_hours: float | None,
+    store: Any,
+    on: Any,
+    form: str,
+) -> tuple[Aim, Cells, Store, On]:
+    if (flops is None) == (device_hours is None):
+        raise ValueError(f"give one budget, flops={flops!r} or device_hours={device_hours!r}.")
+    unit, budget = ("flops", flops) if flops is not None else ("device_hours", device_hours)
+    aim = Aim(target, width, float(budget or 0.0), unit, form)
+    runs = list(grid.runs() if isinstance(grid, Grid | Study) else grid)
+    kinds = sorted({run.model.architecture for run in runs})
+    if len(kinds) != 1:
+        raise ValueError(
+            f"the grid has {len(kinds)} architectures ({', '.join(kinds)}), and an exploration is of one law; explore "
+            "one at a time."
+        )
+    on = on or Resources()
+    require_room_for(on, runs)
+    complete = prepare(runs, on)
+    print(f"{len(complete)} runs that may be made; timing a step of each model …", file=sys.stderr)
+    known, _ = try_costs(complete, on)
+    runs = [run for run in complete if run.id in known]
+    if not runs:
+        raise ValueError("no run of the grid can be counted; `chemscale show` says why.")
+    points = np.array([[known[run.id].params, run.data.size] for run in runs], float)
+    costs = np.array([known[r.id].flops if unit == "flops" else known[r.id].seconds / 3600 for r in runs])
+    records = store if isinstance(store, Store) else Store(store, create=True)
+    return aim, Cells(runs, points, costs), records, on
+
+
+def _train(searcher: Designed, cells: Cells, records: Store, on: On, name: str, callbacks: Sequence[Any]) -> None:
+    from chemscale.sweep.tune import design_tuner
+
+    folder = tempfile.TemporaryDirectory(prefix="chemscale-tune-", ignore_cleanup_errors=True)
+    with Display(records, (), study=name, total=None), cluster(), folder as scratch:
+        fit(
+            design_tuner(
+                cells.runs, records, on=on, study=name, searcher=searcher, scratch=scratch, callbacks=callbacks
+            )
+        )
+
+
+def _explored(stands: Standing, aim: Aim, cells: Cells) -> Explored:
+    ahead = () if stands.ahead is None else stands.ahead.picks
+    next_runs = tuple((float(n), float(d), float(cells.costs[i])) for i in ahead for n, d in [cells.points[i]])
+    runs = 0 if stands.law is None else stands.law.n_runs
+    return Explored(
+        _sentence(stands, aim), stands.reason, stands.law, stands.value, stands.low, stands.high, stands.spent,
+        aim.budget, runs, next_runs,
+    )  # fmt: skip
+
+
+def _sentence(stands: Standing, aim: Aim) -> str:
+    if isinstance(aim.target, str):
+        what = aim.target
+    else:
+        what = "the loss at " + ", ".join(f"{role}={value:.3g}" for role, value in aim.target.items())
+    paid = f"{stands.spent:.3g} of {aim.budget:.3g} {UNITS[aim.unit]}"
+    if stands.law is None or stands.value is None or stands.low is None or stands.high is None:
+        return f"{stands.reason}: {what} is not known after {paid}: {stands.trouble}"
+    share = (stands.high - stands.low) / 2 / stands.value
+    return (
+        f"{stands.reason}: {what} is {stands.value:.4g} ({stands.law.level:.0%} interval {stands.low:.4g} to "
+        f"{stands.high:.4g}, ±{share:.1%}) after {stands.law.n_runs} runs and {paid}"
+    )
+
+
+answer_calls(__name__, "chemscale.explore:explore")  # `chemscale.explore` is the room and the function

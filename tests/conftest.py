@@ -15,6 +15,18 @@ import torch
 from tests.excerpts import few_molecules, few_structures
 from tests.ray_clusters import one_node
 
+LONGEST = ("test_chaos.py", "test_groups.py", "test_loss_of_workers.py", "test_readme.py", "test_jobs.py")
+
+
+def pytest_collection_modifyitems(items):
+    """Files that take long come first: of two processes that share the files, neither is left with a long one."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+
+    def turn(item):
+        return LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST) + (item.path not in slow)
+
+    items.sort(key=turn)
+
 
 @pytest.fixture(scope="session", autouse=True)
 def home(tmp_path_factory):

@@ -3,6 +3,15 @@
 import contextlib
 import os
 
+# Ray looks at its nodes and workers every few seconds; a test that kills one waits for each look. A node that lives and
+# is busy still has as long to answer.
+WATCHFUL = {
+    "RAY_health_check_initial_delay_ms": "1000",
+    "RAY_health_check_period_ms": "500",
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
+    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "5",  # after which Ray Train counts again what nodes there are
+}
+
 
 @contextlib.contextmanager
 def one_node(folder, *, gpus=None):
@@ -43,9 +52,9 @@ def _quiet(folder):
     from chemscale.sweep.cluster import QUIET
     from chemscale.train.environment import environment
 
-    return environment({**QUIET, "RAY_TMPDIR": folder})
+    return environment({**QUIET, **WATCHFUL, "RAY_TMPDIR": folder})
 
 
 def _joined():
-    env = {"CHEMSCALE_HOME": os.environ["CHEMSCALE_HOME"], "OMP_NUM_THREADS": "1"}
+    env = {"CHEMSCALE_HOME": os.environ["CHEMSCALE_HOME"], "OMP_NUM_THREADS": "1", **WATCHFUL}
     return {"log_to_driver": False, "logging_level": "ERROR", "runtime_env": {"env_vars": env}}

@@ -1,4 +1,4 @@
-"""Laws and plans from a store or any table: fit, plan."""
+"""Laws from a store or any table: fit."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ def fit(given: argparse.Namespace) -> int:
     points = [parse_point(text) for text in given.predict]
     try:
         found = fit_law(
-            table, form=given.form, params=given.params, data=given.data, flops=given.flops, loss=given.loss,
+            table, form=given.form, params=given.params, data=given.data, flops=given.flops, seen=given.seen,
+            epochs=given.epochs, cluster=given.cluster, noise_floor=given.noise_floor, loss=given.loss,
             where=given.where, by=given.by, objective=given.objective, delta=given.delta, weights=given.weights,
             bootstrap=given.bootstrap, level=given.level, hold_out=given.hold_out, along=given.along, seed=given.seed,
             interval=given.interval, censored=given.censored,
@@ -79,35 +80,6 @@ def _print_law(law: Law, title: str | None, points: list[dict[str, float]]) -> N
         print(f"  note: {warning}")
 
 
-def plan(given: argparse.Namespace) -> int:
-    """What to train for a budget: size, data and the loss to expect, with intervals."""
-    from chemscale.laws.table import data_of, select
-    from chemscale.plan import CANNOT_TELL, measure_cost
-    from chemscale.plan import plan as plan_for
-
-    table = read_table(given.table)
-    data = given.data or data_of(select(table, given.where)[0], given.loss)
-    if data is None:
-        raise ValueError(f"--data is missing and --loss {given.loss!r} names no unit of its own; give --data COL.")
-    law = fit_law(table, form=given.form, params=given.params, data=data, loss=given.loss, where=given.where)
-    cost = measure_cost(table, params=given.params, data=data, where=given.where)
-    made = plan_for(law, flops=given.flops, device_hours=given.device_hours, cost=cost)
-    if given.json:
-        from dataclasses import asdict
-
-        print_json(asdict(made))
-    else:
-        print(made.answer)
-        for choice in made.alternatives:
-            size = f"{choice.params:.3g} parameters on {choice.data:.3g}"
-            print(f"  or {size}: the same loss for {choice.cost_ratio:.2g} x the budget")
-        for run in made.would_decide:
-            print(f"  would decide: {run.params:.3g} parameters on {run.data:.3g}, {run.replicates} seeds: {run.why}")
-        for warning in made.warnings:
-            print(f"  note: {warning}")
-    return 1 if made.answer.startswith(CANNOT_TELL) else 0
-
-
 def read_table(path: str) -> Any:
     """RUNS of a store, or a CSV or Parquet file.
 
@@ -137,7 +109,7 @@ def read_table(path: str) -> Any:
     return table
 
 
-def parse_point(text: str) -> dict[str, float]:
+def parse_point(text: str, option: str = "--predict") -> dict[str, float]:
     """`params=1e9,data=1e8` as numbers.
 
     Raises:
@@ -149,5 +121,5 @@ def parse_point(text: str) -> dict[str, float]:
         try:
             point[name.strip()] = float(value)
         except ValueError:
-            raise ValueError(f"--predict {text!r} is not of the form params=1e9,data=1e8.") from None
+            raise ValueError(f"{option} {text!r} is not of the form params=1e9,data=1e8.") from None
     return point

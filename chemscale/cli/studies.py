@@ -50,11 +50,11 @@ def _cell_json(cell: Any) -> dict[str, Any]:
 
 def sweep(given: argparse.Namespace) -> int:
     """Every run of a recipe that the store does not hold yet, then the table of results."""
-    from chemscale.explore import run_study
     from chemscale.report.board import show_laws
     from chemscale.report.table import table
     from chemscale.sweep.recipe import load_recipe, parse_options, recipe_resources
     from chemscale.sweep.search import Search
+    from chemscale.sweep.study import run_study
 
     recipe = load_recipe(given.recipe, parse_options(given.set))
     if isinstance(recipe, Search):

@@ -82,10 +82,11 @@ def _sized(noise: Array, problem: Problem, seeds: SeedNoise | None) -> Array:
 
 def _warnings(problem: Problem, theta: Array, choice: Choice, seeds: SeedNoise | None) -> tuple[str, ...]:
     said = []
-    zero = [n for n, v in zip(problem.form.inner, theta, strict=True) if v <= AT_BOUND and n in problem.form.names]
+    named = zip(problem.form.inner, theta - problem.lower, strict=True)
+    zero = [name for name, left in named if left <= AT_BOUND and name in problem.form.names]
     if zero and choice.parameters in NO_BOUND:
         said.append(
-            f"{zero[0]} is at its bound 0, where interval={choice.parameters!r} has no theory; "
+            f"{zero[0]} is at its lower bound, where interval={choice.parameters!r} has no theory; "
             f"interval='profile' or 'parametric' hold there, one-sided"
         )
     if seeds is not None and seeds.lack_of_fit is not None and seeds.lack_of_fit["p"] < MISSES:

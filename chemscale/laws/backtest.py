@@ -54,7 +54,7 @@ def scale_along(rows: Rows, along: str | None) -> tuple[str, Array]:
     if along == "flops" and rows.flops is not None:
         return along, rows.flops
     if along == "flops" and len(rows.axes) > 1:
-        return along, np.prod(list(rows.axes.values()), axis=0)
+        return along, np.prod([v for role, v in rows.axes.items() if role != "data" or "seen" not in rows.axes], axis=0)
     allowed = ", ".join([*rows.axes, "flops"])
     raise ValueError(f"along={along!r} is not an axis of this table; it can be {allowed}.")
 

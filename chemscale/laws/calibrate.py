@@ -184,8 +184,8 @@ def _profiled(made: Simulated, numbers: Mapping[str, Number], level: float) -> E
     weights = np.repeat(problem.weights[None], count, 0)
     scales = np.array([noise_scale(made.one(s), made.fits[s]) for s in range(count)])
     goal = problem.objective.likelihood(CORNER * float(np.median(scales)))
-    best = newton(problem.model, goal, made.losses, weights, made.fits, problem.form.upper, 60)
-    tables = Tables(problem.model, goal, problem.form.upper, made.losses, weights, best)
+    best = newton(problem.model, goal, made.losses, weights, made.fits, problem.form.upper, 60, lower=problem.lower)
+    tables = Tables(problem.model, goal, problem.lower, problem.form.upper, made.losses, weights, best)
     tangent = Tangent.at(problem.model, goal, made.losses, weights, best, made.clusters)
     out: dict[str, Array] = {}
     for name, number in numbers.items():
@@ -247,8 +247,8 @@ def theta_of(problem: Problem, theta: Array, truth: Mapping[str, float]) -> Arra
     def gap(at: Array) -> Array:
         return np.array([number.of(at[None])[0] for number in numbers.values()]) - goal
 
-    start = np.clip(theta, 1e-3, problem.form.upper - 1e-3)
-    found = least_squares(gap, start, bounds=(0.0, problem.form.upper), xtol=1e-15, ftol=1e-15, gtol=1e-15)
+    start = np.clip(theta, problem.lower + 1e-3, problem.form.upper - 1e-3)
+    found = least_squares(gap, start, bounds=(problem.lower, problem.form.upper), xtol=1e-15, ftol=1e-15, gtol=1e-15)
     if np.abs(found.fun).max() > 1e-6 * (1 + np.abs(goal).max()):
         raise ValueError(f"truth={dict(truth)!r} is no law of form={problem.form.name!r}; give parameters it can have.")
     zero = [truth.get(name) == 0 for name in problem.form.inner]

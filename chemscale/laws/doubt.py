@@ -61,7 +61,7 @@ def covariance(problem: Problem, theta: Array) -> Array:
 
 
 def _free(problem: Problem, theta: Array) -> np.ndarray:
-    return np.flatnonzero((theta > 0) & (theta < problem.form.upper))
+    return np.flatnonzero((theta > problem.lower) & (theta < problem.form.upper))
 
 
 def small_sample(level: float, runs_left: int) -> float:

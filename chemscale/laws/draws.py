@@ -1,7 +1,7 @@
 """Bootstrap draws of a law: parameter vectors that the data could as well have given. Each draw is a refit.
 
-- `pairs`: groups of runs are drawn with replacement, which assumes nothing about the noise; below `FEW` groups many draws
-  would lose corners of the grid and leave nothing to fit, so groups get exponential weights instead of counts
+- `pairs`: groups of runs are drawn with replacement, which assumes nothing about the noise; below `FEW` groups many
+  draws would lose corners of the grid and leave nothing to fit, so groups get exponential weights instead of counts
   (Rubin 1981)
 - `wild`: the grid is kept and each group's residuals are flipped at random (Wu 1986; six-point weights of Webb 2023
   below `VERY_FEW` groups), enlarged by the leverage of their group (HC3, MacKinnon and White 1985; CR3 for clusters)
@@ -94,7 +94,7 @@ class Sampler:
     def _wald(self, rng: np.random.Generator, count: int) -> Array:
         roots, axes = np.linalg.eigh(covariance(self.problem, self.theta))
         steps = rng.standard_normal((max(count, WALD), len(self.theta))) * np.sqrt(np.maximum(roots, 0.0))
-        return np.clip(self.theta + steps @ axes.T, 0.0, self.problem.form.upper)
+        return np.clip(self.theta + steps @ axes.T, self.problem.lower, self.problem.form.upper)
 
     def _enlarged_residuals(self) -> Array:
         """Residuals over what the fit leaves of their group's own errors, (n,), always of a least-squares fit.
@@ -105,10 +105,13 @@ class Sampler:
         smooth = problem.objective.smooth
         if problem.objective.robust:
             start = theta[None]
-            theta = newton(problem.model, smooth, problem.log_loss, problem.weights, start, problem.form.upper, 30)[0]
+            theta = newton(
+                problem.model, smooth, problem.log_loss, problem.weights, start, problem.form.upper, 30,
+                lower=problem.lower,
+            )[0]  # fmt: skip
         root = np.sqrt(problem.weights)
         jacobian = problem.model.derivatives(theta[None]).jacobian[0] * root[:, None]
-        free = (theta > 0) & (theta < problem.form.upper)
+        free = (theta > problem.lower) & (theta < problem.form.upper)
         basis, sizes, _ = np.linalg.svd(jacobian[:, free], full_matrices=False)
         basis = basis[:, sizes > 1e-10 * sizes.max(initial=0.0)]
         errors = residuals(problem, theta) * root

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any, TypedDict, Unpack, overload
+
+import numpy as np
 
 from chemscale.laws.assess import assess
 from chemscale.laws.backtest import HELD_OUT, Backtest, backtest, largest, scale_along
@@ -13,12 +16,22 @@ from chemscale.laws.cost import measure
 from chemscale.laws.errors import FitError
 from chemscale.laws.form import ROLES, Form
 from chemscale.laws.forms import FORMS, applicable, choose
-from chemscale.laws.identify import refuse_flat, refuse_unfit, short_axes, unidentified
+from chemscale.laws.identify import (
+    cut_short,
+    near_noise,
+    refuse_flat,
+    refuse_hopeless,
+    refuse_unfit,
+    short_axes,
+    unidentified,
+)
 from chemscale.laws.intervals import choose_method
 from chemscale.laws.law import Law, Solution, named_columns
 from chemscale.laws.objectives import Objective
 from chemscale.laws.solve import Problem, solve
-from chemscale.laws.table import Columns, Rows, data_of, rows, select, split
+from chemscale.laws.stopped import stopped
+from chemscale.laws.table import Columns, Rows, data_of, rows, select, split, with_epochs
+from chemscale.laws.weighting import refuse_unknown, weighted
 
 
 class Options(TypedDict, total=False):
@@ -28,11 +41,15 @@ class Options(TypedDict, total=False):
     params: str | None
     data: str | None
     flops: str | None
+    seen: str | None
+    epochs: str | None
     where: str | None
     objective: str
     delta: float
     weights: str | None
     censored: str | None
+    cluster: str | None
+    noise_floor: float
     bootstrap: int
     interval: str
     level: float
@@ -52,6 +69,8 @@ def fit(
     params: str | None = None,
     data: str | None = None,
     flops: str | None = None,
+    seen: str | None = None,
+    epochs: str | None = None,
     loss: str,
     where: str | None = None,
     by: str | None = None,
@@ -59,6 +78,8 @@ def fit(
     delta: float = 1e-3,
     weights: str | None = None,
     censored: str | None = None,
+    cluster: str | None = None,
+    noise_floor: float = 0.0,
     bootstrap: int = 1000,
     interval: str = "auto",
     level: float = 0.95,
@@ -69,12 +90,18 @@ def fit(
     """Fit a scaling law to any table of runs; returns a `Law`, or with `by` a dict from each value to its law.
 
     table: pyarrow, pandas or polars table, mapping of columns, or sequence of mappings; one row per finished run
-    params, data, flops, loss, weights: column names; of a runs table the axes that the form needs are found by name,
+    params, data, flops, loss: column names; of a runs table the axes that the form needs are found by name,
         data by the loss: unique molecules for text, structures for forces and energies
+    seen: column of the units seen, repeats counted, for form="repeated"; `epochs` makes it (data x epochs), or the
+        unique data (seen / epochs)
+    weights: a column that multiplies each run's penalty, "replicates" or "large[:SHARE]", see `weighting.weighted`
+    cluster: column of groups whose errors move together; without it `cluster`, or the rows of one `run_id`
+    noise_floor: the part of the loss, in its unit, that noise in the test labels makes; a lower bound on the floor,
+        since what no model can learn adds to it; runs within a factor two of it are counted in `warnings`
     form: one of `FORMS`, or "auto": every form that can take the axes, ranked by its backtest, the best kept
     censored: a boolean column; the losses it marks are upper bounds of the final ones, of replicates or tuned runs
         that a budget stopped: see `chemscale.laws.censor`
-    objective, delta: see `Objective`; weights multiply each run's penalty
+    objective, delta: see `Objective`
     bootstrap: refits for the draws behind predictions; 0 takes the normal approximation instead
     interval: the method of the parameters' intervals at `level`, one of `INTERVALS` (see `chemscale.laws.intervals`)
     hold_out: "largest", "largest:0.2" or 0.2, the share of runs that the backtest leaves out from the top of `along`
@@ -93,12 +120,23 @@ def fit(
     if form not in FORMS and form != "auto":
         choose(form, ())
     choose_method(interval, 1, int(bootstrap))
+    if not (np.isfinite(noise_floor) and noise_floor >= 0):
+        raise ValueError(f"noise_floor={noise_floor!r} must be zero or a positive number in the unit of the loss.")
+    if noise_floor and form in FORMS and FORMS[form].floor is None:
+        raise ValueError(f"noise_floor={noise_floor!r} bounds a floor, and form={form!r} has none; use power_floor.")
     columns, notes = select(table, where, censored)
-    given = {role: name for role, name in zip(ROLES, (params, data, flops), strict=True) if name}
+    given = {role: name for role, name in zip(ROLES, (params, data, seen, flops), strict=True) if name}
 
     def one(part: Columns) -> Law:
-        roles = axes_of(part, form, given, loss)
-        runs = rows(part, roles, loss, weights, notes, censored)
+        part, named = with_epochs(part, given, epochs) if epochs else (part, given)
+        roles = axes_of(part, form, named, loss)
+        by_column = weights if weights in part else None
+        given_up = stopped(part, loss, censored)
+        runs = rows(given_up.columns, roles, loss, by_column, (*notes, *given_up.notes), cluster, noise_floor)
+        runs = replace(runs, censored=given_up.bounds, imputed=given_up.imputed)
+        if weights and not by_column:
+            refuse_unknown(weights, part)
+            runs = weighted(runs, weights, along)
         settings = {"where": where, "by": by, "seed": seed, "bootstrap": int(bootstrap), "interval": interval}
         chosen = partial(_fit, runs, goal=goal, level=level, hold_out=hold_out, along=along, settings=settings)
         if form == "auto":
@@ -128,8 +166,10 @@ def axes_of(columns: Columns, form: str, given: Mapping[str, str], loss: str) ->
     roles = dict(given)
     kind = FORMS.get(form)
     several = not given and "run_id" in columns and (kind is None or 2 in kind.axes)
+    unique = data_of(columns, loss)
+    defaults = {"data": unique, "seen": f"{roles.get('data', unique)}_seen"}
     for role in ("params", "data") if several else getattr(kind, "fixed_roles", ()):
-        default = data_of(columns, loss) if role == "data" else role
+        default = defaults.get(role, role)
         if role not in roles and default in columns:
             roles[role] = str(default)
     if not roles:
@@ -171,10 +211,13 @@ def _fit(
     theta = solve(problem)
     value = float(problem.value(theta[None])[0])
     refuse_flat(problem, theta, value)
-    doubt = assess(problem, theta, runs, settings["interval"], level, settings["bootstrap"], settings["seed"])
     published = {k: float(v[0]) for k, v in form.published(theta[None], problem.centre, problem.log_scale).items()}
-    why = unidentified(problem, theta, runs, published, doubt.intervals)
+    short = cut_short(problem, theta, runs, published)
+    refuse_hopeless(form, short)
+    doubt = assess(problem, theta, runs, settings["interval"], level, settings["bootstrap"], settings["seed"])
+    why = unidentified(form, short, published, doubt.intervals, runs.noise_floor)
     test, note = _tested(form, runs, goal, hold_out, along, settings["bootstrap"])
+    noisy = near_noise(problem, theta, runs, published)
     low, high = problem.x.min(0), problem.x.max(0)
     solution = Solution(theta, doubt.draws, doubt.noise, problem.centre, low, high, problem.log_scale)
     return Law(
@@ -184,7 +227,8 @@ def _fit(
         doubt.intervals, level,
         {"name": goal.name, "delta": goal.delta if goal.name == "huber" else None, "value": value,
          **({"spread": goal.spread} if runs.censored is not None else {})},
-        len(runs), test, (*runs.warnings, *why.values(), *doubt.warnings, *short_axes(form, runs), *note, *skipped),
+        len(runs), test,
+        (*runs.warnings, *why.values(), *noisy, *doubt.warnings, *short_axes(form, runs), *note, *skipped),
         solution, runs, measure(runs), scores,
         {"axes": list(form.roles), "clusters": int(runs.clusters.max()) + 1, **settings, **doubt.to_json()},
     )  # fmt: skip

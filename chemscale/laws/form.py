@@ -4,24 +4,22 @@ A form is seen by the solver as log L = log_fit(theta; x), with
 - theta (B, P): B parameter vectors at once, in the order of `form.inner`
 - x (n, axes): natural logs of the axes, each minus its mean
 - losses divided by their geometric mean, so that every amplitude is of order one whatever the units.
-Amplitudes enter linearly and are never negative; exponents are bounded by `MAX_EXPONENT`. `published` undoes the
-centring and gives the numbers under the names of the form's paper.
+Amplitudes are never negative; exponents are bounded by `MAX_EXPONENT`. `published` undoes the centring and gives the
+numbers under the names of the form's paper.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from typing import ClassVar, NamedTuple
 
 import numpy as np
 
 from chemscale.laws.objectives import Array
-from chemscale.laws.projection import mesh, project
 
-ROLES = ("params", "data", "flops")
+ROLES = ("params", "data", "seen", "flops")
 MAX_EXPONENT = 5.0  # a squared error falls at most about as x^-4 in anything published; beyond is a fit of one point
 
 
@@ -55,6 +53,9 @@ class Form(ABC):
     equation: ClassVar[str]
     axes: ClassVar[tuple[int, ...]]  # how many axes it can take
     fixed_roles: ClassVar[tuple[str, ...]] = ()  # the axes it must have, where it cannot take any
+    floor: ClassVar[str | None] = None  # published name of the level that the loss never falls below
+    floor_is_noise: ClassVar[bool] = False  # whether that level is the noise of the labels and nothing else
+    signed: ClassVar[tuple[str, ...]] = ()  # published parameters to which zero is a value like any other
 
     @property
     @abstractmethod
@@ -64,7 +65,21 @@ class Form(ABC):
     @property
     @abstractmethod
     def upper(self) -> Array:
-        """Upper bounds of the solver's parameters, (P,); all lower bounds are zero."""
+        """Upper bounds of the solver's parameters, (P,)."""
+
+    def lower(self, noise_floor: float = 0.0) -> Array:
+        """Lower bounds, (P,): zero but for the floor, which is at least the measured one (in typical losses)."""
+        bounds = np.zeros(len(self.inner))
+        if self.floor is not None:
+            bounds[self.inner.index(self.floor)] = noise_floor
+        return bounds
+
+    def centre(self, logs: Array) -> Array:
+        """What is subtracted from the natural logs of the axes (n, axes), (axes,)."""
+        return logs.mean(0)
+
+    def refuse(self, axes: Mapping[str, Array]) -> None:  # noqa: B027  most forms have no conditions of their own
+        """Raise ValueError or FitError for axes (each (n,), in their units) of which this form can say nothing."""
 
     @abstractmethod
     def bind(self, x: Array) -> Model:
@@ -88,111 +103,35 @@ class Form(ABC):
         """Published amplitude -> the exponents without which it means nothing."""
 
     @property
-    def solved_as(self) -> dict[str, str]:
-        """Published exponent -> the solver's parameter whose bound limits it."""
-        return {name: name for name in map(self.exponent_of, self.roles)}
+    def amplitudes(self) -> dict[str, str]:
+        """Exponent -> the solver's amplitude that, at zero, leaves it without meaning."""
+        return {needs[0]: name for name, needs in self.partners.items() if len(needs) == 1 and name in self.inner}
+
+    @property
+    def must_vary(self) -> tuple[tuple[str, ...], ...]:
+        """Groups of axes; in each group one has to vary, and the last ones of the groups apart from one another."""
+        return tuple((role,) for role in self.roles)
+
+    def beyond(self, theta: Array, x: Array) -> dict[str, str]:
+        """Published parameters of a feature that lies outside the runs x (n, axes), with the reason; theta (P,)."""
+        return {}
+
+    @property
+    def moved_by(self) -> dict[str, tuple[str, ...]]:
+        """Exponent -> the axes that move its term; the one that spans most decides."""
+        found: dict[str, tuple[str, ...]] = {}
+        for role in self.roles:
+            name = self.exponent_of(role)
+            found[name] = (*found.get(name, ()), role)
+        return found
+
+    @property
+    def solved_as(self) -> dict[str, tuple[str, ...]]:
+        """Published parameter that is judged by its bounds and its interval -> the solver's parameters behind it."""
+        return {name: (name,) for name in (*self.moved_by, *([self.floor] if self.floor else []))}
 
     @property
     def names(self) -> tuple[str, ...]:
         """Names of the published parameters."""
         zeros = np.zeros(len(self.roles))
         return tuple(self.published(np.ones((1, len(self.inner))), zeros, 0.0))
-
-
-class Term(NamedTuple):
-    """One power: amplitude x product over axes of x^-exponent."""
-
-    amplitude: str
-    powers: tuple[tuple[str, str], ...] = ()  # (role, name of the exponent)
-
-
-class SumModel(Model):
-    """log sum_k a_k exp(S_k . e), S_k the centred logs of the axes in term k, with minus sign."""
-
-    def __init__(self, signs: Array) -> None:
-        self.signs = signs  # (terms, n, exponents)
-        self.pairs = signs[:, :, :, None] * signs[:, :, None, :]  # (terms, n, exponents, exponents)
-        self.terms = signs.shape[0]
-
-    def powers(self, theta: Array) -> Array:
-        """exp(S_k . e), (B, n, terms)."""
-        z = np.einsum("knm,bm->bnk", self.signs, theta[:, self.terms :])
-        return np.exp(np.clip(z, -300, 300))
-
-    def log_fit(self, theta: Array) -> Array:
-        total = np.einsum("bnk,bk->bn", self.powers(theta), theta[:, : self.terms])
-        with np.errstate(divide="ignore"):
-            return np.log(total)
-
-    def derivatives(self, theta: Array) -> Derivatives:
-        amplitudes = theta[:, : self.terms]
-        powers = self.powers(theta)
-        shares = powers * amplitudes[:, None, :]  # (B, n, terms)
-        total = np.maximum(shares.sum(-1), 1e-300)
-        slopes = sum(shares[:, :, k, None] * self.signs[k] for k in range(self.terms))
-        jacobian = np.concatenate([powers, slopes], axis=2) / total[:, :, None]
-
-        def curvature(v: Array) -> Array:
-            """sum_i v_i (Hessian of the sum / sum - gradient gradient^T)."""
-            scaled = v / total
-            hessian = -np.matmul((jacobian * v[:, :, None]).swapaxes(1, 2), jacobian)
-            for k in range(self.terms):
-                mixed = (scaled * powers[:, :, k]) @ self.signs[k]  # (B, exponents)
-                hessian[:, k, self.terms :] += mixed
-                hessian[:, self.terms :, k] += mixed
-                flat = (scaled * shares[:, :, k]) @ self.pairs[k].reshape(len(self.signs[k]), -1)
-                hessian[:, self.terms :, self.terms :] += flat.reshape(-1, *self.pairs.shape[2:])
-            return hessian
-
-        return Derivatives(np.log(total), jacobian, curvature)
-
-
-@dataclass(frozen=True)
-class PowerSum(Form):
-    """A sum of powers with non-negative amplitudes: exponents are searched, amplitudes solved (variable projection)."""
-
-    @property
-    @abstractmethod
-    def terms(self) -> tuple[Term, ...]:
-        """The powers summed."""
-
-    @cached_property
-    def exponents(self) -> tuple[str, ...]:
-        """Distinct exponents in order of appearance."""
-        return tuple(dict.fromkeys(name for term in self.terms for _, name in term.powers))
-
-    @property
-    def inner(self) -> tuple[str, ...]:
-        return (*(term.amplitude for term in self.terms), *self.exponents)
-
-    @property
-    def upper(self) -> Array:
-        return np.array([np.inf] * len(self.terms) + [MAX_EXPONENT] * len(self.exponents))
-
-    def signs(self, x: Array) -> Array:
-        """Minus the centred logs that each exponent multiplies in each term, (terms, n, exponents)."""
-        out = np.zeros((len(self.terms), len(x), len(self.exponents)))
-        for k, term in enumerate(self.terms):
-            for role, name in term.powers:
-                out[k, :, self.exponents.index(name)] -= x[:, self.roles.index(role)]
-        return out
-
-    def bind(self, x: Array) -> SumModel:
-        return SumModel(self.signs(x))
-
-    def starts(self, x: Array, log_loss: Array, weights: Array) -> Array:
-        return project(self.bind(x), mesh(len(self.exponents)), log_loss, weights)
-
-    def published(self, theta: Array, centre: Array, log_scale: float) -> dict[str, Array]:
-        exponents = theta[:, len(self.terms) :]
-        shift = -np.einsum("kom,bm->bk", self.signs(centre[None]), exponents)
-        amplitudes = theta[:, : len(self.terms)] * np.exp(log_scale + shift)
-        values = [*amplitudes.T, *exponents.T]
-        return dict(zip(self.inner, values, strict=True))
-
-    @property
-    def partners(self) -> dict[str, tuple[str, ...]]:
-        return {term.amplitude: tuple(e for _, e in term.powers) for term in self.terms if term.powers}
-
-    def exponent_of(self, role: str) -> str:
-        return next(name for term in self.terms for r, name in term.powers if r == role)

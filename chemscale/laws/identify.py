@@ -19,6 +19,7 @@ RAY = 0.02  # residual standard deviation of log10 D given log10 N under which b
 NEAR = 0.01  # share of a bound within which a parameter is at it: the data would have taken it further
 ALIKE = 0.01  # decades within which two values of an axis are one
 FEW = "different values, and"  # in every reason that names an axis with too few values
+NOISY = 2.0  # multiple of the noise floor under which a run shows the labels rather than the law
 ZERO = 1e-9  # an amplitude smaller than this share of a typical loss is at its bound
 
 
@@ -45,24 +46,26 @@ def refuse_unfit(form: Form, rows: Rows) -> None:
             f"form={form.name!r} has {least - 1} parameters and needs at least {least} runs at {least - 1} different "
             f"points, but the table gives {len(rows)} runs at {cells}; add runs or use a smaller form."
         )
-    for role in form.roles:
-        if decades(rows.axes[role]) < 1e-6:
+    for roles in form.must_vary:
+        if all(decades(rows.axes[role]) < 1e-6 for role in roles):
             raise ValueError(
-                f"{role} column {rows.columns[role]!r} has the single value {rows.axes[role][0]:g}, so its exponent "
-                f"cannot be fitted; fit the other axis alone with form='power_floor'."
+                f"{roles[0]} column {rows.columns[roles[0]]!r} has the single value {rows.axes[roles[0]][0]:g}, so its "
+                f"exponent cannot be fitted; fit the other axis alone with form='power_floor'."
             )
+    form.refuse(rows.axes)
     if len(form.roles) > 1:
         _refuse_ray(form, rows)
 
 
 def _refuse_ray(form: Form, rows: Rows) -> None:
-    logs = np.log10(rows.stacked(form.roles))
+    roles = [group[-1] for group in form.must_vary]
+    logs = np.log10(rows.stacked(roles))
     for i in range(1, logs.shape[1]):
         others = np.column_stack([np.ones(len(logs)), logs[:, :i]])
         rest = logs[:, i] - others @ np.linalg.lstsq(others, logs[:, i], rcond=None)[0]
         if rest.std() < RAY:
             raise FitError(
-                f"{form.roles[0]} and {form.roles[i]} move together (given one, the other varies by "
+                f"{roles[0]} and {roles[i]} move together (given one, the other varies by "
                 f"{rest.std():.2g} decades), so their effects cannot be told apart; add runs off the ray, or fit one."
             )
 
@@ -89,37 +92,88 @@ def _constant(problem: Problem) -> float:
     return float((penalty * problem.weights).sum(1).min())
 
 
-def unidentified(
-    problem: Problem,
-    theta: Array,
-    rows: Rows,
-    published: Mapping[str, float],
-    intervals: Mapping[str, tuple[float, float]],
-) -> dict[str, str]:
-    """Published parameter -> why it must not be quoted."""
+def cut_short(problem: Problem, theta: Array, rows: Rows, published: Mapping[str, float]) -> dict[str, str]:
+    """Published parameter -> why no more runs of this noise at these points could tell it: range, values, bounds."""
     form = problem.form
     why = _few_values(form, rows)
-    names = dict(zip(form.inner, theta, strict=True))
-    for name in form.inner:
-        low, high = intervals.get(name, (0.0, 0.0))
-        if name in why:
+    solved = dict(zip(form.inner, theta, strict=True))
+    for exponent, roles in form.moved_by.items():
+        span = max(decades(rows.axes[role]) for role in roles)
+        if span < SHORT:
+            columns = " and ".join(rows.columns[role] for role in roles)
+            why.setdefault(exponent, f"{exponent} is not identified: {columns} spans {span:.2f} decades, under {SHORT}")
+    for exponent, amplitude in form.amplitudes.items():
+        if solved[amplitude] <= ZERO:
+            reason = f"{exponent} is not identified: its amplitude {amplitude} is at its bound 0"
+            why.setdefault(exponent, reason)
+    for name, reason in form.beyond(theta, problem.x).items():
+        why.setdefault(name, f"{name} is not identified: {reason}")
+    for name, behind in form.solved_as.items():
+        if any(_at_bound(problem, form.inner.index(one), solved[one]) for one in behind):
+            why.setdefault(name, _bounded(form, name, published[name]))
+    if form.floor is not None and problem.noise_floor > 0:
+        why.pop(form.floor, None)  # where the runs leave off, the measured noise speaks
+    return why
+
+
+def _at_bound(problem: Problem, index: int, value: float) -> bool:
+    low, high = problem.lower[index], problem.form.upper[index]
+    edge = ZERO if low == 0 else low + NEAR * (low if low > 0 else high - low)
+    return bool(value <= edge or value >= (1 - NEAR) * high)
+
+
+def _bounded(form: Form, name: str, value: float) -> str:
+    if name == form.floor:
+        return f"floor {name} is not identified: it is at its bound 0"
+    return f"{name} is not identified: it is at its bound ({value:.3g}), the edge of the searched range"
+
+
+def refuse_hopeless(form: Form, why: Mapping[str, str]) -> None:
+    """Raise FitError where every exponent is cut short, so that the law says nothing."""
+    if all(exponent in why for exponent in form.moved_by):
+        raise FitError(f"form={form.name!r}: {'; '.join(why[e] for e in form.moved_by)}; widen the range of runs.")
+
+
+def unidentified(
+    form: Form,
+    why: Mapping[str, str],
+    published: Mapping[str, float],
+    intervals: Mapping[str, tuple[float, float]],
+    noise_floor: float = 0.0,
+) -> dict[str, str]:
+    """`why` (from `cut_short`), what the noise hides, and what means nothing without either."""
+    found = dict(why)
+    for name in form.solved_as:
+        low, high = intervals[name]
+        if name in found or name in form.signed:
             continue
-        if name == "E" and names[name] <= ZERO:
-            why[name] = f"floor E is not identified: it is at its bound 0 (interval up to {high:.3g})"
-        elif name == "E" and low <= 1e-3 * published[name]:
-            why[name] = f"floor E is not identified: its interval {low:.3g} to {high:.3g} reaches 0"
-        elif name == "E" and high - low > published[name]:
-            why[name] = f"floor E is not identified: its interval {low:.3g} to {high:.3g} is wider than its value"
-    for role in form.roles:
-        exponent = form.exponent_of(role)
-        reason = _exponent(form, rows, role, exponent, published, intervals, names)
-        if reason and exponent not in why:
-            why[exponent] = reason
+        called = f"floor {name}" if name == form.floor else name
+        if name == form.floor and low <= 1e-3 * published[name] and not noise_floor:
+            found[name] = f"{called} is not identified: its interval {low:.3g} to {high:.3g} reaches 0"
+        elif high - low > published[name]:
+            found[name] = (
+                f"{called} is not identified: its interval {low:.3g} to {high:.3g} is wider than its value "
+                f"{published[name]:.3g}"
+            )
     for name, needs in form.partners.items():
         for exponent in needs:
-            if exponent in why and name not in why:
-                why[name] = f"{name} is not identified because {exponent} is not"
-    return why
+            if exponent in found and name not in found:
+                found[name] = f"{name} is not identified because {exponent} is not"
+    return found
+
+
+def near_noise(problem: Problem, theta: Array, rows: Rows, published: Mapping[str, float]) -> list[str]:
+    """What the noise of the labels does to these runs, where it was measured or is part of the form."""
+    form, said, measured = problem.form, [], problem.noise_floor > 0
+    if form.floor is None or not (measured or form.floor_is_noise):
+        return []
+    floor, index = published[form.floor], form.inner.index(form.solved_as[form.floor][0])
+    if measured and _at_bound(problem, index, theta[index]):
+        said.append(f"floor {form.floor} is the measured noise floor: the runs show none above it")
+    close = int((rows.loss < NOISY * floor).sum())
+    if close:
+        said.append(f"{close} of {len(rows)} runs lie within a factor {NOISY:g} of the noise floor {floor:.3g}")
+    return said
 
 
 def _few_values(form: Form, rows: Rows) -> dict[str, str]:
@@ -127,45 +181,16 @@ def _few_values(form: Form, rows: Rows) -> dict[str, str]:
 
     Two values of an axis give two levels of loss, which any exponent meets once a floor or another axis' term is free.
     """
-    least = 2 if len(form.partners) == 1 and "E" not in form.inner else 3
+    least = 2 if len(form.partners) == 1 and form.floor is None else 3
     why: dict[str, str] = {}
-    for exponent in dict.fromkeys(map(form.exponent_of, form.roles)):
-        axes = [role for role in form.roles if form.exponent_of(role) == exponent]
+    for exponent, axes in form.moved_by.items():
         if any(distinct(rows.axes[role]) >= least for role in axes):
             continue
         has = " and ".join(f"{rows.columns[role]} has {distinct(rows.axes[role])}" for role in axes)
         why[exponent] = f"{exponent} is not identified: {has} {FEW} {form.name} needs at least {least}"
-        if "E" in form.inner:
-            why["E"] = f"floor E is not identified because {exponent} is not"
+        if form.floor is not None:
+            why[form.floor] = f"floor {form.floor} is not identified because {exponent} is not"
     return why
-
-
-def _exponent(
-    form: Form,
-    rows: Rows,
-    role: str,
-    exponent: str,
-    published: Mapping[str, float],
-    intervals: Mapping[str, tuple[float, float]],
-    names: Mapping[str, float],
-) -> str | None:
-    span = decades(rows.axes[role])
-    low, high = intervals[exponent]
-    if span < SHORT:
-        return f"{exponent} is not identified: {rows.columns[role]} spans {span:.2f} decades, under {SHORT}"
-    for amplitude, needs in form.partners.items():
-        if needs == (exponent,) and names.get(amplitude, 1.0) <= ZERO:
-            return f"{exponent} is not identified: its amplitude {amplitude} is at its bound 0"
-    solved = form.solved_as[exponent]
-    bound = form.upper[form.inner.index(solved)]
-    if names[solved] >= (1 - NEAR) * bound or names[solved] <= ZERO:
-        return f"{exponent} is not identified: it is at its bound ({published[exponent]:.3g})"
-    if high - low > published[exponent]:
-        return (
-            f"{exponent} is not identified: its interval {low:.3g} to {high:.3g} is wider than its value "
-            f"{published[exponent]:.3g}"
-        )
-    return None
 
 
 def short_axes(form: Form, rows: Rows) -> list[str]:

@@ -83,8 +83,8 @@ class Likelihood:
         losses, weights = problem.log_loss[None], problem.weights[None]
         best = theta[None]
         if problem.objective.robust:
-            best = newton(problem.model, goal, losses, weights, best, problem.form.upper, 60)
-        tables = Tables(problem.model, goal, problem.form.upper, losses, weights, best)
+            best = newton(problem.model, goal, losses, weights, best, problem.form.upper, 60, lower=problem.lower)
+        tables = Tables(problem.model, goal, problem.lower, problem.form.upper, losses, weights, best)
         return cls(tables, Tangent.at(problem.model, goal, losses, weights, best, clusters))
 
     def ends(self, number: Number, level: float) -> tuple[Array, Array, float]:
@@ -153,7 +153,7 @@ def parameter_intervals(
             pair = number.outward(at + np.array([-half, half]))
         else:
             pair = of_draws(number.outward(number.of(draws)), value, level, left_over(problem, clusters))
-        found[name] = _around(value, np.maximum(np.asarray(pair), 0.0))
+        found[name] = _around(value, np.maximum(np.asarray(pair), number.least))
     return found
 
 

@@ -186,9 +186,9 @@ class Law:
         options = {"level": self.level, **options}
         return calibrate(self.problem, self.solution.theta, self.runs.clusters, count=count, at=at, **options)
 
-    def losses(self, params: Any = None, data: Any = None, flops: Any = None) -> Array:
+    def losses(self, params: Any = None, data: Any = None, flops: Any = None, seen: Any = None) -> Array:
         """Central losses at arrays of axes, without intervals; as many as given."""
-        given = {"params": params, "data": data, "flops": flops}
+        given = {"params": params, "data": data, "flops": flops, "seen": seen}
         axes = [np.atleast_1d(np.asarray(given[role], float)) for role in self.roles]
         x = np.log(np.stack(np.broadcast_arrays(*axes), -1)) - self.solution.centre
         flat = self.shape.bind(x.reshape(-1, len(self.roles))).log_fit(self.solution.theta[None])[0]
@@ -265,7 +265,7 @@ class Law:
             "columns": self.columns,
             "parameters": dict(self.parameters),
             "standard_errors": dict(self.standard_errors),
-            "intervals": {name: list(pair) for name, pair in self.intervals.items()},
+            "intervals": {n: [v if np.isfinite(v) else None for v in pair] for n, pair in self.intervals.items()},
             "level": self.level,
             "objective": dict(self.objective),
             "n_runs": self.n_runs,
@@ -291,7 +291,8 @@ class Law:
         cost, scores = provenance.pop("cost"), provenance.pop("scores")
         return cls(
             found["form"], dict(found["columns"]), dict(found["parameters"]), dict(found["standard_errors"]),
-            {name: (pair[0], pair[1]) for name, pair in found["intervals"].items()}, found["level"],
+            {name: (low, np.inf if high is None else high) for name, (low, high) in found["intervals"].items()},
+            found["level"],
             dict(found["objective"]), found["n_runs"],
             Backtest.from_json(found["backtest"]) if found["backtest"] else None, tuple(found["warnings"]),
             Solution.from_json(provenance.pop("solution")), Rows.from_json(provenance.pop("runs")),

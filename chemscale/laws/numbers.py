@@ -19,6 +19,11 @@ class Number(ABC):
     def of(self, theta: Array) -> Array:
         """Value on the scale on which it is profiled, (B,)."""
 
+    @property
+    def least(self) -> float:
+        """The lowest value that the number can have."""
+        return 0.0
+
     def outward(self, value: Array) -> Array:
         """From that scale to the number itself."""
         return value
@@ -30,7 +35,7 @@ class Number(ABC):
             step = 1e-6 * np.maximum(np.abs(theta[:, p]), 1e-3)
             up, down = theta.copy(), theta.copy()
             up[:, p] += step
-            down[:, p] = np.maximum(down[:, p] - step, 0.0)
+            down[:, p] = np.where(theta[:, p] < 0, theta[:, p] - step, np.maximum(theta[:, p] - step, 0.0))
             out[:, p] = (self.of(up) - self.of(down)) / (up[:, p] - down[:, p])
         return out
 
@@ -45,9 +50,13 @@ class Parameter(Number):
     log_scale: float
 
     @property
+    def least(self) -> float:
+        return -np.inf if self.name in self.form.signed else 0.0
+
+    @property
     def logarithmic(self) -> bool:
         """Whether it is an amplitude."""
-        return self.name in self.form.partners
+        return self.name in self.form.partners and self.name not in self.form.signed
 
     def outward(self, value: Array) -> Array:
         return np.exp(np.minimum(value, 700.0)) if self.logarithmic else value

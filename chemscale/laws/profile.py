@@ -59,6 +59,7 @@ class Tables:
 
     model: Model
     goal: Objective
+    lower: Array
     upper: Array
     log_loss: Array
     weights: Array
@@ -67,7 +68,7 @@ class Tables:
     def repeated(self, count: int) -> Tables:
         """The same tables `count` times."""
         losses, weights, theta = (np.repeat(part, count, 0) for part in (self.log_loss, self.weights, self.theta))
-        return Tables(self.model, self.goal, self.upper, losses, weights, theta)
+        return Tables(self.model, self.goal, self.lower, self.upper, losses, weights, theta)
 
     def rise(self, theta: Array) -> Array:
         """Objective of each table at theta (S, P)."""
@@ -79,7 +80,7 @@ class Tables:
         goal = Rowwise.of(self.goal, np.arange(runs + 1) == runs, Objective("log_lsq"))
         losses = np.concatenate([self.log_loss, target[:, None]], 1)
         weights = np.concatenate([self.weights, pull[:, None]], 1)
-        found = newton(Pinned(self.model, number), goal, losses, weights, start, self.upper, STEPS, SETTLED)
+        found = newton(Pinned(self.model, number), goal, losses, weights, start, self.upper, STEPS, SETTLED, self.lower)
         return Held(number.of(found), 2 * (self.rise(found) - self.rise(self.theta)), found)
 
     def roots(self, number: Number, target: Array, model: Array) -> Array:

@@ -57,18 +57,24 @@ def project(model: Powers, exponents: Array, log_loss: Array, weights: Array) ->
     exponents (G, m); log_loss and weights (n,). Returns theta (2 G, terms + m): the plain least-squares solutions
     and the robust ones after `REWEIGHTS` passes towards least absolute deviations.
     """
+    theta = np.concatenate([np.zeros((len(exponents), model.terms)), exponents], axis=1)
+    found = amplitudes(model.powers(theta), log_loss, weights)
+    return np.concatenate([found, np.concatenate([exponents] * (len(found) // len(exponents)))], axis=1)
+
+
+def amplitudes(features: Array, log_loss: Array, weights: Array) -> Array:
+    """The same for features (G, n, terms) of any kind: (2 G, terms), plain solutions first."""
     keep = np.arange(len(log_loss))
     if len(keep) > START_ROWS:
         keep = np.argsort(log_loss)[np.linspace(0, len(keep) - 1, START_ROWS).round().astype(int)]
-    theta = np.concatenate([np.zeros((len(exponents), model.terms)), exponents], axis=1)
-    features = model.powers(theta)[:, keep] / np.exp(log_loss[keep])[:, None]  # relative to the measured loss
+    features = features[:, keep] / np.exp(log_loss[keep])[:, None]  # relative to the measured loss
     row_weights = np.broadcast_to(weights[keep], features.shape[:2])
     solutions = []
     for step in range(REWEIGHTS + 1):
         weighted = features * row_weights[:, :, None]
-        amplitudes = solve_nonnegative(np.matmul(weighted.swapaxes(1, 2), features), weighted.sum(1))
+        solution = solve_nonnegative(np.matmul(weighted.swapaxes(1, 2), features), weighted.sum(1))
         if step in (0, REWEIGHTS):
-            solutions.append(np.concatenate([amplitudes, exponents], axis=1))
-        size = np.abs(1 - np.einsum("bnk,bk->bn", features, amplitudes))
+            solutions.append(solution)
+        size = np.abs(1 - np.einsum("bnk,bk->bn", features, solution))
         row_weights = weights[keep] / np.maximum(size, 1e-3 * size.mean(1, keepdims=True) + 1e-9)
     return np.concatenate(solutions)

@@ -134,7 +134,9 @@ def lack_of_fit(problem: Problem, theta: Array) -> dict[str, float] | None:
     if not pure or above < 1 or not known.all():
         return None
     smooth, start = problem.objective.smooth, theta[None]
-    best = newton(problem.model, smooth, problem.log_loss, problem.weights, start, problem.form.upper, 60)[0]
+    best = newton(
+        problem.model, smooth, problem.log_loss, problem.weights, start, problem.form.upper, 60, lower=problem.lower
+    )[0]
     weights, errors = problem.weights, residuals(problem, best)
     means = np.bincount(points, weights * errors) / np.maximum(np.bincount(points, weights), 1e-300)
     within = float((weights * (errors - means[points]) ** 2).sum())

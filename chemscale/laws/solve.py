@@ -14,6 +14,7 @@ from chemscale.laws.objectives import Array, Objective
 from chemscale.laws.rowwise import judged
 from chemscale.laws.table import Rows
 
+LOOKED_AT = 300  # best starts among which basins are told apart
 START_POLISH = 24  # basins polished on the smooth problem
 FINAL_POLISH = 6  # basins polished on the exact objective
 STAGE_STEPS = 30  # at most, per smoothing stage: left too early, LAD ends off its minimum; the last has `FINAL_STEPS`
@@ -29,7 +30,8 @@ CHUNK = 250  # refits at once, so that a jacobian stays near a hundred megabytes
 class Problem:
     """One form, one set of runs, one objective, in centred logs.
 
-    x (n, axes) natural logs minus `centre`; log_loss (n,) natural log minus `log_scale`; weights (n,) of mean one.
+    x (n, axes) natural logs minus `centre`; log_loss (n,) natural log minus `log_scale`; weights (n,) of mean one;
+    `noise_floor`, in the loss's unit, is measured from outside, and the floor of the form is not below it.
     """
 
     form: Form
@@ -39,25 +41,34 @@ class Problem:
     weights: Array
     centre: Array
     log_scale: float
+    noise_floor: float = 0.0
 
     @classmethod
-    def of(cls, form: Form, objective: Objective, axes: Array, loss: Array, weights: Array) -> Problem:
+    def of(
+        cls, form: Form, objective: Objective, axes: Array, loss: Array, weights: Array, noise_floor: float = 0.0
+    ) -> Problem:
         """Centre `axes` (n, roles) and scale `loss` (n,)."""
         logs = np.log(axes)
         log_loss = np.log(loss)
-        centre, scale = logs.mean(0), float(log_loss.mean())
-        return cls(form, objective, logs - centre, log_loss - scale, weights / weights.mean(), centre, scale)
+        centre, scale = form.centre(logs), float(log_loss.mean())
+        weights = weights / weights.mean()
+        return cls(form, objective, logs - centre, log_loss - scale, weights, centre, scale, noise_floor)
 
     @classmethod
     def over(cls, form: Form, objective: Objective, runs: Rows) -> Problem:
         """The problem of a table's runs."""
         objective = judged(objective, runs.censored)
-        return cls.of(form, objective, runs.stacked(form.roles), runs.loss, runs.weights)
+        return cls.of(form, objective, runs.stacked(form.roles), runs.loss, runs.weights, runs.noise_floor)
 
     @property
     def model(self) -> Model:
         """The form at these runs."""
         return self.form.bind(self.x)
+
+    @property
+    def lower(self) -> Array:
+        """Lower bounds of theta, (P,)."""
+        return self.form.lower(self.noise_floor / np.exp(self.log_scale))
 
     def value(self, theta: Array) -> Array:
         """Objective of each parameter vector in the loss's own units, (B,)."""
@@ -68,35 +79,28 @@ class Problem:
 
 def solve(problem: Problem) -> Array:
     """The best parameter vector found, (P,)."""
-    model, form, objective = problem.model, problem.form, problem.objective
-    starts = form.starts(problem.x, problem.log_loss, problem.weights)
+    model, objective, lower, upper = problem.model, problem.objective, problem.lower, problem.form.upper
+    log_loss, weights = problem.log_loss, problem.weights
+    starts = np.clip(problem.form.starts(problem.x, log_loss, weights), lower, upper)
     starts = _basins(problem, model, starts)
-    near = newton(model, objective.smooth, problem.log_loss, problem.weights, starts, form.upper, 12)
+    near = newton(model, objective.smooth, log_loss, weights, starts, upper, 12, lower=lower)
     both = np.concatenate([starts, near]) if objective.robust else near
-    order = np.argsort(_values(model, objective, problem.log_loss, problem.weights, both), kind="stable")
-    few = both[order[:FINAL_POLISH]]
-    few = polish(model, objective, problem.log_loss, problem.weights, few, form.upper)
-    return few[np.argmin(_values(model, objective, problem.log_loss, problem.weights, few))]
+    order = np.argsort(_values(model, objective, log_loss, weights, both), kind="stable")
+    few = polish(model, objective, log_loss, weights, both[order[:FINAL_POLISH]], upper, lower=lower)
+    return few[np.argmin(_values(model, objective, log_loss, weights, few))]
 
 
 def refit(problem: Problem, log_losses: Array, weights: Array, start: Array) -> Array:
     """Refits from the full fit's parameters `start` (P,): log_losses (B, n) or (n,), weights (B, n) -> (B, P)."""
-    out = []
+    out, model = [], problem.model
     for first in range(0, len(weights), CHUNK):
         part = slice(first, first + CHUNK)
         losses = log_losses[part] if log_losses.ndim == 2 else log_losses
         begin = np.repeat(start[None], len(weights[part]), axis=0)
         found = polish(
-            problem.model,
-            problem.objective,
-            losses,
-            weights[part],
-            begin,
-            problem.form.upper,
-            REFIT_STEPS,
-            REFIT_STAGE_STEPS,
-            REFIT_SETTLED,
-        )
+            model, problem.objective, losses, weights[part], begin, problem.form.upper,
+            REFIT_STEPS, REFIT_STAGE_STEPS, REFIT_SETTLED, problem.lower,
+        )  # fmt: skip
         out.append(found)
     return np.concatenate(out)
 
@@ -111,13 +115,15 @@ def polish(
     steps: int = FINAL_STEPS,
     stage_steps: int = STAGE_STEPS,
     settled: float = EXACT,
+    lower: Array | float = 0.0,
 ) -> Array:
     """Newton's method through ever sharper stand-ins of the objective, (B, P)."""
     residual = np.abs(log_loss - model.log_fit(theta))
     stages = objective.smoothed(float(np.median(residual[np.isfinite(residual)])))
     for stage in stages[:-1]:
-        theta = newton(model, stage, log_loss, weights, theta, upper, stage_steps, max(settled, STAGE_SETTLED))
-    return newton(model, stages[-1], log_loss, weights, theta, upper, steps, settled)
+        early = max(settled, STAGE_SETTLED)
+        theta = newton(model, stage, log_loss, weights, theta, upper, stage_steps, early, lower)
+    return newton(model, stages[-1], log_loss, weights, theta, upper, steps, settled, lower)
 
 
 def newton(
@@ -129,8 +135,9 @@ def newton(
     upper: Array,
     steps: int,
     settled: float = EXACT,
+    lower: Array | float = 0.0,
 ) -> Array:
-    """Damped Newton with bounds [0, upper], one damping per problem; returns the lowest point of each, (B, P)."""
+    """Damped Newton steps within bounds for B problems at once, (B, P)."""
     theta = theta.copy()
     log_loss = np.broadcast_to(log_loss, (len(theta), log_loss.shape[-1]))
     weights = np.broadcast_to(weights, log_loss.shape)
@@ -141,8 +148,8 @@ def newton(
         if not len(active):
             break
         here, data, w = theta[active], log_loss[active], weights[active]
-        step = _step(model, objective, data, w, here, upper, damping[active])
-        there = np.clip(here + step, 0.0, upper)
+        step = _step(model, objective, data, w, here, lower, upper, damping[active])
+        there = np.clip(here + step, lower, upper)
         trial = _values(model, objective, data, w, there)
         gain = values[active] - trial
         better = gain > 0
@@ -155,7 +162,14 @@ def newton(
 
 
 def _step(
-    model: Model, objective: Objective, log_loss: Array, weights: Array, theta: Array, upper: Array, damping: Array
+    model: Model,
+    objective: Objective,
+    log_loss: Array,
+    weights: Array,
+    theta: Array,
+    lower: Array | float,
+    upper: Array,
+    damping: Array,
 ) -> Array:
     at = model.derivatives(theta)
     slopes = objective.slopes(log_loss, at.log_fit)
@@ -165,7 +179,7 @@ def _step(
     hessian += at.curvature(first)
     size = np.einsum("bnp,bnp,bn->bp", at.jacobian, at.jacobian, weights * slopes.majorant)
     scale = 1 / np.sqrt(np.maximum(size, 1e-12 * size.max(1, keepdims=True) + 1e-300))
-    held = ((theta <= 0) & (gradient > 0)) | ((theta >= upper) & (gradient < 0))
+    held = ((theta <= lower) & (gradient > 0)) | ((theta >= upper) & (gradient < 0))
     scale = np.where(held, 0.0, scale)
     roots, axes = np.linalg.eigh(hessian * scale[:, :, None] * scale[:, None, :])
     stiff = np.maximum(np.abs(roots), 1e-10) + damping[:, None]
@@ -182,11 +196,10 @@ def _values(model: Model, objective: Objective, log_loss: Array, weights: Array,
 def _basins(problem: Problem, model: Model, starts: Array) -> Array:
     """The best starts that differ from one another in some exponent or amplitude by a fifth."""
     values = _values(model, problem.objective, problem.log_loss, problem.weights, starts)
+    order = np.argsort(values, kind="stable")[:LOOKED_AT]
+    left = starts[order[np.isfinite(values[order])]]
     chosen: list[Array] = []
-    for theta in starts[np.argsort(values, kind="stable")[:300]]:
-        gaps = [np.abs(theta - other).max() > 0.2 * np.abs(theta).max() for other in chosen]
-        if all(gaps):
-            chosen.append(theta)
-        if len(chosen) == START_POLISH:
-            break
+    while len(left) and len(chosen) < START_POLISH:
+        chosen.append(left[0])
+        left = left[np.abs(left - left[0]).max(1) > 0.2 * np.abs(left).max(1)]
     return np.array(chosen)

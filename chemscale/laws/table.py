@@ -30,16 +30,14 @@ DATA_OF = {
     "force_rmse": "structures", "energy_mae": "structures", "energy_rmse": "structures",
 }  # fmt: skip  # the unique examples of the loss's family, as reports count data
 
-FORECAST = ("forecast_loss", "forecast_low", "forecast_high")  # of the end of a stopped run, with a 95 % interval
-TWO_SIDED = 2 * 1.96
-
 
 @dataclass(frozen=True)
 class Rows:
     """Runs ready to fit; all arrays (n,), positive and finite.
 
     `columns` maps params, data, flops, loss, weights to the column names and `units` to their units; `clusters`
-    numbers the groups of rows whose errors move together (each row its own where the table has no `cluster`);
+    numbers the groups of rows whose errors move together (the column `cluster`, the rows of a run_id, or each its own);
+    `noise_floor` is the part of the loss, in its unit, that the test labels' own noise makes (0: not measured);
     `censored` marks losses that are upper bounds of final ones, `imputed` is the standard deviation of the log loss
     where it is a forecast and 0 elsewhere; each None where there are none.
     """
@@ -54,6 +52,7 @@ class Rows:
     censored: np.ndarray | None = None
     imputed: Array | None = None
     warnings: tuple[str, ...] = field(default=())
+    noise_floor: float = 0.0
 
     def __len__(self) -> int:
         return len(self.loss)
@@ -81,7 +80,7 @@ class Rows:
             "axes": {role: values.tolist() for role, values in self.axes.items()},
             "loss": self.loss.tolist(), "weights": self.weights.tolist(), "clusters": self.clusters.tolist(),
             **{name: None if values is None else values.tolist() for name, values in self._rare.items()},
-            "warnings": list(self.warnings),
+            "warnings": list(self.warnings), "noise_floor": self.noise_floor,
         }  # fmt: skip
 
     @classmethod
@@ -93,7 +92,7 @@ class Rows:
             dict(found["columns"]), dict(found["units"]),
             {role: np.array(values, float) for role, values in found["axes"].items()},
             np.array(found["loss"], float), np.array(found["weights"], float), np.array(found["clusters"], int),
-            warnings=tuple(found["warnings"]), **rare,
+            warnings=tuple(found["warnings"]), noise_floor=found["noise_floor"], **rare,
         )  # fmt: skip
 
 
@@ -226,14 +225,14 @@ def positive(columns: Columns, name: str, field_name: str) -> Array:
     """One column as positive finite floats, (n,); ValueError names the column, the row and the value."""
     out = np.empty(len(column(columns, name, field_name)))
     for row, value in enumerate(columns[name]):
-        number = _number(value)
-        if number is None or not np.isfinite(number) or number <= 0:
+        cell = number(value)
+        if cell is None or not np.isfinite(cell) or cell <= 0:
             kind = "missing (null or NaN)" if value is None or value == "" else repr(value)
             raise ValueError(
                 f"{field_name} column {name!r} is {kind} in row {row + 1} of {len(out)}; a law needs positive "
                 f"numbers, so leave such rows out with where."
             )
-        out[row] = number
+        out[row] = cell
     return out
 
 
@@ -249,7 +248,7 @@ def flags(columns: Columns, name: str) -> np.ndarray:
     return np.array(found, bool)
 
 
-def _number(value: Any) -> float | None:
+def number(value: Any) -> float | None:
     """A cell as a number; text is read, since one bad cell makes text of a whole CSV column."""
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
         return None
@@ -272,30 +271,28 @@ def data_of(columns: Columns, loss: str) -> str | None:
     return next((name for name in candidates if name in columns), None)
 
 
-def _stopped(
-    columns: Columns, loss: str, censored: str | None
-) -> tuple[Columns, np.ndarray | None, Array | None, tuple[str, ...]]:
-    """Columns with forecasts in place of the losses of stopped runs, which losses are bounds, what is imputed."""
-    if censored is None:
-        return columns, None, None, ()
-    marked = flags(columns, censored)
-    values, spread = list(column(columns, loss, "loss")), np.zeros(len(marked))
-    for i in np.flatnonzero(marked):
-        middle, low, high = (_number(columns[name][i]) if name in columns else None for name in FORECAST)
-        if middle and low and high and 0 < low <= middle <= high:
-            bound = _number(values[i])
-            values[i] = min(middle, bound) if bound else middle
-            spread[i] = np.log(high / low) / TWO_SIDED
-    bounds = marked & (spread == 0)
-    said = []
-    if bounds.any():
-        said.append(f"{int(bounds.sum())} losses are upper bounds of runs that were stopped: one-sided in the fit")
-    if (spread > 0).any():
-        said.append(f"{int((spread > 0).sum())} stopped runs enter by the forecast of their end, with its uncertainty")
-    if not (~marked).any():
-        raise ValueError(f"censored={censored!r} marks every row; a law needs runs that finished.")
-    imputed = spread if (spread > 0).any() else None
-    return {**columns, loss: values}, bounds if bounds.any() else None, imputed, tuple(said)
+def with_epochs(columns: Columns, given: Mapping[str, str], epochs: str) -> tuple[Columns, dict[str, str]]:
+    """Columns and axes with the third of data, seen and epochs made of the other two: seen = data x epochs."""
+    if ("data" in given) == ("seen" in given):
+        raise ValueError(f"epochs={epochs!r} needs either data or seen beside it: seen = data x epochs.")
+    times = positive(columns, epochs, "epochs")
+    role, known = ("seen", "data") if "data" in given else ("data", "seen")
+    sign, values = (" x ", times) if role == "seen" else (" / ", 1 / times)
+    name = given[known] + sign + epochs
+    made = positive(columns, given[known], known) * values
+    return {**columns, name: made.tolist()}, {**given, role: name}
+
+
+def clusters_of(columns: Columns, cluster: str | None, count: int) -> np.ndarray:
+    """Number of the group of each row, (count,): `cluster`, else the column of that name, else rows of one run_id."""
+    shared = column(columns, cluster, "cluster") if cluster else columns.get("cluster", [None] * count)
+    runs = columns.get("run_id", [None] * count)
+    groups = [
+        ("cluster", str(group)) if group is not None else ("run", str(run)) if run is not None else ("row", str(i))
+        for i, (group, run) in enumerate(zip(shared, runs, strict=True))
+    ]
+    codes = {group: code for code, group in enumerate(dict.fromkeys(groups))}
+    return np.array([codes[group] for group in groups])
 
 
 def rows(
@@ -304,20 +301,14 @@ def rows(
     loss: str,
     weights: str | None = None,
     notes: tuple[str, ...] = (),
-    censored: str | None = None,
+    cluster: str | None = None,
+    noise_floor: float = 0.0,
 ) -> Rows:
-    """Checked arrays of one law's runs; `roles` maps params, data, flops to column names.
-
-    Of the rows that the column `censored` marks, those with a forecast of their end enter as that, the others' losses
-    as upper bounds.
-    """
+    """Checked arrays of one law's runs; `roles` maps params, data, seen, flops to column names."""
     refuse_mixture(columns)
-    columns, bounds, imputed, said = _stopped(columns, loss, censored)
     axes = {role: positive(columns, name, role) for role, name in roles.items()}
     losses = positive(columns, loss, "loss")
     weight = positive(columns, weights, "weights") if weights else np.ones(len(losses))
-    groups = [v if v is not None else ("row", i) for i, v in enumerate(columns.get("cluster", [None] * len(losses)))]
-    codes = {group: code for code, group in enumerate(dict.fromkeys(groups))}
     flops_name = "flops" if "flops" in columns else None
     flops = axes.get("flops")
     if flops is None and flops_name and all(isinstance(v, (int, float)) and v > 0 for v in columns[flops_name]):
@@ -332,9 +323,8 @@ def rows(
         axes,
         losses,
         weight,
-        np.array([codes[g] for g in groups]),
+        clusters_of(columns, cluster, len(losses)),
         flops,
-        bounds,
-        imputed,
-        (*notes, *said),
+        warnings=notes,
+        noise_floor=noise_floor,
     )

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 
 from chemscale.records.attempt import STATE, WEIGHTS
 from chemscale.records.schema import FAILED, FINISHED, INTERRUPTED, PENDING, RUNNING, STOPPED
+from chemscale.records.snapshots import Manifest, Snapshot
 from chemscale.records.store import Store
 from chemscale.spec import ID_LENGTH
 
@@ -182,14 +183,18 @@ def forget(store: Store, run_ids: Iterable[str]) -> None:
     """Let snapshots hold these runs no more."""
     gone = set(run_ids)
     while True:
-        base = store.snapshots.manifest()
-        where = store.snapshots.where(base)
-        mine = {i: where[i][0] for i in gone if i in where}
-        if not mine:
+        base, left = store.snapshots.steadily(lambda manifest: (manifest, _without(store, manifest, gone)))
+        if left is None or store.snapshots.publish(base, left):
             return
-        left = [
-            replace(s, without=tuple(sorted({*s.without, *(i for i, name in mine.items() if name == s.name)})))
-            for s in base.snapshots
-        ]
-        if store.snapshots.publish(base, left):
-            return
+
+
+def _without(store: Store, base: Manifest, gone: Collection[str]) -> list[Snapshot] | None:
+    """The snapshots of a manifest with these runs taken out; None where they hold none of them."""
+    where = store.snapshots.where(base)
+    mine = {i: where[i][0] for i in gone if i in where}
+    if not mine:
+        return None
+    return [
+        replace(s, without=tuple(sorted({*s.without, *(i for i, name in mine.items() if name == s.name)})))
+        for s in base.snapshots
+    ]

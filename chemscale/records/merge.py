@@ -15,7 +15,7 @@ from chemscale.records.compact import copy_file, gathered, publish
 from chemscale.records.history import History, RunState, read_points
 from chemscale.records.place import as_json
 from chemscale.records.schema import DIVERGED, FINISHED, PENDING, POINTS, RUNNING, RUNS, equal
-from chemscale.records.snapshots import Folded
+from chemscale.records.snapshots import Folded, SupersededError
 from chemscale.records.store import Store
 
 BATCH = 500  # runs that one manifest brings
@@ -122,14 +122,23 @@ def _studies(source: Store, into: Store) -> None:
 
 
 def _bring(batch: Sequence[tuple[str, Store]], into: Store) -> None:
-    folds, base = [], into.snapshots.manifest()
+    folds = []
     for run_id, source in batch:
-        known = into.history_at(base, run_id)
+        known = into.history(run_id)
         found = _whole(source, run_id)
         _copy_checkpoints(source, into, run_id, known.newest)
         folds.append(_shifted(found, known))
-    while not publish(into, base, folds):
-        base = into.snapshots.manifest()  # something was compacted meanwhile, which changes nothing of these runs
+    while not _published(into, folds):
+        pass  # something was compacted meanwhile, which changes nothing of these runs
+
+
+def _published(into: Store, folds: Sequence[Folded]) -> bool:
+    base = into.snapshots.manifest()
+    try:
+        return publish(into, base, folds)
+    except SupersededError as gone:
+        into.snapshots.require_newer(base, gone)
+        return False
 
 
 def _whole(source: Store, run_id: str) -> Folded:

@@ -112,16 +112,24 @@ class Snapshots:
             try:
                 found = read(manifest)
             except SupersededError as error:
-                if self.newest() == manifest.number:
-                    raise OSError(
-                        f"{self.place.url} names {error} in its manifest, but there is no such file; "
-                        f"`chemscale store verify {self.place.url}` says what is left."
-                    ) from None
+                self.require_newer(manifest, error)
                 gone = error
                 continue
             if self.newest() == manifest.number:
                 return found
         raise OSError(f"{self.place.url} changed {TRIES} times while it was read{f' ({gone})' if gone else ''}.")
+
+    def require_newer(self, manifest: Manifest, gone: SupersededError) -> None:
+        """There is a newer manifest, which explains why a file of this one has gone.
+
+        Raises:
+            OSError: there is none.
+        """
+        if self.newest() == manifest.number:
+            raise OSError(
+                f"{self.place.url} names {gone} in its manifest, but there is no such file; "
+                f"`chemscale store verify {self.place.url}` says what is left."
+            ) from None
 
     def publish(self, base: Manifest, snapshots: Sequence[Snapshot]) -> bool:
         """Make these the snapshots that count; False, and nothing changed, where another did since `base`."""

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from chemscale.report import ink
-from chemscale.report.figures import MARGIN, WIDE, frame, level_labels
+from chemscale.report.figures.base import MARGIN, WIDE, frame, level_labels
 from chemscale.report.numbers import count
 from chemscale.report.values import Trace, Traced
 

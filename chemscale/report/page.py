@@ -101,7 +101,7 @@ def write(text: str, folder: Path) -> Path:
 
 
 def _template(name: str) -> str:
-    return (files("chemscale.report") / name).read_text(encoding="utf-8")
+    return (files("chemscale.report") / "layout" / name).read_text(encoding="utf-8")
 
 
 def _told(sentence: str) -> Markup:

@@ -49,8 +49,9 @@ def fit(tuner: Any) -> None:
 
     Tune returns from it as if all were done, and otherwise leaves its own handler behind, which swallows the next one.
     """
-    if threading.current_thread() is not threading.main_thread():
-        tuner.fit()  # Tune handles no signals there
+    in_thread = threading.current_thread() is not threading.main_thread()
+    if in_thread or os.environ.get("TUNE_DISABLE_SIGINT_HANDLER", "0") != "0":
+        tuner.fit()  # Tune handles no signals there, and none that the user keeps from it
         return
     before = signal.getsignal(signal.SIGINT)
     tuner.fit()

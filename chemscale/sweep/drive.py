@@ -80,9 +80,11 @@ def train_missing(records: Store, runs: Sequence[RunSpec], *, on: On, name: str,
         if not todo:
             return
         from chemscale.sweep.tune import grid_tuner
+        from chemscale.sweep.ushers import Forgetting
 
+        told = [*callbacks, Forgetting()]
         with cluster(), tempfile.TemporaryDirectory(prefix="chemscale-tune-", ignore_cleanup_errors=True) as scratch:
-            fit(grid_tuner(todo, records, on=on, study=name, work=work, scratch=scratch, callbacks=callbacks))
+            fit(grid_tuner(todo, records, on=on, study=name, work=work, scratch=scratch, callbacks=told))
 
 
 def tuner(

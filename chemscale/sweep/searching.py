@@ -83,7 +83,9 @@ def _require_places(plan: Search, on: On) -> None:
 def _search_missing(records: Store, plan: Search, on: On, callbacks: Sequence[Any] = ()) -> None:
     from chemscale.sweep.proposals import Proposals
     from chemscale.sweep.tune import search_tuner
+    from chemscale.sweep.ushers import Forgetting
 
+    told = [*callbacks, Forgetting()]
     most_patient = max((resources_for(on, cell) for cell in plan.cells), key=lambda where: where.patience)
     waited = Store(patient(records.url, most_patient))  # for what a run has left the driver waits as the run does
     searcher = Proposals(plan, waited, samples_of(waited, plan))
@@ -92,7 +94,7 @@ def _search_missing(records: Store, plan: Search, on: On, callbacks: Sequence[An
         if searcher.trials:
             folder = tempfile.TemporaryDirectory(prefix="chemscale-tune-", ignore_cleanup_errors=True)
             with cluster(), folder as scratch:
-                fit(search_tuner(plan, waited, on=on, searcher=searcher, scratch=scratch, callbacks=callbacks))
+                fit(search_tuner(plan, waited, on=on, searcher=searcher, scratch=scratch, callbacks=told))
     _forget_members(records, plan)
 
 

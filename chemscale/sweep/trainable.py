@@ -34,6 +34,7 @@ FIXED = ("data.source", "data.content", "data.representation")
 class OpenPlan(Plan):
     """What a trial of a user's own Tuner needs to know: how a configuration becomes a run, and the driver's folder."""
 
+    stoppable: bool = True
     make: Maker | None = None
     folder: str = "."
 

@@ -30,7 +30,7 @@ class Plan:
     """What a trial needs to know to find its run: either the runs of a grid by id, or a search.
 
     `costs` maps a model configuration to FLOPs per example where the driver has counted them; `saved` says when a run's
-    state is saved (`train.loop.SAVED`).
+    state is saved (`train.loop.SAVED`); `stoppable` whether a scheduler may end it.
     """
 
     store: str
@@ -40,6 +40,7 @@ class Plan:
     search: Search | None = None
     costs: Mapping[Any, Cost] = field(default_factory=dict)
     saved: str = "timed"
+    stoppable: bool = False
 
     def run(self, config: Mapping[str, Any]) -> RunSpec:
         """The run of a trial with this configuration."""
@@ -91,7 +92,7 @@ def trial(config: Mapping[str, Any], plan: Plan | Shared) -> None:
     if on.workers == 1:
         train_in_store(
             run, plan.store, resources=on, driver=plan.driver, report=report, counted=counted,
-            descent=descent_of(config), saved=plan.saved,
+            descent=descent_of(config), saved=plan.saved, stoppable=plan.stoppable,
         )  # fmt: skip
         return
     from ray.tune.integration.ray_train import TuneReportCallback
@@ -100,7 +101,10 @@ def trial(config: Mapping[str, Any], plan: Plan | Shared) -> None:
 
     with group() as announcing:
         callbacks = [TuneReportCallback(), announcing]
-        train_on_workers(run, plan.store, resources=on, driver=plan.driver, callbacks=callbacks, counted=counted)
+        train_on_workers(
+            run, plan.store, resources=on, driver=plan.driver, callbacks=callbacks, counted=counted,
+            stoppable=plan.stoppable,
+        )  # fmt: skip
 
 
 class Steady:

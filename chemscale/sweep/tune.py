@@ -17,6 +17,7 @@ from chemscale.models.cost import Cost
 from chemscale.records.store import MAX_RETRIES, Store
 from chemscale.spec import Resources, RunSpec
 from chemscale.sweep.admission import Admission, Listed, Sampled
+from chemscale.sweep.designed import Designed
 from chemscale.sweep.growth import wait_for_room
 from chemscale.sweep.placement import On, wanted_by
 from chemscale.sweep.proposals import Proposals
@@ -52,7 +53,8 @@ def grid_tuner(
         ValueError: the cluster can never hold one of them.
     """
     wait_for_room(*wanted_by(on, runs))
-    plan = Plan(store.url, on, runs={run.id: run for run in runs}, costs=_counted(runs))
+    asked, stoppable = {run.id: run for run in runs}, scheduler is not None
+    plan = Plan(store.url, on, runs=asked, costs=_counted(runs), stoppable=stoppable)
     admission, cleaners = Listed(plan, work or {}), Cleaners(plan)
     return tune.Tuner(
         trainable_of(plan),
@@ -98,7 +100,7 @@ def search_tuner(
     wait_for_room(*wanted_by(on, search.cells))
     waits = pauses(search.stop)  # then more runs live than train at a time, and Tune's own slots bound those that train
     plain = replace(search, sampler="random", stop=None, objectives=("valid_loss",))  # what a trial has to know of it
-    plan = Plan(store.url, on, search=plain, saved="measured" if waits else "timed")
+    plan = Plan(store.url, on, search=plain, saved="measured" if waits else "timed", stoppable=True)
     admission, cleaners = None if waits else Sampled(plan, searcher), Cleaners(plan)
     word = DriverWord(plan, search.name, searcher.endings)
     return tune.Tuner(
@@ -112,6 +114,32 @@ def search_tuner(
             reuse_actors=True,
         ),
         run_config=_run_config(word, cleaners, admission, search.name, scratch, callbacks),
+    )
+
+
+def design_tuner(
+    runs: Sequence[RunSpec],
+    store: Store,
+    *,
+    on: On,
+    study: str,
+    searcher: Designed,
+    scratch: str | None = None,
+    callbacks: Sequence[Any] = (),
+) -> tune.Tuner:
+    """A Tuner over those of these runs that a design proposes, one after another."""
+    wait_for_room(*wanted_by(on, runs))
+    plan = Plan(store.url, on, runs={run.id: run for run in runs}, costs=_counted(runs))
+    admission, cleaners = Sampled(plan, searcher), Cleaners(plan)
+    return tune.Tuner(
+        trainable_of(plan),
+        tune_config=tune.TuneConfig(
+            search_alg=admission,
+            scheduler=yielding(FIFOScheduler(), cleaners),
+            num_samples=searcher.trials,
+            reuse_actors=True,
+        ),
+        run_config=_run_config(DriverWord(plan, study), cleaners, admission, study, scratch, callbacks),
     )
 
 

@@ -1,4 +1,4 @@
-"""What follows trials around: ushers tell the ledger of pauses, cleaners end what a trial leaves behind."""
+"""What follows trials around: ushers tell the ledger of pauses, cleaners end what a trial leaves, memory too."""
 
 from __future__ import annotations
 
@@ -98,6 +98,19 @@ class Cleaners(tune.Callback):
         _, actor = self._held.pop(trial_id, (None, None))
         if actor is not None:
             actor.execute.remote(end_group)
+
+
+class Forgetting(tune.Callback):
+    """Lets go what Tune keeps of an ended trial's metrics: 50 kB each, of a thousand trials and more.
+
+    For Tuners whose results nobody reads: the store has them all.
+    """
+
+    def on_trial_complete(self, iteration: int, trials: Sequence[Any], trial: Any, **info: Any) -> None:
+        trial.run_metadata.metric_analysis, trial.run_metadata.metric_n_steps = {}, {}
+
+    def on_trial_error(self, iteration: int, trials: Sequence[Any], trial: Any, **info: Any) -> None:
+        self.on_trial_complete(iteration, trials, trial)
 
 
 def yielding(scheduler: TrialScheduler, cleaners: Cleaners) -> TrialScheduler:

@@ -64,6 +64,7 @@ def train_in_store(
     counted: Cost | None = None,
     descent: Descent | None = None,
     saved: str = "timed",
+    stoppable: bool = False,
 ) -> dict[str, Any]:
     """Train a complete run to its end, or go on where an earlier attempt was killed; all is written to the store.
 
@@ -74,6 +75,8 @@ def train_in_store(
         counted: FLOPs per example, where they have been counted already.
         descent: of a member of a population; None for any other run.
         saved: when its state is saved (`loop.SAVED`).
+        stoppable: whether a report may be the last that this process does: what was measured is then in the store, and
+            not on its way there, before it is reported.
 
     Returns:
         The terminal RUNS row.
@@ -82,6 +85,8 @@ def train_in_store(
 
     def telling(row: dict[str, Any]) -> None:
         told.update({name: row[name] for name in told if name in row})
+        if stoppable and "valid_loss" in row:
+            records.place.settle()
         report(row)
 
     alone = ranks is None or ranks.world == 1  # with several workers a report is a barrier that one cannot reach

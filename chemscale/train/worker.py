@@ -21,6 +21,7 @@ EXCHANGE_SECONDS = 600  # longest exchange between workers: a peer that hangs, d
 # How long Ray Train waits for room for a group before it counts again what the cluster has. Ray's own count of nodes is
 # up to 20 s old, so that after the loss of a node a first try may wait for workers that cannot come.
 START_SECONDS = 20
+POLL_SECONDS = 0.5  # between Ray Train's looks at the workers, in which it takes their reports: they wait for it
 WAIT_SECONDS = 24 * 3600  # longest wait for room, in a queue behind others or for a lost node to come back
 GROW_SECONDS = 60.0  # how often a group that lost workers looks for room to grow back
 
@@ -33,6 +34,7 @@ def train_on_workers(
     driver: Mapping[str, Any] | None = None,
     callbacks: Sequence[Any] = (),
     counted: Cost | None = None,
+    stoppable: bool = False,
 ) -> dict[str, Any]:
     """Train one run on `resources.workers` processes, with a copy (DDP) or a share (FSDP2) of the model on each.
 
@@ -43,6 +45,7 @@ def train_on_workers(
         driver: identity of the process that answers for the run; None is this one.
         callbacks: of Ray Train, e.g. `TuneReportCallback` inside a Tune trial.
         counted: FLOPs per example, where they have been counted already.
+        stoppable: whether a report may be the last that the workers do (`session.train_in_store`).
 
     Returns:
         The terminal RUNS row, as rank 0 wrote it.
@@ -54,12 +57,19 @@ def train_on_workers(
     """
     import ray.train
     from ray.train.torch import TorchTrainer
-    from ray.train.v2._internal.constants import WORKER_GROUP_START_TIMEOUT_S_ENV_VAR
+    from ray.train.v2._internal.constants import (
+        HEALTH_CHECK_INTERVAL_S_ENV_VAR,
+        WORKER_GROUP_START_TIMEOUT_S_ENV_VAR,
+    )
 
     require_room(resources)
     require_sharding(run, resources)
+    timing = {
+        WORKER_GROUP_START_TIMEOUT_S_ENV_VAR: str(START_SECONDS),
+        HEALTH_CHECK_INTERVAL_S_ENV_VAR: str(POLL_SECONDS),
+    }
     with (
-        environment({WORKER_GROUP_START_TIMEOUT_S_ENV_VAR: str(START_SECONDS)}),
+        environment(timing),
         tempfile.TemporaryDirectory(prefix="chemscale-train-") as scratch,
     ):
         trainer = _trainer(TorchTrainer)(
@@ -70,6 +80,7 @@ def train_on_workers(
                 "resources": resources,
                 "driver": dict(driver or process_identity()),
                 "counted": counted,
+                "stoppable": stoppable,
             },
             scaling_config=scaling_of(resources),
             torch_config=process_group_of(resources),
@@ -145,12 +156,13 @@ def _worker(config: dict[str, Any]) -> None:
         ranks=ranks,
         report=_report,
         counted=config["counted"],
+        stoppable=config["stoppable"],
     )
 
 
 def _report(row: dict[str, Any]) -> None:
-    """Tell Ray Train of measurements only: it takes a report at its next look at the worker, up to 2 s later, and the
-    worker waits. A worker left alone would do nothing else."""
+    """Tell Ray Train of measurements only: it takes a report at its next look at the worker (`POLL_SECONDS`), and
+    the worker waits. A worker left alone would do nothing else."""
     import ray.train
 
     if "valid_loss" in row or "status" in row:

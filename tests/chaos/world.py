@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from chemscale.train.environment import environment
+from tests.ray_clusters import WATCHFUL
 
 STUDY = Path(__file__).parent / "study.py"
 DISK = "32m"
@@ -63,7 +64,7 @@ def world(folder: Path, options: dict[str, Any]) -> Iterator[World]:
     from ray.cluster_utils import Cluster
 
     scratch = tempfile.mkdtemp(prefix="ch", dir="/tmp")  # short: Ray's sockets have long names
-    with environment({"RAY_TMPDIR": scratch}), own_disk(folder / "disk") as disk:
+    with environment({**WATCHFUL, "RAY_TMPDIR": scratch}), own_disk(folder / "disk") as disk:
         cluster = Cluster(
             initialize_head=True, connect=False, head_node_args={"num_cpus": 0, "include_dashboard": False}
         )

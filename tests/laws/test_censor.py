@@ -29,7 +29,7 @@ def test_bound_is_the_likelihood_of_its_noise_and_its_slopes_are_differences(nam
 
 
 def test_one_sided_fit_is_tobins():
-    """Against scipy's maximum of the censored likelihood of a straight line, noise and all, but for its degrees of freedom."""
+    """Against scipy's maximum of the censored likelihood of a straight line, but for degrees of freedom."""
     rng = np.random.default_rng(0)
     x = np.geomspace(1e3, 1e6, 400)
     loss = 5 * x**-0.3 * np.exp(rng.normal(0, 0.2, 400))

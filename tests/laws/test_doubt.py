@@ -135,7 +135,7 @@ def test_a_floor_of_zero_has_one_sided_profile_and_a_warning_elsewhere():
     law = fit(table, **OPTIONS)
     assert law.interval("E")[0] == 0 < law.interval("E")[1] < 0.3
     zero = fit(table, **OPTIONS, interval="wald")
-    assert zero.solution.theta[0] == 0 and any("at its bound 0, where interval='wald'" in w for w in zero.warnings)
+    assert zero.solution.theta[0] == 0 and any("at its lower bound, where interval='wald'" in w for w in zero.warnings)
 
 
 def test_noise_is_drawn_as_asked():

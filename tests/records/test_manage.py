@@ -9,8 +9,9 @@ import pyarrow as pa
 import pytest
 
 from chemscale.cli import main
+from chemscale.records import snapshots
 from chemscale.records.compact import compact
-from chemscale.records.manage import plan_pruning, prune, usage
+from chemscale.records.manage import forget, plan_pruning, prune, usage
 from chemscale.records.merge import merge
 from chemscale.records.schema import POINTS, RUNS, equal
 from chemscale.records.store import Store
@@ -129,6 +130,57 @@ def test_a_forgotten_run_starts_anew(store):
     compact(store)
     assert store.state(SPECS["failed"].id).status == "finished"
     assert store.state(SPECS["failed"].id).failures == 0
+
+
+def outpace(slow, more):
+    """Another process folds these runs and merges; the store has the manifest before that in mind once more."""
+    stale, other = slow.snapshots.manifest(), Store(slow.url)
+    for run in more:
+        train(other, run, loss=3.0)
+    compact(other)
+    assert not [name for name in other.place.names("snapshots") if name.startswith(stale.snapshots[0].name)]
+    snapshots._TABLES.clear()
+    current, manifests = slow.snapshots.manifest, [stale]
+    slow.snapshots.manifest = lambda: manifests.pop() if manifests else current()
+
+
+def test_runs_are_forgotten_while_another_compacts(store):
+    compact(store)
+    gone, others = SPECS["failed"].id, [replace(BASE, seed=seed) for seed in range(20, 24)]
+    slow = Store(store.url)
+    outpace(slow, others)
+    forget(slow, [gone])
+    left = Store(store.url)
+    assert gone not in left.snapshots.where(left.snapshots.manifest())
+    assert {left.state(run.id).status for run in (SPECS["good"], *others)} == {"finished"}
+
+
+def test_a_merge_goes_on_while_another_compacts(tmp_path, monkeypatch):
+    one, into = two(tmp_path)
+    train(one, BASE, loss=1.0)
+    train(into, replace(BASE, seed=1), loss=2.0)
+    compact(into)
+    monkeypatch.setattr(
+        "chemscale.records.merge._copy_checkpoints", lambda *runs: outpace(into, [replace(BASE, seed=2)])
+    )
+    assert merge([one], into).copied == 1
+    rows = Store(into.url).runs(columns=("seed", "law_loss")).to_pylist()
+    assert sorted((row["seed"], row["law_loss"]) for row in rows) == [(0, 1.0), (1, 2.0), (2, 3.0)]
+
+
+def test_a_merge_into_a_store_whose_snapshot_is_lost_says_so(tmp_path, monkeypatch):
+    one, into = two(tmp_path)
+    train(one, BASE, loss=1.0)
+    train(into, replace(BASE, seed=1), loss=2.0)
+    compact(into)
+
+    def lose(*runs):
+        for name in into.place.names("snapshots"):
+            into.place.remove(f"snapshots/{name}")
+
+    monkeypatch.setattr("chemscale.records.merge._copy_checkpoints", lose)
+    with pytest.raises(OSError, match="but there is no such file"):
+        merge([one], into)
 
 
 def test_an_unknown_policy_is_refused(store):

@@ -298,3 +298,33 @@ def test_a_run_that_waits_tells_its_scheduler(tmp_path, monkeypatch, molecules):
     assert len(waiting) >= 3
     assert told[-1]["status"] == "finished"
     assert len(store.points()) == len({p["step"] for p in store.points().to_pylist()}) == 3
+
+
+def test_what_a_scheduler_hears_of_a_run_that_it_may_stop_is_in_the_store(tmp_path, monkeypatch, molecules):
+    """The process of a stopped run may end right after its report, and what waits on its disk ends with it."""
+    from chemscale.sweep.drive import prepare
+    from chemscale.train import session
+    from tests.sweep.test_tune import text_grid
+
+    run = prepare(text_grid(molecules).runs()[:1], Resources())[0]
+    store = Store(tmp_path / "store", create=True)
+    flaky = Flaky(LocalPlace(tmp_path / "store"))
+    monkeypatch.setattr(
+        session, "patient", lambda path, on, waiting: Spooling(flaky, seconds=60, spool_bytes=1e9, waiting=waiting)
+    )
+    heard = []
+
+    def report(row):
+        heard.append(row)
+        if "valid_loss" not in row:
+            flaky.switch["down"] = (
+                len(heard) < 4
+            )  # away from the first update on, back after some reports that it waits
+            return
+        raise SystemExit
+
+    monkeypatch.setattr("chemscale.train.journal.REPORT_SECONDS", 0.0)
+    with pytest.raises(SystemExit):
+        session.train_in_store(run, str(tmp_path / "store"), resources=Resources(), report=report, stoppable=True)
+    assert len(heard) >= 4
+    assert store.points()["examples"].to_pylist() == [heard[-1]["examples"]]

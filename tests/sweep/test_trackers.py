@@ -125,8 +125,8 @@ def test_wandb_holds_what_was_trained(ray_cluster, molecules, tmp_path, monkeypa
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("WANDB_DIR", str(tmp_path))
     (tmp_path / "recipe.py").write_text(RECIPE.format(path=molecules))
-    from chemscale.explore import run_study
     from chemscale.sweep.recipe import load_recipe
+    from chemscale.sweep.study import run_study
     from chemscale.sweep.trackers import wandb
 
     tracker = wandb("chemscale-test", "recipe")

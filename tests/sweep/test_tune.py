@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import pytest
+from ray import tune
 from ray.tune.schedulers import ASHAScheduler
 
 from chemscale import spec
@@ -146,8 +147,6 @@ def test_a_cluster_too_small_is_refused_with_both_numbers(ray_cluster, molecules
 
 def test_the_plain_tuner_is_tunes_own(ray_cluster, molecules, tmp_path, monkeypatch):
     """Without the settings of `cs.sweep`, which a program of one's own does not have."""
-    from ray import tune
-
     from chemscale.sweep.cluster import QUIET
 
     for name in QUIET:
@@ -159,14 +158,15 @@ def test_the_plain_tuner_is_tunes_own(ray_cluster, molecules, tmp_path, monkeypa
     assert isinstance(made, tune.Tuner)
     results = made.fit()
     assert not results.errors
+    assert results.get_best_result("valid_loss", "min", scope="last-5-avg").metrics["valid_loss"] > 0
     assert Store(tmp_path / "store").runs()["status"].to_pylist() == ["finished"] * 2
     with pytest.raises(ValueError, match="already holds every run"):
         tuner(grid, store=tmp_path / "store")
 
 
 def test_a_model_of_the_users_own_runs_from_its_recipe(ray_cluster, molecules, tmp_path):
-    from chemscale.explore import run_study
     from chemscale.sweep.recipe import load_recipe
+    from chemscale.sweep.study import run_study
 
     options = {"widths": (2, 4), "sizes": (40,), "source": molecules, "updates": 20}
     try:
@@ -176,3 +176,20 @@ def test_a_model_of_the_users_own_runs_from_its_recipe(ray_cluster, molecules, t
         assert all(row["params"] > 0 and row["flops"] > 0 for row in rows)
     finally:
         spec.MODELS.pop("bigram", None)
+
+
+class Seen(tune.Callback):
+    """Keeps the trials that Tune ends with."""
+
+    trials = ()
+
+    def on_experiment_end(self, trials, **info):
+        self.trials = tuple(trials)
+
+
+def test_tune_keeps_no_metrics_of_trials_that_ended(ray_cluster, molecules, tmp_path):
+    """They were most of what a sweep of a thousand cells grew by; a Tuner of the user's own keeps them."""
+    seen = Seen()
+    sweep(text_grid(molecules, widths=(4,)), store=tmp_path / "store", callbacks=[seen])
+    assert [trial.status for trial in seen.trials] == ["TERMINATED"] * 2
+    assert not any(trial.run_metadata.metric_analysis or trial.run_metadata.metric_n_steps for trial in seen.trials)

@@ -4,9 +4,9 @@ import time
 
 import pytest
 
-from chemscale.explore import foresee, run_study
 from chemscale.records.store import Store
 from chemscale.sweep.recipe import load_recipe
+from chemscale.sweep.study import foresee, run_study
 from tests.records.test_store import finished
 from tests.test_spec import BASE
 

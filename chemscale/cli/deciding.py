@@ -1,0 +1,224 @@
+"""What to train next: plan, explore."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from chemscale.cli.laws import parse_point, read_table
+from chemscale.cli.output import print_json
+from chemscale.laws import Law
+from chemscale.laws import fit as fit_law
+
+
+def plan(given: argparse.Namespace) -> int:
+    """What to train for a budget: architecture, size, data and the loss to expect, with intervals."""
+    from chemscale.laws.table import data_of, read, select
+    from chemscale.plan import CANNOT_TELL, measure_cost
+    from chemscale.plan import plan as plan_for
+
+    table = read(read_table(given.table))
+    data = given.data or data_of(select(table, given.where)[0], given.loss)
+    if data is None:
+        raise ValueError(f"--data is missing and --loss {given.loss!r} names no unit of its own; give --data COL.")
+    options: dict[str, Any] = {"form": given.form, "params": given.params, "data": data, "loss": given.loss}
+    options |= {"where": given.where, "bootstrap": given.bootstrap, "seed": given.seed}
+    laws: dict[Any, Law] = fit_law(table, by=given.by, **options) if given.by else {None: fit_law(table, **options)}
+    wheres = {name: _and(given.where, given.by, name) for name in laws}
+    costs: dict[Any, Any] = {
+        name: measure_cost(table, params=given.params, data=data, where=wheres[name]) for name in laws
+    }
+    made = plan_for(
+        laws if given.by else laws[None], cost=costs if given.by else costs[None], price=given.price,
+        label_price=given.label_price, **_budget(given),
+    )  # fmt: skip
+    chosen = made.architecture if made.architecture in laws else next(iter(laws))
+    law, extras = laws[chosen], {}
+    if given.next_runs is not None:
+        extras["next_runs"] = _following(given, law, costs[chosen], made)
+    if given.register is not None:
+        extras["registered"] = _register(given, law, made, given.by and chosen)
+    if given.json:
+        print_json({**asdict(made), **{k: v if isinstance(v, dict) else asdict(v) for k, v in extras.items()}})
+    else:
+        _print_plan(made, law, given)
+        _print_extras(extras)
+    return 1 if made.answer.startswith(CANNOT_TELL) else 0
+
+
+def _and(where: str | None, by: str | None, name: Any) -> str | None:
+    if by is None:
+        return where
+    only = f"`{by}` == {name!r}"
+    return f"({where}) and {only}" if where else only
+
+
+def _budget(given: argparse.Namespace) -> dict[str, float | None]:
+    found = {name: getattr(given, name) for name in ("flops", "device_hours", "money")}
+    if given.labels is not None and any(value is not None for value in found.values()):
+        return {**found, "most_data": given.labels}
+    return {**found, "labels": given.labels}
+
+
+def _following(given: argparse.Namespace, law: Law, cost: Any, made: Any) -> Any:
+    from chemscale.plan import Spend, following
+
+    unit = next((name for name in ("device_hours", "money") if getattr(given, name) is not None), "flops")
+    spend = Spend(cost, unit, given.price, given.label_price, float(law.runs.axes["data"].max()))
+    if given.target:
+        target: Any = parse_point(given.target, "--target") if "=" in given.target else given.target
+    elif made.best is not None:
+        target = {"params": made.best.params, "data": made.best.data}
+    else:
+        raise ValueError("there is no planned run to aim at (see the plan); give --target params=…,data=….")
+    return following(law, spend, budget=given.next_runs, target=target)
+
+
+def _register(given: argparse.Namespace, law: Law, made: Any, architecture: str | None) -> dict[str, Any]:
+    """Freeze the forecast of the planned run, or of a run that the store has been asked for; the object written."""
+    from chemscale.laws.table import metric_of, read
+    from chemscale.plan import freeze
+
+    columns = read(read_table(given.table))
+    metric = metric_of(columns, given.loss)
+    known = {str(v) for v in columns.get("architecture", []) if v is not None}
+    architecture = architecture or (known.pop() if len(known) == 1 else None)
+    if "://" not in given.table and not Path(given.table).is_dir():
+        forecast = _planned(law, made, metric, architecture)
+        return _write(Path(f"{given.register}.forecast.json"), forecast)
+    from chemscale.records.store import Store
+
+    store = Store(given.table)
+    if given.register in store.run_ids():
+        params, data = _size_of(store.spec(given.register))
+        forecast = freeze(law, params=params, data=data, metric=metric, architecture=architecture)
+    else:
+        forecast = _planned(law, made, metric, architecture)
+    if not store.register_forecast(given.register, forecast):
+        held = store.forecasts()[given.register]
+        if held.get("hash") != forecast["hash"]:
+            raise ValueError(
+                f"--register {given.register!r} is taken by another forecast of {store.url}; name another."
+            )
+        return held
+    return store.forecasts()[given.register]
+
+
+def _planned(law: Law, made: Any, metric: str, architecture: str | None) -> dict[str, Any]:
+    from chemscale.plan import freeze
+
+    if made.best is None:
+        raise ValueError(f"there is no planned run to register: {made.answer}.")
+    return freeze(law, params=made.best.params, data=made.best.data, metric=metric, architecture=architecture)
+
+
+def _size_of(run: Any) -> tuple[float, float]:
+    """Non-embedding parameters and unique examples of a run that has not started."""
+    import torch
+
+    from chemscale import data
+    from chemscale.models import cost
+
+    with torch.device("meta"):
+        params = cost.parameters(run.model.build(data.manifest(run.data)))["non_embedding"]
+    return float(params), float(run.data.size)
+
+
+def _write(path: Path, forecast: dict[str, Any]) -> dict[str, Any]:
+    """A forecast as a file that is never overwritten."""
+    import json
+    import time
+
+    whole = {**forecast, "registered": time.time()}
+    try:
+        with path.open("x") as file:
+            json.dump(whole, file)
+    except FileExistsError:
+        held = json.loads(path.read_text())
+        if held.get("hash") != forecast["hash"]:
+            raise ValueError(f"{path} holds another forecast, which is never overwritten; give another name.") from None
+        return held
+    return whole
+
+
+def _print_plan(made: Any, law: Law, given: argparse.Namespace) -> None:
+    unit = law.columns["data"]["units"]
+    print(made.answer)
+    if made.best is not None:
+        _print_cost(made.best)
+    for choice in made.alternatives:
+        size = f"{choice.params:.3g} parameters on {choice.data:.3g}"
+        print(f"  or {size}: the same loss for {choice.cost_ratio:.2g} x the budget")
+    for rival in made.rivals:
+        print(f"  rather than {rival.architecture}: {rival.answer}")
+    if made.first is not None:
+        first = made.first
+        bought = f"data take {first.by_data:.2%} off the loss, parameters {first.by_params:.2%}"
+        said = "cannot tell which to buy first" if first.answer == "cannot tell" else f"buy {first.answer} first"
+        print(f"  {said}: at twice the cost of the largest run so far, {bought} (data win in {first.probability:.0%})")
+    if made.worth is not None:
+        _print_worth(made.worth, law.units, unit)
+    for run in made.would_decide:
+        print(f"  would decide: {run.params:.3g} parameters on {run.data:.3g}, {run.replicates} seeds: {run.why}")
+    for warning in made.warnings:
+        print(f"  note: {warning}")
+
+
+def _print_cost(best: Any) -> None:
+    parts = [f"{best.flops:.3g} FLOPs"]
+    parts += [f"{best.device_hours:.3g} device-hours"] if best.device_hours is not None else []
+    parts += [f"{best.money:.4g} of money"] if best.money is not None else []
+    print(f"  costs {', '.join(parts)}")
+
+
+def _print_worth(worth: Any, units: str, unit: str) -> None:
+    low, high = worth.tenfold_interval
+    print(f"  10x the {unit} would take {worth.tenfold:.4g} {units} off its loss ({low:.4g} to {high:.4g});", end=" ")
+    if worth.flops_for_tenfold is None:
+        print("no larger model does the same on the same data")
+    else:
+        money = "" if worth.money_for_tenfold is None else f", {worth.money_for_tenfold:.4g} of money"
+        print(f"a larger model does the same for {worth.flops_for_tenfold:.3g} FLOPs more{money}")
+    each = "" if worth.flops_per_label is None else f", as {worth.flops_per_label:.3g} FLOPs in a larger model do"
+    money = "" if worth.money_per_label is None else f": worth {worth.money_per_label:.3g} of money"
+    print(f"  one more of the {unit} takes {worth.per_label:.3g} {units} off{each}{money}")
+
+
+def _print_extras(extras: dict[str, Any]) -> None:
+    if "next_runs" in extras:
+        next_ = extras["next_runs"]
+        rivals = ", ".join(f"{name} {value:.3g}" for name, value in next_.rivals.items())
+        print(f"next runs, {next_.spent:.3g} in all: the target known to {next_.before:.3g}, then {next_.after:.3g} "
+              f"(log units; {rivals})")  # fmt: skip
+        for run, cost in zip(next_.runs, next_.costs, strict=True):
+            print(f"  {run.params:.3g} parameters on {run.data:.3g}, {run.replicates} x: {cost:.3g}")
+    if "registered" in extras:
+        held = extras["registered"]
+        print(f"registered: {held['value']:.5g} ({held['low']:.5g} to {held['high']:.5g}), sha256 {held['hash'][:16]}")
+
+
+def explore(given: argparse.Namespace) -> int:
+    """The cells of a recipe that teach most of a target, until it is known well enough or the budget is spent."""
+    from chemscale.cli.output import resources_of
+    from chemscale.explore import explore as run
+    from chemscale.explore import foresight
+    from chemscale.sweep.recipe import load_recipe, parse_options, recipe_resources
+    from chemscale.sweep.search import Search
+
+    recipe = load_recipe(given.recipe, parse_options(given.set))
+    if isinstance(recipe, Search):
+        raise ValueError(f"{given.recipe} returns a Search; an exploration needs a Grid.")
+    target: Any = parse_point(given.target, "--target") if "=" in given.target else given.target
+    found = (foresight if given.dry_run else run)(
+        recipe, target=target, width=given.width, flops=given.flops, device_hours=given.device_hours,
+        store=given.store, on=recipe_resources(given.recipe, resources_of(given)), name=recipe.name, form=given.form,
+    )  # fmt: skip
+    if given.json:
+        print_json({**asdict(found), "law": None if found.law is None else found.law.to_json()})
+        return 0 if found.low is not None or given.dry_run else 1
+    print(found.answer)
+    for params, data, cost in found.next_runs:
+        print(f"  next: {params:.3g} parameters on {data:.3g}, costs {cost:.3g}")
+    return 0 if found.low is not None or given.dry_run else 1

@@ -1,0 +1,72 @@
+"""What is known before the next runs are chosen: parameter vectors that may be true, and the runs behind them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from chemscale.laws.form import Form
+from chemscale.laws.forms import choose
+from chemscale.laws.law import Law
+from chemscale.laws.objectives import Array
+
+DRAWS = 32  # parameter vectors that a design is averaged over; further ones changed no choice in replays
+NOISE = 0.01  # log units: the scatter of a run whose law is not known yet
+LEAST_NOISE = 1e-4  # a law through all of its runs would make one more run worth nothing
+PRIOR_EXPONENT, PRIOR_AMPLITUDE = 0.5, 1.0  # standard deviations, in the solver's units where amplitudes are of order 1
+EXPONENTS = (0.1, 0.6)  # what exponents of losses may be before any is measured (Hestness et al. 2017, figure 6)
+
+
+@dataclass(frozen=True)
+class Belief:
+    """Plausible laws of one form, and where runs have been made.
+
+    theta (draws, P) in the solver's coordinates; centre (axes,) natural logs; noise the standard deviation of one run's
+    log loss; seen (n, axes) centred logs of the runs made or under way, whose losses need not be known.
+    """
+
+    form: Form
+    theta: Array
+    centre: Array
+    noise: float
+    seen: Array
+
+    @classmethod
+    def of(cls, law: Law, count: int = DRAWS) -> Belief:
+        """What a fitted law says, with `count` of its draws, evenly spaced."""
+        held = law.solution
+        picks = np.linspace(0, len(held.draws) - 1, min(count, len(held.draws))).astype(int)
+        noise = max(float(np.sqrt(np.mean(held.noise**2))), LEAST_NOISE)
+        x = np.log(law.runs.stacked(law.roles)) - held.centre
+        return cls(law.shape, np.vstack([held.theta, held.draws[picks]]), held.centre, noise, x)
+
+    @classmethod
+    def before(cls, roles: tuple[str, ...], points: Array, count: int = DRAWS, seed: int = 0) -> Belief:
+        """What is plausible before any run: powers over a floor around the middle of `points` (n, axes).
+
+        Raises ValueError for axes other than one, or params and data.
+        """
+        form = choose("chinchilla" if len(roles) == 2 else "power_floor", roles)
+        terms = len(form.inner) - len(roles)
+        rng = np.random.default_rng(seed)
+        shares = rng.dirichlet(np.ones(terms), size=count)
+        exponents = rng.uniform(*EXPONENTS, size=(count, len(roles)))
+        centre = np.log(points).mean(0)
+        return cls(form, np.hstack([shares, exponents]), centre, NOISE, np.empty((0, len(roles))))
+
+    def with_runs(self, points: Array) -> Belief:
+        """The same, once runs at these points (n, axes) are under way."""
+        if not len(points):
+            return self
+        return replace(self, seen=np.vstack([self.seen, np.log(points) - self.centre]))
+
+    def slopes(self, points: Array) -> Array:
+        """Derivatives of the log loss at points (n, axes) by the parameters, (draws, n, P)."""
+        return self.form.bind(np.log(points) - self.centre).derivatives(self.theta).jacobian
+
+    def information(self) -> Array:
+        """Precision of the parameters after the runs made, (draws, P, P), with a weak prior that keeps it regular."""
+        at = self.form.bind(self.seen).derivatives(self.theta).jacobian / self.noise
+        spread = np.where(np.isfinite(self.form.upper), PRIOR_EXPONENT, PRIOR_AMPLITUDE)
+        return np.matmul(at.swapaxes(1, 2), at) + np.diag(spread**-2.0)

@@ -1,0 +1,192 @@
+"""Data seen more than once: what a repeat is still worth, and what parameters beyond the data's need are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import product
+
+import numpy as np
+
+from chemscale.laws.errors import FitError
+from chemscale.laws.form import MAX_EXPONENT, Derivatives, Form, Model
+from chemscale.laws.forms.chain import TINY, Floored, chain, logarithm, parameter
+from chemscale.laws.objectives import Array
+from chemscale.laws.projection import amplitudes
+
+LEAST, MOST = 1e-4, 1e2  # of 1/R*: repeats of the runs at hand are as good as new ones, or worth nothing
+REPEATED = 0.01  # share beyond the first pass below which no run repeats its data
+
+
+def repeats(x: Array) -> tuple[Array, Array]:
+    """Log of the unique units used and repeats R_D = seen/unique - 1, each (n,).
+
+    A run that stops within its first pass has used no more than it has seen.
+    """
+    unique = np.minimum(x[:, 1], x[:, 2])
+    return unique, np.expm1(x[:, 2] - unique)
+
+
+def worth(repeat: Array, rate: Array) -> tuple[Array, ...]:
+    """log(1 + m), m = (1 - exp(-R rate))/rate, and its derivatives in R, rate, RR, R rate, rate rate."""
+    y = repeat * rate
+    gone = np.exp(-y)
+    small = np.abs(y) < 1e-2
+    safe = np.where(small, 1.0, y)
+    # m = R phi(y), phi = (1 - e^-y)/y; below 1e-2 its series, good to 1e-13
+    phi = np.where(small, 1 - y / 2 + y**2 / 6 - y**3 / 24 + y**4 / 120 - y**5 / 720, -np.expm1(-safe) / safe)
+    phi1 = np.where(small, -1 / 2 + y / 3 - y**2 / 8 + y**3 / 30 - y**4 / 144 + y**5 / 840, (gone - phi) / safe)
+    phi2 = np.where(small, 1 / 3 - y / 4 + y**2 / 10 - y**3 / 36 + y**4 / 168, (-gone - 2 * phi1) / safe)
+    total = 1 + repeat * phi
+    by_repeat, by_rate = gone / total, repeat**2 * phi1 / total
+    return (
+        np.log(total), by_repeat, by_rate, -rate * gone / total - by_repeat**2,
+        -repeat * gone / total - by_repeat * by_rate, repeat**3 * phi2 / total - by_rate**2,
+    )  # fmt: skip
+
+
+class RepeatedModel(Model):
+    """log(exp(u) + exp(w)), u = log a - p log N', w = log b - q log D', theta = (a, b, p, q, 1/R_D*, 1/R_N*)."""
+
+    def __init__(self, x: Array) -> None:
+        self.params = x[:, 0]
+        self.unique, self.repeat = repeats(x)
+
+    def excess(self, theta: Array) -> Array:
+        """t = log N - log U_N, above zero where there are more parameters than the unique data need, (B, n)."""
+        a, b, p, q = (theta[:, k : k + 1] for k in range(4))
+        return np.minimum(self.params - (np.log(p * a) - np.log(q * b) + q * self.unique) / p, 30.0)
+
+    def _terms(self, theta: Array) -> tuple[Array, Array]:
+        a, b, p, q, repeated, wide = (column[:, None] for column in theta.T)
+        t = np.maximum(self.excess(theta), 0.0)
+        params = self.params - t + worth(np.expm1(t), wide)[0]
+        data = self.unique + worth(self.repeat[None], repeated)[0]
+        return np.log(a) - p * params, np.log(b) - q * data
+
+    def log_fit(self, theta: Array) -> Array:
+        return np.logaddexp(*self._terms(theta))
+
+    def derivatives(self, theta: Array) -> Derivatives:
+        u, w = self._terms(theta)
+        total = np.logaddexp(u, w)
+        share = np.exp(u - total)
+        bend = share * (1 - share)
+        parts = [self._by_params(theta, u), self._by_data(theta, w)]
+        return chain(total, [share, 1 - share], [[bend], [-bend, bend]], parts)
+
+    def _by_data(self, theta: Array, w: Array) -> Derivatives:
+        q = theta[:, 3:4]
+        log, _, slope, _, _, bend = worth(self.repeat[None], theta[:, 4:5])
+        parts = [logarithm(parameter(theta, 1, len(self.params))), *(parameter(theta, k, len(log[0])) for k in (3, 4))]
+        first = [1.0, -self.unique - log, -q * slope]
+        return chain(w, first, [[0.0], [0.0, 0.0], [0.0, -slope, -q * bend]], parts)
+
+    def _by_params(self, theta: Array, u: Array) -> Derivatives:
+        """u = log a - p n + p k(t, rate), k = t - log(1 + m(e^t - 1)) beyond t = 0."""
+        p, rate, runs = theta[:, 2:3], theta[:, 5:6], len(self.params)
+        t, over = self._excess(theta), self.excess(theta) > 0
+        more = np.exp(np.maximum(t.log_fit, 0.0))
+        log, r, s, rr, rs, ss = worth(more - 1, rate)
+        k, k_t, k_s = (np.where(over, v, 0.0) for v in (t.log_fit - log, 1 - r * more, -s))
+        k_tt, k_ts, k_ss = (np.where(over, v, 0.0) for v in (-rr * more**2 - r * more, -rs * more, -ss))
+        parts = [logarithm(parameter(theta, 0, runs)), parameter(theta, 2, runs), t, parameter(theta, 5, runs)]
+        second = [[0.0], [0.0, 0.0], [0.0, k_t, p * k_tt], [0.0, k_s, p * k_ts, p * k_ss]]
+        return chain(u, [1.0, k - self.params, p * k_t, p * k_s], second, parts)
+
+    def _excess(self, theta: Array) -> Derivatives:
+        """`excess` with its derivatives in log a, log b, p, q."""
+        runs, (a, b, p, q) = len(self.params), (theta[:, k : k + 1] for k in range(4))
+        parts = [logarithm(parameter(theta, k, runs)) for k in (0, 1)] + [parameter(theta, k, runs) for k in (2, 3)]
+        line = np.log(p * a) - np.log(q * b) + q * self.unique
+        first = [-1 / p, 1 / p, (line - 1) / p**2, (1 / q - self.unique) / p]
+        second = [
+            [0.0],
+            [0.0, 0.0],
+            [1 / p**2, -1 / p**2, (3 - 2 * line) / p**3],
+            [0.0, 0.0, (self.unique - 1 / q) / p**2, -1 / (q**2 * p)],
+        ]
+        return chain(self.excess(theta), first, second, parts)
+
+
+@dataclass(frozen=True)
+class Repeated(Form):
+    """Chinchilla in effective parameters and data: L = E + A/N'^alpha + B/D'^beta.
+
+    Muennighoff et al. 2023 (arXiv:2305.16264, equations 5 to 7). Of U unique units (`data`), seen R_D + 1 times each
+    (`seen` = U (R_D + 1)), D' = U + U R_D* (1 - exp(-R_D/R_D*)): a repeat is worth ever less, and R_D* is about how
+    many repeats the data bear. Likewise N' = U_N + U_N R_N* (1 - exp(-R_N/R_N*)), R_N = N/U_N - 1, where U_N is N or,
+    if that is smaller, the parameters that suit U on the law's own compute-optimal line, alpha A N^-alpha =
+    beta B U^-beta. R_D* and R_N* are pure numbers; data and seen have one unit. Runs that stop within their first pass
+    count what they have seen as unique. R* is weakly identified: large where repeats are as good as new units, small
+    where they are worth nothing; the solver works with 1/R*, between 1e-4 and 100.
+    """
+
+    name = "repeated"
+    equation = "E + A/N'^alpha + B/D'^beta, D' = U + U R_D* (1 - exp(-R_D/R_D*))"
+    axes = (3,)
+    fixed_roles = ("params", "data", "seen")
+    floor = "E"
+
+    @property
+    def inner(self) -> tuple[str, ...]:
+        return ("E", "A", "B", "alpha", "beta", "rate_D", "rate_N")
+
+    @property
+    def upper(self) -> Array:
+        return np.array([np.inf, np.inf, np.inf, MAX_EXPONENT, MAX_EXPONENT, MOST, MOST])
+
+    def lower(self, noise_floor: float = 0.0) -> Array:
+        return np.array([noise_floor, TINY, TINY, 1e-3, 1e-3, LEAST, LEAST])
+
+    def centre(self, logs: Array) -> Array:
+        """Data and seen share a centre, so that their ratio stays."""
+        middle = logs.mean(0)
+        return np.array([middle[0], middle[1], middle[1]])
+
+    def refuse(self, axes: Mapping[str, Array]) -> None:
+        if (axes["seen"] <= (1 + REPEATED) * axes["data"]).all():
+            raise FitError("no run sees its data more than once, so the worth of repeats is unknown; fit chinchilla.")
+
+    def bind(self, x: Array) -> Floored:
+        return Floored(RepeatedModel(x))
+
+    def starts(self, x: Array, log_loss: Array, weights: Array) -> Array:
+        """Amplitudes as if every parameter counted; then several worths of excess parameters."""
+        line = np.geomspace(0.05, 2.0, 7)
+        shapes = np.array(list(product(line, line, (1e-3, 0.03, 0.1, 0.3, 1.0, 5.0))))
+        unique, repeat = repeats(x)
+        data = unique + worth(repeat[None], shapes[:, 2:])[0]
+        powers = np.stack([-shapes[:, :1] * x[:, 0], -shapes[:, 1:2] * data], axis=2)
+        features = np.exp(np.clip(np.insert(powers, 0, 0.0, axis=2), -300, 300))
+        found = amplitudes(features, log_loss, weights)
+        theta = np.concatenate([found, np.concatenate([shapes] * (len(found) // len(shapes)))], axis=1)
+        return np.concatenate([np.insert(theta, 6, rate, axis=1) for rate in (1e-3, 0.05, 0.3, 2.0)])
+
+    def published(self, theta: Array, centre: Array, log_scale: float) -> dict[str, Array]:
+        floor, a, b, alpha, beta, repeated, wide = theta.T
+        scale = np.exp(log_scale)
+        return {
+            "E": floor * scale, "A": a * scale * np.exp(alpha * centre[0]), "B": b * scale * np.exp(beta * centre[1]),
+            "alpha": alpha, "beta": beta, "R_D_star": 1 / repeated, "R_N_star": 1 / wide,
+        }  # fmt: skip
+
+    @property
+    def must_vary(self) -> tuple[tuple[str, ...], ...]:
+        return (("params",), ("data", "seen"))
+
+    @property
+    def moved_by(self) -> dict[str, tuple[str, ...]]:
+        return {"alpha": ("params",), "beta": ("data", "seen")}
+
+    @property
+    def partners(self) -> dict[str, tuple[str, ...]]:
+        return {"A": ("alpha",), "B": ("beta",)}
+
+    @property
+    def solved_as(self) -> dict[str, tuple[str, ...]]:
+        named = {"alpha": "alpha", "beta": "beta", "R_D_star": "rate_D", "R_N_star": "rate_N", "E": "E"}
+        return {name: (solved,) for name, solved in named.items()}
+
+    def exponent_of(self, role: str) -> str:
+        return "alpha" if role == "params" else "beta"

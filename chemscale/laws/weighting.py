@@ -1,0 +1,68 @@
+"""Weights by name: what each run counts in a fit, where no column says so."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from chemscale.laws.backtest import scale_along
+from chemscale.laws.objectives import Array
+from chemscale.laws.table import Columns, Rows
+
+NAMED = ("replicates", "large", "large:SHARE")
+LARGE = 0.7  # share of the log range, from the top, that halved the error of extrapolation on public curves
+PRIOR = 4.0  # degrees of freedom with which the pooled variance enters that of each point
+
+
+def refuse_unknown(weights: str, columns: Columns) -> None:
+    """Raise ValueError for what is neither a column nor a name, or a share that is none."""
+    if weights in columns or weights in ("replicates", "large"):
+        return
+    share = _share(weights)
+    if share is None:
+        raise ValueError(
+            f"weights={weights!r} is neither a column of the table nor one of {', '.join(NAMED)}; it has "
+            f"{', '.join(columns)}."
+        )
+
+
+def weighted(runs: Rows, weights: str, along: str | None) -> Rows:
+    """The runs with the weights called `replicates`, or the `large` ones alone.
+
+    replicates: the inverse variance of the log loss over repeats of one point, drawn towards the variance pooled over
+    all points with four degrees of freedom, since two or three seeds tell little of their own; points without repeats
+    get the pooled one. large, large:SHARE: runs in the top SHARE (0.7) of the log range of their scale, which is
+    `along`, or the one axis, or the FLOPs; the others are left out, so that they count nowhere.
+    """
+    if weights == "replicates":
+        return replace(runs, weights=_by_replicates(runs))
+    name, scale = scale_along(runs, along)
+    logs, share = np.log(scale), _share(weights) or LARGE
+    edge = logs.max() - share * (logs.max() - logs.min())
+    top = logs >= edge - 1e-9
+    if top.all():
+        return runs
+    note = f"left out {int((~top).sum())} runs with {name} below {np.exp(edge):.3g}: weights={weights}"
+    return replace(runs.take(top), warnings=(*runs.warnings, note))
+
+
+def _share(weights: str) -> float | None:
+    name, _, text = weights.partition(":")
+    try:
+        share = float(text) if text else LARGE
+    except ValueError:
+        return None
+    return share if name == "large" and 0 < share <= 1 else None
+
+
+def _by_replicates(runs: Rows) -> Array:
+    points = np.unique(runs.stacked(tuple(runs.axes)), axis=0, return_inverse=True)[1].ravel()
+    count = np.bincount(points)
+    logs = np.log(runs.loss)
+    gaps = (logs - (np.bincount(points, logs) / count)[points]) ** 2
+    squares, freedom = np.bincount(points, gaps), count - 1
+    if not freedom.sum() or not squares.sum():
+        raise ValueError("weights='replicates' needs runs that repeat a point with another result; the table has none.")
+    pooled = squares.sum() / freedom.sum()
+    return 1 / ((PRIOR * pooled + squares) / (PRIOR + freedom))[points]

@@ -1,0 +1,41 @@
+"""All that the page says, as plain values; losses are in display units (meV where the store has eV)."""
+
+from chemscale.report.values.page import (
+    Column,
+    Curve,
+    Curves,
+    Dot,
+    Entry,
+    Foreseen,
+    Headline,
+    Held,
+    Molecules,
+    Origin,
+    Parity,
+    Report,
+    Ruling,
+    Section,
+    Table,
+    Trace,
+    Traced,
+)
+
+__all__ = [
+    "Column",
+    "Curve",
+    "Curves",
+    "Dot",
+    "Entry",
+    "Foreseen",
+    "Headline",
+    "Held",
+    "Molecules",
+    "Origin",
+    "Parity",
+    "Report",
+    "Ruling",
+    "Section",
+    "Table",
+    "Trace",
+    "Traced",
+]

@@ -1,0 +1,156 @@
+"""What an exploration is after, and the next cell for it; a function of what the store holds, and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from chemscale.laws import FORMS, FitError, Law, fit
+from chemscale.laws.belief import Belief
+from chemscale.laws.design import Design, Pool, design
+from chemscale.laws.table import DATA_OF
+from chemscale.records.schema import DIVERGED, FINISHED
+from chemscale.spec import RunSpec
+
+ROLES = ("params", "data")
+BOOTSTRAP = 400  # refits behind an interval that may end an exploration; fewer than 399 cover too little
+SPARE = 3  # runs beyond the parameters of the form before an interval may end an exploration: it is luck until then
+UNITS = {"flops": "FLOPs", "device_hours": "device-hours"}
+
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Aim:
+    """Know a target to a width, for a budget at most.
+
+    target: {"params": …, "data": …}, whose loss is to be predicted, or the name of a parameter. width: half the
+    interval, as a share of a predicted loss (0.1 = 10 %), or of a parameter's value. unit: of the budget, "flops" or
+    "device_hours". form: of the law.
+    """
+
+    target: Mapping[str, float] | str
+    width: float
+    budget: float
+    unit: str = "flops"
+    form: str = "chinchilla"
+
+    def __post_init__(self) -> None:
+        for name in ("width", "budget"):
+            value = getattr(self, name)
+            if not (np.isfinite(value) and value > 0):
+                raise ValueError(f"{name}={value!r} must be a positive number.")
+        if self.form not in FORMS:
+            raise ValueError(f"form={self.form!r} is not one of {', '.join(FORMS)}; an exploration needs one of them.")
+        if isinstance(self.target, str):
+            return
+        values = [self.target.get(role) for role in ROLES]
+        if set(self.target) != set(ROLES) or not all(v is not None and np.isfinite(v) and v > 0 for v in values):
+            raise ValueError(f"target={dict(self.target)} needs params=… and data=… as positive numbers.")
+
+    @property
+    def goal(self) -> np.ndarray | str:
+        """As a design takes it."""
+        return self.target if isinstance(self.target, str) else np.array([self.target[role] for role in ROLES], float)
+
+    def interval(self, law: Law) -> tuple[float, float, float]:
+        """Value of the target with its interval."""
+        if isinstance(self.target, str):
+            return (law.parameters.get(self.target) or np.nan, *law.interval(self.target))
+        seen = law.predict(**self.target)
+        return seen.value, seen.low, seen.high
+
+
+@dataclass(frozen=True)
+class Cells:
+    """The runs that may be made: points (n, 2) of parameters and unique data, and what each is estimated to cost."""
+
+    runs: Sequence[RunSpec]
+    points: np.ndarray
+    costs: np.ndarray
+    index: dict[str, int] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "index", {run.id: i for i, run in enumerate(self.runs)})
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How far an exploration is.
+
+    run: the next one; None where it ends, and `reason` says why ("narrow enough", "budget spent", "no run left").
+    law: of the runs so far; None where they give none, and `trouble` says why. spent: with what is under way.
+    """
+
+    run: RunSpec | None
+    reason: str
+    law: Law | None
+    trouble: str
+    value: float | None
+    low: float | None
+    high: float | None
+    spent: float
+    ahead: Design | None
+
+
+def standing(aim: Aim, cells: Cells, rows: Iterable[Row], taken: Iterable[str]) -> Standing:
+    """Where an exploration stands and what comes next.
+
+    rows: of RUNS. taken: ids of runs that are under way or will not be tried again.
+    """
+    rows = [row for row in rows if row["run_id"] in cells.index]
+    finished = [row for row in rows if row["status"] == FINISHED]
+    ended = {row["run_id"] for row in rows if row["status"] in (FINISHED, DIVERGED)}
+    under_way = [cells.index[i] for i in dict.fromkeys(taken) if i in cells.index and i not in ended]
+    spent = sum(_cost(aim, cells, row) for row in rows if row["run_id"] in ended) + float(cells.costs[under_way].sum())
+    law, trouble = _law(aim, finished)
+    value, low, high = (None, None, None) if law is None else aim.interval(law)
+
+    def stands(reason: str, run: RunSpec | None = None, ahead: Design | None = None) -> Standing:
+        return Standing(run, reason, law, trouble, value, low, high, spent, ahead)
+
+    if law is not None and _narrow(aim, law, value, low, high):
+        return stands("narrow enough")
+    copies = np.ones(len(cells.runs), int)
+    copies[[cells.index[i] for i in ended]] = 0
+    copies[under_way] = 0
+    left = aim.budget - spent
+    if not copies.any():
+        return stands("no run left")
+    if not (cells.costs[copies > 0] <= left).any():
+        return stands("budget spent")
+    seen = [] if law is not None else [cells.index[row["run_id"]] for row in finished]
+    belief = Belief.before(ROLES, cells.points) if law is None else Belief.of(law)
+    belief = belief.with_runs(cells.points[[*seen, *under_way]])
+    ahead = design(belief, Pool(cells.points, cells.costs, copies), target=aim.goal, budget=left)
+    if not ahead.picks:
+        return stands("no run left")
+    return stands("goes on", cells.runs[ahead.picks[0]], ahead)
+
+
+def _narrow(aim: Aim, law: Law, value: Any, low: Any, high: Any) -> bool:
+    enough = law.n_runs >= len(law.solution.theta) + SPARE
+    return bool(enough and np.isfinite(value) and (high - low) / 2 <= aim.width * value)
+
+
+def _law(aim: Aim, finished: Sequence[Row]) -> tuple[Law | None, str]:
+    if not finished:
+        return None, "no run has finished"
+    metric = finished[0]["law_metric"]
+    data = DATA_OF.get(metric, "examples")
+    try:
+        return fit(finished, form=aim.form, params="params", data=data, loss=metric, bootstrap=BOOTSTRAP), ""
+    except (ValueError, FitError) as error:
+        return None, str(error)
+
+
+def _cost(aim: Aim, cells: Cells, row: Row) -> float:
+    """What a run has cost, as it was measured where it was."""
+    if aim.unit == "flops" and row.get("flops"):
+        return float(row["flops"])
+    if aim.unit == "device_hours" and row.get("device_seconds"):
+        return float(row["device_seconds"]) / 3600
+    return float(cells.costs[cells.index[row["run_id"]]])

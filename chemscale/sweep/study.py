@@ -1,0 +1,109 @@
+"""Studies whose largest cells are predicted before they train: sweep the small, fit, register, train, score."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from chemscale.laws import FitError, Law, fit
+from chemscale.records.store import Store, outstanding
+from chemscale.spec import Resources, RunSpec
+from chemscale.sweep.drive import prepare, train_missing
+from chemscale.sweep.estimate import try_costs
+from chemscale.sweep.grid import Study, largest
+from chemscale.sweep.placement import On, require_room_for
+
+BOOTSTRAP = 400  # refits behind a forecast's interval; fewer than 399 cover too little
+
+
+@dataclass(frozen=True)
+class Unforeseen:
+    """A cell that no law could predict, and why."""
+
+    run_id: str
+    architecture: str
+    reason: str
+
+
+def run_study(study: Study, *, store: str | Path | Store, on: On | None = None, callbacks: Sequence[Any] = ()) -> Store:
+    """Train every run of a study that the store does not hold yet; the same call again finishes the rest.
+
+    With `forecast="largest"` the largest cell of every architecture trains last, after its loss has been predicted from
+    the other cells and the prediction has been registered in the store, where it cannot change any more.
+
+    Raises:
+        ValueError: a bad input, or a cluster too small for one run.
+    """
+    on = on or Resources()
+    require_room_for(on, study.runs())
+    runs = prepare(study.runs(), on)
+    records = store if isinstance(store, Store) else Store(store, create=True)
+    if study.name in records.studies() and not any(outstanding(records, runs, keep_stopped=False)):
+        train_missing(records, runs, on=on, name=study.name)  # says that all is done
+        return records
+    print(f"{study.name}: {len(runs)} runs; timing a step of each model …", file=sys.stderr)
+    cells, _ = try_costs(runs, on)
+    work = {run_id: cell.seconds for run_id, cell in cells.items()}
+    records.enlist(study.name, runs, work=work, question=study.question, limits=list(study.limits))
+    if study.forecast == "largest":
+        params = {run_id: cell.params for run_id, cell in cells.items()}
+        top = largest([run for run in runs if run.id in params], params)
+        rest = [run for run in runs if run not in top]
+        train_missing(records, rest, on=on, name=study.name, callbacks=callbacks)
+        foresee(records, rest, top, params)
+    train_missing(records, runs, on=on, name=study.name, callbacks=callbacks)
+    return records
+
+
+def foresee(
+    records: Store, known: Sequence[RunSpec], unknown: Sequence[RunSpec], params: dict[str, int]
+) -> list[Unforeseen]:
+    """Predict runs that have not started from finished ones of the same architecture, and register the predictions.
+
+    Args:
+        params: run id -> non-embedding parameters.
+
+    Returns:
+        The runs that could not be predicted; the store keeps the reason in place of a number.
+    """
+    registered = records.forecasts()
+    unforeseen = []
+    for run in unknown:
+        if run.id in registered or records.attempts(run.id):
+            continue
+        ids = [r.id for r in known if r.model.architecture == run.model.architecture]
+        forecast = _forecast(records, ids, run, params[run.id])
+        records.register_forecast(run.id, forecast)
+        if forecast["value"] is None:
+            unforeseen.append(Unforeseen(run.id, run.model.architecture, forecast["reason"]))
+    return unforeseen
+
+
+def _forecast(records: Store, ids: list[str], run: RunSpec, params: int) -> dict[str, Any]:
+    assert run.data.size is not None
+    finished = [row for row in records.runs(status="finished").to_pylist() if row["run_id"] in ids]
+    what = {"architecture": run.model.architecture, "params": params, "data": run.data.size, "trained_on": ids}
+    if not finished:
+        return {**what, "value": None, "reason": "no smaller run finished"}
+    metric = finished[0]["law_metric"]
+    axis = next((name for name in ("molecules", "structures") if finished[0][name]), "examples")
+    try:
+        law: Law = fit(finished, form="auto", params="params", data=axis, loss=metric, bootstrap=BOOTSTRAP)
+        seen = law.predict(params=params, data=run.data.size)
+    except (ValueError, FitError) as error:
+        return {**what, "metric": metric, "value": None, "reason": str(error)}
+    return {
+        **what,
+        "metric": metric,
+        "data_column": axis,
+        "value": seen.value,
+        "low": seen.low,
+        "high": seen.high,
+        "units": seen.units,
+        "level": law.level,
+        "form": law.form,
+        "n_runs": law.n_runs,
+    }
