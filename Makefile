@@ -3,7 +3,7 @@ PYTHON ?= python3
 ACTIVE := .venv/bin
 STORE ?= runs/quickstart
 
-.PHONY: quickstart install install-dev check test clean
+.PHONY: quickstart install install-dev check test test-slow clean
 
 quickstart: .venv/installed  ## train both families on a grid, fit laws, write the report
 	$(ACTIVE)/chemscale sweep tune_jobs/quickstart.py --store $(STORE)
@@ -31,6 +31,9 @@ check: .venv/installed-dev  ## lint, format, types, import contracts, fast tests
 
 test: .venv/installed-dev  ## all tests
 	$(ACTIVE)/pytest -n 2
+
+test-slow: .venv/installed-dev  ## what check leaves out; half of it waits for Ray, so three at a time on two cores
+	$(ACTIVE)/pytest -n 3 -m "slow and not chaos"
 
 clean:
 	rm -rf .venv build *.egg-info

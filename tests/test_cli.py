@@ -214,7 +214,7 @@ def test_every_public_name_is_there():
 
     for name in chemscale.__all__:
         assert getattr(chemscale, name) is not None
-    rooms = ("sweep", "report", "plan")
+    rooms = ("sweep", "report", "plan", "explore")
     assert all(callable(getattr(chemscale, name)) for name in rooms)
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = chemscale.nothing

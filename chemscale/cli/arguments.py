@@ -8,7 +8,7 @@ import sys
 from typing import Any, NoReturn
 
 from chemscale import __version__
-from chemscale.cli import data, deciding, jobs, laws, models, store, studies
+from chemscale.cli import audit, compare, data, deciding, jobs, laws, models, store, studies
 
 ADDRESS = "RAY_API_SERVER_ADDRESS"  # Ray's own name for the URL of a cluster's dashboard
 
@@ -33,6 +33,7 @@ def parser() -> argparse.ArgumentParser:
     _jobs(verbs)
     _laws(verbs)
     _deciding(verbs)
+    _compare(verbs)
     return top
 
 
@@ -208,6 +209,19 @@ def _laws(verbs: Any) -> None:
     made.add_argument("--predict", action="append", default=[], metavar="params=…,data=…")
     made.add_argument("--seed", type=int, default=0)
     made.add_argument("--out", help="file for the JSON")
+    made.add_argument("--counts", action="append", default=[], metavar="COL", help="another count of parameters")
+    made = _verb(verbs, "audit", audit.audit)
+    made.add_argument("what", metavar="STORE|TABLE", help="a store, or any CSV or Parquet file with named columns")
+    for axis in ("params", "data", "flops", "seen"):
+        made.add_argument(f"--{axis}", metavar="COL", help=f"column of {axis} (of a table, at least one axis)")
+    made.add_argument("--loss", metavar="COL", help="of a table; of a store the default is each model's own")
+    made.add_argument("--where", metavar="EXPR", help="e.g. \"architecture == 'painn' and seed == 0\"")
+    made.add_argument("--by", metavar="COL", help="an audit for each value of this column")
+    made.add_argument(
+        "--form", help="of the law whose claims are marked (default: chinchilla, power_floor on one axis)"
+    )
+    made.add_argument("--counts", action="append", default=[], metavar="COL", help="another count of parameters")
+    made.add_argument("--strict", action="store_true", help="exit status 1 where a concern or a false claim stands")
 
 
 def _deciding(verbs: Any) -> None:
@@ -249,3 +263,23 @@ def _deciding(verbs: Any) -> None:
     made.add_argument("--form", default="chinchilla", help="of the law (default chinchilla)")
     made.add_argument("--dry-run", action="store_true", help="say what would be trained next")
     _with_resources(made)
+
+
+def _compare(verbs: Any) -> None:
+    made = _verb(verbs, "compare", compare.compare)
+    made.add_argument("table", help="a store, or any CSV or Parquet file with named columns")
+    made.add_argument("--by", metavar="COL", default="architecture", help="what separates the groups (architecture)")
+    for axis in ("params", "data", "flops"):
+        made.add_argument(f"--{axis}", metavar="COL", help=f"column of {axis}")
+    made.add_argument("--loss", metavar="COL", required=True)
+    made.add_argument("--where", metavar="EXPR", help="e.g. \"architecture in ('painn', 'schnet')\"")
+    made.add_argument("--form", help="a sum of powers (default: chinchilla, on one axis power_floor or power)")
+    made.add_argument("--shared", default="", metavar="NAME,NAME", help="parameters held equal, e.g. E,B,beta")
+    made.add_argument(
+        "--floor", default="tested", choices=("tested", "free"), help="one floor where a test allows it, or never"
+    )
+    made.add_argument("--reference", metavar="VALUE", help="the group to measure against (default: the first)")
+    made.add_argument("--level", type=float, default=0.95)
+    made.add_argument("--bootstrap", type=int, default=400, metavar="N", help="draws of the tests (default 400)")
+    made.add_argument("--seed", type=int, default=0)
+    made.add_argument("--out", help="file for the JSON")

@@ -23,7 +23,7 @@ def fit(given: argparse.Namespace) -> int:
             epochs=given.epochs, cluster=given.cluster, noise_floor=given.noise_floor, loss=given.loss,
             where=given.where, by=given.by, objective=given.objective, delta=given.delta, weights=given.weights,
             bootstrap=given.bootstrap, level=given.level, hold_out=given.hold_out, along=given.along, seed=given.seed,
-            interval=given.interval, censored=given.censored,
+            interval=given.interval, censored=given.censored, counts=given.counts,
         )  # fmt: skip
     except FitError as error:
         if not given.json:

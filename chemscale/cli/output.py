@@ -56,9 +56,14 @@ def print_rows(rows: list[dict[str, Any]], as_json: bool) -> None:
         table.add_column(name, no_wrap=name == "run_id")
     for row in rows:
         table.add_row(*(cell_text(row[name]) for name in names))
-    console = Console()
-    (console if console.is_terminal else Console(width=PIPED_WIDTH)).print(table)
+    console().print(table)
     return None
+
+
+def console() -> Console:
+    """Standard output, wide where no terminal says how wide it is."""
+    found = Console()
+    return found if found.is_terminal else Console(width=PIPED_WIDTH)
 
 
 def cell_text(value: Any) -> str:

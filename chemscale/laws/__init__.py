@@ -1,44 +1,30 @@
 """Tables in, laws out: numpy and scipy only.
 `fit` gives a `Law` with intervals, predictions and a backtest; `axis_reading`, `tenfold` and `verdict` say what a small
-grid supports before any law is believed.
+grid supports before any law is believed; `compare` fits the same law to several groups and tests what differs.
 """
 
 from __future__ import annotations
 
 from chemscale.laws.backtest import Backtest
 from chemscale.laws.calibrate import Calibration
+from chemscale.laws.compare import Comparison, compare
+from chemscale.laws.contrast import Difference, Multiplier, Ratio
 from chemscale.laws.cost import MeasuredCost
 from chemscale.laws.errors import FitError
 from chemscale.laws.fit import fit
 from chemscale.laws.forms import FORMS
 from chemscale.laws.intervals import INTERVALS, Profile
+from chemscale.laws.jointlaw import JointLaw
 from chemscale.laws.law import Law, Optimum, Prediction, failure
 from chemscale.laws.objectives import OBJECTIVES, Objective
+from chemscale.laws.paired import Paired
 from chemscale.laws.seeds import SeedNoise
 from chemscale.laws.slopes import AxisReading, Tenfold, axis_reading, tenfold
 from chemscale.laws.verdict import NextRun, Verdict, verdict
 
 __all__ = [
-    "FORMS",
-    "INTERVALS",
-    "OBJECTIVES",
-    "AxisReading",
-    "Backtest",
-    "Calibration",
-    "FitError",
-    "Law",
-    "MeasuredCost",
-    "NextRun",
-    "Objective",
-    "Optimum",
-    "Prediction",
-    "Profile",
-    "SeedNoise",
-    "Tenfold",
-    "Verdict",
-    "axis_reading",
-    "failure",
-    "fit",
-    "tenfold",
-    "verdict",
+    "FORMS", "INTERVALS", "OBJECTIVES", "AxisReading", "Backtest", "Calibration", "Comparison", "Difference",
+    "FitError", "JointLaw", "Law", "MeasuredCost", "Multiplier", "NextRun", "Objective", "Optimum", "Paired",
+    "Prediction", "Profile", "Ratio", "SeedNoise", "Tenfold", "Verdict", "axis_reading", "compare", "failure", "fit",
+    "tenfold", "verdict",
 ]  # fmt: skip

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
+from chemscale.laws.errors import FitError
+from chemscale.laws.fit import fit
 from chemscale.laws.form import Form
 from chemscale.laws.forms import choose
 from chemscale.laws.law import Law
@@ -15,6 +18,8 @@ DRAWS = 32  # parameter vectors that a design is averaged over; further ones cha
 NOISE = 0.01  # log units: the scatter of a run whose law is not known yet
 LEAST_NOISE = 1e-4  # a law through all of its runs would make one more run worth nothing
 PRIOR_EXPONENT, PRIOR_AMPLITUDE = 0.5, 1.0  # standard deviations, in the solver's units where amplitudes are of order 1
+PLAUSIBLE = ("chinchilla", "tied", "power")  # forms of two axes that a design is averaged over while runs allow them
+AS_GOOD = 2.0  # a form is plausible while its backtest errs at most so many times as much as the best one's
 EXPONENTS = (0.1, 0.6)  # what exponents of losses may be before any is measured (Hestness et al. 2017, figure 6)
 
 
@@ -70,3 +75,24 @@ class Belief:
         at = self.form.bind(self.seen).derivatives(self.theta).jacobian / self.noise
         spread = np.where(np.isfinite(self.form.upper), PRIOR_EXPONENT, PRIOR_AMPLITUDE)
         return np.matmul(at.swapaxes(1, 2), at) + np.diag(spread**-2.0)
+
+
+def plausible(law: Law, forms: Sequence[str] = PLAUSIBLE) -> list[Belief]:
+    """What a law says, and the other forms that foretell its largest runs about as well from the smaller ones."""
+    beliefs = [Belief.of(law)]
+    if law.backtest is None or law.roles != ("params", "data"):
+        return beliefs
+    table = {role: law.runs.axes[role] for role in law.roles} | {"loss": law.runs.loss}
+    rivals = []
+    for form in forms:
+        if form != law.form:
+            try:
+                rivals.append(
+                    fit(table, form=form, params="params", data="data", loss="loss", bootstrap=0, hold_out="largest")
+                )
+            except (ValueError, FitError):
+                continue
+    errors = [one.backtest.rmsle for one in (law, *rivals) if one.backtest is not None]
+    return beliefs + [
+        Belief.of(one) for one in rivals if one.backtest is not None and one.backtest.rmsle <= AS_GOOD * min(errors)
+    ]

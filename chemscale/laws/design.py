@@ -4,7 +4,8 @@ A run at point c adds J(c)^T J(c) / noise^2 to the information M of the paramete
 so what a run would teach is known before it is made. V-optimal designs minimise the variance g^T M^-1 g of the target,
 g the target's own derivatives; D-optimal ones minimise the volume det M^-1 of all parameters, whatever they are for
 (Fedorov 1972, Theory of optimal experiments; Atkinson, Donev and Tobias 2007, chapters 10 and 11). M depends on the
-unknown parameters, so the logarithm is averaged over plausible ones (Chaloner and Larntz 1989).
+unknown parameters, so the logarithm is averaged over plausible ones (Chaloner and Larntz 1989). A V-optimal design also
+counts how far Student's t widens the interval of a law with few runs to spare.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
+from scipy.stats import t as student
 
 from chemscale.laws.belief import Belief
 from chemscale.laws.objectives import Array
@@ -24,7 +26,10 @@ OFF_RAY = 4.0  # price of a design on one ray, in log variance
 THRIFT = (1.0, 0.5, 0.0)  # powers of the cost that a gain is divided by; the best of three greedy designs is kept
 MOST_RUNS = 64
 PASSES = 2  # rounds of exchange; the third changed no design in replays
+MISSING = 2.0  # log variance for each run that is missing to a law with one degree of freedom
 WORTH = 1e-6  # gain in log variance under which a run is not worth its cost
+
+_NONE = np.zeros(MOST_RUNS + 2)
 
 
 @dataclass(frozen=True)
@@ -125,6 +130,8 @@ class _Search:
         self.seen = _moments(np.log10(np.vstack([*seen, np.empty((0, pool.points.shape[1]))]))).sum(0)
         self.each = _moments(np.log10(pool.points))
         self.flat = pool.points.shape[1] < 2  # on one axis there is no ray
+        seen_runs, parameters = len(beliefs[0].seen), max(belief.theta.shape[1] for belief in beliefs)
+        self.few = _few_runs(seen_runs - parameters + np.arange(MOST_RUNS + 2)) if criterion == "v" else _NONE
         self.picks: list[int] = []
         self._fill()
 
@@ -133,7 +140,8 @@ class _Search:
         return float(self.pool.costs[self.picks].sum())
 
     def value(self) -> float:
-        return float(np.mean([part.value() for part in self.parts]) + self._off_ray(self._moments()[None])[0])
+        ray = self._off_ray(self._moments()[None])[0]
+        return float(np.mean([part.value() for part in self.parts]) + ray + self.few[len(self.picks)])
 
     def _moments(self) -> Array:
         return self.seen + self.each[self.picks].sum(0)
@@ -160,7 +168,7 @@ class _Search:
     def _gains(self) -> Array:
         """What each run would take off the value; minus infinity where it cannot be paid or is used up, (n,)."""
         after = np.mean([part.after() for part in self.parts], axis=0)
-        after = after + self._off_ray(self._moments() + self.each)
+        after = after + self._off_ray(self._moments() + self.each) + self.few[len(self.picks) + 1]
         used = np.bincount(self.picks, minlength=len(self.pool.costs))
         open_ = (used < self.pool.copies) & (self.pool.costs <= self.budget - self.spent)
         return np.where(open_, self.value() - after, -np.inf)
@@ -247,6 +255,15 @@ def _derivatives(belief: Belief, target: Array | str) -> Array:
         after = belief.form.published(moved, belief.centre, 0.0)[target]
         columns.append((after - before) / steps[:, index])
     return np.stack(columns, axis=1)
+
+
+def _few_runs(left: np.ndarray) -> Array:
+    """What few degrees of freedom add to the log variance: intervals are as wide as Student's t.
+
+    With no run left over the noise is unknown, and each further one that is missing leaves a parameter open.
+    """
+    widen = 2 * np.log(student.ppf(0.975, np.maximum(left, 1)) / student.ppf(0.975, 10**6))
+    return widen + MISSING * np.maximum(1 - left, 0)
 
 
 def _moments(logs: Array) -> Array:

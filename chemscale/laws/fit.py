@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, TypedDict, Unpack, overload
@@ -16,6 +16,7 @@ from chemscale.laws.cost import measure
 from chemscale.laws.errors import FitError
 from chemscale.laws.form import ROLES, Form
 from chemscale.laws.forms import FORMS, applicable, choose
+from chemscale.laws.hygiene import counts_beside, inspect
 from chemscale.laws.identify import (
     cut_short,
     near_noise,
@@ -56,6 +57,7 @@ class Options(TypedDict, total=False):
     hold_out: str | float | None
     along: str | None
     seed: int
+    counts: Sequence[str]
 
 
 @overload
@@ -86,6 +88,7 @@ def fit(
     hold_out: str | float | None = None,
     along: str | None = None,
     seed: int = 0,
+    counts: Sequence[str] = (),
 ) -> Law | dict[Any, Law]:
     """Fit a scaling law to any table of runs; returns a `Law`, or with `by` a dict from each value to its law.
 
@@ -106,6 +109,8 @@ def fit(
     interval: the method of the parameters' intervals at `level`, one of `INTERVALS` (see `chemscale.laws.intervals`)
     hold_out: "largest", "largest:0.2" or 0.2, the share of runs that the backtest leaves out from the top of `along`
         (params, data or flops); None tries a fifth along flops where enough runs remain
+    counts: columns that count parameters otherwise, beside those found by name: the law's hygiene says how exponents
+        move with the count
 
     Raises ValueError for the caller's mistakes (unknown column or form, a loss that is not positive, too few rows, a
     table that mixes kinds of runs) and FitError for a law that is not to be believed (flat loss, axes on one ray).
@@ -138,7 +143,10 @@ def fit(
             refuse_unknown(weights, part)
             runs = weighted(runs, weights, along)
         settings = {"where": where, "by": by, "seed": seed, "bootstrap": int(bootstrap), "interval": interval}
-        chosen = partial(_fit, runs, goal=goal, level=level, hold_out=hold_out, along=along, settings=settings)
+        beside = counts_beside(part, roles, counts)
+        chosen = partial(
+            _fit, runs, goal=goal, level=level, hold_out=hold_out, along=along, settings=settings, counts=beside
+        )
         if form == "auto":
             return _best(runs, tuple(roles), goal, hold_out, along, chosen)
         return chosen(choose(form, tuple(roles)))
@@ -202,6 +210,7 @@ def _fit(
     hold_out: Any,
     along: str | None,
     settings: dict[str, Any],
+    counts: Mapping[str, Any],
     scores: tuple[dict[str, Any], ...] = (),
     skipped: tuple[str, ...] = (),
 ) -> Law:
@@ -218,6 +227,8 @@ def _fit(
     why = unidentified(form, short, published, doubt.intervals, runs.noise_floor)
     test, note = _tested(form, runs, goal, hold_out, along, settings["bootstrap"])
     noisy = near_noise(problem, theta, runs, published)
+    known = set(published) - set(why)
+    clean = inspect(problem, theta, runs, doubt.intervals, known, counts) if settings["bootstrap"] else None
     low, high = problem.x.min(0), problem.x.max(0)
     solution = Solution(theta, doubt.draws, doubt.noise, problem.centre, low, high, problem.log_scale)
     return Law(
@@ -228,9 +239,11 @@ def _fit(
         {"name": goal.name, "delta": goal.delta if goal.name == "huber" else None, "value": value,
          **({"spread": goal.spread} if runs.censored is not None else {})},
         len(runs), test,
-        (*runs.warnings, *why.values(), *noisy, *doubt.warnings, *short_axes(form, runs), *note, *skipped),
+        (*runs.warnings, *why.values(), *noisy, *doubt.warnings, *short_axes(form, runs),
+         *(clean.sentences if clean else ()), *note, *skipped),
         solution, runs, measure(runs), scores,
         {"axes": list(form.roles), "clusters": int(runs.clusters.max()) + 1, **settings, **doubt.to_json()},
+        clean,
     )  # fmt: skip
 
 

@@ -55,6 +55,7 @@ class Form(ABC):
     fixed_roles: ClassVar[tuple[str, ...]] = ()  # the axes it must have, where it cannot take any
     floor: ClassVar[str | None] = None  # published name of the level that the loss never falls below
     floor_is_noise: ClassVar[bool] = False  # whether that level is the noise of the labels and nothing else
+    neighbours: ClassVar[int] = 0  # starts about the best fit, where minima of a robust objective lie side by side
     signed: ClassVar[tuple[str, ...]] = ()  # published parameters to which zero is a value like any other
 
     @property

@@ -14,6 +14,7 @@ from chemscale.laws.cost import FlopsPerExample, MeasuredCost, six_n
 from chemscale.laws.doubt import interval, small_sample
 from chemscale.laws.form import Form
 from chemscale.laws.forms import choose
+from chemscale.laws.hygiene import Hygiene
 from chemscale.laws.intervals import Profile, profile
 from chemscale.laws.numbers import loss_at, parameters_of
 from chemscale.laws.objectives import Array, Objective
@@ -91,6 +92,7 @@ class Law:
     the central 68 % of the draws; `intervals` are at `level`. `columns` maps params, data, flops, loss to
     {"name", "units"}. Predictions use the whole fit, identified or not: the loss can be known where its floor is not.
     `runs` are those that were fitted, so that residuals, profiles and comparisons can be made of a law alone.
+    `hygiene` says what the fit leans on; None where it was fitted with bootstrap=0.
     """
 
     form: str
@@ -108,6 +110,7 @@ class Law:
     cost: MeasuredCost | None = None
     scores: tuple[dict[str, Any], ...] = ()
     provenance: dict[str, Any] = field(default_factory=dict, repr=False)
+    hygiene: Hygiene | None = field(default=None, repr=False)
 
     @property
     def shape(self) -> Form:
@@ -280,6 +283,7 @@ class Law:
                 "solution": self.solution.to_json(),
                 "runs": self.runs.to_json(),
             },
+            "hygiene": self.hygiene.to_json() if self.hygiene else None,
         }
 
     @classmethod
@@ -297,6 +301,7 @@ class Law:
             Backtest.from_json(found["backtest"]) if found["backtest"] else None, tuple(found["warnings"]),
             Solution.from_json(provenance.pop("solution")), Rows.from_json(provenance.pop("runs")),
             MeasuredCost(**cost) if cost else None, tuple(scores), provenance,
+            Hygiene.from_json(found["hygiene"]) if found.get("hygiene") else None,
         )  # fmt: skip
 
 
@@ -315,7 +320,7 @@ def failure(form: str, error: Exception, columns: Mapping[str, Mapping[str, str]
     empty: dict[str, Any] = {key: {} for key in ("parameters", "standard_errors", "intervals", "objective")}
     return {
         "form": form, "columns": dict(columns or {}), **empty, "level": None, "n_runs": None, "predictions": [],
-        "backtest": None, "warnings": [], "error": str(error), "provenance": {},
+        "backtest": None, "warnings": [], "error": str(error), "provenance": {}, "hygiene": None,
     }  # fmt: skip
 
 

@@ -16,6 +16,7 @@ from chemscale.laws.table import Rows
 
 LOOKED_AT = 300  # best starts among which basins are told apart
 START_POLISH = 24  # basins polished on the smooth problem
+BESIDE = 0.05  # share of each parameter by which starts beside the best fit differ from it
 FINAL_POLISH = 6  # basins polished on the exact objective
 STAGE_STEPS = 30  # at most, per smoothing stage: left too early, LAD ends off its minimum; the last has `FINAL_STEPS`
 FINAL_STEPS = 80
@@ -87,7 +88,21 @@ def solve(problem: Problem) -> Array:
     both = np.concatenate([starts, near]) if objective.robust else near
     order = np.argsort(_values(model, objective, log_loss, weights, both), kind="stable")
     few = polish(model, objective, log_loss, weights, both[order[:FINAL_POLISH]], upper, lower=lower)
-    return few[np.argmin(_values(model, objective, log_loss, weights, few))]
+    best = few[np.argmin(_values(model, objective, log_loss, weights, few))]
+    return _beside(problem, model, best) if objective.robust and problem.form.neighbours else best
+
+
+def _beside(problem: Problem, model: Model, best: Array) -> Array:
+    """The lowest of the minima about `best` (P,): those of a robust objective lie side by side."""
+    shape = (problem.form.neighbours, len(best))
+    spread = np.random.default_rng(0).normal(0, BESIDE, shape) * np.maximum(np.abs(best), BESIDE)
+    around = np.clip(best + spread, problem.lower, problem.form.upper)
+    sharp = problem.objective.smoothed(0.0)[-1]
+    found = newton(
+        model, sharp, problem.log_loss, problem.weights, around, problem.form.upper, FINAL_STEPS, lower=problem.lower
+    )
+    every = np.concatenate([best[None], found])
+    return every[np.argmin(_values(model, problem.objective, problem.log_loss, problem.weights, every))]
 
 
 def refit(problem: Problem, log_losses: Array, weights: Array, start: Array) -> Array:
@@ -181,9 +196,12 @@ def _step(
     scale = 1 / np.sqrt(np.maximum(size, 1e-12 * size.max(1, keepdims=True) + 1e-300))
     held = ((theta <= lower) & (gradient > 0)) | ((theta >= upper) & (gradient < 0))
     scale = np.where(held, 0.0, scale)
-    roots, axes = np.linalg.eigh(hessian * scale[:, :, None] * scale[:, None, :])
+    scaled, downhill = hessian * scale[:, :, None] * scale[:, None, :], gradient * scale
+    lost = ~(np.isfinite(scaled).all((1, 2)) & np.isfinite(downhill).all(1))  # beyond the range of floating numbers
+    scaled[lost], downhill[lost] = np.eye(theta.shape[1]), 0.0
+    roots, axes = np.linalg.eigh(scaled)
     stiff = np.maximum(np.abs(roots), 1e-10) + damping[:, None]
-    along = np.einsum("bpq,bp->bq", axes, gradient * scale)
+    along = np.einsum("bpq,bp->bq", axes, downhill)
     return -scale * np.einsum("bpq,bq->bp", axes, along / stiff)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+from scipy.special import digamma
 
 from chemscale.laws.backtest import scale_along
 from chemscale.laws.objectives import Array
@@ -12,7 +13,8 @@ from chemscale.laws.table import Columns, Rows
 
 NAMED = ("replicates", "large", "large:SHARE")
 LARGE = 0.7  # share of the log range, from the top, that halved the error of extrapolation on public curves
-PRIOR = 4.0  # degrees of freedom with which the pooled variance enters that of each point
+PRIOR = 4.0  # degrees of freedom with which the typical variance enters that of each point
+SMALLEST = 1e-3  # of the pooled variance, under which two equal results are chance
 
 
 def refuse_unknown(weights: str, columns: Columns) -> None:
@@ -30,10 +32,10 @@ def refuse_unknown(weights: str, columns: Columns) -> None:
 def weighted(runs: Rows, weights: str, along: str | None) -> Rows:
     """The runs with the weights called `replicates`, or the `large` ones alone.
 
-    replicates: the inverse variance of the log loss over repeats of one point, drawn towards the variance pooled over
-    all points with four degrees of freedom, since two or three seeds tell little of their own; points without repeats
-    get the pooled one. large, large:SHARE: runs in the top SHARE (0.7) of the log range of their scale, which is
-    `along`, or the one axis, or the FLOPs; the others are left out, so that they count nowhere.
+    replicates: the inverse variance of the log loss over repeats of one point, its logarithm drawn towards the mean
+    over all points with the weight of four degrees of freedom, since two or three seeds tell little of their own;
+    points without repeats get that mean. large, large:SHARE: runs in the top SHARE (0.7) of the log range of their
+    scale, which is `along`, or the one axis, or the FLOPs; the others are left out, so that they count nowhere.
     """
     if weights == "replicates":
         return replace(runs, weights=_by_replicates(runs))
@@ -61,8 +63,12 @@ def _by_replicates(runs: Rows) -> Array:
     count = np.bincount(points)
     logs = np.log(runs.loss)
     gaps = (logs - (np.bincount(points, logs) / count)[points]) ** 2
-    squares, freedom = np.bincount(points, gaps), count - 1
-    if not freedom.sum() or not squares.sum():
+    squares, freedom = np.bincount(points, gaps), count - 1.0
+    if not squares.sum():
         raise ValueError("weights='replicates' needs runs that repeat a point with another result; the table has none.")
-    pooled = squares.sum() / freedom.sum()
-    return 1 / ((PRIOR * pooled + squares) / (PRIOR + freedom))[points]
+    several = freedom > 0
+    half = np.where(several, freedom, 1.0) / 2
+    least = SMALLEST * squares.sum() / freedom.sum()
+    logs = np.log(np.maximum(squares / (2 * half), least)) - digamma(half) + np.log(half)  # unbiased for normal noise
+    typical = np.average(logs[several], weights=freedom[several])
+    return np.exp(-(PRIOR * typical + freedom * logs) / (PRIOR + freedom))[points]

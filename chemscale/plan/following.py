@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from chemscale.laws.belief import Belief
+from chemscale.laws.belief import Belief, plausible
 from chemscale.laws.design import Pool, design
 from chemscale.laws.law import Law
 from chemscale.laws.verdict import NextRun
@@ -44,8 +44,8 @@ def following(law: Law, spend: Spend, *, budget: float, target: dict[str, float]
     if law.roles != ("params", "data"):
         raise ValueError(f"next runs need a law of params and data, and this one is over {', '.join(law.roles)}.")
     goal = target if isinstance(target, str) else np.array([_positive(target, role) for role in law.roles])
-    pool, belief = _candidates(law, spend), Belief.of(law)
-    made = {rule: design(belief, pool, target=goal, budget=budget, criterion=rule) for rule in ("v", "d")}
+    pool, beliefs = _candidates(law, spend), [Belief.of(law)] if isinstance(target, str) else plausible(law)
+    made = {rule: design(beliefs, pool, target=goal, budget=budget, criterion=rule) for rule in ("v", "d")}
     best = made["v"]
     counted = {pick: best.picks.count(pick) for pick in best.picks}
     runs = tuple(

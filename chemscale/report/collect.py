@@ -5,20 +5,27 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
+from chemscale.audit.convergence import points_of
+from chemscale.audit.manifests import manifests_of
+from chemscale.plan import resolved
 from chemscale.records.store import Store
 from chemscale.report.exponents import exponents
 from chemscale.report.fitted import Given, law_table, laws_of
 from chemscale.report.foreseen import foreseen
+from chemscale.report.frontier import frontiers
 from chemscale.report.groups import Group, Row, groups_of
 from chemscale.report.held import hold
 from chemscale.report.limits import limits
 from chemscale.report.listing import compute_table, provenance, run_table
+from chemscale.report.misses import backtests, residuals
 from chemscale.report.numbers import duration, joined, power
-from chemscale.report.origins import manifests_of, noise_of, origins
+from chemscale.report.origins import noise_of, origins
+from chemscale.report.planned import planned
 from chemscale.report.rulings import ruling
 from chemscale.report.scaling import headline
+from chemscale.report.searches import searches
 from chemscale.report.traced import traced
-from chemscale.report.values import Curve, Curves, Dot, Foreseen, Report, Section
+from chemscale.report.values import Brief, Curve, Curves, Dot, Foreseen, Planned, Report, Ruling, Section
 
 TITLE = "What ten times more buys"
 
@@ -40,9 +47,10 @@ def collect(store: Store, laws: Given = None, *, metrics: Sequence[str] | None =
     points = points_of(store)
     manifests = manifests_of(groups)
     fitted, notes = laws_of(groups, laws)
-    seen = foreseen(rows, store.forecasts(), groups)
+    seen = foreseen(rows, resolved(store.forecasts(), rows), groups)
     sections = tuple(section(group, seen, noise_of(manifests.get(group.content), group.metric)) for group in groups)
     main, more = exponents(groups)
+    plans, rulings = planned(groups, fitted), tuple(ruling(group) for group in groups)
     return Report(
         title=TITLE,
         questions=tuple(study["question"] for study in store.studies().values() if study.get("question")),
@@ -50,13 +58,19 @@ def collect(store: Store, laws: Given = None, *, metrics: Sequence[str] | None =
         headlines=tuple(headline(group, fitted.get(group.slug)) for group in groups),
         foreseen=seen,
         sections=sections,
-        rulings=tuple(ruling(group) for group in groups),
+        rulings=rulings,
         limits=limits(groups, points, manifests, store.studies()),
         exponents=main,
         more_exponents=more,
         laws=law_table(groups, fitted),
         traced=traced(groups, fitted, sections),
         law_notes=notes,
+        residuals=residuals(groups, fitted),
+        backtests=backtests(groups, fitted),
+        frontiers=frontiers(groups, fitted),
+        plans=plans,
+        searches=searches(rows, points),
+        brief=brief(rulings, plans),
         curves=tuple(c for group in groups if (c := curves(group, points)).curves),
         held=hold(store, groups),
         runs=run_table(rows),
@@ -66,19 +80,18 @@ def collect(store: Store, laws: Given = None, *, metrics: Sequence[str] | None =
     )
 
 
+def brief(rulings: Sequence[Ruling], plans: Sequence[Planned]) -> tuple[Brief, ...]:
+    """What the sections say, one sentence each."""
+    found = [Brief("verdict", f"{one.name}: {one.answer}. {one.reason}") for one in rulings]
+    found += [Brief("plan", f"{' or '.join(one.names)}: {one.tenfold}") for one in plans]
+    return tuple(found)
+
+
 def _nothing_finished(store: Store, rows: Sequence[Row], metrics: Sequence[str] | None) -> str:
     counts = Counter(row["status"] for row in rows)
     what = joined([f"{n} {status}" for status, n in sorted(counts.items())]) if counts else "no run at all"
     asked = f" with {joined(list(metrics))}" if metrics else ""
     return f"{store.url} has no finished run{asked} ({what}); a report needs one, so finish a sweep first."
-
-
-def points_of(store: Store) -> dict[str, list[Row]]:
-    """Run id -> rows of POINTS, by step."""
-    found: dict[str, list[Row]] = {}
-    for row in store.points().to_pylist():
-        found.setdefault(row["run_id"], []).append(row)
-    return {run_id: sorted(rows, key=lambda row: row["step"]) for run_id, rows in found.items()}
 
 
 def section(group: Group, seen: Iterable[Foreseen], noise: float | None) -> Section:

@@ -6,18 +6,17 @@ from __future__ import annotations
 
 import io
 import math
-import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from chemscale.report.numbers import count, significant
+from chemscale.report.svg import fit_for_page
 
 RAMP = ((0.87, 0.62, 0.13), (0.20, 0.56, 0.55), (0.07, 0.17, 0.36))  # amber, teal, navy: dark grows with the level
 MARKERS = "os^Dv<>P"
 DASHES: tuple[Any, ...] = ("-", (0, (5, 1.6)), (0, (6, 1.6, 1, 1.6)), (0, (1, 1.2)), (0, (3, 1, 1, 1, 1, 1)))
 INK, MUTED, RULE, SHADE = "#20262d", "#5d6873", "#c9d0d6", "#eef2f4"
-FONTS = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, 'DejaVu Sans', sans-serif"
 ROUND = ((1,), (1, 3), (1, 2, 5), (1, 1.5, 2, 3, 5, 7))  # mantissas of ticks, from few to many
 
 STYLE: Any = {
@@ -51,16 +50,7 @@ def svg_of(figure: Any, slug: str, description: str) -> str:
     with matplotlib.rc_context(STYLE):
         nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
         figure.savefig(buffer, format="svg", metadata=nothing, transparent=True)
-    text = buffer.getvalue()
-    text = text[text.index("<svg") :]
-    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
-    text = re.sub(r'\bid="([^"]+)"', rf'id="{slug}-\1"', text)
-    text = re.sub(r'(href="|url\()#', rf"\1#{slug}-", text)
-    text = text.replace("'DejaVu Sans'", FONTS).replace('"DejaVu Sans"', FONTS)
-    text = re.sub(r'(<svg\b[^>]*?) height="[^"]*"', r"\1", text, count=1)
-    text = re.sub(r'(<svg\b[^>]*?) width="[^"]*"', r"\1", text, count=1)
-    said = description.replace("&", "&amp;").replace("<", "&lt;").replace('"', "&quot;")
-    return text.replace("<svg", f'<svg role="img" aria-label="{said}"', 1).strip()
+    return fit_for_page(buffer.getvalue(), slug, description)
 
 
 def shade(number: int, of: int) -> tuple[float, float, float]:
@@ -89,16 +79,19 @@ def level_ticks(axis: Any, values: Sequence[float], most: int = 6) -> None:
     for value in shown[1:]:
         if math.log10(value / kept[-1]) > 0.12 * math.log10(shown[-1] / shown[0]):
             kept.append(value)
-    _set(axis, kept, [count(v) for v in kept])
+    set_ticks(axis, kept, [count(v) for v in kept])
 
 
 def loss_ticks(axis: Any, low: float, high: float) -> None:
     """Three or more round ticks of a log axis."""
     ticks = round_ticks(low, high)
-    _set(axis, ticks, [significant(tick, 3).rstrip("0").rstrip(".") if tick < 1 else f"{tick:,.4g}" for tick in ticks])
+    set_ticks(
+        axis, ticks, [significant(tick, 3).rstrip("0").rstrip(".") if tick < 1 else f"{tick:,.4g}" for tick in ticks]
+    )
 
 
-def _set(axis: Any, ticks: Sequence[float], labels: Sequence[str]) -> None:
+def set_ticks(axis: Any, ticks: Sequence[float], labels: Sequence[str]) -> None:
+    """These ticks and no others."""
     from matplotlib.ticker import NullLocator
 
     axis.set_minor_locator(NullLocator())

@@ -5,54 +5,13 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
-from chemscale.report.groups import Group, Row
+from chemscale.audit.convergence import FEW_UPDATES, Convergence, Points, convergence
+from chemscale.report.groups import Group
 from chemscale.report.numbers import joined
 
-FEW_UPDATES = 200  # optimiser steps; a run with fewer is said to be short whatever its curve does
 POWER_LAW_DECADES = 1.5  # the least span that an exponent is printed for
-
-Points = Mapping[str, Sequence[Row]]
-
-
-@dataclass(frozen=True)
-class Convergence:
-    """How many of a group's runs were limited by their number of steps.
-
-    falling: the validation loss fell by more than its standard error between the last two points before the cooldown;
-    judged: runs that have two such points; short: runs of fewer than FEW_UPDATES updates; rose: runs whose validation
-    loss turned up, so that the best checkpoint was measured.
-    """
-
-    runs: int
-    judged: int
-    falling: int
-    short: int
-    rose: int
-
-
-def convergence(rows: Sequence[Row], points: Points) -> Convergence:
-    """Judge every run of a group by its points (run id -> rows of POINTS, by step)."""
-    verdicts = [still_falling(row, points.get(row["run_id"], ())) for row in rows]
-    return Convergence(
-        len(rows),
-        sum(v is not None for v in verdicts),
-        sum(v is True for v in verdicts),
-        sum((row["updates"] or 0) < FEW_UPDATES for row in rows),
-        sum(row["law_rule"] == "best" for row in rows),
-    )
-
-
-def still_falling(row: Row, points: Sequence[Row]) -> bool | None:
-    """Whether the loss still fell by more than its error when the cooldown began; None with fewer than two points."""
-    constant = (1 - (row["cooldown"] or 0.0)) * (row["updates"] or 0)
-    before = [p for p in points if p["valid_loss"] is not None and p["step"] <= constant]
-    if len(before) < 2:
-        return None
-    last, newest = before[-2:]
-    return last["valid_loss"] - newest["valid_loss"] > (newest["valid_loss_se"] or 0.0)
 
 
 def limits(

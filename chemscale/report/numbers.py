@@ -64,6 +64,11 @@ def whole(value: float) -> str:
     return f"{number:,}" if number < 10_000 or number % 1000 == 0 else count(value)
 
 
+def size(value: float) -> str:
+    """An amount of data that was calculated: three digits, an integer where it is small."""
+    return whole(float(f"{value:.3g}")) if value < 1e5 else count(value)
+
+
 def power(value: float, decimals: int = 1) -> str:
     """3.2 × 10¹⁵."""
     if value == 0:
@@ -90,3 +95,8 @@ def duration(seconds: float) -> str:
 def joined(words: list[str]) -> str:
     """a, b and c."""
     return words[0] if len(words) == 1 else ", ".join(words[:-1]) + " and " + words[-1]
+
+
+def digits(value: object) -> str:
+    """A setting's value as text: numbers to three digits."""
+    return f"{value:.3g}" if isinstance(value, int | float) and not isinstance(value, bool) else str(value)

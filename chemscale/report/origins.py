@@ -2,37 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from chemscale.report.groups import Group
 from chemscale.report.numbers import joined, whole
 from chemscale.report.values import Origin
-from chemscale.spec import Data
 
 UNKNOWN = "not on this machine"
-
-
-def manifests_of(groups: Iterable[Group]) -> dict[str, Any]:
-    """Data content -> manifest; a source that is not built here, or was built differently, is left out."""
-    found: dict[str, Any] = {}
-    for group in groups:
-        if group.content not in found and (manifest := manifest_of(group)) is not None:
-            found[group.content] = manifest
-    return found
-
-
-def manifest_of(group: Group) -> Any | None:
-    """The manifest of a group's data, or None."""
-    import json
-
-    from chemscale import data
-
-    try:
-        manifest = data.manifest(Data(**json.loads(group.rows[0]["spec"])["data"]))
-    except (ValueError, TypeError, OSError):
-        return None
-    return manifest if manifest.content == group.content else None
 
 
 def noise_of(manifest: Any | None, metric: str) -> float | None:

@@ -10,13 +10,14 @@ import time
 from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 from markupsafe import Markup, escape
 
 from chemscale.records.store import Store
-from chemscale.report import figures
 from chemscale.report.board import write_figures
 from chemscale.report.collect import collect
+from chemscale.report.drawings import drawings
 from chemscale.report.figures import Figure
 from chemscale.report.fitted import Given
 from chemscale.report.values import Report
@@ -61,20 +62,33 @@ def html(found: Report) -> str:
     environment.filters["told"] = _told
     environment.filters["lead"] = _lead
     environment.filters["named"] = _named
-    scaling = [
-        (section, figures.scaling(section, "data"), figures.scaling(section, "params")) for section in found.sections
-    ]
-    parity = [
-        (shown, [figures.parity(shown, "forces"), figures.parity(shown, "energies")]) for shown in found.held.potentials
-    ]
     return environment.get_template("page.html").render(
         report=found,
         css=_template("page.css"),
-        scaling=scaling,
-        curves=[(curves, figures.learning(curves)) for curves in found.curves],
-        parity=parity,
+        contents=contents(found),
         made=time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
+        **drawings(found),
     )
+
+
+def contents(found: Report) -> list[tuple[str, str]]:
+    """(anchor, words) of the sections that are there."""
+    listed: list[tuple[str, str, Any]] = [
+        ("tenfold", "Ten times more", True),
+        ("brief", "What follows", found.brief),
+        ("plots", "Runs", found.sections),
+        ("frontier", "Budgets", found.frontiers),
+        ("plan", "Plan", found.plans),
+        ("laws", "Laws", True),
+        ("residuals", "Residuals", found.residuals),
+        ("backtests", "Backtests", found.backtests),
+        ("verdict", "Limits", True),
+        ("curves", "Learning curves", found.curves),
+        ("searches", "Searches", found.searches),
+        ("hold", "Something to hold", True),
+        ("runs", "Records", True),
+    ]
+    return [(anchor, words) for anchor, words, there in listed if there]
 
 
 def write(text: str, folder: Path) -> Path:
@@ -105,8 +119,9 @@ def _template(name: str) -> str:
 
 
 def _told(sentence: str) -> Markup:
-    """A sentence without a break between a number and its sign."""
-    return Markup(re.sub(r"(\d|±) ([%×±]|\d)", "\\1\N{NO-BREAK SPACE}\\2", str(escape(sentence))))
+    """A sentence without a break between a number and its sign; 2^3 has its power raised."""
+    text = re.sub(r"(\d|±) ([%×±]|\d)", "\\1\N{NO-BREAK SPACE}\\2", str(escape(sentence)))
+    return Markup(re.sub(r"\^(-?[\d.]*\d)", r"<sup>\1</sup>", text))
 
 
 def _named(sentence: str) -> Markup:

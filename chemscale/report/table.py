@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from chemscale.plan import resolved
 from chemscale.records.store import Store
 from chemscale.report.foreseen import foreseen
 from chemscale.report.groups import Group, Row, groups_of
@@ -25,7 +26,7 @@ def table(store: Store, *, metrics: Sequence[str] | None = None) -> Any:
     if not groups:
         return Text("No run has finished yet.")
     parts: list[Any] = [part for group in groups for part in (Text(_title(group), style="bold"), _table(group))]
-    seen = foreseen(runs, store.forecasts(), groups)
+    seen = foreseen(runs, resolved(store.forecasts(), runs), groups)
     if seen:
         parts.append(Text("Predicted before they ran:", style="bold"))
         parts += [Text(f"  {one.sentence}") for one in seen]

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from chemscale.laws import FORMS, FitError, Law, fit
-from chemscale.laws.belief import Belief
+from chemscale.laws.belief import Belief, plausible
 from chemscale.laws.design import Design, Pool, design
 from chemscale.laws.table import DATA_OF
 from chemscale.records.schema import DIVERGED, FINISHED
@@ -123,9 +123,11 @@ def standing(aim: Aim, cells: Cells, rows: Iterable[Row], taken: Iterable[str]) 
     if not (cells.costs[copies > 0] <= left).any():
         return stands("budget spent")
     seen = [] if law is not None else [cells.index[row["run_id"]] for row in finished]
-    belief = Belief.before(ROLES, cells.points) if law is None else Belief.of(law)
-    belief = belief.with_runs(cells.points[[*seen, *under_way]])
-    ahead = design(belief, Pool(cells.points, cells.costs, copies), target=aim.goal, budget=left)
+    beliefs = [Belief.before(ROLES, cells.points)] if law is None else plausible(law)
+    if isinstance(aim.target, str):
+        beliefs = beliefs[:1]  # a parameter is one form's own
+    beliefs = [belief.with_runs(cells.points[[*seen, *under_way]]) for belief in beliefs]
+    ahead = design(beliefs, Pool(cells.points, cells.costs, copies), target=aim.goal, budget=left)
     if not ahead.picks:
         return stands("no run left")
     return stands("goes on", cells.runs[ahead.picks[0]], ahead)

@@ -84,9 +84,9 @@ def train_in_store(
     told: dict[str, Any] = {"examples": 0, "step": 0}
 
     def telling(row: dict[str, Any]) -> None:
-        told.update({name: row[name] for name in told if name in row})
         if stoppable and "valid_loss" in row:
             records.place.settle()
+        told.update({name: row[name] for name in told if name in row})
         report(row)
 
     alone = ranks is None or ranks.world == 1  # with several workers a report is a barrier that one cannot reach

@@ -15,10 +15,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from chemscale.laws import FitError, fit
-from chemscale.laws.belief import Belief
+from chemscale.laws.belief import Belief, plausible
 from chemscale.laws.design import Pool, design
 
-POLICIES = ("v", "d", "random", "cheapest")
+POLICIES = ("forms", "v", "d", "random", "cheapest")  # forms: V-optimal over plausible forms, as `explore` does
 REFITS = 400
 AXES = ("params", "data")
 
@@ -38,9 +38,10 @@ class Grid:
         self.held = self.costs >= self.costs.max() / 2
         self.target = self.points[np.argmax(self.costs)]
 
-    def law(self, rows, seed=0, bootstrap=REFITS):
+    def law(self, rows, seed=0, bootstrap=REFITS, **options):
         table = {k: self.columns[k][rows].tolist() for k in (*AXES, "loss")} | {"flops": self.costs[rows].tolist()}
-        return fit(table, form=self.form, params="params", data="data", loss="loss", bootstrap=bootstrap, seed=seed)
+        options |= {"form": self.form, "bootstrap": bootstrap, "seed": seed}
+        return fit(table, params="params", data="data", loss="loss", **options)
 
 
 def replay(grid, policy, share, seed):
@@ -64,7 +65,10 @@ def replay(grid, policy, share, seed):
 def chosen(grid, taken, may, left, policy, seed):
     """The first rows of the best design for what is left: one, and an eighth of what is known, until the next fit."""
     pool = Pool(grid.points, grid.costs, may.astype(int))
-    picks = design(believed(grid, taken, seed), pool, target=grid.target, budget=left, criterion=policy).picks
+    belief = believed(grid, taken, seed)
+    if policy == "forms":
+        belief, policy = several(grid, taken, seed) or belief, "v"
+    picks = design(belief, pool, target=grid.target, budget=left, criterion=policy).picks
     return np.array(picks[: 1 + len(taken) // 8], int)
 
 
@@ -73,6 +77,14 @@ def believed(grid, taken, seed):
         return Belief.of(grid.law(taken, seed, bootstrap=0))
     except (ValueError, FitError):
         return Belief.before(AXES, grid.points, seed=seed).with_runs(grid.points[taken])
+
+
+def several(grid, taken, seed):
+    """Every plausible form; None while there are too few runs for a backtest."""
+    try:
+        return plausible(grid.law(taken, seed, bootstrap=0, hold_out="largest"))
+    except (ValueError, FitError):
+        return None
 
 
 def score(grid, taken, truth, seed):

@@ -66,7 +66,8 @@ PLANTED = {
         {"E": 0.2, "A": 5.0, "c0": 0.1, "c1": 0.5, "d1": 3e5, "f1": 0.6}),
     ("hill", ("data",)): (LINE, lambda x, E, L_0, x_0, alpha: E + (L_0 - E) / (1 + (x / x_0) ** alpha),
                           {"E": 0.2, "L_0": 4.0, "x_0": 3e4, "alpha": 0.6}),
-    ("quadrature", ("data",)): (LINE, lambda x, s, A, alpha: np.hypot(s, A / x**alpha), {"s": 0.02, "A": 9.0, "alpha": 0.4}),
+    ("quadrature", ("data",)): (LINE, lambda x, s, A, alpha: np.hypot(s, A / x**alpha),
+                                {"s": 0.02, "A": 9.0, "alpha": 0.4}),
     ("quadrature", ("params", "data")): (
         MESH, lambda n, d, s, A, B, alpha, beta: np.hypot(s, A / n**alpha + B / d**beta),
         {"s": 0.1, "A": 406.4, "B": 410.7, "alpha": 0.34, "beta": 0.28}),

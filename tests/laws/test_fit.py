@@ -64,7 +64,7 @@ def test_json_goes_round(law):
     found = json.loads(json.dumps(law.to_json(points), allow_nan=False))
     assert list(found) == [
         "form", "columns", "parameters", "standard_errors", "intervals", "level", "objective", "n_runs",
-        "predictions", "backtest", "warnings", "error", "provenance",
+        "predictions", "backtest", "warnings", "error", "provenance", "hygiene",
     ]  # fmt: skip
     assert found["columns"]["data"] == {"name": "tokens", "units": "tokens"} and found["error"] is None
     again = Law.from_json(found)
@@ -119,10 +119,26 @@ def test_two_values_suffice_for_a_power_alone():
     assert law.parameters["alpha"] == pytest.approx(1 / 3, abs=0.01)
 
 
-def test_an_exponent_near_its_bound_is_called_so():
+def test_nothing_but_bounds_and_short_axes_is_no_law():
     x = np.geomspace(1e3, 1e5, 8)
-    law = fit({"n": x, "loss": (x / 1e3) ** -4.97}, form="power", params="n", loss="loss", bootstrap=50)
-    assert law.parameters == {"A": None, "alpha": None}
+    edge = {"n": x, "loss": (x / 1e3) ** -4.97}
+    with pytest.raises(
+        FitError, match=r"alpha is not identified: it is at its bound \(4.97\), the edge of the searched"
+    ):
+        fit(edge, form="power", params="n", loss="loss", bootstrap=50)
+    short = {"n": np.geomspace(1e3, 2e3, 8), "loss": np.geomspace(1e3, 2e3, 8) ** -0.3}
+    with pytest.raises(FitError, match=r"n spans 0\.30 decades, under 0\.5; widen"):
+        fit(short, form="power_floor", params="n", loss="loss", bootstrap=50)
+
+
+def cliff(params, data):
+    return 1 + (params / 1e7) ** -6 + 2 * (data / 1e9) ** -0.28
+
+
+def test_an_exponent_at_its_bound_is_called_so():
+    table = grid(np.geomspace(1e7, 1e8, 6), np.geomspace(1e9, 1e12, 6), noise=1e-4, law=cliff)
+    law = fit(table, data="tokens", loss="loss", bootstrap=50)
+    assert law.parameters["alpha"] is None and law.parameters["beta"] is not None
     assert any("alpha is not identified: it is at its bound" in w for w in law.warnings)
 
 
@@ -169,7 +185,7 @@ def test_what_is_not_to_be_believed_raises():
 
 def test_auto_prefers_the_form_that_extrapolates():
     law = fit(wide(noise=0.003), form="auto", params="params", data="tokens", loss="loss", bootstrap=50)
-    assert law.form == "chinchilla" and {s["form"] for s in law.scores} == {"power", "chinchilla", "tied", "kaplan"}
+    assert law.form == "chinchilla" and {"power", "chinchilla", "tied", "kaplan"} <= {s["form"] for s in law.scores}
     assert [s["rmsle"] for s in law.scores] == sorted(s["rmsle"] for s in law.scores)
 
 

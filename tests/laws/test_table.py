@@ -97,7 +97,7 @@ def test_runs_that_did_not_finish_are_left_out_and_counted():
     [
         ({}, {"loss": "lost"}, "loss='lost' is not a column"),
         ({}, {"data": "words"}, "data='words' is not a column"),
-        ({}, {"weights": "w"}, "weights='w' is not a column"),
+        ({}, {"weights": "w"}, "weights='w' is neither a column"),
         ({}, {"by": "family"}, "by='family' is not a column"),
         ({}, {"form": "cubic"}, "form='cubic' is not one of power, power_floor"),
         ({}, {"form": "power_floor", "params": "params"}, "takes 1 of params, data, flops, not 2"),

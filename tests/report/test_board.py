@@ -6,9 +6,9 @@ import pytest
 
 import chemscale as cs
 from chemscale.records import Store
-from chemscale.report import lawplot
 from chemscale.report.board import show_laws
 from chemscale.report.collect import section
+from chemscale.report.figures.law import png
 from chemscale.report.groups import groups_of
 from chemscale.report.traced import traced
 from tests.report.planted import ALL, CHEMGPT, PAINN, plant
@@ -60,7 +60,7 @@ def test_a_law_of_one_axis_or_of_another_count_is_drawn_as_far_as_it_lies_on_the
     alone = cs.fit(largest, form="power", data="structures", loss="force_mae", bootstrap=100)
     (line,) = traced(groups, {groups[0].slug: alone}, sections)
     assert (line.axis, [trace.level for trace in line.traces]) == ("data", [None])
-    assert lawplot.png(line)[0].startswith(b"\x89PNG")
+    assert png(line)[0].startswith(b"\x89PNG")
     widest = [row for row in groups[0].rows if row["structures"] == PAINN.sizes[-1]]
     other = cs.fit(widest, form="power", params="params_all", loss="force_mae", bootstrap=100)
     assert traced(groups, {groups[0].slug: other}, sections) == ()

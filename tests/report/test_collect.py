@@ -12,7 +12,6 @@ from chemscale.records import Store
 from chemscale.report.collect import collect
 from chemscale.report.fitted import laws_of
 from chemscale.report.groups import groups_of
-from chemscale.report.limits import convergence, still_falling
 from chemscale.report.table import table
 from tests.report.planted import ALL, CHEMGPT, INTERVAL, MISSES, PAINN, SCHNET, finish, plant, rows_of, spec
 
@@ -114,17 +113,6 @@ def test_limits_name_labels_data_decades_seeds_and_failures(found):
     assert "2 seeds in 4 of 16 cells" in text
     assert "Not finished: 1 diverged" in text
     assert "they say nothing of large models." in text
-
-
-def test_convergence_is_judged_before_the_cooldown():
-    row = {"run_id": "a", "cooldown": 0.3, "updates": 80, "law_rule": "final"}
-    falling = [{"step": s, "valid_loss": 2 - 0.1 * s / 10, "valid_loss_se": 0.01} for s in range(10, 90, 10)]
-    flat = [{**p, "valid_loss": 1.0 if p["step"] < 60 else 0.1} for p in falling]  # falls in the cooldown only
-    assert still_falling(row, falling) is True
-    assert still_falling(row, flat) is False
-    assert still_falling(row, falling[:1]) is None
-    told = convergence([row, {**row, "run_id": "b"}], {"a": falling})
-    assert (told.falling, told.judged, told.short, told.runs) == (1, 1, 2, 2)
 
 
 def test_a_store_with_nothing_finished_is_a_mistake(tmp_path):

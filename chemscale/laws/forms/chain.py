@@ -26,12 +26,12 @@ def chain(
     second[j][k] is the mixed derivative for k <= j (the lower triangle); each is (B, n), or a number.
     """
     slopes = [np.broadcast_to(f, value.shape) for f in first]
-    jacobian = np.zeros(parts[0].jacobian.shape)
+    jacobian = np.zeros_like(parts[0].jacobian)
     for slope, part in zip(slopes, parts, strict=True):
         jacobian += slope[:, :, None] * part.jacobian
 
     def curvature(v: Array) -> Array:
-        width = jacobian.shape[2]
+        width = parts[0].jacobian.shape[2]
         total = np.zeros((len(v), width, width))
         for slope, part in zip(slopes, parts, strict=True):
             total += part.curvature(v * slope)

@@ -68,6 +68,7 @@ class Broken(Form):
     axes = (1,)
     floor = "E"
     signed = ("c1",)
+    neighbours = 40
 
     @property
     def inner(self) -> tuple[str, ...]:

@@ -4,8 +4,25 @@ Losses are in display units (see `values`). matplotlib is imported when somethin
 """
 
 from chemscale.report.figures.base import Figure
+from chemscale.report.figures.frontier import best_sizes, frontier
+from chemscale.report.figures.law import law
 from chemscale.report.figures.learning import learning
+from chemscale.report.figures.misses import backtest, residuals
 from chemscale.report.figures.parity import parity
 from chemscale.report.figures.scaling import scaling
+from chemscale.report.figures.searched import importance, slices, stops
 
-__all__ = ["Figure", "learning", "parity", "scaling"]
+__all__ = [
+    "Figure",
+    "backtest",
+    "best_sizes",
+    "frontier",
+    "importance",
+    "law",
+    "learning",
+    "parity",
+    "residuals",
+    "scaling",
+    "slices",
+    "stops",
+]

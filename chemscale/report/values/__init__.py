@@ -1,6 +1,19 @@
 """All that the page says, as plain values; losses are in display units (meV where the store has eV)."""
 
+from chemscale.report.values.decisions import (
+    Budget,
+    Option,
+    Planned,
+)
+from chemscale.report.values.laws import (
+    Best,
+    Frontier,
+    Line,
+    Miss,
+    Misses,
+)
 from chemscale.report.values.page import (
+    Brief,
     Column,
     Curve,
     Curves,
@@ -19,23 +32,42 @@ from chemscale.report.values.page import (
     Trace,
     Traced,
 )
+from chemscale.report.values.searches import (
+    Foretold,
+    Importance,
+    Searched,
+    Tried,
+)
 
 __all__ = [
+    "Best",
+    "Brief",
+    "Budget",
     "Column",
     "Curve",
     "Curves",
     "Dot",
     "Entry",
     "Foreseen",
+    "Foretold",
+    "Frontier",
     "Headline",
     "Held",
+    "Importance",
+    "Line",
+    "Miss",
+    "Misses",
     "Molecules",
+    "Option",
     "Origin",
     "Parity",
+    "Planned",
     "Report",
     "Ruling",
+    "Searched",
     "Section",
     "Table",
     "Trace",
     "Traced",
+    "Tried",
 ]

@@ -5,6 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from chemscale.report.values.decisions import Planned
+from chemscale.report.values.laws import Frontier, Misses
+from chemscale.report.values.searches import Searched
+
 
 @dataclass(frozen=True)
 class Dot:
@@ -194,8 +198,16 @@ class Origin:
 
 
 @dataclass(frozen=True)
+class Brief:
+    """A sentence of the page's beginning, and the anchor of the section that it comes from."""
+
+    anchor: str
+    sentence: str
+
+
+@dataclass(frozen=True)
 class Report:
-    """The whole page as values, in its order."""
+    """The whole page as values."""
 
     title: str
     questions: tuple[str, ...]
@@ -210,6 +222,12 @@ class Report:
     laws: Table
     traced: tuple[Traced, ...]
     law_notes: tuple[str, ...]
+    residuals: tuple[Misses, ...]
+    backtests: tuple[Misses, ...]
+    frontiers: tuple[Frontier, ...]
+    plans: tuple[Planned, ...]
+    searches: tuple[Searched, ...]
+    brief: tuple[Brief, ...]
     curves: tuple[Curves, ...]
     held: Held
     runs: Table

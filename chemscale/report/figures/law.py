@@ -8,22 +8,36 @@ from contextlib import contextmanager
 from typing import Any
 
 from chemscale.report import ink
-from chemscale.report.figures.base import MARGIN, WIDE, frame, level_labels
+from chemscale.report.figures.base import BOX as USUAL
+from chemscale.report.figures.base import MARGIN, TALL, WIDE, Figure, frame, level_labels, table_csv
 from chemscale.report.numbers import count
 from chemscale.report.values import Trace, Traced
 
-TALL = 3.6  # inches
-BOX = (0.115, 0.125, 0.715, 0.70)
+PICTURE = 3.6  # inches high, with the words beneath the title
+PICTURE_BOX = (0.115, 0.125, 0.715, 0.70)
 DOTS_PER_INCH = 200
 
 
 def png(law: Traced) -> tuple[bytes, int, int]:
     """A PNG of the law along its axis on white, with its width and height in pixels."""
     buffer = io.BytesIO()
-    with _drawn(law) as figure:
+    with _drawn(law, PICTURE, PICTURE_BOX) as figure:
+        figure.text(0.003, 1 - 34 / (72 * PICTURE), _words(law), color=ink.MUTED, fontsize=6.5, va="center")
         figure.savefig(buffer, format="png", dpi=DOTS_PER_INCH, facecolor="white")
         width, height = figure.get_size_inches() * DOTS_PER_INCH
     return buffer.getvalue(), round(width), round(height)
+
+
+def law(found: Traced) -> Figure:
+    """The law along its axis for a page: its words are the caption."""
+    slug = f"{found.section.slug}-law-{found.axis}"
+    with _drawn(found, TALL, USUAL) as figure:
+        svg = ink.svg_of(figure, slug, title(found))
+    unit = found.section.unit.replace(" ", "_")
+    other = "params" if found.axis == "data" else found.section.data_unit
+    head = (other, found.section.data_unit if found.axis == "data" else "params", f"loss_{unit}", "low", "high")
+    rows = [(trace.level, *point) for trace in found.traces for point in trace.points]
+    return Figure(slug, title(found), _words(found), svg, table_csv(head, rows))
 
 
 def title(law: Traced) -> str:
@@ -36,12 +50,11 @@ def _nouns(law: Traced) -> dict[str, str]:
 
 
 @contextmanager
-def _drawn(law: Traced) -> Iterator[Any]:
+def _drawn(law: Traced, tall: float, box: tuple[float, float, float, float]) -> Iterator[Any]:
     dots, other = law.section.dots, "params" if law.axis == "data" else "data"
     xs = [getattr(dot, law.axis) for dot in dots]
-    with ink.canvas(WIDE, TALL, BOX) as (figure, axes):
+    with ink.canvas(WIDE, tall, box) as (figure, axes):
         frame(figure, axes, title(law), law.section.unit, _nouns(law)[law.axis])
-        _say_what_lines_are(figure, law)
         low, high = _limits(law)
         last = law.traces[0].points[-1][0]
         axes.set(xscale="log", yscale="log", xlim=(min(xs) / MARGIN, last * MARGIN), ylim=(low, high))
@@ -61,11 +74,11 @@ def _drawn(law: Traced) -> Iterator[Any]:
         yield figure
 
 
-def _say_what_lines_are(figure: Any, law: Traced) -> None:
+def _words(law: Traced) -> str:
     form = law.form.replace("_", " ")
-    said = f"lines: {form} law of {law.n_runs} runs, dashed beyond them; band: {law.confidence:.0%} interval of one run"
-    said += "" if law.traces[0].level is None else ", largest level"
-    figure.text(0.003, 1 - 34 / (72 * TALL), said.replace("%", " %"), color=ink.MUTED, fontsize=6.5, va="center")
+    said = f"Lines: {form} law of {law.n_runs} runs, dashed beyond them. Band: {law.confidence:.0%} interval of one run"
+    said += "." if law.traces[0].level is None else ", largest level."
+    return said.replace("%", " %")
 
 
 def _limits(law: Traced) -> tuple[float, float]:

@@ -1,0 +1,125 @@
+"""The public door: a store or any table in, what a referee would ask of it out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from chemscale.audit import design, origin, residual, training
+from chemscale.audit.claims import claims_of, forecasts_of
+from chemscale.audit.convergence import Points, points_of
+from chemscale.audit.groups import Group
+from chemscale.audit.manifests import manifests_of
+from chemscale.audit.subject import Subject, filtered, groups_among, is_runs, of_groups, of_table, records
+from chemscale.audit.values import Audit, Claim, Finding
+from chemscale.laws import Law
+from chemscale.laws.form import ROLES
+from chemscale.laws.forms import FORMS, choose
+from chemscale.laws.table import Columns
+from chemscale.records.store import Store
+
+CHECKS: tuple[Callable[[Subject], Finding], ...] = (
+    *training.CHECKS, *origin.CHECKS, *design.CHECKS, *residual.CHECKS
+)  # fmt: skip
+
+
+def audit(
+    what: Any,
+    *,
+    loss: str | None = None,
+    params: str | None = None,
+    data: str | None = None,
+    seen: str | None = None,
+    flops: str | None = None,
+    where: str | None = None,
+    by: str | None = None,
+    form: str | None = None,
+    counts: Sequence[str] = (),
+    name: str = "",
+) -> Audit:
+    """What a referee would ask of runs, and which claims they bear.
+
+    Args:
+        what: a store, the path of one, or any table that `fit` takes; of a table of strangers name `loss` and at least
+            one of params, data, flops (and seen for form="repeated"). Of a store the loss is each architecture's
+            `law_metric` where none is named.
+        where: a filter of the rows. by: a column; each of its values is audited by itself.
+        form: of the law whose claims are marked; None takes Chinchilla's for params and data, else a power law.
+        counts: columns that count parameters otherwise.
+        name: what the audit calls it.
+
+    Raises:
+        ValueError: no run has finished, a column is missing, or `where` leaves nothing.
+    """
+    if form is not None and form not in FORMS and form != "auto":
+        choose(form, ())
+    axes = {role: column for role, column in zip(ROLES, (params, data, seen, flops), strict=True) if column}
+    if isinstance(what, str | Path):
+        what = Store(what)
+    points: Points = {}
+    forecasts: Mapping[str, Any] = {}
+    if isinstance(what, Store):
+        name, points, table, forecasts = name or what.url, points_of(what), what.runs(), what.forecasts()
+        if not len(table):
+            raise ValueError(f"{what.url} has no run at all; an audit needs finished ones, so start a sweep first.")
+    else:
+        table = what
+    columns = filtered(table, where)
+    if is_runs(columns) and by is None:
+        groups = groups_among(columns, loss)
+        if not groups:
+            statuses = sorted({str(status) for status in columns["status"]})
+            raise ValueError(
+                f"{name or 'the table'} has no finished run ({', '.join(statuses)}); finish a sweep first."
+            )
+        subjects = of_groups(groups, points, manifests_of(groups), {}, form=form, axes=axes, counts=counts)
+    else:
+        subjects = of_table(columns, axes, _named(loss, axes, columns), by=by, form=form, counts=counts)
+    return of_subjects(subjects, name or "table", _foretold(forecasts, columns))
+
+
+def _foretold(forecasts: Mapping[str, Any], columns: Columns) -> Iterable[Claim]:
+    """The claims of the forecasts of runs that the filter kept, and of those that have not started."""
+    rows = {row["run_id"]: row for row in records(columns)} if forecasts else {}
+    return forecasts_of(forecasts, rows)
+
+
+def _named(loss: str | None, axes: Mapping[str, str], columns: Mapping[str, Any]) -> str:
+    has = f"the table has {', '.join(columns)}"
+    if not axes:
+        raise ValueError(f"no axis is named: give at least one of params, data, flops as a column name; {has}.")
+    if loss is None:
+        raise ValueError(f"loss is not named: give the column of the loss; {has}.")
+    return loss
+
+
+def of_store(
+    store: Store, groups: Sequence[Group], points: Points, manifests: Mapping[str, Any], laws: Mapping[str, Law]
+) -> Audit:
+    """The audit of what a report has read already: its groups, points, manifests and laws (slug -> law)."""
+    rows = {row["run_id"]: row for group in groups for row in group.rows}
+    return of_subjects(of_groups(groups, points, manifests, laws), store.url, forecasts_of(store.forecasts(), rows))
+
+
+def of_subjects(subjects: Sequence[Subject], name: str, foretold: Iterable[Claim] = ()) -> Audit:
+    """Every check and claim of these subjects, and claims that were made before any of them."""
+    findings: list[Finding] = []
+    claims: list[Claim] = []
+    for subject in subjects:
+        mine = list(_checked(subject))
+        findings += mine
+        claims += claims_of(subject, mine)
+    findings += origin.alike(subjects)
+    return Audit(name, tuple(findings), (*claims, *foretold))
+
+
+def _checked(subject: Subject) -> Iterable[Finding]:
+    if not subject.rows:
+        raise ValueError(
+            f"{subject.title or 'the table'} has no row with a positive number in each of "
+            f"{', '.join([*subject.axes.values(), subject.loss])}; name other columns or filter with where."
+        )
+    for check in CHECKS:
+        yield replace(check(subject), about=subject.title)

@@ -1,0 +1,157 @@
+"""Where losses come from: splits that must not leak, yardsticks that must be one, the noise of labels."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from itertools import combinations
+from typing import Any
+
+from chemscale.audit.subject import Subject
+from chemscale.audit.training import cells_of, trials_of, varied
+from chemscale.audit.values import CANNOT_TELL, CONCERN, FINE, Finding, joined, plural
+
+NEAR_NOISE = 3.0  # times the label noise; a loss within it is a tenth noise in quadrature
+ONE = ("optimiser", "law_rule", "precision", "data_source", "data_content", "law_metric", "architecture")
+
+LEAK = "Can anything of the test set have been seen?"
+MIXED = "Are metric, precision, data and code one?"
+FLOOR = "Are losses far above the noise of their labels?"
+ALIKE = "Were the architectures treated alike?"
+
+
+def leakage(subject: Subject) -> Finding:
+    """What the records say of splits: one test set, chosen on another split, subsets that nest."""
+    if subject.group is None:
+        return _leakage_of_table(subject)
+    rows = subject.rows
+    tests = {row["test_checksum"] for row in rows if row["test_checksum"]}
+    numbers: dict[str, Any] = {
+        "test_sets": len(tests), "subset_keys": len({row["subset_key"] for row in rows}),
+        "splits": dict(getattr(subject.manifest, "counts", {}) or {}),
+    }  # fmt: skip
+    faults = list(_faults(subject))
+    if len(tests) > 1:
+        faults.append(f"{len(tests)} different test sets share the law")
+    if faults:
+        return Finding(
+            "leakage", LEAK, CONCERN, "; ".join(faults), "test losses on one test set that chose nothing", numbers
+        )
+    if len(tests) != 1 or any(not row["test_checksum"] for row in rows):
+        told = "runs without a checksum of their test set"
+        return Finding("leakage", LEAK, CANNOT_TELL, told, "runs of a version that writes test_checksum", numbers)
+    orders = plural(numbers["subset_keys"], "order")
+    told = f"one data set, one test set of {rows[0]['test_examples']} examples, subsets nested in {orders}"
+    told += (
+        f"; splits by group ({', '.join(f'{n} {s}' for s, n in numbers['splits'].items())})"
+        if numbers["splits"]
+        else ""
+    )
+    return Finding("leakage", LEAK, FINE, told, "", numbers)
+
+
+def _faults(subject: Subject) -> Iterable[str]:
+    name = "valid_loss"
+    pairs = [(row.get(name), row[subject.loss]) for row in subject.rows]
+    if pairs and all(v is not None and float(v) == float(loss) for v, loss in pairs):
+        yield f"{name} equals {subject.loss} in every run: the split that chose is the split that judges"
+    group = subject.group
+    if group is not None and group.searched and any(row["valid_loss"] is None for row in subject.rows):
+        yield f"{group.searched} trials were chosen on the test loss, for want of a validation loss"
+
+
+def _leakage_of_table(subject: Subject) -> Finding:
+    faults = list(_faults(subject))
+    settle = "checksums of the test set and of the data, and the split on which rates were chosen"
+    if faults:
+        return Finding("leakage", LEAK, CONCERN, "; ".join(faults), settle)
+    return Finding("leakage", LEAK, CANNOT_TELL, "the table does not say how its splits were made", settle)
+
+
+def mixed(subject: Subject) -> Finding:
+    """Whether one law joins runs of different optimisers, rules, data or code."""
+    several = {name: sorted({str(v) for v in subject.values(name) if v is not None}) for name in ONE}
+    commits = {json.loads(v).get("commit") for v in subject.values("versions") if v}
+    several["commit"] = sorted(str(c) for c in commits if c)
+    several = {name: values for name, values in several.items() if len(values) > 1}
+    if several:
+        told = "; ".join(f"{len(v)} values of {name} ({', '.join(v[:3])})" for name, v in several.items())
+        return Finding("mixed", MIXED, CONCERN, told, "a law for each, or runs made alike", {"columns": several})
+    known = [name for name in ("law_metric", "precision", "data_content") if subject.has(name)]
+    if not known:
+        return Finding("mixed", MIXED, CANNOT_TELL, "the table names no metric, precision or data", "such columns")
+    return Finding("mixed", MIXED, FINE, f"one {joined(known)}")
+
+
+def noise(subject: Subject) -> Finding:
+    """Whether the best losses are near the noise of the labels, where their excess is no longer a power."""
+    best = min(float(v) for v in subject.values(subject.loss))
+    numbers: dict[str, Any] = {"best": best}
+    if subject.group is not None and subject.group.family == "text":
+        told = "labels are the text itself; the floor is its entropy"
+        return Finding("noise floor", FLOOR, FINE, told, "", numbers)
+    found = dict(getattr(subject.manifest, "label_noise", None) or {}).get(subject.loss)
+    if not isinstance(found, int | float) or not found > 0:
+        told, settle = "the noise of the labels is not known here", "some labels made twice, on the machine of the data"
+        return Finding("noise floor", FLOOR, CANNOT_TELL, told, settle, numbers)
+    near = sum(float(v) < NEAR_NOISE * found for v in subject.values(subject.loss))
+    numbers |= {"noise": found, "near": near}
+    told = f"the best loss is {best / found:.1f} times the label noise ({found:.3g}); {plural(near, 'run')} within "
+    told += f"{NEAR_NOISE:g} times"
+    if near:
+        return Finding("noise floor", FLOOR, CONCERN, told, "a floor in quadrature, or better labels", numbers)
+    return Finding("noise floor", FLOOR, FINE, told, "", numbers)
+
+
+def alike(subjects: Sequence[Subject]) -> list[Finding]:
+    """Of every two architectures on one data set: the same test set, trials, fields searched and subsets."""
+    found = []
+    for a, b in combinations([s for s in subjects if s.group is not None], 2):
+        assert a.group is not None and b.group is not None
+        if a.group.content != b.group.content or a.loss != b.loss or a.group.architecture == b.group.architecture:
+            continue
+        faults = list(_unlike(a, b))
+        about = f"{a.title} against {b.title}"
+        sizes = {row[a.axes["data"]] for row in a.rows} & {row[b.axes["data"]] for row in b.rows}
+        numbers = {"shared_sizes": sorted(sizes)}
+        if faults:
+            found.append(
+                Finding(
+                    "alike",
+                    ALIKE,
+                    CONCERN,
+                    "; ".join(faults),
+                    "the same searches, subsets and test set for both",
+                    numbers,
+                    about,
+                )
+            )
+        else:
+            told = f"one test set, equal trials, {len(sizes)} sizes of data in common"
+            found.append(Finding("alike", ALIKE, FINE, told, "", numbers, about))
+    return found
+
+
+def _unlike(a: Subject, b: Subject) -> Iterable[str]:
+    tests = [{row["test_checksum"] for row in s.rows if row["test_checksum"]} for s in (a, b)]
+    if tests[0] and tests[1] and tests[0] != tests[1]:
+        yield "different test sets"
+    trials = [sorted({trials_of(cell) for cell in cells_of(s)}) for s in (a, b)]
+    if trials[0] != trials[1]:
+        yield f"{_range(trials[0])} trials per cell against {_range(trials[1])}"
+    fields = [{name for cell in cells_of(s) for name in varied(cell)} for s in (a, b)]
+    if fields[0] != fields[1]:
+        shown = [", ".join(sorted(names)) or "nothing" for names in fields]
+        yield f"searched over {shown[0]} against {shown[1]}"
+    if not {row[a.axes["data"]] for row in a.rows} & {row[b.axes["data"]] for row in b.rows}:
+        yield "no size of data in common"
+    keys = [{row["subset_key"] for row in s.rows} for s in (a, b)]
+    if not keys[0] & keys[1]:
+        yield "no subset in common"
+
+
+def _range(counts: Sequence[int]) -> str:
+    return str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+
+
+CHECKS = (leakage, mixed, noise)

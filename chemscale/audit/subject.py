@@ -1,0 +1,198 @@
+"""The sets of runs that a law would be fitted to, and that an audit asks about one by one."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from chemscale.audit.convergence import Points
+from chemscale.audit.groups import Group, Row, groups_of
+from chemscale.laws import FitError, Law, fit
+from chemscale.laws.form import ROLES
+from chemscale.laws.table import SEPARATING, Columns, Rows, column, keep, read, split
+from chemscale.laws.table import rows as rows_of
+from chemscale.laws.where import matches
+from chemscale.records.schema import FINISHED, RUNS
+
+BOOTSTRAP = 400  # refits behind an interval; fewer than 399 cover too little
+LOSSLESS = "without a positive loss or axis"  # what a row of a table is that no law can use
+KNOWN = ("run_id", "architecture", "family", "status", "law_metric", "params")  # columns that tell a table of RUNS
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """Runs that would share a law.
+
+    title: "" where the table has one kind; rows: the runs of the law; axes: params, data, flops -> column; left_out:
+    (row, why) of rows of the same kind that no law is about; counts: columns that count parameters otherwise; group,
+    points, manifest: of a store. given: the law to audit; None fits one.
+    """
+
+    title: str
+    rows: Sequence[Row]
+    axes: Mapping[str, str]
+    loss: str
+    form: str
+    left_out: Sequence[tuple[Row, str]] = ()
+    counts: Sequence[str] = ()
+    group: Group | None = None
+    points: Points = field(default_factory=dict)
+    manifest: Any = None
+    given: Law | None = None
+
+    @cached_property
+    def fitted(self) -> tuple[Law | None, str]:
+        """The law, or None and why there is none."""
+        if self.given is not None and self.given.hygiene is not None:
+            return self.given, ""
+        options: dict[str, Any] = {"form": self.form, "counts": self.counts, **self.axes}
+        try:
+            law = fit(list(self.rows), loss=self.loss, bootstrap=BOOTSTRAP, **options)
+        except (ValueError, FitError) as error:
+            return None, str(error)
+        return law, ""
+
+    @property
+    def law(self) -> Law | None:
+        """The law of these runs; None where they bear none."""
+        return self.fitted[0]
+
+    @cached_property
+    def runs(self) -> Rows:
+        """The rows as the solver takes them."""
+        columns = {name: self.values(name) for name in {**self.axes, "loss": self.loss}.values()}
+        if self.rows and "cluster" in self.rows[0]:
+            columns["cluster"] = self.values("cluster")
+        return rows_of(columns, self.axes, self.loss)
+
+    @property
+    def roles(self) -> tuple[str, ...]:
+        """The axes in order."""
+        return tuple(role for role in ROLES if role in self.axes)
+
+    def values(self, name: str) -> list[Any]:
+        """A column of the rows; None where a row lacks it."""
+        return [row.get(name) for row in self.rows]
+
+    def has(self, name: str) -> bool:
+        """Whether every row has a value in this column."""
+        return all(row.get(name) is not None for row in self.rows)
+
+    @property
+    def nouns(self) -> dict[str, str]:
+        """Axis -> the word for it in a sentence: the name of its column."""
+        return {role: "parameters" if name == "params" else name for role, name in self.axes.items()}
+
+
+def usual_form(axes: Mapping[str, str]) -> str:
+    """The form of these axes where none is asked for."""
+    if "params" in axes and "data" in axes:
+        return "chinchilla"
+    return "power_floor" if len(axes) == 1 else "power"
+
+
+def of_groups(
+    groups: Sequence[Group],
+    points: Points,
+    manifests: Mapping[str, Any],
+    laws: Mapping[str, Law],
+    *,
+    form: str | None = None,
+    axes: Mapping[str, str] | None = None,
+    counts: Sequence[str] = (),
+) -> list[Subject]:
+    """The groups of a store; `laws` by slug are audited as they are."""
+    found = []
+    for group in groups:
+        own = {"params": "params", "data": group.data} | dict(axes or {})
+        left = [(row, "not the best trial of its cell" if row["status"] == FINISHED else row["status"])
+                for row in group.others]  # fmt: skip
+        found.append(
+            Subject(
+                group.title, group.rows, own, group.metric, form or usual_form(own), left, counts, group, points,
+                manifests.get(group.content), laws.get(group.slug),
+            )
+        )  # fmt: skip
+    return found
+
+
+def groups_among(columns: Columns, loss: str | None) -> tuple[Group, ...]:
+    """The groups in a table of RUNS; columns it lacks are null."""
+    names = [c.name for c in RUNS.columns]
+    count = len(next(iter(columns.values())))
+    rows = [{name: columns[name][i] if name in columns else None for name in names} for i in range(count)]
+    return groups_of(rows, [loss] if loss else None)
+
+
+def is_runs(columns: Columns) -> bool:
+    """Whether a table has the columns by which RUNS is known."""
+    return all(name in columns for name in KNOWN)
+
+
+def filtered(table: Any, where: str | None) -> Columns:
+    """The columns of any table, and of its rows those that satisfy `where`; ValueError where none do."""
+    columns = read(table)
+    if where:
+        columns = keep(columns, matches(columns, where))
+        if not len(next(iter(columns.values()))):
+            raise ValueError(f"where={where!r} leaves no rows.")
+    return columns
+
+
+def of_table(
+    columns: Columns, axes: Mapping[str, str], loss: str, *, by: str | None, form: str | None, counts: Sequence[str]
+) -> list[Subject]:
+    """The subjects of a table of strangers: one for each value of `by`, or of the columns that no law may mix."""
+    for role, name in {**axes, "loss": loss}.items():
+        column(columns, name, role)
+    for name in counts:
+        column(columns, name, "counts")
+    parts = [("", columns)]
+    for name in [by] if by else mixed_columns(columns):
+        parts = [
+            (", ".join(filter(None, [title, f"{name}={value}"])), inner)
+            for title, part in parts for value, inner in split(part, name).items()
+        ]  # fmt: skip
+    kind = form or usual_form(axes)
+    return [_of_part(title, part, axes, loss, kind, counts) for title, part in parts]
+
+
+def mixed_columns(columns: Columns) -> list[str]:
+    """Columns of which no law may mix values, and which have several."""
+    return [n for n in SEPARATING if len({str(v) for v in columns.get(n, []) if v is not None}) > 1]
+
+
+def _of_part(
+    title: str, part: Columns, axes: Mapping[str, str], loss: str, form: str, counts: Sequence[str]
+) -> Subject:
+    rows, left = [], []
+    for row in records(part):
+        status = row.get("status")
+        if status is not None and str(status) != FINISHED:
+            left.append((row, str(status)))
+        elif row.get("lineage"):
+            left.append((row, "continued from another run"))
+        elif all(positive_number(row[name]) for name in (*axes.values(), loss)):
+            rows.append({**row, **{name: float(row[name]) for name in (*axes.values(), loss)}})
+        else:
+            left.append((row, LOSSLESS))
+    return Subject(title, rows, {r: axes[r] for r in ROLES if r in axes}, loss, form, left, counts)
+
+
+def records(columns: Columns) -> Iterable[Row]:
+    """The rows of a table."""
+    names = list(columns)
+    return [dict(zip(names, cells, strict=True)) for cells in zip(*columns.values(), strict=True)]
+
+
+def positive_number(value: Any) -> bool:
+    """Whether a cell is a positive finite number, or text that reads as one."""
+    if isinstance(value, bool) or value is None:
+        return False
+    try:
+        return 0 < float(value) < math.inf
+    except (TypeError, ValueError, OverflowError):
+        return False

@@ -1,0 +1,40 @@
+"""The figures of the page, drawn from its values."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from chemscale.report import figures
+from chemscale.report.planned import table
+from chemscale.report.values import Misses, Report, Searched
+
+
+def drawings(found: Report) -> dict[str, Any]:
+    """Name of a part of the page -> its values with their figures."""
+    return {
+        "scaling": [(s, figures.scaling(s, "data"), figures.scaling(s, "params")) for s in found.sections],
+        "laws": _laws(found),
+        "residuals": [(misses, _residuals(misses)) for misses in found.residuals],
+        "backtests": [(misses, figures.backtest(misses)) for misses in found.backtests],
+        "frontiers": [(front, (figures.frontier(front), figures.best_sizes(front))) for front in found.frontiers],
+        "plans": [(one, table(one)) for one in found.plans],
+        "curves": [(curves, figures.learning(curves)) for curves in found.curves],
+        "searches": [_search(one) for one in found.searches],
+        "parity": [(p, [figures.parity(p, "forces"), figures.parity(p, "energies")]) for p in found.held.potentials],
+    }
+
+
+def _laws(found: Report) -> list[list[figures.Figure | None]]:
+    """Of every law its figures along data and parameters; a law of one axis has one."""
+    slugs = dict.fromkeys(one.section.slug for one in found.traced)
+    drawn = [[figures.law(one) for one in found.traced if one.section.slug == slug] for slug in slugs]
+    return [[*pair, None][:2] for pair in drawn]
+
+
+def _residuals(misses: Misses) -> list[figures.Figure]:
+    return [figures.residuals(misses, axis) for axis in misses.axes]  # type: ignore[arg-type]
+
+
+def _search(one: Searched) -> tuple[Any, ...]:
+    importance = figures.importance(one) if one.importances else None
+    return one, figures.stops(one), importance, figures.slices(one)

@@ -1,0 +1,153 @@
+"""Plans for three budgets: once, ten times and a hundred times what the runs of a data set cost together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+
+from chemscale.laws import Law
+from chemscale.plan import CANNOT_TELL, Choice, Plan, RunCost, measure_cost, plan
+from chemscale.plan.worth import SURE
+from chemscale.report.frontier import Cost, cost_of
+from chemscale.report.groups import Group
+from chemscale.report.numbers import count, duration, joined, percent, power, size, with_ends
+from chemscale.report.values import Budget, Column, Entry, Option, Planned, Table
+
+TIMES = (1.0, 10.0, 100.0)
+NOWHERE = (np.nan, np.nan, np.nan)
+COLUMNS = (
+    Column("budget"), Column("model"), Column("parameters", True), Column("unique data", True), Column("loss", True),
+    Column("device time", True), Column("the same loss, half the size"),
+)  # fmt: skip
+
+
+def planned(groups: Sequence[Group], laws: Mapping[str, Law]) -> tuple[Planned, ...]:
+    """One entry per data set and metric, over the architectures whose laws and costs are known."""
+    kinds: dict[tuple[str, ...], list[tuple[Group, Law, Cost]]] = {}
+    for group in groups:
+        law, cost = laws.get(group.slug), cost_of(group)
+        if law is not None and cost is not None and _plans(group, law):
+            kinds.setdefault((group.content, group.precision, group.metric), []).append((group, law, cost))
+    return tuple(_planned(members) for members in kinds.values())
+
+
+def _plans(group: Group, law: Law) -> bool:
+    columns = {"params": "params", "data": group.data}
+    return law.roles == ("params", "data") and all(law.columns[r]["name"] == name for r, name in columns.items())
+
+
+def _planned(members: Sequence[tuple[Group, Law, Cost]]) -> Planned:
+    first, law, _ = members[0]
+    spent = sum(row["flops"] or 0.0 for group, _, _ in members for row in (*group.rows, *group.others))
+    budgets = tuple(_budget(members, times, times * spent) for times in TIMES)
+    names = tuple(group.title for group, _, _ in members)
+    return Planned(
+        f"plan-{first.slug}", names, first.measure.words, first.measure.unit, first.data, spent, law.level, budgets,
+        f"ten times what was spent: {_told(first, budgets[1], len(names) > 1)}",
+        tuple(_sentences(first, names, spent, budgets)),
+    )  # fmt: skip
+
+
+def _budget(members: Sequence[tuple[Group, Law, Cost]], times: float, flops: float) -> Budget:
+    rules = {group.title: _rule(group, cost, flops) for group, _, cost in members}
+    alone = {group.title: plan(law, flops=flops, cost=rules[group.title]) for group, law, _ in members}
+    options = [_option(alone[group.title], group, cost, rules[group.title]) for group, _, cost in members]
+    options.sort(key=lambda one: one.loss[0] if one.loss else np.inf)
+    known = {group.title: law for group, law, _ in members if alone[group.title].best is not None}
+    sure = plan(known, flops=flops, cost=rules).certainty if len(known) > 1 else None
+    return Budget(times, flops, tuple(options), sure)
+
+
+def _rule(group: Group, cost: Cost, flops: float) -> RunCost:
+    """The cost along one budget's line, where small sets may be seen more often than large ones."""
+    timed = measure_cost(list(group.rows), data=group.data)
+    return RunCost(cost.per_example(flops), "as these runs had it", timed.seconds_per_flop, timed.seconds_exponent)
+
+
+def _option(found: Plan, group: Group, cost: Cost, rule: RunCost) -> Option:
+    best, scale = found.best, group.measure.scale
+    if best is None or found.params_interval is None or found.data_interval is None:
+        return Option(group.title, NOWHERE, NOWHERE, None, None, None, _doubt(found))
+    hours = rule.hours(np.array([best.params]), np.array([best.flops]))
+    smaller = next((_priced(one, cost) for one in found.alternatives), None)
+    return Option(
+        group.title, (best.params, *found.params_interval), (best.data, *found.data_interval),
+        (best.loss.value * scale, best.loss.low * scale, best.loss.high * scale),
+        None if hours is None else 3600 * float(hours[0]), smaller, None,
+    )  # fmt: skip
+
+
+def _doubt(found: Plan) -> str:
+    """Why there is no plan, without the numbers behind it."""
+    return found.answer.removeprefix(f"{CANNOT_TELL}: ").partition(" (")[0]
+
+
+def _priced(one: Choice, cost: Cost) -> tuple[float, float, float]:
+    return one.params, one.data, float(cost.flops(one.params, one.data))
+
+
+def _sentences(first: Group, names: Sequence[str], spent: float, budgets: Sequence[Budget]) -> Iterable[str]:
+    head = " or ".join(names)
+    yield f"{head}: all runs together cost {power(spent)} FLOPs."
+    told = {budget.times: _told(first, budget, len(names) > 1) for budget in budgets}
+    if len(set(told.values())) == 1:
+        yield f"Once, ten or a hundred times as much: {told[budgets[0].times]}"
+        return
+    for times, words in told.items():
+        yield f"{_times(times)}: {words}"
+    if any(budget.certainty is not None and budget.certainty < SURE for budget in budgets):
+        yield f"Where that share is under {percent(SURE)}, the choice of architecture is open."
+
+
+def _told(first: Group, budget: Budget, several: bool) -> str:
+    return _said(first, budget, several) if budget.options[0].loss else _open(budget, several)
+
+
+def _said(first: Group, budget: Budget, several: bool) -> str:
+    best = budget.options[0]
+    assert best.loss is not None
+    loss, low, high = with_ends(*best.loss)
+    sure = "" if budget.certainty is None else f", the better choice in {percent(budget.certainty)} of the laws’ draws"
+    model = f"{best.model} of " if several else ""
+    return (
+        f"{model}{count(best.params[0])} parameters on {size(best.data[0])} {first.data}{sure}, for a "
+        f"{first.measure.words} of {loss} {first.measure.unit} ({low} to {high})."
+    )
+
+
+def _open(budget: Budget, several: bool) -> str:
+    reasons = {
+        one.doubt: [other.model for other in budget.options if other.doubt == one.doubt] for one in budget.options
+    }
+    if not several:
+        return f"cannot tell: {budget.options[0].doubt}."
+    return "cannot tell; " + "; ".join(f"{joined(models)}: {reason}" for reason, models in reasons.items()) + "."
+
+
+def _times(times: float) -> str:
+    return "As much as that" if times == 1 else f"{times:,.0f} × as much"
+
+
+def table(found: Planned) -> Table:
+    """Every option of every budget; no rows where none is known."""
+    known = [budget for budget in found.budgets if budget.options[0].loss is not None]
+    rows = [_row(budget, option) for budget in known for option in budget.options]
+    return Table(COLUMNS, tuple(rows))
+
+
+def _row(budget: Budget, option: Option) -> tuple[Entry, ...]:
+    head = (Entry(f"{budget.times:,.0f} ×, {power(budget.flops)}", budget.flops), Entry(option.model))
+    if option.loss is None:
+        return (*head, *(Entry("") for _ in range(4)), Entry(f"cannot tell: {option.doubt}"))
+    loss, low, high = with_ends(*option.loss)
+    instead = "not within 100 × the data"
+    if option.smaller is not None:
+        params, data, flops = option.smaller
+        instead = f"{count(params)} on {size(data)}, {flops / budget.flops:.2g} × the compute"
+    time = "not measured" if option.seconds is None else duration(option.seconds)
+    return (
+        *head, Entry(f"{count(option.params[0])} ({count(option.params[1])} to {count(option.params[2])})"),
+        Entry(f"{size(option.data[0])} ({size(option.data[1])} to {size(option.data[2])})"),
+        Entry(f"{loss} ({low} to {high})"), Entry(time), Entry(instead),
+    )  # fmt: skip

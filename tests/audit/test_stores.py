@@ -1,0 +1,129 @@
+"""The audit of a store: its points, statuses, checksums, searches and forecasts."""
+
+from dataclasses import replace
+
+import pytest
+
+import chemscale as cs
+from chemscale.audit.audit import of_store
+from chemscale.audit.convergence import points_of
+from chemscale.audit.groups import groups_of
+from chemscale.records.store import Store
+from tests.report import planted
+from tests.report.planted import CHEMGPT, PAINN, SCHNET, break_one, finish, full_store, plant, spec
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    return full_store(tmp_path_factory.mktemp("audited") / "store")
+
+
+@pytest.fixture(scope="module")
+def found(store):
+    return cs.audit(store)
+
+
+def of(audit, about):
+    return {f.check: f for f in audit.of(about)}
+
+
+def test_every_architecture_is_asked_everything(found):
+    assert {f.about for f in found.findings} == {"ChemGPT", "PaiNN", "SchNet", "PaiNN against SchNet"}
+    names = {f.check for f in found.of("ChemGPT")}
+    assert names == {f.check for f in found.of("PaiNN")} and len(names) == 18
+
+
+def test_the_planted_curves_have_not_converged_and_claims_fall_with_them(found):
+    seen = of(found, "ChemGPT")["convergence"]
+    assert seen.verdict == "concern"
+    assert seen.numbers["falling"] == seen.numbers["judged"] == 20
+    slopes = [c for c in found.claims if c.about == "ChemGPT" and c.kind == "tenfold"]
+    assert len(slopes) == 2 and all(c.mark == "cannot tell" and "convergence" in c.against for c in slopes)
+
+
+def test_short_axes_bear_no_exponent_and_the_deciding_run_is_named(found):
+    data = next(c for c in found.claims if c.about == "PaiNN" and c.kind == "exponent")
+    assert data.mark == "not supported"
+    assert data.runs[0].at["structures"] >= 200 * 10**1.5 * 0.999
+
+
+def test_forecasts_are_scored(found):
+    marks = {c.statement.split()[0]: c.mark for c in found.claims if c.kind == "forecast"}
+    assert marks == {"chemgpt": "supported", "schnet": "not supported", "painn": "supported"}
+
+
+def test_converged_runs_support_what_was_planted(tmp_path, monkeypatch):
+    monkeypatch.setattr(planted, "points_of", flat)
+    monkeypatch.setattr(planted, "row_of", row_with("ab12"))
+    store = Store(tmp_path / "store", create=True)
+    plant(store, CHEMGPT)
+    found = cs.audit(store)
+    seen = of(found, "ChemGPT")
+    assert {seen[name].verdict for name in ("convergence", "leakage", "mixed", "left out", "decades")} == {"fine"}
+    marks = {c.kind: c.mark for c in found.claims if c.kind in ("tenfold", "exponent", "limit")}
+    assert marks == {"tenfold": "supported", "exponent": "supported", "limit": "supported"}
+
+
+def flat(law, run, loss):
+    """Points whose last ones before the cooldown agree."""
+    for i in range(1, 9):
+        yield {
+            "run_id": run.id, "step": run.updates * i // 8, "examples": run.examples * i // 8,
+            "valid_loss": loss * (2 if i == 1 else 1), "valid_loss_se": loss * law.error,
+        }  # fmt: skip
+
+
+ROW = planted.row_of
+
+
+def row_with(checksum):
+    return lambda law, run, *rest: {**ROW(law, run, *rest), "test_checksum": checksum.format(run.seed)}
+
+
+def test_two_test_sets_in_one_law_are_found(tmp_path, monkeypatch):
+    monkeypatch.setattr(planted, "row_of", row_with("set{}"))
+    store = Store(tmp_path / "store", create=True)
+    plant(store, PAINN, forecast=False)
+    seen = of(cs.audit(store), "PaiNN")["leakage"]
+    assert (seen.verdict, seen.numbers["test_sets"]) == ("concern", 2)
+
+
+def test_architectures_tuned_unequally_are_found(tmp_path):
+    store = Store(tmp_path / "store", create=True)
+    for law in (PAINN, SCHNET):
+        plant(store, law, replicates=False, forecast=False)
+    for rate in (1e-3, 1e-2, 3e-2):
+        for width, params in zip(PAINN.widths, PAINN.params, strict=True):
+            for size in PAINN.sizes:
+                run = spec(PAINN, width, size)
+                other = replace(run, optim=replace(run.optim, lr=rate))
+                finish(store, PAINN, other, params, PAINN.loss(params, size) * (3e-3 / rate) ** 0.1)
+    found = cs.audit(store)
+    pair = found.of("PaiNN against SchNet")[0]
+    assert pair.verdict == "concern"
+    assert "4 trials per cell against 1" in pair.answer and "searched over lr against nothing" in pair.answer
+    seen = of(found, "PaiNN")
+    assert seen["edge"].verdict == "concern" and "9 times in 9 cells, e.g. lr=0.03" in seen["edge"].answer
+    assert "not the best trial of its cell" in seen["left out"].answer
+
+
+def test_a_report_hands_over_what_it_has_read(store, found):
+    groups = groups_of(store.runs().to_pylist())
+    again = of_store(store, groups, points_of(store), {}, {})
+    assert again.findings == found.findings
+    assert again.claims == found.claims
+
+
+def test_a_store_can_be_filtered_and_its_loss_named(store):
+    found = cs.audit(store, where="architecture == 'painn'", loss="energy_mae")
+    assert {f.about for f in found.findings} == {"PaiNN"}
+    assert any("energy_mae" in c.statement for c in found.claims)
+
+
+def test_empty_and_unfinished_stores_are_one_sentence(tmp_path):
+    store = Store(tmp_path / "store", create=True)
+    with pytest.raises(ValueError, match="no run at all"):
+        cs.audit(store)
+    break_one(store, PAINN, "not finite")
+    with pytest.raises(ValueError, match=r"no finished run \(diverged\)"):
+        cs.audit(store)

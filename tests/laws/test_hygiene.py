@@ -1,0 +1,105 @@
+"""Hygiene: a planted fault must be named, and a clean grid must stay unmentioned."""
+
+import json
+
+import numpy as np
+import pytest
+
+from chemscale.laws import fit
+from chemscale.laws.hygiene import Hygiene, counts_beside, leans
+from chemscale.laws.solve import Problem, solve
+from tests.laws.planted import grid, wide
+
+
+def law_of(table, **options):
+    return fit(table, **{"params": "params", "data": "tokens", "loss": "loss", "bootstrap": 100, **options})
+
+
+def test_a_clean_grid_has_nothing_to_mention():
+    found = law_of(wide(noise=0.01)).hygiene
+    assert found.sentences == ()
+    assert (found.outliers, found.at_bounds, found.duplicates, found.repeated) == ((), (), 0, 0)
+    assert found.axes["params"].decades == pytest.approx(3)
+    assert (found.axes["params"].levels, found.axes["params"].top_runs) == (6, 12)
+    assert found.correlation == pytest.approx(0, abs=1e-9)
+    assert found.ratio_decades == pytest.approx(6)
+
+
+@pytest.mark.parametrize("objective", ["huber", "log_lsq"])
+def test_a_run_left_out_gives_the_fit_without_it(objective):
+    table = wide(noise=0.02, side=4)
+    law = law_of(table, objective=objective)
+    one = law.hygiene.alone[0]
+    kept = np.arange(16) != one.runs[0]
+    fresh = law_of({name: values[kept] for name, values in table.items()}, objective=objective, bootstrap=0)
+    assert one.exponents["alpha"] == pytest.approx(fresh.parameters["alpha"] or np.nan, rel=2e-3)
+    far = fresh.predict(params=1e11, data=1e13).value
+    assert one.farthest == pytest.approx(far, rel=2e-3)
+
+
+def test_one_wrong_run_is_found_and_named():
+    table = wide(noise=0.003, side=5)
+    table["loss"][-1] *= 1.5
+    found = law_of(table, objective="log_lsq").hygiene
+    assert found.alone[0].runs == (24,)
+    assert found.outliers == (24,)
+    assert 24 in law_of(table).hygiene.outliers
+
+
+def test_exact_repeats_are_told_from_replicates():
+    table = wide(noise=0.01, repeats=2)
+    assert law_of(table).hygiene.repeated == 36
+    twice = {name: np.concatenate([values[:5], values]) for name, values in wide(noise=0.01).items()}
+    law = law_of(twice)
+    assert (law.hygiene.duplicates, law.hygiene.repeated) == (5, 0)
+    assert any("5 rows repeat an earlier one exactly" in text for text in law.warnings)
+
+
+def test_axes_that_move_together_are_named():
+    rng = np.random.default_rng(0)
+    n = np.geomspace(1e7, 1e10, 40)
+    table = grid(n, [1.0], noise=0.003)
+    table["tokens"] = 20 * n * 10 ** rng.normal(0, 0.1, 40)
+    table["loss"] = 1.69 + 406.4 / n**0.34 + 410.7 / table["tokens"] ** 0.28 * np.exp(rng.normal(0, 0.003, 40))
+    found = law_of(table).hygiene
+    assert found.spare == pytest.approx(0.1, rel=0.3)
+    assert leans(found.correlation, found.spare)
+    assert any("move together" in text for text in found.sentences)
+    assert found.condition > 3 * law_of(wide(noise=0.01)).hygiene.condition
+
+
+def test_a_second_count_of_parameters_is_refitted():
+    """Embeddings of 1e7 parameters on top of N: counted with them, small models look alike and alpha rises."""
+    table = wide(noise=0.002)
+    table |= {
+        "params_all": table["params"] + 3e7,
+        "params_thousands": table["params"] / 1e3,
+        "hyperparams": table["loss"],
+    }
+    law = law_of(table)
+    (recount,) = law.hygiene.recounts
+    assert (recount.role, recount.column) == ("params", "params_all")
+    assert recount.moved == ("alpha",)
+    assert any("counted by params_all instead of params, alpha goes from 0.34" in text for text in law.warnings)
+    other = Problem.of(law.shape, law.problem.objective, np.stack([table["params_all"], table["tokens"]], 1),
+                       table["loss"], np.ones(36))  # fmt: skip
+    assert recount.exponents["alpha"] == pytest.approx(solve(other)[3], rel=1e-3)
+
+
+def test_counts_can_be_named_and_must_be_numbers():
+    columns = {"n": [1e3, 1e4], "weights_total": [2e3, 1.1e4], "loss": [2.0, 1.0], "who": ["a", "b"]}
+    assert list(counts_beside(columns, {"params": "n"}, ["weights_total"])) == ["weights_total"]
+    assert counts_beside(columns, {"params": "n"}) == {}
+    with pytest.raises(ValueError, match="counts column 'who'"):
+        counts_beside(columns, {"params": "n"}, ["who"])
+
+
+def test_an_amplitude_at_its_bound_is_listed():
+    table = grid(np.geomspace(1e7, 1e10, 6), np.geomspace(1e9, 1e12, 6), noise=0.01, E=0.0)
+    table["loss"] = table["loss"] - 0.3 * table["loss"].min()
+    assert "E" in law_of(table).hygiene.at_bounds
+
+
+def test_json_goes_round():
+    found = law_of(wide(noise=0.01, repeats=2)).hygiene
+    assert Hygiene.from_json(json.loads(json.dumps(found.to_json(), allow_nan=False))) == found

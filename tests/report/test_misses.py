@@ -1,0 +1,98 @@
+"""Residuals, backtests and frontiers against the laws that were planted."""
+
+import csv
+import io
+
+import numpy as np
+import pytest
+
+from chemscale.laws import fit
+from chemscale.report import figures
+from chemscale.report.frontier import cost_of, frontiers
+from chemscale.report.groups import groups_of
+from chemscale.report.misses import residuals
+from tests.report.planted import CHEMGPT, rows_of
+
+
+def of(found, part, name):
+    return next(one for one in getattr(found, part) if one.name == name)
+
+
+def test_residuals_are_measured_over_fitted(found):
+    misses = of(found, "residuals", "ChemGPT")
+    assert len(misses.misses) == 20
+    for miss in misses.misses:
+        assert miss.error == pytest.approx(miss.measured / miss.said - 1)
+        assert miss.said == pytest.approx(CHEMGPT.loss(miss.params, miss.data), rel=0.02)
+    assert misses.typical < 0.01  # the planted noise is 0.4 %
+    assert "no pattern" in misses.sentences[1]
+
+
+def test_a_form_that_cannot_bend_as_the_runs_leaves_a_pattern(store):
+    groups = [g for g in groups_of(rows_of(store)) if g.architecture == "chemgpt"]
+    sizes = np.geomspace(1e3, 1e6, 24)
+    bent = [{"d": d, "loss": 0.5 + 50 * d**-0.7} for d in sizes]
+    law = fit(bent, form="power", data="d", loss="loss", bootstrap=0)
+    (misses,) = residuals(groups, {groups[0].slug: law})
+    assert "more than chance" in misses.sentences[1]
+
+
+def test_backtests_say_what_was_held_out(found):
+    test = of(found, "backtests", "ChemGPT")
+    sizes = {(miss.params, miss.data) for miss in test.misses}
+    assert (CHEMGPT.params[-1], CHEMGPT.sizes[-1]) in sizes
+    assert f"{len(test.misses)} largest runs" in test.sentences[0]
+    assert max(abs(miss.error) for miss in test.misses) < 0.05
+
+
+def test_the_cost_rule_is_the_planted_one(store):
+    group = next(g for g in groups_of(rows_of(store)) if g.architecture == "schnet")
+    cost = cost_of(group)
+    for row in group.rows:
+        assert cost.flops(row["params"], row["structures"]) == pytest.approx(row["flops"], rel=0.6)
+    data = cost.data(1e5, 1e12)
+    assert cost.flops(1e5, data) == pytest.approx(1e12)
+
+
+def test_the_frontier_follows_the_planted_law(found, store):
+    front = of(found, "frontiers", "ChemGPT")
+    group = next(g for g in groups_of(rows_of(store)) if g.architecture == "chemgpt")
+    cost = cost_of(group)
+    for best in front.best:
+        sizes = np.geomspace(1e2, 1e9, 4000)
+        losses = CHEMGPT.loss(sizes, cost.data(sizes, best.flops))
+        assert best.params_low <= sizes[np.argmin(losses)] <= best.params_high
+        assert best.loss == pytest.approx(losses.min(), rel=0.1)
+        assert best.low < best.loss < best.high
+    assert any(best.flops == pytest.approx(front.largest) for best in front.best)
+
+
+def test_lines_of_equal_loss_have_it(found):
+    front = of(found, "frontiers", "ChemGPT")
+    assert len(front.isolosses) > 3
+    for line in front.isolosses:
+        said = [CHEMGPT.loss(params, data) for params, data in line.points[::10]]
+        assert said == pytest.approx([line.level] * len(said), rel=0.15)
+
+
+def test_without_flops_there_is_no_frontier(store):
+    groups = groups_of([{**row, "flops": None} for row in rows_of(store)])
+    assert frontiers(groups, {}) == ()
+    assert cost_of(groups[0]) is None
+
+
+@pytest.mark.parametrize("draw", [figures.frontier, figures.best_sizes])
+def test_a_frontier_is_drawn_with_and_without_an_optimum(found, draw):
+    from dataclasses import replace
+
+    front = found.frontiers[0]
+    full, bare = draw(front), draw(replace(front, best=()))
+    assert len(full.csv.splitlines()) > len(bare.csv.splitlines())
+    assert "Thick line" in full.caption
+    assert "Thick line" not in bare.caption
+
+
+def test_figures_hold_their_values(found):
+    misses = found.residuals[0]
+    rows = list(csv.DictReader(io.StringIO(figures.residuals(misses, "data").csv)))
+    assert [float(r["error"]) for r in rows] == pytest.approx([m.error for m in misses.misses], rel=1e-4)

@@ -1,0 +1,60 @@
+"""Plans for three budgets against the laws that were planted."""
+
+import numpy as np
+import pytest
+
+from chemscale.report import page
+from chemscale.report.frontier import cost_of
+from chemscale.report.groups import groups_of
+from chemscale.report.planned import TIMES, planned, table
+from tests.report.planted import ALL, CHEMGPT, rows_of
+
+
+@pytest.fixture(scope="module")
+def groups(store):
+    return groups_of(rows_of(store))
+
+
+def test_budgets_are_what_was_spent_and_ten_and_a_hundred_times_it(found, store):
+    text = next(one for one in found.plans if one.names == ("ChemGPT",))
+    spent = sum(row["flops"] for row in rows_of(store) if row["architecture"] == "chemgpt")
+    assert text.spent == pytest.approx(spent)
+    assert [b.flops for b in text.budgets] == pytest.approx([times * spent for times in TIMES])
+
+
+def test_the_best_run_is_that_of_the_planted_law(found, groups):
+    text = next(one for one in found.plans if one.names == ("ChemGPT",))
+    cost = cost_of(next(g for g in groups if g.architecture == "chemgpt"))
+    for budget in text.budgets:
+        (best,) = budget.options
+        sizes = np.geomspace(1e2, 1e9, 4000)
+        losses = CHEMGPT.loss(sizes, cost.data(sizes, budget.flops))
+        value, low, high = best.params
+        assert low <= sizes[losses.argmin()] <= high
+        assert low < value < high
+        assert best.loss[0] == pytest.approx(losses.min(), rel=0.1)
+        assert cost.flops(best.params[0], best.data[0]) == pytest.approx(budget.flops, rel=1e-3)
+
+
+def test_architectures_on_the_same_data_compete(found):
+    pair = next(one for one in found.plans if len(one.names) == 2)
+    assert set(pair.names) == {"PaiNN", "SchNet"}
+    for budget in pair.budgets:
+        known = [one.loss[0] for one in budget.options if one.loss]
+        assert known == sorted(known)
+        assert (budget.certainty is not None) == (len(known) == 2)
+        if len(known) == 2:
+            assert budget.options[0].model == "PaiNN"  # its planted floor and amplitudes are lower
+
+
+def test_the_table_has_every_option_of_the_budgets_that_are_known(found):
+    for plan in found.plans:
+        known = [b for b in plan.budgets if b.options[0].loss]
+        assert len(table(plan).rows) == sum(len(b.options) for b in known)
+
+
+def test_without_flops_or_a_law_there_is_no_plan(groups, found):
+    assert planned(groups, {}) == ()
+    assert {law.model.architecture for law in ALL} == {"chemgpt", "schnet", "painn"}
+    text = page.html(found)
+    assert '<section id="plan">' in text
