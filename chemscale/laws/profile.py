@@ -16,7 +16,7 @@ import numpy as np
 from chemscale.laws.form import Derivatives, Model
 from chemscale.laws.numbers import Number
 from chemscale.laws.objectives import Array, Objective
-from chemscale.laws.rowwise import Rowwise
+from chemscale.laws.rowwise import Appended
 from chemscale.laws.solve import newton
 
 PULL = 1e4  # of the pinning row, in units of the information that the runs hold: it reaches its target within 1e-4
@@ -76,8 +76,7 @@ class Tables:
 
     def hold(self, number: Number, target: Array, start: Array, pull: Array) -> Held:
         """The best fits with the number drawn to `target` (S,) from `start` (S, P), by a row of weight `pull` (S,)."""
-        runs = self.log_loss.shape[1]
-        goal = Rowwise.of(self.goal, np.arange(runs + 1) == runs, Objective("log_lsq"))
+        goal = Appended(self.goal.name, self.goal.delta, self.goal.spread, self.goal)
         losses = np.concatenate([self.log_loss, target[:, None]], 1)
         weights = np.concatenate([self.weights, pull[:, None]], 1)
         found = newton(Pinned(self.model, number), goal, losses, weights, start, self.upper, STEPS, SETTLED, self.lower)

@@ -49,6 +49,25 @@ class Rowwise(Objective):
 
 
 @dataclass(frozen=True, eq=False)
+class Appended(Objective):
+    """`most` for all rows but the last, and half the squared log residual for that one."""
+
+    most: Objective = field(default_factory=lambda: Objective("log_lsq"))
+
+    def penalty(self, log_loss: Array, log_fit: Array) -> Array:
+        last = 0.5 * (log_loss[..., -1:] - log_fit[..., -1:]) ** 2
+        return np.concatenate([self.most.penalty(log_loss[..., :-1], log_fit[..., :-1]), last], -1)
+
+    def slopes(self, log_loss: Array, log_fit: Array) -> Slopes:
+        gap = log_fit[..., -1:] - log_loss[..., -1:]
+        pairs = zip(
+            self.most.slopes(log_loss[..., :-1], log_fit[..., :-1]), (gap, np.ones_like(gap), np.ones_like(gap)),
+            strict=True,
+        )  # fmt: skip
+        return Slopes(*(np.concatenate(pair, -1) for pair in pairs))
+
+
+@dataclass(frozen=True, eq=False)
 class UpperBound(Objective):
     """The penalty of runs whose final loss is only known to lie at or below the one measured (Tobin 1958).
 
