@@ -34,7 +34,7 @@ FURTHER = 10.0  # times the largest budget that a plan is asked for
 
 def claims_of(subject: Subject, findings: Sequence[Finding]) -> Iterable[Claim]:
     """Every claim that is made of these runs, in the order of a report."""
-    if subject.group is not None and set(subject.axes) == {"params", "data"}:
+    if subject.group is not None and set(subject.places) == {"params", "data"}:
         yield from _readings(subject, findings)
         yield from _limit(subject, findings)
     if subject.law is None:
@@ -60,7 +60,7 @@ def marked(
 
 def _readings(subject: Subject, findings: Sequence[Finding]) -> Iterable[Claim]:
     for role, other in (("data", "params"), ("params", "data")):
-        options: dict[str, Any] = {"axis": subject.axes[role], "other": subject.axes[other], "loss": subject.loss}
+        options: dict[str, Any] = {"axis": subject.places[role], "other": subject.places[other], "loss": subject.loss}
         try:
             ten, reading = tenfold(list(subject.rows), **options), axis_reading(list(subject.rows), **options)
         except (ValueError, FitError) as error:
@@ -109,7 +109,7 @@ def _exponent(subject: Subject, role: str, reading: AxisReading, findings: Seque
 
 def _longer(subject: Subject, role: str) -> tuple[Deciding, ...]:
     """A run that makes the axis long enough, or, where it is, one a decade further."""
-    values = [float(v) for v in subject.values(subject.axes[role])]
+    values = [float(v) for v in subject.values(subject.places[role])]
     stop = max(min(values) * 10**LOCAL, 3 * max(values))
     long = max(values) >= min(values) * 10**LOCAL
     gain = "a longer axis tells its exponent better" if long else f"{subject.nouns[role]} then span {LOCAL:g} decades"
@@ -118,13 +118,17 @@ def _longer(subject: Subject, role: str) -> tuple[Deciding, ...]:
 
 def _at(subject: Subject, where: Mapping[str, float], seeds: int, why: str) -> Deciding:
     """A place of a run: the other axes at their largest."""
-    top = {name: max(float(v) for v in subject.values(name)) for name in subject.axes.values()}
-    return Deciding({**top, **{subject.axes[role]: float(f"{value:.3g}") for role, value in where.items()}}, seeds, why)
+    top = {name: max(float(v) for v in subject.values(name)) for name in subject.places.values()}
+    return Deciding(
+        {**top, **{subject.places[role]: float(f"{value:.3g}") for role, value in where.items()}}, seeds, why
+    )
 
 
 def _limit(subject: Subject, findings: Sequence[Finding]) -> Iterable[Claim]:
     try:
-        found = verdict(list(subject.rows), loss=subject.loss, params=subject.axes["params"], data=subject.axes["data"])
+        found = verdict(
+            list(subject.rows), loss=subject.loss, params=subject.places["params"], data=subject.places["data"]
+        )
     except (ValueError, FitError) as error:
         yield Claim(
             "limit", subject.title, "the largest run is limited by data, or by its size", CANNOT_TELL, str(error)
@@ -139,7 +143,7 @@ def _limit(subject: Subject, findings: Sequence[Finding]) -> Iterable[Claim]:
 
 
 def _deciding(subject: Subject, run: NextRun) -> Deciding:
-    at = {subject.axes["params"]: run.params, subject.axes["data"]: run.data}
+    at = {subject.places["params"]: run.params, subject.places["data"]: run.data}
     return Deciding(at, run.replicates, run.why)
 
 
@@ -152,7 +156,7 @@ def _parameters(subject: Subject, law: Law, findings: Sequence[Finding]) -> Iter
         role = exponents.get(name)
         kind = "floor" if role is None else "parameter"
         low, high = law.intervals[name]
-        what = f"{law.form}: {name}" + (f" of {subject.axes[role]}" if role else f", the floor of {subject.loss},")
+        what = f"{law.form}: {name}" + (f" of {subject.places[role]}" if role else f", the floor of {subject.loss},")
         if value is None:
             why = next(
                 (w for w in law.warnings if w.startswith((f"{name} is not", f"floor {name} is not"))), "not identified"
@@ -170,7 +174,7 @@ def _foretells(subject: Subject, law: Law, findings: Sequence[Finding]) -> Claim
     statement = f"the {law.form} law foretells larger runs"
     form = next(f for f in findings if f.check == "form")
     holds = {CONCERN: False, CANNOT_TELL: None}.get(form.verdict, True)
-    runs = () if holds else (_at(subject, {r: 3 * max(subject.values(subject.axes[r])) for r in subject.roles}, 1,
+    runs = () if holds else (_at(subject, {r: 3 * max(subject.values(subject.places[r])) for r in subject.roles}, 1,
                                  "a run beyond all others tests the law where it is used"),)  # fmt: skip
     return marked("law", subject, statement, holds, form.answer, findings, runs, dict(form.numbers))
 

@@ -105,7 +105,7 @@ def _place(law: Law, run: int) -> dict[str, float]:
 
 
 def _at(subject: Subject, one: Without) -> str:
-    where = " ".join(f"{subject.axes[role]}={value:.4g}" for role, value in one.at.items())
+    where = " ".join(f"{subject.places[role]}={value:.4g}" for role, value in one.at.items())
     return f"{where}, loss {one.loss:.4g}"
 
 
@@ -150,16 +150,15 @@ def definitions(subject: Subject) -> Finding:
         return _said("definitions", CANNOT_TELL, subject.fitted[1], "a law that fits")
     found = law.hygiene
     if not found.recounts:
-        told = f"the table counts {' and '.join(f'{r} only as {c}' for r, c in subject.axes.items())}"
+        told = f"the table counts {' and '.join(f'{r} only as {c}' for r, c in subject.places.items())}"
         return _said(
             "definitions", CANNOT_TELL, told, "all and non-embedding parameters, unique and seen data (--counts COL)"
         )
     parts, moved = [], []
     for one in found.recounts:
         name = law.shape.exponent_of(one.role)
-        parts.append(
-            f"{name} {found.exponents[name]:.3g} as {subject.axes[one.role]}, {one.exponents[name]:.3g} as {one.column}"
-        )
+        as_is, other = found.exponents[name], one.exponents[name]
+        parts.append(f"{name} {as_is:.3g} as {subject.places[one.role]}, {other:.3g} as {one.column}")
         moved += [one.column] if one.moved else []
     numbers = {one.column: dict(one.exponents) for one in found.recounts}
     if moved:

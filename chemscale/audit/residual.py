@@ -77,7 +77,7 @@ def settings(subject: Subject) -> Finding:
 
 def settings_of(subject: Subject) -> Iterable[tuple[str, np.ndarray]]:
     """Columns that vary beside the axes and that the axes do not decide, as labels (n,); many numbers are binned."""
-    axes = {name: levels(np.array(subject.values(name))) for name in subject.axes.values()}
+    axes = {name: levels(np.array(subject.values(name))) for name in subject.places.values()}
     logs = np.column_stack([np.ones(len(subject.rows)), np.log(subject.runs.stacked(subject.roles))])
     for name in subject.rows[0]:
         if name in axes or name == subject.loss or name in RUN_FACTS or any(w in name.lower() for w in OUTCOMES):
@@ -138,7 +138,7 @@ def correlated(subject: Subject) -> Finding:
 def _neighbours(subject: Subject, off: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Residuals of runs next to each other along an axis, the other axes at one level; in ranks."""
     ranks = np.argsort(np.argsort(off)).astype(float)
-    numbers = {name: levels(np.array(subject.values(name), float)) for name in subject.axes.values()}
+    numbers = {name: levels(np.array(subject.values(name), float)) for name in subject.places.values()}
     pairs: list[tuple[int, int]] = []
     for name in numbers:
         lines = defaultdict(list)

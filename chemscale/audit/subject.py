@@ -12,6 +12,7 @@ from chemscale.audit.convergence import Points
 from chemscale.audit.groups import Group, Row, groups_of
 from chemscale.laws import FitError, Law, fit
 from chemscale.laws.form import ROLES
+from chemscale.laws.forms import choose
 from chemscale.laws.table import SEPARATING, Columns, Rows, column, keep, read, split
 from chemscale.laws.table import rows as rows_of
 from chemscale.laws.where import matches
@@ -68,10 +69,19 @@ class Subject:
             columns["cluster"] = self.values("cluster")
         return rows_of(columns, self.axes, self.loss)
 
-    @property
+    @cached_property
     def roles(self) -> tuple[str, ...]:
-        """The axes in order."""
-        return tuple(role for role in ROLES if role in self.axes)
+        """The axes of the law: its form may leave out one that the table has, such as the FLOPs of N and D."""
+        given = tuple(role for role in ROLES if role in self.axes)
+        try:
+            return self.law.roles if self.law is not None else choose(self.form, given).roles
+        except ValueError:
+            return given
+
+    @property
+    def places(self) -> dict[str, str]:
+        """Axis of the law -> its column."""
+        return {role: self.axes[role] for role in self.roles}
 
     def values(self, name: str) -> list[Any]:
         """A column of the rows; None where a row lacks it."""

@@ -36,7 +36,7 @@ def converged(subject: Subject) -> Finding:
         return Finding("convergence", CONVERGED, CANNOT_TELL, told, "more validation points per run", numbers)
     falling = [row for row in subject.rows if still_falling(row, subject.points.get(row["run_id"], ()))]
     where = []
-    for role, name in subject.axes.items():
+    for role, name in subject.places.items():
         top = max(row[name] for row in subject.rows)
         count = sum(row[name] == top for row in falling)
         numbers[f"falling_at_most_{role}"] = count
@@ -70,7 +70,7 @@ def cells_of(subject: Subject) -> list[list[Row]]:
     trials = [*subject.rows, *(row for row, _ in subject.left_out if row.get("status") == FINISHED)]
     cells: dict[tuple[Any, ...], list[Row]] = {}
     for row in trials:
-        if all(row.get(name) is not None for name in subject.axes.values()):
+        if all(row.get(name) is not None for name in subject.places.values()):
             place = _cell(row, subject)
             cells.setdefault((*place, row.get("depth"), row.get("seed"), row.get("subset_key")), []).append(row)
     return list(cells.values())
@@ -106,7 +106,7 @@ def edge(subject: Subject) -> Finding:
         return Finding("edge", EDGE, CANNOT_TELL, told, "a search at the corners of the grid", numbers)
     if at_edge:
         name, value, row = at_edge[0]
-        where = " ".join(f"{c}={row[c]:.4g}" for c in subject.axes.values())
+        where = " ".join(f"{c}={row[c]:.4g}" for c in subject.places.values())
         told = f"{len(at_edge)} times in {judged} cells, e.g. {name}={value:.3g} at {where}"
         return Finding("edge", EDGE, CONCERN, told, f"a wider range of {name}", numbers)
     return Finding("edge", EDGE, FINE, f"in none of {judged} cells", "", numbers)
@@ -151,7 +151,7 @@ def left_out(subject: Subject) -> Finding:
         _cell(row, subject) for row, why in subject.left_out if row.get("status") != FINISHED or why == LOSSLESS
     } - run
     shown = ", ".join(f"{n} {why}" for why, n in sorted(counts.items()))
-    numbers["holes"] = [dict(zip(subject.axes.values(), cell, strict=True)) for cell in holes if None not in cell]
+    numbers["holes"] = [dict(zip(subject.places.values(), cell, strict=True)) for cell in holes if None not in cell]
     if holes:
         told = f"{shown}; {len(holes)} cells have no other run ({_largest(holes, subject)})"
         return Finding("left out", LEFT, CONCERN, told, "those cells again, or a law that takes censored runs", numbers)
@@ -160,14 +160,16 @@ def left_out(subject: Subject) -> Finding:
 
 def _cell(row: Row, subject: Subject) -> tuple[Any, ...]:
     """The place of a row; a run that ended early knows its width and its examples, if not its parameters."""
-    return tuple(row.get(name) for name in subject.axes.values())
+    return tuple(row.get(name) for name in subject.places.values())
 
 
 def _largest(holes: Iterable[tuple[Any, ...]], subject: Subject) -> str:
     known = [cell for cell in holes if all(isinstance(value, int | float) for value in cell)]
     if not known:
         return "of unknown place"
-    return "the largest at " + " ".join(f"{n}={v:.4g}" for n, v in zip(subject.axes.values(), max(known), strict=True))
+    return "the largest at " + " ".join(
+        f"{n}={v:.4g}" for n, v in zip(subject.places.values(), max(known), strict=True)
+    )
 
 
 CHECKS = (converged, edge, tuning, left_out)

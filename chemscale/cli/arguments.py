@@ -204,7 +204,7 @@ def _laws(verbs: Any) -> None:
         "--calibrate", type=int, default=0, metavar="N", help="coverage of the intervals in N simulations"
     )
     made.add_argument("--level", type=float, default=0.95)
-    made.add_argument("--hold-out", metavar="largest[:FRACTION]")
+    made.add_argument("--hold-out", metavar="largest[:FRACTION]|beyond:FACTOR|rolling")
     made.add_argument("--along", choices=("params", "data", "flops"))
     made.add_argument("--predict", action="append", default=[], metavar="params=…,data=…")
     made.add_argument("--seed", type=int, default=0)
@@ -244,6 +244,7 @@ def _deciding(verbs: Any) -> None:
     budget.add_argument(
         "--label-price", type=float, default=0.0, help="money per label beyond those of the largest run"
     )
+    budget.add_argument("--cost", metavar="COL", help="FLOPs of each run (default flops; 6 N per token without)")
     more = made.add_argument_group("beyond the plan")
     more.add_argument(
         "--register", metavar="RUN|NAME", help="freeze the forecast: in a store, or as NAME.forecast.json"
@@ -276,7 +277,7 @@ def _compare(verbs: Any) -> None:
     made.add_argument("--form", help="a sum of powers (default: chinchilla, on one axis power_floor or power)")
     made.add_argument("--shared", default="", metavar="NAME,NAME", help="parameters held equal, e.g. E,B,beta")
     made.add_argument(
-        "--floor", default="tested", choices=("tested", "free"), help="one floor where a test allows it, or never"
+        "--floor", default="free", choices=("free", "tested"), help="a floor per group, or one where a test allows it"
     )
     made.add_argument("--reference", metavar="VALUE", help="the group to measure against (default: the first)")
     made.add_argument("--level", type=float, default=0.95)

@@ -15,11 +15,13 @@ from chemscale.laws import fit as fit_law
 
 def plan(given: argparse.Namespace) -> int:
     """What to train for a budget: architecture, size, data and the loss to expect, with intervals."""
-    from chemscale.laws.table import data_of, read, select
+    from chemscale.laws.table import column, data_of, read, select
     from chemscale.plan import CANNOT_TELL, measure_cost
     from chemscale.plan import plan as plan_for
 
     table = read(read_table(given.table))
+    if given.cost:
+        table["flops"] = column(table, given.cost, "--cost")
     data = given.data or data_of(select(table, given.where)[0], given.loss)
     if data is None:
         raise ValueError(f"--data is missing and --loss {given.loss!r} names no unit of its own; give --data COL.")
@@ -27,9 +29,9 @@ def plan(given: argparse.Namespace) -> int:
     options |= {"where": given.where, "bootstrap": given.bootstrap, "seed": given.seed}
     laws: dict[Any, Law] = fit_law(table, by=given.by, **options) if given.by else {None: fit_law(table, **options)}
     wheres = {name: _and(given.where, given.by, name) for name in laws}
-    costs: dict[Any, Any] = {
-        name: measure_cost(table, params=given.params, data=data, where=wheres[name]) for name in laws
-    }
+    costs: dict[Any, Any] = dict.fromkeys(laws)  # without FLOPs, what the law knows of its cost
+    if "flops" in table:
+        costs = {name: measure_cost(table, params=given.params, data=data, where=wheres[name]) for name in laws}
     made = plan_for(
         laws if given.by else laws[None], cost=costs if given.by else costs[None], price=given.price,
         label_price=given.label_price, **_budget(given),
@@ -63,10 +65,10 @@ def _budget(given: argparse.Namespace) -> dict[str, float | None]:
 
 
 def _following(given: argparse.Namespace, law: Law, cost: Any, made: Any) -> Any:
-    from chemscale.plan import Spend, following
+    from chemscale.plan import Spend, following, law_cost
 
     unit = next((name for name in ("device_hours", "money") if getattr(given, name) is not None), "flops")
-    spend = Spend(cost, unit, given.price, given.label_price, float(law.runs.axes["data"].max()))
+    spend = Spend(cost or law_cost(law), unit, given.price, given.label_price, float(law.runs.axes["data"].max()))
     if given.target:
         target: Any = parse_point(given.target, "--target") if "=" in given.target else given.target
     elif made.best is not None:

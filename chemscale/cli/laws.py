@@ -12,6 +12,8 @@ from chemscale.cli.output import print_json
 from chemscale.laws import FitError, Law, failure
 from chemscale.laws import fit as fit_law
 
+SHOWN = 6  # members of an ensemble that a person is told of
+
 
 def fit(given: argparse.Namespace) -> int:
     """A scaling law, with its doubt, from a store or any CSV or Parquet file."""
@@ -76,6 +78,13 @@ def _print_law(law: Law, title: str | None, points: list[dict[str, float]]) -> N
         print(f"  at {at}: {seen.value:.5g} {seen.units}, {law.level:.0%} interval {seen.low:.5g} to {seen.high:.5g}")
     if law.backtest is not None:
         print(f"  backtest on the largest runs: rmsle {law.backtest.rmsle:.4f}")
+    for score in law.scores:
+        print(f"    {score['form']:<12} rmsle {score['rmsle']:.4f}")
+    for part in law.ensemble.table()[:SHOWN] if law.ensemble else ():
+        print(f"  weight {part['weight']:.2f}: {part['member']} (rmsle {part['rmsle']:.4f} at several origins)")
+    for found in law.breaks:
+        if found.found:
+            print(f"  note: {found.sentence}")
     for warning in law.warnings:
         print(f"  note: {warning}")
 

@@ -6,10 +6,12 @@ grid supports before any law is believed; `compare` fits the same law to several
 from __future__ import annotations
 
 from chemscale.laws.backtest import Backtest
+from chemscale.laws.breaks import Break, find_breaks
 from chemscale.laws.calibrate import Calibration
 from chemscale.laws.compare import Comparison, compare
 from chemscale.laws.contrast import Difference, Multiplier, Ratio
 from chemscale.laws.cost import MeasuredCost
+from chemscale.laws.ensemble import Ensemble
 from chemscale.laws.errors import FitError
 from chemscale.laws.fit import fit
 from chemscale.laws.forms import FORMS
@@ -23,8 +25,8 @@ from chemscale.laws.slopes import AxisReading, Tenfold, axis_reading, tenfold
 from chemscale.laws.verdict import NextRun, Verdict, verdict
 
 __all__ = [
-    "FORMS", "INTERVALS", "OBJECTIVES", "AxisReading", "Backtest", "Calibration", "Comparison", "Difference",
-    "FitError", "JointLaw", "Law", "MeasuredCost", "Multiplier", "NextRun", "Objective", "Optimum", "Paired",
-    "Prediction", "Profile", "Ratio", "SeedNoise", "Tenfold", "Verdict", "axis_reading", "compare", "failure", "fit",
-    "tenfold", "verdict",
+    "FORMS", "INTERVALS", "OBJECTIVES", "AxisReading", "Backtest", "Break", "Calibration", "Comparison", "Difference",
+    "Ensemble", "FitError", "JointLaw", "Law", "MeasuredCost", "Multiplier", "NextRun", "Objective", "Optimum",
+    "Paired", "Prediction", "Profile", "Ratio", "SeedNoise", "Tenfold", "Verdict", "axis_reading", "compare",
+    "failure", "find_breaks", "fit", "tenfold", "verdict",
 ]  # fmt: skip

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -43,6 +44,20 @@ class Backtest:
         return cls(**{**found, "predictions": tuple(found["predictions"])})
 
 
+@dataclass(frozen=True)
+class Said:
+    """Log losses foretold at one origin.
+
+    fitted, rows: indices of the runs fitted and foretold; central, variance (rows,): log
+    loss and the variance that was foretold for it.
+    """
+
+    fitted: np.ndarray
+    rows: np.ndarray
+    central: Array
+    variance: Array
+
+
 def scale_along(rows: Rows, along: str | None) -> tuple[str, Array]:
     """The quantity by which runs count as large, (n,), and its name.
 
@@ -74,19 +89,46 @@ def backtest(problem_of: Any, rows: Rows, held: np.ndarray, along: str) -> Backt
     x = np.log(out.stacked(problem.form.roles)) - problem.centre
     at = problem.form.bind(x).derivatives(theta[None])
     fitted = np.exp(at.log_fit[0] + problem.log_scale)
-    error = np.log(fitted / out.loss)
     known = np.einsum("np,pq,nq->n", at.jacobian[0], covariance(problem, theta), at.jacobian[0])
     known = known + noise_scale(problem, theta) ** 2
+    return _scored(problem.form.name, along, out, fitted, known, beyond(x, problem.x))
+
+
+def _scored(form: str, along: str, out: Rows, fitted: Array, known: Array, far: Array) -> Backtest:
+    """The backtest of predictions `fitted` (n,) of the runs `out`, whose variance `known` (n,) was foretold."""
+    error = np.log(fitted / out.loss)
     predictions = tuple(
         {"at": {role: float(values[i]) for role, values in out.axes.items()}, "value": float(fitted[i]),
          "measured": float(out.loss[i])}
         for i in range(len(out))
     )  # fmt: skip
     return Backtest(
-        problem.form.name, along, len(out), float(np.sqrt((error**2).mean())),
-        float(np.abs(fitted / out.loss - 1).mean()),
-        float(np.sqrt(max((error**2).mean() - known.mean(), 0.0))), float(beyond(x, problem.x).mean()), predictions,
+        form, along, len(out), float(np.sqrt((error**2).mean())), float(np.abs(fitted / out.loss - 1).mean()),
+        float(np.sqrt(max((error**2).mean() - known.mean(), 0.0))), float(far.mean()), predictions,
     )  # fmt: skip
+
+
+def joined(parts: Sequence[Backtest]) -> Backtest:
+    """Several origins as one backtest; every prediction names its origin by number, the furthest back first."""
+    rows = np.array([part.rows for part in parts], float)
+
+    def mean(values: list[float]) -> float:
+        return float(rows @ np.array(values) / rows.sum())
+
+    numbered = enumerate(parts) if len(parts) > 1 else ()
+    predictions = [{**said, "origin": i} for i, part in numbered for said in part.predictions]
+    return replace(
+        parts[0], rows=int(rows.sum()), rmsle=mean([p.rmsle**2 for p in parts]) ** 0.5,
+        mean_abs_rel_error=mean([p.mean_abs_rel_error for p in parts]),
+        form_error=mean([p.form_error**2 for p in parts]) ** 0.5, reach=mean([p.reach for p in parts]),
+        predictions=tuple(predictions) or parts[0].predictions,
+    )  # fmt: skip
+
+
+def of_said(form: str, along: str, runs: Rows, x: Array, said: Said) -> Backtest:
+    """The backtest of what was `said` of some of `runs`, whose natural logs are x (n, axes)."""
+    far = beyond(x[said.rows], x[said.fitted])
+    return _scored(form, along, runs.take(said.rows), np.exp(said.central), said.variance, far)
 
 
 def beyond(x: Array, fitted: Array) -> Array:

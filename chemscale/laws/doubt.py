@@ -64,7 +64,7 @@ def _free(problem: Problem, theta: Array) -> np.ndarray:
     return np.flatnonzero((theta > problem.lower) & (theta < problem.form.upper))
 
 
-def small_sample(level: float, runs_left: int) -> float:
+def small_sample(level: float, runs_left: float) -> float:
     """Ratio of Student's t to the normal quantile: how much few degrees of freedom widen an interval."""
     tail = 0.5 + level / 2
     return float(student.ppf(tail, runs_left) / student.ppf(tail, 10**6))

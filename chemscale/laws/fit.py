@@ -10,12 +10,12 @@ from typing import Any, TypedDict, Unpack, overload
 import numpy as np
 
 from chemscale.laws.assess import assess
-from chemscale.laws.backtest import HELD_OUT, Backtest, backtest, largest, scale_along
 from chemscale.laws.censor import with_noise
 from chemscale.laws.cost import measure
+from chemscale.laws.doubt import residuals
 from chemscale.laws.errors import FitError
 from chemscale.laws.form import ROLES, Form
-from chemscale.laws.forms import FORMS, applicable, choose
+from chemscale.laws.forms import FORMS, choose
 from chemscale.laws.hygiene import counts_beside, inspect
 from chemscale.laws.identify import (
     cut_short,
@@ -29,9 +29,11 @@ from chemscale.laws.identify import (
 from chemscale.laws.intervals import choose_method
 from chemscale.laws.law import Law, Solution, named_columns
 from chemscale.laws.objectives import Objective
+from chemscale.laws.serial import as_curve
 from chemscale.laws.solve import Problem, solve
 from chemscale.laws.stopped import stopped
 from chemscale.laws.table import Columns, Rows, data_of, rows, select, split, with_epochs
+from chemscale.laws.trials import ask, rank, usual
 from chemscale.laws.weighting import refuse_unknown, weighted
 
 
@@ -101,14 +103,17 @@ def fit(
     cluster: column of groups whose errors move together; without it `cluster`, or the rows of one `run_id`
     noise_floor: the part of the loss, in its unit, that noise in the test labels makes; a lower bound on the floor,
         since what no model can learn adds to it; runs within a factor two of it are counted in `warnings`
-    form: one of `FORMS`, or "auto": every form that can take the axes, ranked by its backtest, the best kept
+    form: one of `FORMS`, or "auto": every form that can take the axes, ranked by its backtest; the law is the best
+        one's, and predictions are those of the backtest-weighted ensemble of all, see `ensemble`
     censored: a boolean column; the losses it marks are upper bounds of the final ones, of replicates or tuned runs
         that a budget stopped: see `chemscale.laws.censor`
     objective, delta: see `Objective`
     bootstrap: refits for the draws behind predictions; 0 takes the normal approximation instead
     interval: the method of the parameters' intervals at `level`, one of `INTERVALS` (see `chemscale.laws.intervals`)
-    hold_out: "largest", "largest:0.2" or 0.2, the share of runs that the backtest leaves out from the top of `along`
-        (params, data or flops); None tries a fifth along flops where enough runs remain
+    hold_out: what the backtest leaves out from the top of `along` (params, data or flops): "largest", "largest:0.2" or
+        0.2, a share of the runs; "beyond:10", all that lie within that factor of the largest, so that what is asked ten
+        times further on is tested ten times further on; "rolling", every larger run at several origins; None tries a
+        fifth along flops where enough runs remain
     counts: columns that count parameters otherwise, beside those found by name: the law's hygiene says how exponents
         move with the count
 
@@ -186,19 +191,17 @@ def axes_of(columns: Columns, form: str, given: Mapping[str, str], loss: str) ->
 
 
 def _best(runs: Rows, roles: tuple[str, ...], goal: Objective, hold_out: Any, along: str | None, chosen: Any) -> Law:
-    """Every applicable form by its error on the largest runs, held out; the law of the best one."""
-    axes = tuple(r for r in roles if r != "flops") if len(roles) == 3 else roles
-    tried, problems = [], []
-    for candidate in applicable(axes):
+    """The law of the form that leads in the backtest, with the ensemble of all that could be tested."""
+    found = rank(runs, roles, goal, ask(runs, hold_out, along))
+    refused = list(found.skipped)
+    for form in found.order:
         try:
-            tried.append((candidate, _backtest(candidate, runs, goal, hold_out or "largest", along)))
-        except (ValueError, FitError) as error:
-            problems.append(f"{candidate.name}: {error}")
-    if not tried:
-        raise FitError(f"form='auto' could backtest no form ({'; '.join(problems)}); name a form.")
-    tried.sort(key=lambda pair: pair[1].rmsle)
-    scores = tuple({"form": c.name, "rmsle": b.rmsle, "mean_abs_rel_error": b.mean_abs_rel_error} for c, b in tried)
-    return chosen(tried[0][0], scores=scores, skipped=tuple(problems))
+            law: Law = chosen(form, skipped=tuple(refused))
+        except FitError as error:
+            refused.append(f"{form.name}: {error}")
+        else:
+            return replace(law, scores=found.scores, ensemble=found.ensemble, backtest=found.backtest)
+    raise FitError(f"form='auto' believes no form ({'; '.join(refused)}).")
 
 
 def _fit(
@@ -211,7 +214,6 @@ def _fit(
     along: str | None,
     settings: dict[str, Any],
     counts: Mapping[str, Any],
-    scores: tuple[dict[str, Any], ...] = (),
     skipped: tuple[str, ...] = (),
 ) -> Law:
     refuse_unfit(form, runs)
@@ -223,9 +225,13 @@ def _fit(
     published = {k: float(v[0]) for k, v in form.published(theta[None], problem.centre, problem.log_scale).items()}
     short = cut_short(problem, theta, runs, published)
     refuse_hopeless(form, short)
+    runs = as_curve(runs, residuals(problem, theta))
     doubt = assess(problem, theta, runs, settings["interval"], level, settings["bootstrap"], settings["seed"])
     why = unidentified(form, short, published, doubt.intervals, runs.noise_floor)
-    test, note = _tested(form, runs, goal, hold_out, along, settings["bootstrap"])
+    asked = hold_out is not None or along is not None
+    test, note = (
+        usual(form, runs, goal, asked, ask(runs, hold_out, along)) if asked or settings["bootstrap"] else (None, ())
+    )
     noisy = near_noise(problem, theta, runs, published)
     known = set(published) - set(why)
     clean = inspect(problem, theta, runs, doubt.intervals, known, counts) if settings["bootstrap"] else None
@@ -241,42 +247,7 @@ def _fit(
         len(runs), test,
         (*runs.warnings, *why.values(), *noisy, *doubt.warnings, *short_axes(form, runs),
          *(clean.sentences if clean else ()), *note, *skipped),
-        solution, runs, measure(runs), scores,
+        solution, runs, measure(runs), (),
         {"axes": list(form.roles), "clusters": int(runs.clusters.max()) + 1, **settings, **doubt.to_json()},
         clean,
     )  # fmt: skip
-
-
-def _tested(
-    form: Form, runs: Rows, goal: Objective, hold_out: Any, along: str | None, bootstrap: int
-) -> tuple[Backtest | None, tuple[str, ...]]:
-    """The backtest that was asked for, or the usual one where enough runs remain."""
-    if hold_out is not None or along is not None:
-        return _backtest(form, runs, goal, hold_out or "largest", along), ()
-    if not bootstrap:
-        return None, ()
-    try:
-        return _backtest(form, runs, goal, "largest", None), ()
-    except (ValueError, FitError) as error:
-        return None, (f"no backtest, so no interval is widened for a wrong form: {error}",)
-
-
-def _backtest(form: Form, runs: Rows, goal: Objective, hold_out: str | float, along: str | None) -> Backtest:
-    name, size = scale_along(runs, along)
-    held = largest(size, _fraction(hold_out))
-    if held.all():
-        raise ValueError(f"hold_out={hold_out!r} along {name} leaves no run to fit; hold out a smaller share.")
-    refuse_unfit(form, runs.take(~held))
-    return backtest(partial(Problem.over, form, goal), runs, held, name)
-
-
-def _fraction(hold_out: str | float) -> float:
-    text = str(hold_out)
-    text = text.removeprefix("largest").removeprefix(":") or str(HELD_OUT)
-    try:
-        fraction = float(text)
-    except ValueError:
-        fraction = -1.0
-    if not 0 < fraction < 1:
-        raise ValueError(f"hold_out={hold_out!r} must be 'largest' or 'largest:FRACTION' with 0 < FRACTION < 1.")
-    return fraction

@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 
 from chemscale.laws.backtest import Backtest, beyond
+from chemscale.laws.breaks import Break, find_breaks
 from chemscale.laws.calibrate import Calibration, calibrate
 from chemscale.laws.cost import FlopsPerExample, MeasuredCost, six_n
 from chemscale.laws.doubt import interval, small_sample
+from chemscale.laws.ensemble import Ensemble
 from chemscale.laws.form import Form
 from chemscale.laws.forms import choose
 from chemscale.laws.hygiene import Hygiene
@@ -28,7 +30,8 @@ NORMAL_95 = 1.96
 class Prediction:
     """The loss of one new run: central value and the interval at the law's level, in `units`.
 
-    `extrapolates` is true outside the box of the runs that were fitted.
+    `extrapolates` is true outside the box of the runs that were fitted; `members` are the parts of an ensemble with
+    their weights at this point.
     """
 
     at: dict[str, float]
@@ -38,10 +41,12 @@ class Prediction:
     units: str
     level: float
     extrapolates: bool
+    members: tuple[dict[str, Any], ...] = field(default=(), repr=False)
 
     def to_json(self) -> dict[str, Any]:
         """The JSON object of `chemscale fit`."""
-        return {"at": self.at, "value": self.value, "low": self.low, "high": self.high}
+        parts = {"members": list(self.members)} if self.members else {}
+        return {"at": self.at, "value": self.value, "low": self.low, "high": self.high, **parts}
 
 
 @dataclass(frozen=True)
@@ -92,6 +97,8 @@ class Law:
     the central 68 % of the draws; `intervals` are at `level`. `columns` maps params, data, flops, loss to
     {"name", "units"}. Predictions use the whole fit, identified or not: the loss can be known where its floor is not.
     `runs` are those that were fitted, so that residuals, profiles and comparisons can be made of a law alone.
+    With an `ensemble` (form="auto") `form` and all that is said of parameters are the leading form's, and whatever is
+    said of losses (`predict`, `losses`, `optimal`, `log_central`, `log_draws`) is the ensemble's.
     `hygiene` says what the fit leans on; None where it was fitted with bootstrap=0.
     """
 
@@ -111,6 +118,7 @@ class Law:
     scores: tuple[dict[str, Any], ...] = ()
     provenance: dict[str, Any] = field(default_factory=dict, repr=False)
     hygiene: Hygiene | None = field(default=None, repr=False)
+    ensemble: Ensemble | None = field(default=None, repr=False)
 
     @property
     def shape(self) -> Form:
@@ -133,6 +141,11 @@ class Law:
         return Problem.over(self.shape, goal, self.runs)
 
     @property
+    def breaks(self) -> tuple[Break, ...]:
+        """The likeliest break of the law along each axis, with the test of it."""
+        return find_breaks(self.shape, self.runs)
+
+    @property
     def units(self) -> str:
         """Unit of the loss."""
         return self.columns["loss"]["units"]
@@ -149,20 +162,24 @@ class Law:
         The interval joins the draws of the parameters with the residual noise of one run, both stretched by
         Student's t over the normal for few runs, and is widened in quadrature by the part of the backtest's error that
         those two do not explain, in proportion to the distance beyond the fitted range once that exceeds a decade or
-        the backtest's own. Without a backtest (see `warnings`) nothing guards against a wrong form.
+        the backtest's own. Without a backtest (see `warnings`) nothing guards against a wrong form. An ensemble's
+        draws are spread over its members, and are stretched to the errors that its own backtests found at distances
+        like the point's.
         """
         x = self._x(at)
-        draws, value = self._log(self.solution.draws, x), float(self._log(self.solution.theta[None], x)[0])
-        rng = np.random.default_rng(0)
-        noisy = draws + rng.choice(self.solution.noise, size=len(draws))
+        draws, value = self.log_draws(x)[:, 0], float(self.log_central(x)[0])
+        noisy = draws + np.random.default_rng(0).choice(self._noise(x), size=len(draws))
         widen = small_sample(self.level, self.n_runs - len(self.solution.theta))
+        if self.ensemble is not None:
+            widen = self.ensemble.stretch(x + self.solution.centre, self.level)
         low, high = interval(noisy, value, self.level, widen)
         wrong = NORMAL_95 * self.form_error(x)
         low, high = value - np.hypot(value - low, wrong), value + np.hypot(high - value, wrong)
         outside = self._outside(x) > 1e-9
         loss, low, high = np.exp([value, low, high]).tolist()
         point = {role: float(at[role]) for role in self.roles}
-        return Prediction(point, loss, low, high, self.units, self.level, outside)
+        members = self.ensemble.at(x + self.solution.centre) if self.ensemble else ()
+        return Prediction(point, loss, low, high, self.units, self.level, outside, members)
 
     def profile(self, name: str, level: float | None = None) -> Profile:
         """Profile likelihood of one published parameter; ValueError for a name that the form does not have."""
@@ -194,16 +211,33 @@ class Law:
         given = {"params": params, "data": data, "flops": flops, "seen": seen}
         axes = [np.atleast_1d(np.asarray(given[role], float)) for role in self.roles]
         x = np.log(np.stack(np.broadcast_arrays(*axes), -1)) - self.solution.centre
-        flat = self.shape.bind(x.reshape(-1, len(self.roles))).log_fit(self.solution.theta[None])[0]
-        return np.exp(flat + self.solution.log_scale).reshape(x.shape[:-1])
+        return np.exp(self.log_central(x.reshape(-1, len(self.roles)))).reshape(x.shape[:-1])
+
+    def log_central(self, x: Array) -> Array:
+        """Central log losses at centred logs x (points, axes): (points,)."""
+        if self.ensemble is not None:
+            return self.ensemble.log_central(x + self.solution.centre)
+        return self.shape.bind(x).log_fit(self.solution.theta[None])[0] + self.solution.log_scale
 
     def log_draws(self, x: Array) -> Array:
         """Log losses of every draw at centred logs x (points, axes): (draws, points)."""
+        if self.ensemble is not None:
+            return self.ensemble.log_draws(x + self.solution.centre, len(self.solution.draws))
         return self.shape.bind(x).log_fit(self.solution.draws) + self.solution.log_scale
 
+    def _noise(self, x: Array) -> Array:
+        """Log residuals of single runs, on the scale of the ensemble's members where there is one."""
+        noise = self.solution.noise
+        if self.ensemble is None:
+            return noise
+        return noise * (self.ensemble.noise(x + self.solution.centre) / max(float(np.sqrt((noise**2).mean())), 1e-300))
+
     def form_error(self, x: Array) -> float:
-        """Log error that the backtest found beyond noise and parameters, at the distance of x (1, axes)."""
-        if self.backtest is None:
+        """Log error that the backtest found beyond noise and parameters, at the distance of x (1, axes).
+
+        0 for an ensemble, whose draws are stretched instead.
+        """
+        if self.backtest is None or self.ensemble is not None:
             return 0.0
         tested = max(self.backtest.reach, np.log(10))
         return self.backtest.form_error * max(1.0, self._outside(x) / tested)
@@ -222,7 +256,7 @@ class Law:
         params = np.exp(grid)
         data = flops / np.asarray(rule(params), float)
         x = np.stack([grid, np.log(data)], 1) - self.solution.centre
-        best = grid_minimum(grid, self._log(self.solution.theta[None], x, every=True))[0]
+        best = grid_minimum(grid, self.log_central(x)[None])[0]
         spread = grid_minimum(grid, self.log_draws(x))
         edges = np.exp(interval(spread, best, self.level))
         n, d = float(np.exp(best)), float(flops / rule(np.exp(best)))
@@ -251,10 +285,6 @@ class Law:
             raise ValueError(f"predict needs {wanted} as positive numbers, and was given {dict(at)}.")
         return np.log([[float(at[role]) for role in self.roles]]) - self.solution.centre
 
-    def _log(self, theta: Array, x: Array, every: bool = False) -> Array:
-        out = self.shape.bind(x).log_fit(theta) + self.solution.log_scale
-        return out if every else out[:, 0]
-
     def _outside(self, x: Array) -> float:
         return float(beyond(x, np.stack([self.solution.low, self.solution.high]))[0])
 
@@ -276,12 +306,15 @@ class Law:
             "backtest": self.backtest.to_json() if self.backtest else None,
             "warnings": list(self.warnings),
             "error": None,
+            "scores": list(self.scores),
+            "ensemble": self.ensemble.table() if self.ensemble else None,
+            "breaks": [found.to_json() for found in self.breaks],
             "provenance": {
                 **self.provenance,
                 "cost": self.cost.to_json() if self.cost else None,
-                "scores": list(self.scores),
                 "solution": self.solution.to_json(),
                 "runs": self.runs.to_json(),
+                "ensemble": self.ensemble.to_json() if self.ensemble else None,
             },
             "hygiene": self.hygiene.to_json() if self.hygiene else None,
         }
@@ -292,7 +325,7 @@ class Law:
         if found.get("error") or "solution" not in found.get("provenance", {}):
             raise ValueError(f"this JSON holds no law: {found.get('error') or 'provenance.solution is missing'}.")
         provenance = dict(found["provenance"])
-        cost, scores = provenance.pop("cost"), provenance.pop("scores")
+        cost, mixed = provenance.pop("cost"), provenance.pop("ensemble", None)
         return cls(
             found["form"], dict(found["columns"]), dict(found["parameters"]), dict(found["standard_errors"]),
             {name: (low, np.inf if high is None else high) for name, (low, high) in found["intervals"].items()},
@@ -300,8 +333,9 @@ class Law:
             dict(found["objective"]), found["n_runs"],
             Backtest.from_json(found["backtest"]) if found["backtest"] else None, tuple(found["warnings"]),
             Solution.from_json(provenance.pop("solution")), Rows.from_json(provenance.pop("runs")),
-            MeasuredCost(**cost) if cost else None, tuple(scores), provenance,
+            MeasuredCost(**cost) if cost else None, tuple(found.get("scores", ())), provenance,
             Hygiene.from_json(found["hygiene"]) if found.get("hygiene") else None,
+            Ensemble.from_json(mixed) if mixed else None,
         )  # fmt: skip
 
 
@@ -320,7 +354,8 @@ def failure(form: str, error: Exception, columns: Mapping[str, Mapping[str, str]
     empty: dict[str, Any] = {key: {} for key in ("parameters", "standard_errors", "intervals", "objective")}
     return {
         "form": form, "columns": dict(columns or {}), **empty, "level": None, "n_runs": None, "predictions": [],
-        "backtest": None, "warnings": [], "error": str(error), "provenance": {}, "hygiene": None,
+        "backtest": None, "warnings": [], "error": str(error), "scores": [], "ensemble": None,
+        "breaks": [], "provenance": {}, "hygiene": None,
     }  # fmt: skip
 
 

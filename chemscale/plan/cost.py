@@ -59,7 +59,8 @@ def law_cost(law: Law) -> RunCost:
     if law.columns["data"]["units"] == "tokens":
         return RunCost(six_n, "6 N FLOPs per token")
     raise ValueError(
-        "the law's table has no FLOPs, so the cost of a run is unknown; pass cost=measure_cost(table, ...)."
+        "the law's table has no FLOPs, so the cost of a run is unknown; name its column of FLOPs (--cost COL) or pass "
+        "cost=measure_cost(table, ...)."
     )
 
 

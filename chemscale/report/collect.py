@@ -9,6 +9,9 @@ from chemscale.audit.convergence import points_of
 from chemscale.audit.manifests import manifests_of
 from chemscale.plan import resolved
 from chemscale.records.store import Store
+from chemscale.report.audited import audited
+from chemscale.report.breaking import breaks
+from chemscale.report.compared import comparisons
 from chemscale.report.exponents import exponents
 from chemscale.report.fitted import Given, law_table, laws_of
 from chemscale.report.foreseen import foreseen
@@ -25,7 +28,20 @@ from chemscale.report.rulings import ruling
 from chemscale.report.scaling import headline
 from chemscale.report.searches import searches
 from chemscale.report.traced import traced
-from chemscale.report.values import Brief, Curve, Curves, Dot, Foreseen, Planned, Report, Ruling, Section
+from chemscale.report.values import (
+    Audited,
+    Brief,
+    Broken,
+    Compared,
+    Curve,
+    Curves,
+    Dot,
+    Foreseen,
+    Planned,
+    Report,
+    Ruling,
+    Section,
+)
 
 TITLE = "What ten times more buys"
 
@@ -50,7 +66,10 @@ def collect(store: Store, laws: Given = None, *, metrics: Sequence[str] | None =
     seen = foreseen(rows, resolved(store.forecasts(), rows), groups)
     sections = tuple(section(group, seen, noise_of(manifests.get(group.content), group.metric)) for group in groups)
     main, more = exponents(groups)
+    compared, unlike = comparisons(groups)
     plans, rulings = planned(groups, fitted), tuple(ruling(group) for group in groups)
+    broken = breaks(groups, fitted)
+    audit = audited(store, groups, points, manifests, fitted)
     return Report(
         title=TITLE,
         questions=tuple(study["question"] for study in store.studies().values() if study.get("question")),
@@ -64,13 +83,16 @@ def collect(store: Store, laws: Given = None, *, metrics: Sequence[str] | None =
         more_exponents=more,
         laws=law_table(groups, fitted),
         traced=traced(groups, fitted, sections),
-        law_notes=notes,
+        law_notes=(*notes, *unlike),
         residuals=residuals(groups, fitted),
         backtests=backtests(groups, fitted),
+        breaks=broken,
         frontiers=frontiers(groups, fitted),
+        comparisons=compared,
         plans=plans,
+        audit=audit,
         searches=searches(rows, points),
-        brief=brief(rulings, plans),
+        brief=brief(rulings, compared, plans, broken, audit),
         curves=tuple(c for group in groups if (c := curves(group, points)).curves),
         held=hold(store, groups),
         runs=run_table(rows),
@@ -80,10 +102,19 @@ def collect(store: Store, laws: Given = None, *, metrics: Sequence[str] | None =
     )
 
 
-def brief(rulings: Sequence[Ruling], plans: Sequence[Planned]) -> tuple[Brief, ...]:
+def brief(
+    rulings: Sequence[Ruling],
+    compared: Sequence[Compared],
+    plans: Sequence[Planned],
+    broken: Sequence[Broken],
+    audit: Audited,
+) -> tuple[Brief, ...]:
     """What the sections say, one sentence each."""
     found = [Brief("verdict", f"{one.name}: {one.answer}. {one.reason}") for one in rulings]
+    found += [Brief("comparison", one.sentence) for one in compared]
     found += [Brief("plan", f"{' or '.join(one.names)}: {one.tenfold}") for one in plans]
+    found += [Brief("breaks", f"{one.name}: {line}") for one in broken if one.found for line in one.sentences]
+    found.append(Brief("audit", audit.sentence))
     return tuple(found)
 
 

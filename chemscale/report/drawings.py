@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from chemscale.report import figures
+from chemscale.report.audited import concerns
 from chemscale.report.planned import table
-from chemscale.report.values import Misses, Report, Searched
+from chemscale.report.values import Compared, Misses, Report, Searched
 
 
 def drawings(found: Report) -> dict[str, Any]:
@@ -17,6 +18,8 @@ def drawings(found: Report) -> dict[str, Any]:
         "residuals": [(misses, _residuals(misses)) for misses in found.residuals],
         "backtests": [(misses, figures.backtest(misses)) for misses in found.backtests],
         "frontiers": [(front, (figures.frontier(front), figures.best_sizes(front))) for front in found.frontiers],
+        "comparisons": [(one, _compared(one)) for one in found.comparisons],
+        "concerns": concerns(found.audit),
         "plans": [(one, table(one)) for one in found.plans],
         "curves": [(curves, figures.learning(curves)) for curves in found.curves],
         "searches": [_search(one) for one in found.searches],
@@ -33,6 +36,11 @@ def _laws(found: Report) -> list[list[figures.Figure | None]]:
 
 def _residuals(misses: Misses) -> list[figures.Figure]:
     return [figures.residuals(misses, axis) for axis in misses.axes]  # type: ignore[arg-type]
+
+
+def _compared(one: Compared) -> list[figures.Figure]:
+    looks = [figures.paired(one)] if one.looks else []
+    return [*looks, *([figures.differences(one)] if one.differences else [])]
 
 
 def _search(one: Searched) -> tuple[Any, ...]:

@@ -10,7 +10,7 @@ from chemscale.laws import FitError, Law, fit
 from chemscale.laws.identify import LOCAL
 from chemscale.laws.slopes import TOO_SHORT
 from chemscale.report.groups import Group
-from chemscale.report.numbers import significant, with_ends
+from chemscale.report.numbers import readable, significant, with_ends
 from chemscale.report.values import Column, Entry, Table
 
 BOOTSTRAP = 400
@@ -40,7 +40,7 @@ def laws_of(groups: Sequence[Group], given: Given) -> tuple[dict[str, Law], tupl
             laws[group.slug] = law
     for group in groups:
         if group.slug in laws:
-            notes += [f"{group.title}: {warning}" for warning in laws[group.slug].warnings]
+            notes += [f"{group.title}: {readable(warning)}" for warning in laws[group.slug].warnings]
     return laws, tuple(dict.fromkeys(notes))
 
 

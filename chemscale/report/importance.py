@@ -94,16 +94,16 @@ def _is_float(kind: Any) -> bool:
     return hasattr(kind, "log")
 
 
-def said(cell: str, tried: Sequence[Tried], found: Sequence[Importance]) -> tuple[str, ...]:
+def said(tried: Sequence[Tried], found: Sequence[Importance]) -> tuple[str, ...]:
     """What the importances mean."""
     ended = sum(one.end is not None for one in tried)
     if not found:
-        return (f"{cell}: {ended} runs with an end are too few to say which setting mattered; it takes {MEASURED}.",)
+        return (f"{ended} runs with an end are too few to say which setting mattered; it takes {MEASURED}.",)
     clear = [one for one in found if one.chance < CLEAR]
     if not clear:
         top = found[0]
         return (
-            f"{cell}: no setting is told apart from chance by {ended} runs; {field_words(top.field)} comes nearest "
+            f"No setting is told apart from chance by {ended} runs; {field_words(top.field)} comes nearest "
             f"(p = {top.chance:.2f}).",
         )
     told = [
@@ -112,7 +112,7 @@ def said(cell: str, tried: Sequence[Tried], found: Sequence[Importance]) -> tupl
     ]
     others = [field_words(one.field) for one in found if one.chance >= CLEAR]
     rest = f"; {joined(others)} did no more than chance in {ended} runs" if others else ""
-    return (f"{cell}: what told good runs from others was the {joined(told)}{rest}.",)
+    return (f"What told good runs from others was the {joined(told)}{rest}.",)
 
 
 def field_words(field: str) -> str:

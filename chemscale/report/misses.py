@@ -136,9 +136,10 @@ def _backtest(group: Group, law: Law, test: Backtest) -> Misses:
 
 def _foretold(group: Group, test: Backtest, found: Sequence[Miss]) -> Iterable[str]:
     along = {"params": "parameters", "data": group.data, "flops": "FLOPs"}[test.along]
+    held = len({(miss.params, miss.data, miss.flops, miss.measured) for miss in found})
     high = sum(miss.error < 0 for miss in found)
     side = {0: "all too low", len(found): "all too high"}.get(high, f"{high} of {len(found)} too high")
-    runs = f"its {len(found)} largest runs by {along}" if len(found) > 1 else f"its largest run by {along}"
+    runs = f"its {held} largest runs by {along}" if held > 1 else f"its largest run by {along}"
     yield (
         f"{group.title}: fitted without {runs}, the {form_words(test.form)} law foretold them with a mean error of "
         f"{percent(test.mean_abs_rel_error)}{', ' + side if len(found) > 1 else ''}."

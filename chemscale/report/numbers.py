@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 
 SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
@@ -100,3 +101,15 @@ def joined(words: list[str]) -> str:
 def digits(value: object) -> str:
     """A setting's value as text: numbers to three digits."""
     return f"{value:.3g}" if isinstance(value, int | float) and not isinstance(value, bool) else str(value)
+
+
+def readable(text: str) -> str:
+    """A sentence made for terminals as a page shows it: 3.84e+04 as 38.4k, no underscores, a space before %."""
+    text = re.sub(r"\d+(?:\.\d+)?e[+-]\d+", lambda found: _short(float(found[0])), text)
+    text = re.sub(r"(?<=[a-z])_(?=[a-z])", " ", text)
+    text = re.sub(r"(?<=[ (])-(?=\d)", "−", text)
+    return re.sub(r"(?<=\d)%", " %", text)
+
+
+def _short(value: float) -> str:
+    return count(value) if 1 <= value < 1e9 else power(value)

@@ -77,12 +77,15 @@ def contents(found: Report) -> list[tuple[str, str]]:
         ("tenfold", "Ten times more", True),
         ("brief", "What follows", found.brief),
         ("plots", "Runs", found.sections),
+        ("comparison", "Architectures", found.comparisons),
         ("frontier", "Budgets", found.frontiers),
         ("plan", "Plan", found.plans),
         ("laws", "Laws", True),
         ("residuals", "Residuals", found.residuals),
         ("backtests", "Backtests", found.backtests),
+        ("breaks", "Breaks", found.breaks),
         ("verdict", "Limits", True),
+        ("audit", "Audit", found.audit.claims),
         ("curves", "Learning curves", found.curves),
         ("searches", "Searches", found.searches),
         ("hold", "Something to hold", True),
@@ -126,7 +129,7 @@ def _told(sentence: str) -> Markup:
 
 def _named(sentence: str) -> Markup:
     """A sentence of which the name before its colon stands out."""
-    return Markup(re.sub(r"^([A-Z][\w(). -]{1,40}):", r"<b>\1:</b>", str(_told(sentence))))
+    return Markup(re.sub(r"^([A-Z\d][\w(). ×\xa0-]{1,40}):", r"<b>\1:</b>", str(_told(sentence))))
 
 
 def _lead(sentence: str) -> Markup:

@@ -49,7 +49,7 @@ def _searched(study: str, runs: Sequence[tuple[Row, Mapping[str, Any]]], points:
     cell = f"{name_of(first['architecture'])}, {count(first['params'] or 0)} parameters on {size}"
     told = foretold([row for row, _ in runs], points)
     shares = importances(tried, fields)
-    stops, mattered = tuple(_stops(cell, tried, measure, told)), said(cell, tried, shares)
+    stops, mattered = tuple(_stops(tried, measure, told)), said(tried, shares)
     name = name_of(first["architecture"])
     return Searched("", study, name, cell, measure.unit, tried, _saved(tried), told, shares, stops, mattered)
 
@@ -127,7 +127,7 @@ def _reached(row: Row, points: Points) -> float:
     return min(1.0, max(seen, default=0.0) / examples_of(row))
 
 
-def _stops(cell: str, tried: Sequence[Tried], measure: Measure, told: Foretold | None) -> Iterable[str]:
+def _stops(tried: Sequence[Tried], measure: Measure, told: Foretold | None) -> Iterable[str]:
     stopped = [one for one in tried if one.status == STOPPED]
     if not stopped:
         return
@@ -136,7 +136,7 @@ def _stops(cell: str, tried: Sequence[Tried], measure: Measure, told: Foretold |
     diverged = sum(one.status == DIVERGED for one in tried)
     lost = f" ({diverged} diverged)" if diverged else ""
     yield (
-        f"{cell}: {len(stopped)} of {len(tried)} runs{lost} were stopped early, half of them before "
+        f"{len(stopped)} of {len(tried)} runs{lost} were stopped early, half of them before "
         f"{percent(middle)} of their training; that left out {percent(_saved(tried))} of the examples of all runs."
     )
     if finished:

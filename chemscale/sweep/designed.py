@@ -36,7 +36,7 @@ class Designed(Searcher):
         self._lost -= {run.id for run in self._again}
         self._elsewhere = {state.run_id for state in elsewhere}
         self._out: dict[str, str] = {}  # Tune's id of a trial -> run id
-        self._known: tuple[frozenset[str], Standing] | None = None
+        self._known: Standing | None = None  # until something changes: Tune asks all the time
 
     @property
     def trials(self) -> int:
@@ -66,7 +66,7 @@ class Designed(Searcher):
         run = self._again.pop(0) if self._again else self._next()
         if run is None:
             return None if self._out else Searcher.FINISHED
-        self._out[trial_id] = run.id
+        self._out[trial_id], self._known = run.id, None
         self._records.enlist(self._name, [run])
         return {RUN_ID: run.id}
 
@@ -75,7 +75,7 @@ class Designed(Searcher):
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Tune's contract: the store is read when the next run is chosen; a failed one is left out."""
-        run_id = self._out.pop(trial_id)
+        run_id, self._known = self._out.pop(trial_id), None
         if error:
             self._lost.add(run_id)
 
@@ -88,11 +88,8 @@ class Designed(Searcher):
     # -- inside -------------------------------------------------------------------------------------------------------
 
     def _next(self) -> RunSpec | None:
-        """The next run; Tune asks all the time, so it is chosen anew only when something has changed."""
-        now = frozenset({*self._out.values(), *self._lost, f"{len(self._out)} of {self.trials}"})
-        if self._known is None or self._known[0] != now:
-            self._known = (now, self.standing())
-        return self._known[1].run
+        self._known = self._known or self.standing()
+        return self._known.run
 
     def _rows(self) -> Sequence[dict[str, Any]]:
         return self._records.runs().to_pylist()

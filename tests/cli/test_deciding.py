@@ -48,6 +48,18 @@ def test_architectures_each_at_its_own_cost(table, capsys):
     assert status == 0 and out.startswith("train ") and "first: at twice the cost" in out and "one more of the" in out
 
 
+def test_another_column_of_flops_and_none(tmp_path, capsys):
+    path, rows = tmp_path / "t.csv", ["N,tokens,loss,C"]
+    for n in np.geomspace(1e7, 1e9, 5):
+        rows += [f"{n},{d},{chinchilla(n, d)},{12 * n * d}" for d in np.geomspace(1e9, 1e11, 5)]
+    path.write_text("\n".join(rows))
+    words = ("plan", path, "--params", "N", "--data", "tokens", "--loss", "loss", "--flops", 1e21, "--bootstrap", 20)
+    words = (*words, "--form", "chinchilla", "--json")
+    six, twelve = (json.loads(said(capsys, *words, *more)[1])["best"] for more in ((), ("--cost", "C")))
+    assert six["params"] * six["data"] == pytest.approx(1e21 / 6, rel=1e-3)
+    assert twelve["params"] * twelve["data"] == pytest.approx(1e21 / 12, rel=1e-3)
+
+
 def test_next_runs_and_their_target(table, capsys):
     only = ("--where", "architecture == 'painn'", "--device-hours", 5)
     status, out, _ = plan(capsys, table, *only, "--next-runs", 1, "--target", "params=1e7,data=1e7", "--json")
@@ -108,6 +120,7 @@ def test_a_forecast_of_a_store_is_scored_by_its_report_once_the_run_is_made(tmp_
         (("--money", 5), "price=None must be positive"),
         ((), "give one budget"),
         (("--flops", 1e15, "--money", 1), "give one budget"),
+        (("--flops", 1e15, "--cost", "nothing"), "--cost='nothing' is not a column"),
         (("--flops", 1e3, "--register", "x"), "no planned run to register"),
     ],
 )

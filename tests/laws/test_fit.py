@@ -64,7 +64,8 @@ def test_json_goes_round(law):
     found = json.loads(json.dumps(law.to_json(points), allow_nan=False))
     assert list(found) == [
         "form", "columns", "parameters", "standard_errors", "intervals", "level", "objective", "n_runs",
-        "predictions", "backtest", "warnings", "error", "provenance", "hygiene",
+        "predictions", "backtest", "warnings", "error", "scores", "ensemble", "breaks", "provenance",
+        "hygiene",
     ]  # fmt: skip
     assert found["columns"]["data"] == {"name": "tokens", "units": "tokens"} and found["error"] is None
     again = Law.from_json(found)

@@ -8,6 +8,7 @@ import pytest
 
 from chemscale.laws import fit
 from chemscale.report import figures
+from chemscale.report.breaking import breaks
 from chemscale.report.frontier import cost_of, frontiers
 from chemscale.report.groups import groups_of
 from chemscale.report.misses import residuals
@@ -96,3 +97,28 @@ def test_figures_hold_their_values(found):
     misses = found.residuals[0]
     rows = list(csv.DictReader(io.StringIO(figures.residuals(misses, "data").csv)))
     assert [float(r["error"]) for r in rows] == pytest.approx([m.error for m in misses.misses], rel=1e-4)
+
+
+def test_laws_that_hold_show_no_sign_of_a_break(found):
+    text = of(found, "breaks", "ChemGPT")
+    assert text.found == ()
+    assert all("no sign of a break" in line for line in text.sentences)
+
+
+def test_a_planted_break_is_found_and_told(store):
+    group = next(g for g in groups_of(rows_of(store)) if g.architecture == "chemgpt")
+    chance = np.random.default_rng(0)
+    sizes = np.geomspace(1e3, 1e7, 40)
+    bent = np.where(sizes < 1e5, (sizes / 1e5) ** -0.05, (sizes / 1e5) ** -0.4) * np.exp(chance.normal(0, 0.005, 40))
+    law = fit(
+        [{"d": d, "loss": y} for d, y in zip(sizes, bent, strict=True)],
+        form="power",
+        data="d",
+        loss="loss",
+        bootstrap=0,
+    )
+    (broken,) = breaks([group], {group.slug: law})
+    ((axis, at),) = broken.found
+    assert axis == "data"
+    assert 5e4 < at < 2e5
+    assert "stops holding" in broken.sentences[0]

@@ -2,7 +2,7 @@
 
 import pytest
 
-from chemscale.report import ink
+from chemscale.report import ink, numbers
 from chemscale.report.numbers import by_error, count, duration, percent, significant, whole, with_ends
 
 
@@ -52,3 +52,8 @@ def test_labels_that_would_overlap_are_moved_apart_in_order():
     moved = ink.spread([0.5, 0.51, 0.505, 0.9], 0.05)
     assert sorted(moved) == pytest.approx([0.455, 0.505, 0.555, 0.9], abs=1e-9)
     assert moved[0] < moved[2] < moved[1] < moved[3]
+
+
+def test_sentences_for_terminals_become_readable():
+    said = numbers.readable("at 3.84e+04 parameters force_mae is 1.3 (95% interval), of 1.13e+11 FLOPs")
+    assert said == "at 38.4k parameters force mae is 1.3 (95 % interval), of 1.1 × 10¹¹ FLOPs"

@@ -79,8 +79,8 @@ def test_ids_are_unique_and_references_inside_the_page_are_met(read):
 
 def test_the_first_screen_is_in_order(read):
     wanted = [
-        "tenfold", "predicted", "brief", "plots", "frontier", "laws", "exponents", "residuals", "backtests", "verdict",
-        "limits", "curves", "hold", "runs", "compute",
+        "tenfold", "predicted", "brief", "plots", "comparison", "frontier", "plan", "laws", "exponents", "residuals",
+        "backtests", "breaks", "verdict", "limits", "audit", "curves", "hold", "runs", "compute",
     ]  # fmt: skip
     assert [i for i in read.ids if i in wanted] == wanted
 
@@ -96,7 +96,7 @@ def test_every_figure_is_there_with_its_data(read, found):
     assert {f"{slug}-{axis}" for slug in slugs for axis in ("data", "params")} <= set(read.ids)
     assert {f"painn-force-mae-curves-{size}" for size in (200, 800, 3200)} <= set(read.ids)
     links = [v for _, k, v in read.references if k == "href" and v.startswith("data:")]
-    drawn = sum(i.split("-")[0] in ("chemgpt", "painn", "schnet") for i in read.figures)
+    drawn = sum(i.split("-")[0] in ("chemgpt", "painn", "schnet", "compared") for i in read.figures)
     assert drawn == len(read.figures) >= 2 * len(found.sections) + 2 * len(found.residuals) + 2 * len(found.frontiers)
     assert sum(v.startswith("data:text/csv;base64,") for v in links) == drawn
     assert sum(v.startswith("data:image/svg+xml;base64,") for v in links) == drawn

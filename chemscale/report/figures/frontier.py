@@ -25,7 +25,8 @@ def frontier(found: Frontier) -> Figure:
     with ink.canvas(WIDE, TALL, BOX) as (figure, axes):
         frame(figure, axes, title, found.unit, "FLOPs of a run")
         low, high = _limits(found)
-        left, right = min(run[2] for run in found.runs) / 1.6, 100 * found.largest * 1.6
+        further = 160 if found.best else 3
+        left, right = min(run[2] for run in found.runs) / 1.6, further * found.largest
         axes.set(xscale="log", yscale="log", xlim=(left, right), ylim=(low, high))
         axes.axvspan(min(run[2] for run in found.runs), found.largest, color=ink.SHADE, lw=0, zorder=0)
         ends: dict[int, float] = {}
@@ -77,8 +78,8 @@ def _parts(found: Frontier) -> tuple[tuple[list[Best], Any], ...]:
 
 
 def _flops_ticks(axis: Any, low: float, high: float) -> None:
-    ticks = ink.round_ticks(low, high)
-    ticks = ticks[:: max(1, len(ticks) // 5)]
+    whole = [10.0**k for k in range(math.ceil(math.log10(low)), math.floor(math.log10(high)) + 1)]
+    ticks = whole[:: max(1, math.ceil(len(whole) / 6))] if len(whole) > 1 else ink.round_ticks(low, high)
     ink.set_ticks(axis, ticks, [power(tick, 0).replace("1 × ", "") for tick in ticks])
 
 

@@ -10,8 +10,9 @@ from chemscale.report.numbers import count, percent
 from chemscale.report.values import Miss, Misses
 
 Axis = Literal["params", "data", "flops"]
-SMALL_WIDE, SMALL_TALL = 4.6, 2.5  # inches
-SMALL_BOX = (0.115, 0.185, 0.715, 0.60)
+Canvas = tuple[float, float, tuple[float, float, float, float]]  # width and height in inches, box
+WIDE: Canvas = (4.6, 2.5, (0.115, 0.185, 0.715, 0.60))
+SMALL: Canvas = (3.3, 2.3, (0.14, 0.20, 0.63, 0.58))
 LEAST = 0.002  # half height of the errors' axis, at least
 
 
@@ -20,26 +21,26 @@ def residuals(misses: Misses, axis: Axis) -> Figure:
     nouns = _nouns(misses)
     slug, title = f"{misses.slug}-residuals-{axis}", f"{misses.name}: what the law leaves, along {nouns[axis]}"
     caption = f"Shaded: half of the runs lie within {percent(misses.typical)}."
-    return _errors(misses, axis, slug, title, caption)
+    return _errors(misses, axis, slug, title, caption, WIDE)
 
 
 def backtest(misses: Misses) -> Figure:
     """Measured over foretold loss of the runs that were held out, along data where the law has it."""
     axis: Axis = "data" if "data" in misses.axes else misses.axes[0]  # type: ignore[assignment]
-    slug, title = f"{misses.slug}-backtest", f"{misses.name}: the largest runs, foretold without them"
+    slug, title = f"{misses.slug}-backtest", f"{misses.name}: largest runs, foretold"
     caption = "Above zero a run was worse than foretold."
-    return _errors(misses, axis, slug, title, caption)
+    return _errors(misses, axis, slug, title, caption, SMALL)
 
 
 def _nouns(misses: Misses) -> dict[str, str]:
     return {"params": "parameters", "data": misses.data_unit, "flops": "FLOPs"}
 
 
-def _errors(misses: Misses, axis: Axis, slug: str, title: str, caption: str) -> Figure:
+def _errors(misses: Misses, axis: Axis, slug: str, title: str, caption: str, canvas: Canvas) -> Figure:
     other = next((role for role in ("params", "data") if role != axis and role in misses.axes), None)
     levels = list(misses.levels[other]) if other else [0.0]
-    with ink.canvas(SMALL_WIDE, SMALL_TALL, SMALL_BOX) as (figure, axes):
-        tall = 72 * SMALL_TALL
+    with ink.canvas(*canvas) as (figure, axes):
+        tall = 72 * canvas[1]
         figure.text(0.003, 1 - 9 / tall, title, fontsize=9, fontweight="bold", va="center")
         against = "law" if misses.kind == "fitted" else "forecast"
         figure.text(0.003, 1 - 22 / tall, f"measured above {against}, %", color=ink.MUTED, va="center")

@@ -1,12 +1,18 @@
 """All that the page says, as plain values; losses are in display units (meV where the store has eV)."""
 
 from chemscale.report.values.decisions import (
+    Apart,
+    Audited,
     Budget,
+    Compared,
+    Judged,
+    Look,
     Option,
     Planned,
 )
 from chemscale.report.values.laws import (
     Best,
+    Broken,
     Frontier,
     Line,
     Miss,
@@ -40,10 +46,14 @@ from chemscale.report.values.searches import (
 )
 
 __all__ = [
+    "Apart",
+    "Audited",
     "Best",
     "Brief",
+    "Broken",
     "Budget",
     "Column",
+    "Compared",
     "Curve",
     "Curves",
     "Dot",
@@ -54,7 +64,9 @@ __all__ = [
     "Headline",
     "Held",
     "Importance",
+    "Judged",
     "Line",
+    "Look",
     "Miss",
     "Misses",
     "Molecules",

@@ -52,3 +52,75 @@ class Planned:
     budgets: tuple[Budget, ...]
     tenfold: str
     sentences: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Apart:
+    """An exponent of one architecture minus that of the reference, with its interval; an open end is None."""
+
+    model: str
+    reference: str
+    exponent: str
+    along: str
+    value: float
+    low: float | None
+    high: float | None
+
+    @property
+    def clear(self) -> bool:
+        """Whether the interval says which is larger."""
+        return (self.low is not None and self.low > 0) or (self.high is not None and self.high < 0)
+
+
+@dataclass(frozen=True)
+class Look:
+    """Runs of two architectures paired: points are (params or None, data or None, loss over the reference's loss).
+
+    ratio: geometric mean with its interval; sentence: what was paired and what it shows.
+    """
+
+    model: str
+    reference: str
+    points: tuple[tuple[float | None, float | None, float], ...]
+    ratio: float
+    ratio_interval: tuple[float, float] | None
+    sentence: str
+
+
+@dataclass(frozen=True)
+class Compared:
+    """Architectures that were trained on the same data, measured by the same metric.
+
+    sentence: whether the architecture changes the exponent or only the constant; more: against FLOPs and device time,
+    and what stands against it.
+    """
+
+    slug: str
+    names: tuple[str, ...]
+    metric_words: str
+    data_unit: str
+    confidence: float
+    sentence: str
+    more: tuple[str, ...]
+    differences: tuple[Apart, ...]
+    looks: tuple[Look, ...]
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A claim of the page, or a referee's question, with its mark, the reason, and what would decide it."""
+
+    mark: str
+    about: str
+    statement: str
+    reason: str
+    decide: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Audited:
+    """What the claims of the page rest on; those of concern first."""
+
+    claims: tuple[Judged, ...]
+    findings: tuple[Judged, ...]
+    sentence: str

@@ -45,6 +45,16 @@ class Misses:
 
 
 @dataclass(frozen=True)
+class Broken:
+    """Whether a law stops holding: (axis, its value) of every break that was found, and what the test says."""
+
+    slug: str
+    name: str
+    found: tuple[tuple[str, float], ...]
+    sentences: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Best:
     """The best run of a budget, by a law: sizes with intervals over its draws, loss with the interval of one run."""
 

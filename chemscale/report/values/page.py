@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from chemscale.report.values.decisions import Planned
-from chemscale.report.values.laws import Frontier, Misses
+from chemscale.report.values.decisions import Audited, Compared, Planned
+from chemscale.report.values.laws import Broken, Frontier, Misses
 from chemscale.report.values.searches import Searched
 
 
@@ -224,8 +224,11 @@ class Report:
     law_notes: tuple[str, ...]
     residuals: tuple[Misses, ...]
     backtests: tuple[Misses, ...]
+    breaks: tuple[Broken, ...]
     frontiers: tuple[Frontier, ...]
+    comparisons: tuple[Compared, ...]
     plans: tuple[Planned, ...]
+    audit: Audited
     searches: tuple[Searched, ...]
     brief: tuple[Brief, ...]
     curves: tuple[Curves, ...]

@@ -1,0 +1,30 @@
+"""Where laws stop holding: a test for one change of slope along each axis."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from chemscale.laws import Law
+from chemscale.laws.breaks import Break
+from chemscale.report.groups import Group
+from chemscale.report.numbers import readable
+from chemscale.report.values import Broken
+
+
+def breaks(groups: Iterable[Group], laws: Mapping[str, Law]) -> tuple[Broken, ...]:
+    """What the test says of every law along each axis that has places for a break."""
+    return tuple(_broken(group, laws[group.slug]) for group in groups if group.slug in laws)
+
+
+def _broken(group: Group, law: Law) -> Broken:
+    tested = law.breaks
+    if not tested:
+        few = f"{len(law.runs)} runs at so few sizes leave no room to test for a break of the law."
+        return Broken(group.slug, group.title, (), (few,))
+    found = tuple((one.axis, one.at) for one in tested if one.found)
+    return Broken(group.slug, group.title, found, tuple(_said(one, group) for one in tested))
+
+
+def _said(one: Break, group: Group) -> str:
+    noun = {"params": "parameters", "data": group.data, "flops": "FLOPs"}[one.axis]
+    return readable(one.sentence.replace(f"along {one.column}", f"along {noun}"))
