@@ -59,8 +59,13 @@ def one_form(laws: Mapping[str, Law]) -> str:
 
 
 def of_law(law: Law) -> Group:
-    """The runs that a law was fitted to."""
-    runs = law.runs
+    """The runs that a law was fitted to; ValueError where some of their losses are bounds."""
+    runs, bounds = law.runs, int((~law.runs.measured).sum())
+    if bounds:
+        raise ValueError(
+            f"{bounds} of the law's losses are upper bounds of stopped runs, of which a comparison knows nothing; fit "
+            f"it without censored to the runs that finished."
+        )
     columns = {runs.columns[role]: values.tolist() for role, values in runs.axes.items()}
     if runs.flops is not None:
         columns["flops"] = runs.flops.tolist()
