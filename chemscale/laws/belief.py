@@ -14,7 +14,7 @@ from chemscale.laws.forms import choose
 from chemscale.laws.law import Law
 from chemscale.laws.objectives import Array
 
-DRAWS = 32  # parameter vectors that a design is averaged over; further ones changed no choice in replays
+DRAWS = 32  # parameter vectors that a design is averaged over
 NOISE = 0.01  # log units: the scatter of a run whose law is not known yet
 LEAST_NOISE = 1e-4  # a law through all of its runs would make one more run worth nothing
 PRIOR_EXPONENT, PRIOR_AMPLITUDE = 0.5, 1.0  # standard deviations, in the solver's units where amplitudes are of order 1

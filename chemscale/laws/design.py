@@ -25,7 +25,7 @@ SPREAD = 0.25  # decades of data at given parameters; the runs of a design leave
 OFF_RAY = 4.0  # price of a design on one ray, in log variance
 THRIFT = (1.0, 0.5, 0.0)  # powers of the cost that a gain is divided by; the best of three greedy designs is kept
 MOST_RUNS = 64
-PASSES = 2  # rounds of exchange; the third changed no design in replays
+PASSES = 2  # rounds of exchange
 MISSING = 2.0  # log variance for each run that is missing to a law with one degree of freedom
 WORTH = 1e-6  # gain in log variance under which a run is not worth its cost
 

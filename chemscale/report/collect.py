@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from chemscale.audit.convergence import points_of
 from chemscale.audit.manifests import manifests_of
+from chemscale.laws.verdict import CANNOT_TELL
 from chemscale.plan import resolved
 from chemscale.records.store import Store
 from chemscale.report.audited import audited
@@ -40,6 +41,7 @@ from chemscale.report.values import (
     Planned,
     Report,
     Ruling,
+    Searched,
     Section,
 )
 
@@ -68,6 +70,7 @@ def collect(store: Store, laws: Given = None, *, metrics: Sequence[str] | None =
     main, more = exponents(groups)
     compared, unlike = comparisons(groups)
     plans, rulings = planned(groups, fitted), tuple(ruling(group) for group in groups)
+    searched = searches(rows, points)
     broken = breaks(groups, fitted)
     audit = audited(store, groups, points, manifests, fitted)
     return Report(
@@ -91,8 +94,8 @@ def collect(store: Store, laws: Given = None, *, metrics: Sequence[str] | None =
         comparisons=compared,
         plans=plans,
         audit=audit,
-        searches=searches(rows, points),
-        brief=brief(rulings, compared, plans, broken, audit),
+        searches=searched,
+        brief=brief(rulings, compared, plans, broken, searched, audit),
         curves=tuple(c for group in groups if (c := curves(group, points)).curves),
         held=hold(store, groups),
         runs=run_table(rows),
@@ -107,15 +110,24 @@ def brief(
     compared: Sequence[Compared],
     plans: Sequence[Planned],
     broken: Sequence[Broken],
+    searched: Sequence[Searched],
     audit: Audited,
 ) -> tuple[Brief, ...]:
     """What the sections say, one sentence each."""
-    found = [Brief("verdict", f"{one.name}: {one.answer}. {one.reason}") for one in rulings]
+    told = [one for one in rulings if one.answer != CANNOT_TELL or one.would_decide]
+    found = [Brief("verdict", f"{one.name}: {one.answer}. {one.reason}") for one in told]
     found += [Brief("comparison", one.sentence) for one in compared]
     found += [Brief("plan", f"{' or '.join(one.names)}: {one.tenfold}") for one in plans]
     found += [Brief("breaks", f"{one.name}: {line}") for one in broken if one.found for line in one.sentences]
+    found += [Brief("searches", f"{one.cell}: {line}") for one in searched for line in _told(one)]
     found.append(Brief("audit", audit.sentence))
     return tuple(found)
+
+
+def _told(found: Searched) -> Iterable[str]:
+    """What a search teaches: how much its stops left out, and which settings mattered."""
+    lines = (*found.stop_sentences[:1], *found.importance_sentences)
+    return (line[:1].lower() + line[1:] for line in lines)
 
 
 def _nothing_finished(store: Store, rows: Sequence[Row], metrics: Sequence[str] | None) -> str:

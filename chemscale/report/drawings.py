@@ -13,7 +13,7 @@ from chemscale.report.values import Compared, Misses, Report, Searched
 def drawings(found: Report) -> dict[str, Any]:
     """Name of a part of the page -> its values with their figures."""
     return {
-        "scaling": [(s, figures.scaling(s, "data"), figures.scaling(s, "params")) for s in found.sections],
+        "scaling": [(s, figures.scaling(s, "data"), figures.scaling(s, "params")) for s in found.sections if s.varies],
         "laws": _laws(found),
         "residuals": [(misses, _residuals(misses)) for misses in found.residuals],
         "backtests": [(misses, figures.backtest(misses)) for misses in found.backtests],
@@ -40,7 +40,8 @@ def _residuals(misses: Misses) -> list[figures.Figure]:
 
 def _compared(one: Compared) -> list[figures.Figure]:
     looks = [figures.paired(one)] if one.looks else []
-    return [*looks, *([figures.differences(one)] if one.differences else [])]
+    spent = [figures.costs(one)] if one.costs else []
+    return [*looks, *spent, *([figures.differences(one)] if one.differences else [])]
 
 
 def _search(one: Searched) -> tuple[Any, ...]:

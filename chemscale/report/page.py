@@ -76,7 +76,7 @@ def contents(found: Report) -> list[tuple[str, str]]:
     listed: list[tuple[str, str, Any]] = [
         ("tenfold", "Ten times more", True),
         ("brief", "What follows", found.brief),
-        ("plots", "Runs", found.sections),
+        ("plots", "Runs", any(section.varies for section in found.sections)),
         ("comparison", "Architectures", found.comparisons),
         ("frontier", "Budgets", found.frontiers),
         ("plan", "Plan", found.plans),
@@ -129,7 +129,7 @@ def _told(sentence: str) -> Markup:
 
 def _named(sentence: str) -> Markup:
     """A sentence of which the name before its colon stands out."""
-    return Markup(re.sub(r"^([A-Z\d][\w(). ×\xa0-]{1,40}):", r"<b>\1:</b>", str(_told(sentence))))
+    return Markup(re.sub(r"^([A-Z\d][\w(). ×,\xa0-]{1,60}):", r"<b>\1:</b>", str(_told(sentence))))
 
 
 def _lead(sentence: str) -> Markup:

@@ -38,7 +38,11 @@ def _traced(group: Group, law: Law, section: Section, axis: Literal["data", "par
     xs = _steps([row[columns[axis]] for row in group.rows])
     levels = [None] if other is None else _levels([row[columns[other]] for row in group.rows])
     traces = tuple(Trace(level, _points(law, group.measure.scale, axis, xs, other, level)) for level in levels)
-    return Traced(section, axis, law.form, law.n_runs, law.level, traces)
+    return Traced(section, axis, _form(law), law.n_runs, law.level, traces)
+
+
+def _form(law: Law) -> str:
+    return law.form if law.ensemble is None else f"ensemble (led by {law.form})"
 
 
 def _steps(values: Sequence[float]) -> list[float]:

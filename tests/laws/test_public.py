@@ -45,3 +45,14 @@ def test_small_runs_of_gadre_predict_the_large_ones(form, most):
 def test_toy_language_models_fit_within_a_few_percent():
     law = fit(table("takano_toy_llm.csv"), params="N", data="D", flops="C", loss="loss", bootstrap=100)
     assert law.n_runs == 234 and law.backtest is not None and law.backtest.rmsle < 0.05
+
+
+def test_effective_data_beat_chinchilla_where_data_repeat():
+    """Muennighoff et al. 2023: in the fit and on the largest runs; unique tokens are those seen over the epochs."""
+    runs = table("datablations_contour_losses.csv")
+    options = {"params": "num_params", "flops": "flops", "loss": "openLM_loss", "bootstrap": 20}
+    plain = fit(runs, form="chinchilla", data="token_num", hold_out="largest", **options)
+    effective = fit(runs, form="repeated", seen="token_num", epochs="epochs", hold_out="largest", **options)
+    assert effective.objective["value"] < 0.8 * plain.objective["value"]
+    assert plain.backtest is not None and effective.backtest is not None
+    assert effective.backtest.rmsle < 0.85 * plain.backtest.rmsle

@@ -158,3 +158,35 @@ def test_a_folder_that_cannot_be_made_is_a_mistake(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ValueError, match="cannot be written"):
         page.write("text", tmp_path / "file" / "below")
+
+
+@pytest.mark.slow
+def test_laws_of_other_forms_have_a_page(store):
+    from chemscale.laws import fit
+    from chemscale.report.collect import collect
+    from tests.report.planted import rows_of
+
+    rows = [row for row in rows_of(store) if row["architecture"] == "chemgpt"]
+    line = fit(rows, form="power", data="molecules", loss="nats_per_token", bootstrap=50)
+    found = collect(store, {"chemgpt": line})
+    text = page.html(found)
+    assert found.frontiers == () and found.plans == ()
+    assert '<section id="frontier">' not in text
+    assert "stops holding along molecules" in text  # all model sizes as one line
+    mixed = fit(rows, form="auto", loss="nats_per_token", bootstrap=50)
+    assert "ensemble (led by" in page.html(collect(store, {"chemgpt": mixed}))
+
+
+@pytest.mark.slow
+def test_a_store_without_flops_has_neither_frontier_nor_plan(store, monkeypatch):
+    import pyarrow as pa
+
+    from chemscale.records import Store
+    from chemscale.report.collect import collect
+
+    rows = store.runs()
+    bare = rows.set_column(rows.column_names.index("flops"), "flops", pa.nulls(len(rows), pa.float64()))
+    monkeypatch.setattr(Store, "runs", lambda self, **where: bare)
+    text = page.html(collect(store))
+    assert '<section id="frontier">' not in text and '<section id="plan">' not in text
+    assert '<section id="residuals">' in text

@@ -31,14 +31,15 @@ class SumModel(Model):
         self.signs = signs  # (terms, n, exponents)
         self.pairs = signs[:, :, :, None] * signs[:, :, None, :]  # (terms, n, exponents, exponents)
         self.terms = signs.shape[0]
+        self.flat = signs.transpose(2, 1, 0).reshape(signs.shape[2], -1)  # (exponents, n x terms)
 
     def powers(self, theta: Array) -> Array:
         """exp(S_k . e), (B, n, terms)."""
-        z = np.einsum("knm,bm->bnk", self.signs, theta[:, self.terms :])
-        return np.exp(np.clip(z, -300, 300))
+        z = theta[:, self.terms :] @ self.flat
+        return np.exp(np.clip(z, -300, 300)).reshape(len(theta), -1, self.terms)
 
     def log_fit(self, theta: Array) -> Array:
-        total = np.einsum("bnk,bk->bn", self.powers(theta), theta[:, : self.terms])
+        total = np.matmul(self.powers(theta), theta[:, : self.terms, None])[:, :, 0]
         with np.errstate(divide="ignore"):
             return np.log(total)
 

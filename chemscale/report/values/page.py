@@ -61,6 +61,11 @@ class Section:
     foreseen: tuple[Foreseen, ...]
     noise: float | None
 
+    @property
+    def varies(self) -> bool:
+        """Whether its runs differ in size or data."""
+        return len({(dot.params, dot.data) for dot in self.dots}) > 1
+
 
 @dataclass(frozen=True)
 class Trace:
