@@ -28,7 +28,7 @@ def of(audit, about):
 
 
 def test_every_architecture_is_asked_everything(found):
-    assert {f.about for f in found.findings} == {"ChemGPT", "PaiNN", "SchNet", "PaiNN against SchNet"}
+    assert {f.about for f in found.findings} == {"ChemGPT", "PaiNN", "SchNet", "SchNet against PaiNN"}
     names = {f.check for f in found.of("ChemGPT")}
     assert names == {f.check for f in found.of("PaiNN")} and len(names) == 18
 
@@ -99,9 +99,9 @@ def test_architectures_tuned_unequally_are_found(tmp_path):
                 other = replace(run, optim=replace(run.optim, lr=rate))
                 finish(store, PAINN, other, params, PAINN.loss(params, size) * (3e-3 / rate) ** 0.1)
     found = cs.audit(store)
-    pair = found.of("PaiNN against SchNet")[0]
+    pair = found.of("SchNet against PaiNN")[0]
     assert pair.verdict == "concern"
-    assert "4 trials per cell against 1" in pair.answer and "searched over lr against nothing" in pair.answer
+    assert "1 trials per cell against 4" in pair.answer and "searched over nothing against lr" in pair.answer
     seen = of(found, "PaiNN")
     assert seen["edge"].verdict == "concern" and "9 times in 9 cells, e.g. lr=0.03" in seen["edge"].answer
     assert "not the best trial of its cell" in seen["left out"].answer
