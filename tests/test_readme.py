@@ -52,7 +52,9 @@ def test_every_verb_of_the_readme_is_a_verb():
     from chemscale.cli.arguments import parser
 
     text = parser().format_help()
-    for verb in ("show", "sweep", "search", "train", "status", "report", "fit", "plan", "generate", "data", "store"):
+    for verb in ("show", "sweep", "search", "train", "status", "report", "fit", "compare", "audit", "plan", "explore",
+        "generate", "data", "store",
+    ):  # fmt: skip
         assert re.search(rf"^\s+{verb}\s", text, re.MULTILINE), verb
         assert f"`{verb}" in README or f"`chemscale {verb}" in README, verb
 

@@ -198,6 +198,11 @@ def _laws(verbs: Any) -> None:
     made.add_argument("--cluster", metavar="COL", help="rows that share its value are resampled together")
     made.add_argument("--noise-floor", type=float, default=0.0, help="label noise in the loss; bounds the floor")
     made.add_argument("--bootstrap", type=int, default=1000, metavar="N")
+    made.add_argument("--censored", metavar="COL", help="true where the loss is an upper bound of a stopped run's end")
+    made.add_argument("--interval", default="auto", help="auto, wald, pairs, wild, parametric or profile")
+    made.add_argument(
+        "--calibrate", type=int, default=0, metavar="N", help="coverage of the intervals in N simulations"
+    )
     made.add_argument("--level", type=float, default=0.95)
     made.add_argument("--hold-out", metavar="largest[:FRACTION]|beyond:FACTOR|rolling")
     made.add_argument("--along", choices=("params", "data", "flops"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ def fit(given: argparse.Namespace) -> int:
             epochs=given.epochs, cluster=given.cluster, noise_floor=given.noise_floor, loss=given.loss,
             where=given.where, by=given.by, objective=given.objective, delta=given.delta, weights=given.weights,
             bootstrap=given.bootstrap, level=given.level, hold_out=given.hold_out, along=given.along, seed=given.seed,
-            counts=given.counts,
+            interval=given.interval, censored=given.censored, counts=given.counts,
         )  # fmt: skip
     except FitError as error:
         if not given.json:
@@ -32,7 +33,14 @@ def fit(given: argparse.Namespace) -> int:
         print_json(failure(given.form, error))
         return 1
     laws: dict[Any, Law] = found if given.by else {None: found}
-    objects = [{**({given.by: name} if given.by else {}), **law.to_json(points)} for name, law in laws.items()]
+    coverage = {name: law.calibrate(given.calibrate, at=points) for name, law in laws.items() if given.calibrate}
+    objects = [
+        {
+            **({given.by: name} if given.by else {}), **law.to_json(points),
+            **({"calibration": coverage[name].to_json()} if given.calibrate else {}),
+        }
+        for name, law in laws.items()
+    ]  # fmt: skip
     whole = objects if given.by else objects[0]
     if given.out:
         from chemscale.records.place import LocalPlace
@@ -44,6 +52,9 @@ def fit(given: argparse.Namespace) -> int:
         return 0
     for name, law in laws.items():
         _print_law(law, f"{given.by}={name}" if given.by else None, points)
+        if given.calibrate:
+            print(f"  coverage of {law.level:.0%} intervals in {given.calibrate} simulations, in percent:")
+            print(textwrap.indent(coverage[name].table(), "  "))
     return 0
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from chemscale.laws.backtest import Backtest
 from chemscale.laws.breaks import Break, find_breaks
+from chemscale.laws.calibrate import Calibration
 from chemscale.laws.compare import Comparison, compare
 from chemscale.laws.contrast import Difference, Multiplier, Ratio
 from chemscale.laws.cost import MeasuredCost
@@ -14,15 +15,18 @@ from chemscale.laws.ensemble import Ensemble
 from chemscale.laws.errors import FitError
 from chemscale.laws.fit import fit
 from chemscale.laws.forms import FORMS
+from chemscale.laws.intervals import INTERVALS, Profile
 from chemscale.laws.jointlaw import JointLaw
 from chemscale.laws.law import Law, Optimum, Prediction, failure
 from chemscale.laws.objectives import OBJECTIVES, Objective
 from chemscale.laws.paired import Paired
+from chemscale.laws.seeds import SeedNoise
 from chemscale.laws.slopes import AxisReading, Tenfold, axis_reading, tenfold
 from chemscale.laws.verdict import NextRun, Verdict, verdict
 
 __all__ = [
-    "FORMS", "OBJECTIVES", "AxisReading", "Backtest", "Break", "Comparison", "Difference", "Ensemble", "FitError",
-    "JointLaw", "Law", "MeasuredCost", "Multiplier", "NextRun", "Objective", "Optimum", "Paired", "Prediction", "Ratio",
-    "Tenfold", "Verdict", "axis_reading", "compare", "failure", "find_breaks", "fit", "tenfold", "verdict",
+    "FORMS", "INTERVALS", "OBJECTIVES", "AxisReading", "Backtest", "Break", "Calibration", "Comparison", "Difference",
+    "Ensemble", "FitError", "JointLaw", "Law", "MeasuredCost", "Multiplier", "NextRun", "Objective", "Optimum",
+    "Paired", "Prediction", "Profile", "Ratio", "SeedNoise", "Tenfold", "Verdict", "axis_reading", "compare",
+    "failure", "find_breaks", "fit", "tenfold", "verdict",
 ]  # fmt: skip

@@ -1,64 +1,24 @@
-"""How far a fitted law can be wrong: bootstrap draws and noise.
-
-Draws are refits. With `FEW` or more independent groups of runs the groups are drawn with replacement (pairs
-bootstrap), which assumes nothing about the noise. With fewer, drawing runs would lose corners of the grid in many
-draws and leave nothing to fit, so the grid is kept and each group's residuals are flipped at random (wild bootstrap;
-Wu 1986, six-point weights of Webb 2023 below `VERY_FEW` groups), enlarged by the leverage of their run (HC3, MacKinnon
-and White 1985). Runs that share a `cluster` are drawn, or flipped, together (Cameron, Gelbach and Miller 2008).
-"""
+"""How far a fitted law can be wrong, near its minimum: residuals, leverage, noise and the normal approximation."""
 
 from __future__ import annotations
-
-from dataclasses import dataclass
 
 import numpy as np
 from scipy.stats import t as student
 
-from chemscale.laws.objectives import Array, Objective
-from chemscale.laws.solve import Problem, newton, refit
+from chemscale.laws.objectives import Array
+from chemscale.laws.solve import Problem
 
-FEW = 40  # groups; at 16 to 36 runs both bootstraps cover alike, but only the wild one always has a full grid
-VERY_FEW = 12  # groups; two signs give at most 2^groups different draws
 MAX_LEVERAGE = 0.9  # a run that alone decides a parameter has no residual to learn from
-WEBB = np.sqrt(np.array([1.5, 1.0, 0.5]))
-
-
-@dataclass(frozen=True)
-class Draws:
-    """Parameter vectors that the data could as well have given.
-
-    theta (draws, P) in the solver's coordinates; noise (n,) log residuals of single runs, scaled to the degrees of
-    freedom left; method says where they come from (`pairs`, `wild`, `wald`).
-    """
-
-    theta: Array
-    noise: Array
-    method: str
-
-
-def draw(problem: Problem, theta: Array, clusters: np.ndarray, count: int, seed: int) -> Draws:
-    """`count` refits of the law; with count = 0, draws from the normal approximation (Wald) instead."""
-    rng = np.random.default_rng(seed)
-    noise = residuals(problem, theta) * np.sqrt(len(problem.x) / freedom(problem))
-    if not count:
-        return Draws(_wald_draws(problem, theta, rng), noise, "wald")
-    groups = int(clusters.max()) + 1
-    if groups >= FEW:
-        picks = rng.multinomial(groups, np.full(groups, 1 / groups), size=count)
-        weights = problem.weights * picks[:, clusters]
-        return Draws(refit(problem, problem.log_loss, weights, theta), noise, "pairs")
-    signs = rng.choice([-1.0, 1.0], size=(count, groups))
-    if groups < VERY_FEW:
-        signs = signs * rng.choice(WEBB, size=(count, groups))
-    fitted = problem.model.log_fit(theta[None])[0]
-    losses = fitted + signs[:, clusters] * _enlarged_residuals(problem, theta)
-    weights = np.repeat(problem.weights[None], count, axis=0)
-    return Draws(refit(problem, losses, weights, theta), noise, "wild")
 
 
 def freedom(problem: Problem) -> int:
-    """Runs minus parameters, at least one."""
-    return max(len(problem.x) - len(problem.form.inner), 1)
+    """Measured runs minus parameters, at least one."""
+    return max(int(measured(problem).sum()) - len(problem.form.inner), 1)
+
+
+def measured(problem: Problem) -> np.ndarray:
+    """Which runs have a final loss and not only a bound of it, (n,) of bool."""
+    return problem.objective.exact(len(problem.x))
 
 
 def residuals(problem: Problem, theta: Array) -> Array:
@@ -74,27 +34,16 @@ def leverage(problem: Problem, theta: Array) -> Array:
     return np.minimum((basis**2).sum(1), MAX_LEVERAGE)
 
 
-def _enlarged_residuals(problem: Problem, theta: Array) -> Array:
-    """HC3 residuals, (n,), always of a least-squares fit.
-
-    A robust fit passes exactly through P of the runs; flipping those zeros would pin every refit to the same points.
-    """
-    if problem.objective.robust:
-        smooth = Objective("log_lsq")
-        start = theta[None]
-        theta = newton(problem.model, smooth, problem.log_loss, problem.weights, start, problem.form.upper, 30)[0]
-    return residuals(problem, theta) / (1 - leverage(problem, theta))
-
-
 def noise_scale(problem: Problem, theta: Array) -> float:
     """Standard deviation of one run's log loss around the law.
 
     For robust objectives from the median absolute residual, without the P residuals that such a fit sets to zero.
     """
-    size = np.sort(np.abs(residuals(problem, theta)))
+    known = measured(problem)
+    size = np.abs(residuals(problem, theta))[known]
     if problem.objective.robust:
-        return float(1.4826 * np.median(size[min(len(problem.form.inner), len(size) - 1) :]))
-    return float(np.sqrt((problem.weights * size**2).sum() / freedom(problem)))
+        return float(1.4826 * np.median(np.sort(size)[min(len(problem.form.inner), len(size) - 1) :]))
+    return float(np.sqrt((problem.weights[known] * size**2).sum() / freedom(problem)))
 
 
 def covariance(problem: Problem, theta: Array) -> Array:
@@ -113,12 +62,6 @@ def covariance(problem: Problem, theta: Array) -> Array:
 
 def _free(problem: Problem, theta: Array) -> np.ndarray:
     return np.flatnonzero((theta > problem.lower) & (theta < problem.form.upper))
-
-
-def _wald_draws(problem: Problem, theta: Array, rng: np.random.Generator, count: int = 400) -> Array:
-    roots, axes = np.linalg.eigh(covariance(problem, theta))
-    steps = rng.standard_normal((count, len(theta))) * np.sqrt(np.maximum(roots, 0.0))
-    return np.clip(theta + steps @ axes.T, problem.lower, problem.form.upper)
 
 
 def small_sample(level: float, runs_left: float) -> float:

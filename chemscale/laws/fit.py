@@ -9,8 +9,10 @@ from typing import Any, TypedDict, Unpack, overload
 
 import numpy as np
 
+from chemscale.laws.assess import assess
+from chemscale.laws.censor import with_noise
 from chemscale.laws.cost import measure
-from chemscale.laws.doubt import draw, freedom, interval, residuals, small_sample
+from chemscale.laws.doubt import residuals
 from chemscale.laws.errors import FitError
 from chemscale.laws.form import ROLES, Form
 from chemscale.laws.forms import FORMS, choose
@@ -24,15 +26,15 @@ from chemscale.laws.identify import (
     short_axes,
     unidentified,
 )
+from chemscale.laws.intervals import choose_method
 from chemscale.laws.law import Law, Solution, named_columns
-from chemscale.laws.objectives import Array, Objective
+from chemscale.laws.objectives import Objective
 from chemscale.laws.serial import as_curve
 from chemscale.laws.solve import Problem, solve
+from chemscale.laws.stopped import stopped
 from chemscale.laws.table import Columns, Rows, data_of, rows, select, split, with_epochs
 from chemscale.laws.trials import ask, rank, usual
 from chemscale.laws.weighting import refuse_unknown, weighted
-
-KEPT_DIGITS = 7  # significant digits of the draws in a law, so that its JSON gives the same intervals back
 
 
 class Options(TypedDict, total=False):
@@ -48,9 +50,11 @@ class Options(TypedDict, total=False):
     objective: str
     delta: float
     weights: str | None
+    censored: str | None
     cluster: str | None
     noise_floor: float
     bootstrap: int
+    interval: str
     level: float
     hold_out: str | float | None
     along: str | None
@@ -77,9 +81,11 @@ def fit(
     objective: str = "huber",
     delta: float = 1e-3,
     weights: str | None = None,
+    censored: str | None = None,
     cluster: str | None = None,
     noise_floor: float = 0.0,
     bootstrap: int = 1000,
+    interval: str = "auto",
     level: float = 0.95,
     hold_out: str | float | None = None,
     along: str | None = None,
@@ -99,8 +105,11 @@ def fit(
         since what no model can learn adds to it; runs within a factor two of it are counted in `warnings`
     form: one of `FORMS`, or "auto": every form that can take the axes, ranked by its backtest; the law is the best
         one's, and predictions are those of the backtest-weighted ensemble of all, see `ensemble`
+    censored: a boolean column; the losses it marks are upper bounds of the final ones, of replicates or tuned runs
+        that a budget stopped: see `chemscale.laws.censor`
     objective, delta: see `Objective`
-    bootstrap: refits for the intervals at `level`; 0 takes the normal approximation instead
+    bootstrap: refits for the draws behind predictions; 0 takes the normal approximation instead
+    interval: the method of the parameters' intervals at `level`, one of `INTERVALS` (see `chemscale.laws.intervals`)
     hold_out: what the backtest leaves out from the top of `along` (params, data or flops): "largest", "largest:0.2" or
         0.2, a share of the runs; "beyond:10", all that lie within that factor of the largest, so that what is asked ten
         times further on is tested ten times further on; "rolling", every larger run at several origins; None tries a
@@ -120,22 +129,25 @@ def fit(
         )
     if form not in FORMS and form != "auto":
         choose(form, ())
+    choose_method(interval, 1, int(bootstrap))
     if not (np.isfinite(noise_floor) and noise_floor >= 0):
         raise ValueError(f"noise_floor={noise_floor!r} must be zero or a positive number in the unit of the loss.")
     if noise_floor and form in FORMS and FORMS[form].floor is None:
         raise ValueError(f"noise_floor={noise_floor!r} bounds a floor, and form={form!r} has none; use power_floor.")
-    columns, notes = select(table, where)
+    columns, notes = select(table, where, censored)
     given = {role: name for role, name in zip(ROLES, (params, data, seen, flops), strict=True) if name}
 
     def one(part: Columns) -> Law:
         part, named = with_epochs(part, given, epochs) if epochs else (part, given)
         roles = axes_of(part, form, named, loss)
         by_column = weights if weights in part else None
-        runs = rows(part, roles, loss, by_column, notes, cluster, noise_floor)
+        given_up = stopped(part, loss, censored)
+        runs = rows(given_up.columns, roles, loss, by_column, (*notes, *given_up.notes), cluster, noise_floor)
+        runs = replace(runs, censored=given_up.bounds, imputed=given_up.imputed)
         if weights and not by_column:
             refuse_unknown(weights, part)
             runs = weighted(runs, weights, along)
-        settings = {"where": where, "by": by, "seed": seed, "bootstrap": int(bootstrap)}
+        settings = {"where": where, "by": by, "seed": seed, "bootstrap": int(bootstrap), "interval": interval}
         beside = counts_beside(part, roles, counts)
         chosen = partial(
             _fit, runs, goal=goal, level=level, hold_out=hold_out, along=along, settings=settings, counts=beside
@@ -205,6 +217,7 @@ def _fit(
     skipped: tuple[str, ...] = (),
 ) -> Law:
     refuse_unfit(form, runs)
+    goal, runs = with_noise(form, goal, runs)
     problem = Problem.over(form, goal, runs)
     theta = solve(problem)
     value = float(problem.value(theta[None])[0])
@@ -213,48 +226,28 @@ def _fit(
     short = cut_short(problem, theta, runs, published)
     refuse_hopeless(form, short)
     runs = as_curve(runs, residuals(problem, theta))
-    doubt = draw(problem, theta, runs.clusters, settings["bootstrap"], settings["seed"])
-    draws, noise = _short(doubt.theta), _short(doubt.noise)
-    spread = form.published(draws, problem.centre, problem.log_scale)
-    widen = small_sample(level, freedom(problem))
-    intervals = {
-        name: _interval(spread[name], published[name], level, widen, name in form.signed) for name in published
-    }
-    why = unidentified(form, short, published, intervals, runs.noise_floor)
+    doubt = assess(problem, theta, runs, settings["interval"], level, settings["bootstrap"], settings["seed"])
+    why = unidentified(form, short, published, doubt.intervals, runs.noise_floor)
     asked = hold_out is not None or along is not None
     test, note = (
         usual(form, runs, goal, asked, ask(runs, hold_out, along)) if asked or settings["bootstrap"] else (None, ())
     )
     noisy = near_noise(problem, theta, runs, published)
     known = set(published) - set(why)
-    clean = inspect(problem, theta, runs, intervals, known, counts) if settings["bootstrap"] else None
-    solution = Solution(theta, draws, noise, problem.centre, problem.x.min(0), problem.x.max(0), problem.log_scale)
+    clean = inspect(problem, theta, runs, doubt.intervals, known, counts) if settings["bootstrap"] else None
+    low, high = problem.x.min(0), problem.x.max(0)
+    solution = Solution(theta, doubt.draws, doubt.noise, problem.centre, low, high, problem.log_scale)
     return Law(
         form.name, named_columns(runs.columns, runs.units),
         {name: None if name in why else published[name] for name in published},
-        {name: None if name in why else widen * _half_68(spread[name]) for name in published},
-        intervals, level, {"name": goal.name, "delta": goal.delta if goal.name == "huber" else None, "value": value},
+        {name: None if name in why else doubt.errors[name] for name in published},
+        doubt.intervals, level,
+        {"name": goal.name, "delta": goal.delta if goal.name == "huber" else None, "value": value,
+         **({"spread": goal.spread} if runs.censored is not None else {})},
         len(runs), test,
-        (*runs.warnings, *why.values(), *noisy, *short_axes(form, runs), *(clean.sentences if clean else ()), *note,
-         *skipped),
+        (*runs.warnings, *why.values(), *noisy, *doubt.warnings, *short_axes(form, runs),
+         *(clean.sentences if clean else ()), *note, *skipped),
         solution, runs, measure(runs), (),
-        {"axes": list(form.roles), "draws": doubt.method, "clusters": int(runs.clusters.max()) + 1, **settings},
+        {"axes": list(form.roles), "clusters": int(runs.clusters.max()) + 1, **settings, **doubt.to_json()},
         clean,
     )  # fmt: skip
-
-
-def _interval(draws: Array, value: float, level: float, widen: float, signed: bool) -> tuple[float, float]:
-    finite = draws[np.isfinite(draws)]
-    if not len(finite) or not np.isfinite(value):
-        return (0.0, float("inf"))
-    low, high = interval(finite, value, level, widen)
-    return float(low) if signed else max(float(low), 0.0), float(high)
-
-
-def _half_68(draws: Array) -> float:
-    low, high = np.quantile(draws[np.isfinite(draws)], [0.1587, 0.8413])
-    return float(high - low) / 2
-
-
-def _short(values: Array) -> Array:
-    return np.vectorize(lambda v: float(f"{v:.{KEPT_DIGITS}g}"), otypes=[float])(values)

@@ -10,12 +10,15 @@ import numpy as np
 
 from chemscale.laws.backtest import Backtest, beyond
 from chemscale.laws.breaks import Break, find_breaks
+from chemscale.laws.calibrate import Calibration, calibrate
 from chemscale.laws.cost import FlopsPerExample, MeasuredCost, six_n
 from chemscale.laws.doubt import interval, small_sample
 from chemscale.laws.ensemble import Ensemble
 from chemscale.laws.form import Form
 from chemscale.laws.forms import choose
 from chemscale.laws.hygiene import Hygiene
+from chemscale.laws.intervals import Profile, profile
+from chemscale.laws.numbers import loss_at, parameters_of
 from chemscale.laws.objectives import Array, Objective
 from chemscale.laws.solve import Problem
 from chemscale.laws.table import Rows
@@ -130,7 +133,11 @@ class Law:
     @property
     def problem(self) -> Problem:
         """The fit as the solver saw it."""
-        goal = Objective(self.objective["name"], self.objective["delta"] or Objective.delta)
+        goal = Objective(
+            self.objective["name"],
+            self.objective["delta"] or Objective.delta,
+            self.objective.get("spread", Objective.spread),
+        )
         return Problem.over(self.shape, goal, self.runs)
 
     @property
@@ -173,6 +180,31 @@ class Law:
         point = {role: float(at[role]) for role in self.roles}
         members = self.ensemble.at(x + self.solution.centre) if self.ensemble else ()
         return Prediction(point, loss, low, high, self.units, self.level, outside, members)
+
+    def profile(self, name: str, level: float | None = None) -> Profile:
+        """Profile likelihood of one published parameter; ValueError for a name that the form does not have."""
+        self.interval(name)  # refuses a name that is none
+        problem = self.problem
+        number = parameters_of(problem)[name]
+        return profile(problem, self.solution.theta, self.runs.clusters, number, name, level or self.level)
+
+    def profile_prediction(self, level: float | None = None, **at: float) -> Profile:
+        """Profile likelihood of the law's loss at a point, `law.profile_prediction(params=1e9, data=1e8)`.
+
+        Of the law and not of a single run there, which `predict` gives: noise and the error of form come on top.
+        """
+        problem, axes = self.problem, np.exp(self._x(at)[0] + self.solution.centre)
+        name = ", ".join(f"{role}={at[role]:g}" for role in self.roles)
+        number = loss_at(problem, axes)
+        return profile(problem, self.solution.theta, self.runs.clusters, number, name, level or self.level)
+
+    def calibrate(self, count: int = 500, *, at: Sequence[Mapping[str, float]] = (), **options: Any) -> Calibration:
+        """True coverage of each interval method, by `count` simulated tables of this law's design.
+
+        Options as `chemscale.laws.calibrate.calibrate`: noise, methods, truth, draws, level, seed.
+        """
+        options = {"level": self.level, **options}
+        return calibrate(self.problem, self.solution.theta, self.runs.clusters, count=count, at=at, **options)
 
     def losses(self, params: Any = None, data: Any = None, flops: Any = None, seen: Any = None) -> Array:
         """Central losses at arrays of axes, without intervals; as many as given."""

@@ -34,11 +34,13 @@ class Objective:
     - `log_lsq`: r^2/2
     - `lsq`: (loss - fit)^2/2 in the loss's own units
 
-    `delta` is in log units (1e-3 is 0.1 % of the loss).
+    `delta` is in log units (1e-3 is 0.1 % of the loss). `spread` is the noise of log losses by which runs are judged of
+    which only a bound is known (`rowwise.UpperBound`); without such runs it changes nothing.
     """
 
     name: str = "huber"
     delta: float = 1e-3
+    spread: float = 0.01
 
     def __post_init__(self) -> None:
         if self.name not in OBJECTIVES:
@@ -50,6 +52,19 @@ class Objective:
     def robust(self) -> bool:
         """True where single runs far off the law do not steer it."""
         return self.name in ("huber", "lad")
+
+    @property
+    def smooth(self) -> Objective:
+        """The objective to start from: robust ones have kinks that hold a search up."""
+        return Objective("log_lsq") if self.robust else self
+
+    def likelihood(self, corner: float) -> Objective:
+        """The likelihood that stands for the objective: itself, and Huber's with a wide `corner` for robust ones."""
+        return replace(self, name="huber", delta=corner) if self.robust else self
+
+    def exact(self, runs: int) -> np.ndarray:
+        """Which of `runs` runs have a final loss and not only a bound of it, (n,) of bool."""
+        return np.ones(runs, bool)
 
     def penalty(self, log_loss: Array, log_fit: Array) -> Array:
         """Each run's penalty, (B, n)."""

@@ -11,6 +11,7 @@ import numpy as np
 
 from chemscale.laws.form import Form, Model
 from chemscale.laws.objectives import Array, Objective
+from chemscale.laws.rowwise import judged
 from chemscale.laws.table import Rows
 
 LOOKED_AT = 300  # best starts among which basins are told apart
@@ -57,6 +58,7 @@ class Problem:
     @classmethod
     def over(cls, form: Form, objective: Objective, runs: Rows) -> Problem:
         """The problem of a table's runs."""
+        objective = judged(objective, runs.censored)
         return cls.of(form, objective, runs.stacked(form.roles), runs.loss, runs.weights, runs.noise_floor)
 
     @property
@@ -82,8 +84,7 @@ def solve(problem: Problem) -> Array:
     log_loss, weights = problem.log_loss, problem.weights
     starts = np.clip(problem.form.starts(problem.x, log_loss, weights), lower, upper)
     starts = _basins(problem, model, starts)
-    smooth = objective if not objective.robust else Objective("log_lsq")
-    near = newton(model, smooth, log_loss, weights, starts, upper, 12, lower=lower)
+    near = newton(model, objective.smooth, log_loss, weights, starts, upper, 12, lower=lower)
     both = np.concatenate([starts, near]) if objective.robust else near
     order = np.argsort(_values(model, objective, log_loss, weights, both), kind="stable")
     few = polish(model, objective, log_loss, weights, both[order[:FINAL_POLISH]], upper, lower=lower)

@@ -37,7 +37,9 @@ class Rows:
 
     `columns` maps params, data, flops, loss, weights to the column names and `units` to their units; `clusters`
     numbers the groups of rows whose errors move together (the column `cluster`, the rows of a run_id, or each its own);
-    `noise_floor` is the part of the loss, in its unit, that the test labels' own noise makes (0: not measured).
+    `noise_floor` is the part of the loss, in its unit, that the test labels' own noise makes (0: not measured);
+    `censored` marks losses that are upper bounds of final ones, `imputed` is the standard deviation of the log loss
+    where it is a forecast and 0 elsewhere; each None where there are none.
     """
 
     columns: dict[str, str]
@@ -47,6 +49,8 @@ class Rows:
     weights: Array
     clusters: np.ndarray
     flops: Array | None = None
+    censored: np.ndarray | None = None
+    imputed: Array | None = None
     warnings: tuple[str, ...] = field(default=())
     noise_floor: float = 0.0
 
@@ -56,9 +60,14 @@ class Rows:
     def take(self, which: np.ndarray) -> Rows:
         """The rows of a boolean or integer index."""
         axes = {role: values[which] for role, values in self.axes.items()}
-        flops = None if self.flops is None else self.flops[which]
         parts = {"loss": self.loss[which], "weights": self.weights[which], "clusters": self.clusters[which]}
-        return replace(self, axes=axes, flops=flops, **parts)
+        rare = {name: None if values is None else values[which] for name, values in self._rare.items()}
+        return replace(self, axes=axes, **parts, **rare)
+
+    @property
+    def _rare(self) -> dict[str, np.ndarray | None]:
+        """The columns that not every table has."""
+        return {"flops": self.flops, "censored": self.censored, "imputed": self.imputed}
 
     def stacked(self, roles: Sequence[str]) -> Array:
         """Axes in the given order, (n, roles)."""
@@ -70,19 +79,20 @@ class Rows:
             "columns": self.columns, "units": self.units,
             "axes": {role: values.tolist() for role, values in self.axes.items()},
             "loss": self.loss.tolist(), "weights": self.weights.tolist(), "clusters": self.clusters.tolist(),
-            "flops": None if self.flops is None else self.flops.tolist(), "warnings": list(self.warnings),
-            "noise_floor": self.noise_floor,
+            **{name: None if values is None else values.tolist() for name, values in self._rare.items()},
+            "warnings": list(self.warnings), "noise_floor": self.noise_floor,
         }  # fmt: skip
 
     @classmethod
     def from_json(cls, found: Mapping[str, Any]) -> Rows:
         """The inverse of `to_json`."""
+        kinds = {"flops": float, "censored": bool, "imputed": float}
+        rare = {name: np.array(found[name], kind) for name, kind in kinds.items() if found.get(name) is not None}
         return cls(
             dict(found["columns"]), dict(found["units"]),
             {role: np.array(values, float) for role, values in found["axes"].items()},
             np.array(found["loss"], float), np.array(found["weights"], float), np.array(found["clusters"], int),
-            None if found["flops"] is None else np.array(found["flops"], float), tuple(found["warnings"]),
-            found["noise_floor"],
+            warnings=tuple(found["warnings"]), noise_floor=found["noise_floor"], **rare,
         )  # fmt: skip
 
 
@@ -136,15 +146,18 @@ def _plain(value: Any) -> Any:
     return None if value is None or (isinstance(value, float) and math.isnan(value)) else value
 
 
-def select(table: Any, where: str | None = None) -> tuple[Columns, tuple[str, ...]]:
-    """The finished rows of plain runs that satisfy `where`, and what was left out as sentences."""
+def select(table: Any, where: str | None = None, censored: str | None = None) -> tuple[Columns, tuple[str, ...]]:
+    """The finished rows of plain runs that satisfy `where`, and what was left out as sentences.
+
+    Rows that the boolean column `censored` marks are kept though they did not finish.
+    """
     columns = read(table)
     if where:
         columns = keep(columns, matches(columns, where))
         if not len(next(iter(columns.values()))):
             raise ValueError(f"where={where!r} leaves no rows.")
     columns, heirs = _without_lineage(columns)
-    columns, unfinished = _finished(columns)
+    columns, unfinished = _finished(columns, censored)
     return columns, heirs + unfinished
 
 
@@ -161,10 +174,11 @@ def _without_lineage(columns: Columns) -> tuple[Columns, tuple[str, ...]]:
     return keep(columns, alone), (note,)
 
 
-def _finished(columns: Columns) -> tuple[Columns, tuple[str, ...]]:
+def _finished(columns: Columns, censored: str | None) -> tuple[Columns, tuple[str, ...]]:
     if "status" not in columns:
         return columns, ()
-    status = [str(value) for value in columns["status"]]
+    bounds = flags(columns, censored) if censored else np.zeros(len(columns["status"]), bool)
+    status = ["finished" if bound else str(value) for value, bound in zip(columns["status"], bounds, strict=True)]
     left_out = {s: status.count(s) for s in sorted(set(status) - {"finished"})}
     if not left_out:
         return columns, ()
@@ -211,18 +225,30 @@ def positive(columns: Columns, name: str, field_name: str) -> Array:
     """One column as positive finite floats, (n,); ValueError names the column, the row and the value."""
     out = np.empty(len(column(columns, name, field_name)))
     for row, value in enumerate(columns[name]):
-        number = _number(value)
-        if number is None or not np.isfinite(number) or number <= 0:
+        cell = number(value)
+        if cell is None or not np.isfinite(cell) or cell <= 0:
             kind = "missing (null or NaN)" if value is None or value == "" else repr(value)
             raise ValueError(
                 f"{field_name} column {name!r} is {kind} in row {row + 1} of {len(out)}; a law needs positive "
                 f"numbers, so leave such rows out with where."
             )
-        out[row] = number
+        out[row] = cell
     return out
 
 
-def _number(value: Any) -> float | None:
+def flags(columns: Columns, name: str) -> np.ndarray:
+    """One column of true and false, (n,) of bool; missing is false."""
+    words = {"true": True, "1": True, "1.0": True, "false": False, "0": False, "0.0": False, "none": False, "": False}
+    found = [words.get(str(value).lower()) for value in column(columns, name, "censored")]
+    if None in found:
+        row = found.index(None)
+        raise ValueError(
+            f"censored column {name!r} is {columns[name][row]!r} in row {row + 1}; it must hold true or false."
+        )
+    return np.array(found, bool)
+
+
+def number(value: Any) -> float | None:
     """A cell as a number; text is read, since one bad cell makes text of a whole CSV column."""
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
         return None
@@ -292,5 +318,13 @@ def rows(
     metric = metric_of(columns, loss)
     units["loss"] = UNITS.get(metric, metric)
     return Rows(
-        named, units, axes, losses, weight, clusters_of(columns, cluster, len(losses)), flops, notes, noise_floor
+        named,
+        units,
+        axes,
+        losses,
+        weight,
+        clusters_of(columns, cluster, len(losses)),
+        flops,
+        warnings=notes,
+        noise_floor=noise_floor,
     )

@@ -35,10 +35,17 @@ def _compared(members: Sequence[Group]) -> Compared:
     first = members[0]
     rows = [{**row, "model": group.title} for group in members for row in group.rows]
     found = compare(rows, by="model", loss=first.metric, params="params", data=first.data, bootstrap=BOOTSTRAP)
+    spent = tuple((group.title, costs) for group in members if (costs := _costs(group)))
+    measure = first.measure
     return Compared(
-        f"compared-{first.slug}", found.groups, first.measure.words, first.data, found.level, readable(found.sentence),
-        tuple(_more(found)), tuple(_differences(found, first.data)), tuple(_looks(found, first)),
+        f"compared-{first.slug}", found.groups, measure.words, measure.unit, first.data, found.level,
+        readable(found.sentence), tuple(_more(found)), tuple(_differences(found, first.data)),
+        tuple(_looks(found, first)), spent,
     )  # fmt: skip
+
+
+def _costs(group: Group) -> tuple[tuple[float, float], ...]:
+    return tuple((row["flops"], row[group.metric] * group.measure.scale) for row in group.rows if row["flops"])
 
 
 def _more(found: Comparison) -> Iterable[str]:

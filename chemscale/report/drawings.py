@@ -40,7 +40,8 @@ def _residuals(misses: Misses) -> list[figures.Figure]:
 
 def _compared(one: Compared) -> list[figures.Figure]:
     looks = [figures.paired(one)] if one.looks else []
-    return [*looks, *([figures.differences(one)] if one.differences else [])]
+    spent = [figures.costs(one)] if one.costs else []
+    return [*looks, *spent, *([figures.differences(one)] if one.differences else [])]
 
 
 def _search(one: Searched) -> tuple[Any, ...]:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from chemscale.report.numbers import count, significant
+from chemscale.report.numbers import count, power, significant
 from chemscale.report.svg import fit_for_page
 
 RAMP = ((0.87, 0.62, 0.13), (0.20, 0.56, 0.55), (0.07, 0.17, 0.36))  # amber, teal, navy: dark grows with the level
@@ -88,6 +88,13 @@ def loss_ticks(axis: Any, low: float, high: float) -> None:
     set_ticks(
         axis, ticks, [significant(tick, 3).rstrip("0").rstrip(".") if tick < 1 else f"{tick:,.4g}" for tick in ticks]
     )
+
+
+def flops_ticks(axis: Any, low: float, high: float) -> None:
+    """Powers of ten, or round numbers where an axis has but one."""
+    whole = [10.0**k for k in range(math.ceil(math.log10(low)), math.floor(math.log10(high)) + 1)]
+    ticks = whole[:: max(1, math.ceil(len(whole) / 6))] if len(whole) > 1 else round_ticks(low, high)
+    set_ticks(axis, ticks, [power(tick, 0).replace("1 × ", "") for tick in ticks])
 
 
 def set_ticks(axis: Any, ticks: Sequence[float], labels: Sequence[str]) -> None:

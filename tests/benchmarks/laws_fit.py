@@ -15,8 +15,9 @@ from itertools import product
 import numpy as np
 from scipy.optimize import minimize
 
-from chemscale.laws.doubt import draw
+from chemscale.laws.draws import Sampler
 from chemscale.laws.forms import choose
+from chemscale.laws.noise import Noise
 from chemscale.laws.objectives import Objective
 from chemscale.laws.solve import Problem, solve
 
@@ -71,7 +72,8 @@ def main() -> None:
     lowest, spent = rival(problem, options.starts)
     theirs = spent * CUSTOMARY / options.starts
     clusters = np.arange(options.runs)
-    draws = best_of(2, lambda: draw(problem, theta, clusters, 1000, 0))
+    sampler = Sampler(problem, theta, clusters, Noise.fitted(problem, theta, clusters), np.zeros(options.runs))
+    draws = best_of(2, lambda: sampler.draw("pairs", 1000, 0))
     print(f"{platform.processor() or platform.machine()}, {options.runs} runs, Huber 1e-3, numpy {np.__version__}")
     print(f"fit: {ours * 1e3:.0f} ms; L-BFGS-B from {CUSTOMARY} starts (scaled): {theirs:.0f} s; {theirs / ours:.0f}x")
     print(f"objective: ours {value:.12g}; best of {options.starts} starts {lowest:.12g} ({lowest / value - 1:+.1e})")

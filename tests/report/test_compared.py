@@ -61,6 +61,12 @@ def test_figures_hold_their_values(pair):
     assert [float(r["ratio"]) for r in rows] == pytest.approx([p[2] for p in pair.looks[0].points], rel=1e-4)
 
 
+def test_runs_against_compute_are_all_there(pair, store):
+    flops = {row["flops"] for row in rows_of(store) if row["family"] == "structures" and row["status"] == "finished"}
+    rows = list(csv.DictReader(io.StringIO(figures.costs(pair).csv)))
+    assert {float(r["flops"]) for r in rows} == {float(f"{f:.6g}") for f in flops}
+
+
 def test_the_audit_marks_every_claim(found):
     marks = [one.mark for one in found.audit.claims]
     assert set(marks) <= {"supported", "not supported", "cannot tell"}

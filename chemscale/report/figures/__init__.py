@@ -4,7 +4,7 @@ Losses are in display units (see `values`). matplotlib is imported when somethin
 """
 
 from chemscale.report.figures.base import Figure
-from chemscale.report.figures.compared import differences, paired
+from chemscale.report.figures.compared import costs, differences, paired
 from chemscale.report.figures.frontier import best_sizes, frontier
 from chemscale.report.figures.law import law
 from chemscale.report.figures.learning import learning
@@ -17,6 +17,7 @@ __all__ = [
     "Figure",
     "backtest",
     "best_sizes",
+    "costs",
     "differences",
     "frontier",
     "importance",

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from chemscale.report import ink
-from chemscale.report.figures.base import BOX, TALL, WIDE, Figure, frame, table_csv
+from chemscale.report.figures.base import BOX, TALL, WIDE, Figure, frame, level_labels, table_csv
 from chemscale.report.values import Apart, Compared
 
 ROOM = 1.35
@@ -79,3 +80,40 @@ def _ends(listed: tuple[Apart, ...]) -> tuple[float, float]:
     most = max([abs(one.value) for one in listed] + ([3 * ends[len(ends) // 2]] if ends else [0.1]))
     reach = min(most, ends[-1]) if ends else most
     return -1.1 * reach, 1.1 * reach
+
+
+def costs(found: Compared) -> Figure:
+    """Loss against compute of every architecture: its runs, and the least loss that so much compute has bought."""
+    slug, title = f"{found.slug}-costs", f"{found.metric_words.capitalize()} against compute"
+    with ink.canvas(WIDE, TALL, BOX) as (figure, axes):
+        frame(figure, axes, title, found.unit, "FLOPs of a run")
+        flops, losses = zip(*(run for _, runs in found.costs for run in runs), strict=True)
+        low, high = min(losses), max(losses)
+        room = (high / low) ** 0.08
+        left, right = min(flops) / ROOM, max(flops) * ROOM
+        axes.set(xscale="log", yscale="log", xlim=(left, right), ylim=(low / room, high * room))
+        ends: dict[int, float] = {}
+        for i, (_, runs) in enumerate(found.costs):
+            colour = ink.shade(i, len(found.costs))
+            axes.plot(*zip(*runs, strict=True), ink.marker(i), color=colour, ms=4, alpha=0.6, mew=0, zorder=2)
+            best = _efficient(runs)
+            axes.plot(*zip(*best, strict=True), ink.marker(i), color=colour, mec="white", mew=0.5, zorder=3)
+            axes.plot(*zip(*best, strict=True), color=colour, linestyle=ink.dash(i), zorder=3)
+            ends[i] = best[-1][1]
+        level_labels(axes, ends, [name for name, _ in found.costs], "")
+        ink.flops_ticks(axes.xaxis, left, right)
+        ink.loss_ticks(axes.yaxis, low / room, high * room)
+        svg = ink.svg_of(figure, slug, title)
+    rows = [(name, *run) for name, runs in found.costs for run in runs]
+    head = ("model", "flops", f"loss_{found.unit.replace(' ', '_')}")
+    caption = "Lines: through the runs that no cheaper run of the same architecture beats."
+    return Figure(slug, title, caption, svg, table_csv(head, rows))
+
+
+def _efficient(runs: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """The runs whose loss is below that of every cheaper one."""
+    best: list[tuple[float, float]] = []
+    for run in sorted(runs):
+        if not best or run[1] < best[-1][1]:
+            best.append(run)
+    return best

@@ -9,7 +9,7 @@ from typing import Any
 
 from chemscale.report import ink
 from chemscale.report.figures.base import BOX, TALL, WIDE, Figure, frame, level_labels, table_csv
-from chemscale.report.numbers import count, power, significant
+from chemscale.report.numbers import count, significant
 from chemscale.report.values import Best, Frontier, Line
 
 BEYOND = (0, (4, 2))  # dashes of what no run has measured
@@ -40,7 +40,7 @@ def frontier(found: Frontier) -> Figure:
         _front(axes, found)
         if ends:
             level_labels(axes, ends, [count(level) for level in levels], "parameters")
-        _flops_ticks(axes.xaxis, left, right)
+        ink.flops_ticks(axes.xaxis, left, right)
         ink.loss_ticks(axes.yaxis, low, high)
         svg = ink.svg_of(figure, slug, title)
     said = "Thin lines: the law of each size along data. "
@@ -75,12 +75,6 @@ def _parts(found: Frontier) -> tuple[tuple[list[Best], Any], ...]:
     inside = [one for one in found.best if one.flops <= found.largest]
     beyond = inside[-1:] + [one for one in found.best if one.flops > found.largest]
     return (inside, "-"), (beyond, BEYOND)
-
-
-def _flops_ticks(axis: Any, low: float, high: float) -> None:
-    whole = [10.0**k for k in range(math.ceil(math.log10(low)), math.floor(math.log10(high)) + 1)]
-    ticks = whole[:: max(1, math.ceil(len(whole) / 6))] if len(whole) > 1 else ink.round_ticks(low, high)
-    ink.set_ticks(axis, ticks, [power(tick, 0).replace("1 × ", "") for tick in ticks])
 
 
 def best_sizes(found: Frontier) -> Figure:

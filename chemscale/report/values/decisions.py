@@ -92,18 +92,20 @@ class Compared:
     """Architectures that were trained on the same data, measured by the same metric.
 
     sentence: whether the architecture changes the exponent or only the constant; more: against FLOPs and device time,
-    and what stands against it.
+    and what stands against it. costs: (architecture, its runs as (FLOPs, loss)), display units.
     """
 
     slug: str
     names: tuple[str, ...]
     metric_words: str
+    unit: str
     data_unit: str
     confidence: float
     sentence: str
     more: tuple[str, ...]
     differences: tuple[Apart, ...]
     looks: tuple[Look, ...]
+    costs: tuple[tuple[str, tuple[tuple[float, float], ...]], ...]
 
 
 @dataclass(frozen=True)

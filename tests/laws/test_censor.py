@@ -1,0 +1,97 @@
+"""Runs that were stopped: bounds and forecasts in the fit."""
+
+import numpy as np
+import pytest
+from scipy.optimize import minimize
+from scipy.stats import laplace, norm
+
+from chemscale.laws import Law, fit
+from chemscale.laws.rowwise import Rowwise, UpperBound
+from tests.benchmarks.censoring import stopped
+from tests.laws.planted import wide
+
+OPTIONS = {"data": "tokens", "loss": "loss", "bootstrap": 0}
+
+
+@pytest.mark.parametrize("name", ["log_lsq", "lad", "huber"])
+def test_bound_is_the_likelihood_of_its_noise_and_its_slopes_are_differences(name):
+    goal = Rowwise.of(UpperBound(name, 0.05), np.array([True, True, False]), UpperBound(name, 0.05, 0.2))
+    log_loss, log_fit, step = np.array([[0.3, -0.2, 0.01]]), np.array([[0.1, 0.1, 0.02]]), 1e-6
+    at = goal.slopes(log_loss, log_fit)
+    up, down = goal.penalty(log_loss, log_fit + step), goal.penalty(log_loss, log_fit - step)
+    assert np.allclose(at.first, (up - down) / (2 * step), atol=1e-8)
+    bend = (goal.slopes(log_loss, log_fit + step).first - goal.slopes(log_loss, log_fit - step).first) / (2 * step)
+    assert np.allclose(at.second, bend, atol=1e-6) and (at.majorant > 0).all()
+    unit = {"log_lsq": 0.2**2, "lad": 0.2, "huber": 0.2 * 0.05}[name]
+    noise = norm if name == "log_lsq" else laplace
+    wanted = -unit * noise.logcdf((log_loss - log_fit)[0, :2], scale=0.2)
+    assert np.allclose(goal.penalty(log_loss, log_fit)[0, :2], wanted, rtol=1e-10)
+
+
+def test_one_sided_fit_is_tobins():
+    """Against scipy's maximum of the censored likelihood of a straight line, but for degrees of freedom."""
+    rng = np.random.default_rng(0)
+    x = np.geomspace(1e3, 1e6, 400)
+    loss = 5 * x**-0.3 * np.exp(rng.normal(0, 0.2, 400))
+    bound = loss < 0.2
+    table = {"data": x, "loss": np.maximum(loss, 0.2), "bound": bound}
+    law = fit(table, form="power", data="data", loss="loss", objective="log_lsq", censored="bound", bootstrap=0)
+
+    def surprise(p):
+        gap = (np.log(table["loss"]) - p[0] + p[1] * np.log(x / 3e4)) / np.exp(p[2])
+        return -np.where(bound, norm.logcdf(gap), norm.logpdf(gap) - p[2]).sum()
+
+    best = minimize(surprise, [-1.0, 0.2, -1.0], method="Nelder-Mead", options={"maxiter": 4000, "xatol": 1e-8}).x
+    assert law.parameters["alpha"] == pytest.approx(best[1], rel=2e-3)
+    assert law.objective["spread"] == pytest.approx(np.exp(best[2]), rel=0.01)
+    assert any("upper bounds" in w for w in law.warnings) and bound.sum() > 50
+    assert Law.from_json(law.to_json()).problem.value(law.solution.theta[None]) == pytest.approx(law.objective["value"])
+
+
+def test_stopped_runs_stay_out_unless_a_column_says_they_are_bounds():
+    table = wide(noise=0.002)
+    table["status"] = ["finished"] * 30 + ["stopped"] * 6
+    table["bound"] = np.arange(36) >= 30
+    assert fit(table, **OPTIONS).n_runs == 30
+    assert fit(table, **OPTIONS, censored="bound").n_runs == 36
+    with pytest.raises(ValueError, match="must hold true or false"):
+        fit(table, **OPTIONS, censored="tokens")
+    with pytest.raises(ValueError, match="objective='lsq' knows no noise"):
+        fit(table, **OPTIONS, censored="bound", objective="lsq")
+
+
+def test_forecasts_stand_in_and_widen():
+    table = {name: list(values) for name, values in wide(noise=0.002).items()}
+    table["bound"] = [i % 6 == 5 for i in range(36)]
+    options = {**OPTIONS, "bootstrap": 200, "objective": "log_lsq", "censored": "bound", "interval": "wild"}
+    widths = []
+    for off in (1.001, 1.1):
+        sure = {"forecast_loss": table["loss"], "forecast_low": [v / off for v in table["loss"]]}
+        sure["forecast_high"] = [v * off for v in table["loss"]]
+        blank = [None if bound else v for v, bound in zip(table["loss"], table["bound"], strict=True)]
+        law = fit({**table, **sure, "loss": blank}, **options)
+        assert any("6 stopped runs enter by the forecast" in w for w in law.warnings)
+        widths.append(np.subtract(*law.interval("beta")[::-1]))
+    assert widths[1] > 1.15 * widths[0]
+
+
+def test_bounds_are_kept_by_every_interval():
+    table, _ = stopped("target", 0)
+    table = {name: table[name] for name in ("params", "tokens", "loss", "bound")}
+    for interval in ("auto", "wald", "pairs", "profile"):
+        law = fit(table, data="tokens", loss="loss", censored="bound", bootstrap=60, interval=interval,
+                  objective="log_lsq")  # fmt: skip
+        low, high = law.interval("alpha")
+        assert 0.2 < low < law.parameters["alpha"] < high < 0.5
+    with pytest.raises(ValueError, match="interval='wild' cannot make up stopped runs"):
+        fit(table, data="tokens", loss="loss", censored="bound", interval="wild")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("kind", "way"), [("target", "one-sided"), ("rivals", "imputed")])
+def test_exponents_stay_unbiased_where_dropping_and_best_so_far_do_not(kind, way):
+    from tests.benchmarks.censoring import errors
+
+    found = errors(kind, 60)
+    bias = {name: np.abs(error.mean(0)) / (error.std(0) / np.sqrt(len(error))) for name, error in found.items()}
+    assert bias[way].max() < 3 < min(bias["as if final"].max(), bias["dropped"].max())

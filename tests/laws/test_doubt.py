@@ -1,0 +1,214 @@
+"""Intervals by name against closed forms, scipy and simulation."""
+
+import json
+
+import numpy as np
+import pytest
+from scipy.optimize import least_squares
+from scipy.stats import f as fisher
+from scipy.stats import t as student
+
+from chemscale.cli import main
+from chemscale.laws import INTERVALS, Law, fit
+from chemscale.laws.draws import Sampler
+from chemscale.laws.forms import choose
+from chemscale.laws.intervals import Likelihood, choose_method
+from chemscale.laws.noise import Noise, shared_within
+from chemscale.laws.numbers import loss_at, parameters_of
+from chemscale.laws.objectives import Objective
+from chemscale.laws.solve import Problem, solve
+from tests.laws.planted import TRUTH, grid, wide
+
+OPTIONS = {"data": "tokens", "loss": "loss", "objective": "log_lsq", "bootstrap": 100}
+
+
+def line(clusters=None, seed=0, noise=0.05, runs=12):
+    """A power law of one axis without floor: in logs a straight line, for which textbooks have every answer."""
+    x = np.geomspace(1e3, 1e6, runs)
+    loss = 5 * x**-0.3 * np.exp(np.random.default_rng(seed).normal(0, noise, runs))
+    problem = Problem.of(choose("power", ("data",)), Objective("log_lsq"), x[:, None], loss, np.ones(runs))
+    theta = solve(problem)
+    return problem, theta, np.arange(runs) if clusters is None else clusters
+
+
+def textbook(problem, clusters):
+    """Slope, its CR2 standard error and Satterthwaite freedom by dense matrices (Pustejovsky and Tipton 2018)."""
+    design = np.column_stack([np.ones(len(problem.x)), -problem.x[:, 0]])
+    inverse = np.linalg.inv(design.T @ design)
+    slope = (inverse @ design.T @ problem.log_loss)[1]
+    left = np.eye(len(design)) - design @ inverse @ design.T
+    errors, weights = left @ problem.log_loss, design @ inverse[:, 1]
+    total, spans = 0.0, []
+    for group in np.unique(clusters):
+        rows = np.flatnonzero(clusters == group)
+        roots, axes = np.linalg.eigh(left[np.ix_(rows, rows)])
+        adjusted = axes @ np.diag(roots**-0.5) @ axes.T @ weights[rows]
+        total += (adjusted @ errors[rows]) ** 2
+        spans.append(left[:, rows] @ adjusted)
+    cross = np.array(spans) @ np.array(spans).T
+    return slope, np.sqrt(total), np.trace(cross) ** 2 / (cross**2).sum()
+
+
+@pytest.mark.parametrize("clusters", [None, np.arange(12) // 2])
+def test_profile_of_a_straight_line_is_the_textbook_interval(clusters):
+    problem, theta, clusters = line(clusters)
+    slope, error, freedom = textbook(problem, clusters)
+    found, _, left = Likelihood.of(problem, theta, clusters).ends(parameters_of(problem)["alpha"], 0.95)
+    assert left == pytest.approx(freedom, rel=1e-6)
+    assert found[0] == pytest.approx(slope + student.ppf([0.025, 0.975], freedom) * error, rel=1e-4)
+
+
+def test_parametric_draws_of_a_straight_line_spread_by_the_standard_error():
+    problem, theta, clusters = line()
+    noise = Noise.fitted(problem, theta, clusters)
+    draws = Sampler(problem, theta, clusters, noise, np.zeros(12)).draw("parametric", 4000, 0)
+    error = noise.scale[0] / np.sqrt((problem.x**2).sum())
+    assert draws.theta[:, 1].std() == pytest.approx(error, rel=0.04)  # four standard errors of a spread of 4,000
+
+
+@pytest.mark.parametrize("name", ["alpha", "B", "E", "loss"])
+def test_profile_equals_scipys_constrained_fit(name):
+    table = wide(noise=0.01)
+    axes = np.stack([table["params"], table["tokens"]], 1)
+    problem = Problem.of(choose("chinchilla", ("params", "data")), Objective("log_lsq"), axes, table["loss"],
+                         np.ones(36))  # fmt: skip
+    theta = solve(problem)
+    numbers = {**parameters_of(problem), "loss": loss_at(problem, np.array([1e12, 1e13]))}
+    likelihood = Likelihood.of(problem, theta, np.arange(36))
+    found, ratio, freedom = likelihood.ends(numbers[name], 0.95)
+    wanted = student.ppf(0.975, freedom) ** 2 * ratio[0]
+    for end in found[0]:
+
+        def gaps(at, end=end):
+            held = 1e5 * (numbers[name].of(at[None])[0] - end)
+            return np.append(problem.log_loss - problem.model.log_fit(at[None])[0], held)
+
+        best = least_squares(gaps, theta, x_scale=np.abs(theta), xtol=1e-15, ftol=1e-15, gtol=1e-15).x
+        rise = (gaps(best)[:-1] ** 2).sum() - (gaps(theta)[:-1] ** 2).sum()
+        assert rise == pytest.approx(wanted, rel=5e-3)  # ends are sought to 1e-3 of the root
+
+
+@pytest.mark.parametrize("interval", INTERVALS)
+def test_every_interval_is_named_and_holds_the_fitted_value(interval):
+    law = fit(wide(noise=0.005), **OPTIONS, interval=interval)
+    said = json.loads(json.dumps(law.to_json()))["provenance"]["interval"]
+    assert said["parameters"] == ("profile" if interval == "auto" else interval) and said["why"]
+    for name in TRUTH:
+        low, high = law.interval(name)
+        assert low < law.parameters[name] < high
+
+
+def test_unknown_interval_and_refits_that_are_missing():
+    with pytest.raises(ValueError, match="interval='bayes' is not one of auto, wald"):
+        fit(wide(noise=0.01), **OPTIONS, interval="bayes")
+    with pytest.raises(ValueError, match="interval='wild' needs refits"):
+        choose_method("wild", 20, 0)
+    assert choose_method("auto", 50, 100).draws == "pairs" and choose_method("auto", 50, 0).parameters == "wald"
+
+
+def test_law_gives_profiles():
+    law = fit(wide(noise=0.01), **OPTIONS)
+    found = law.profile("alpha")
+    assert (found.low, found.high) == law.interval("alpha")
+    deviances = [deviance for _, deviance in found.curve]
+    assert deviances[0] == pytest.approx(student.ppf(0.975, found.freedom) ** 2, rel=5e-3)
+    assert min(deviances) < 0.02 < deviances[-1]
+    narrow, wide_ = law.profile("alpha", level=0.5), law.profile_prediction(params=1e12, data=1e13)
+    assert found.low < narrow.low < narrow.high < found.high
+    predicted = law.predict(params=1e12, data=1e13)
+    assert predicted.low < wide_.low < predicted.value < wide_.high < predicted.high
+    with pytest.raises(ValueError, match="is not a parameter"):
+        law.profile("gamma")
+
+
+@pytest.mark.parametrize("objective", ["huber", "lad", "lsq"])
+def test_other_objectives_have_profiles_near_those_of_least_squares(objective):
+    table = wide(noise=0.005, seed=2)
+    usual = fit(table, **OPTIONS).interval("beta")
+    low, high = fit(table, **{**OPTIONS, "objective": objective}).interval("beta")
+    width = usual[1] - usual[0]
+    assert low < 0.28 < high and 0.7 * width < high - low < 1.7 * width
+
+
+def test_a_floor_of_zero_has_one_sided_profile_and_a_warning_elsewhere():
+    table = grid(np.geomspace(1e6, 1e9, 5), np.geomspace(1e8, 1e11, 5), noise=0.01, E=0, seed=1)
+    law = fit(table, **OPTIONS)
+    assert law.interval("E")[0] == 0 < law.interval("E")[1] < 0.3
+    zero = fit(table, **OPTIONS, interval="wald")
+    assert zero.solution.theta[0] == 0 and any("at its lower bound, where interval='wald'" in w for w in zero.warnings)
+
+
+def test_noise_is_drawn_as_asked():
+    rng, clusters = np.random.default_rng(0), np.arange(20) // 4
+    noise = Noise(np.full(20, 0.02), shared=0.5)
+    drawn = noise.draw(rng, 20_000, clusters)
+    assert drawn.std() == pytest.approx(0.02, rel=0.02)
+    together = np.corrcoef(drawn[:, 0], drawn[:, 1])[0, 1], np.corrcoef(drawn[:, 0], drawn[:, 4])[0, 1]
+    assert together == pytest.approx((0.5, 0.0), abs=0.03)
+    assert shared_within(clusters, drawn[:200].mean(0) * 0 + drawn[0]) <= 0.95
+    heavy = noise.kind("t4", np.arange(20.0)).draw(rng, 20_000, clusters)
+    assert heavy.std() == pytest.approx(0.02, rel=0.05) and (np.abs(heavy) > 0.08).mean() > 1e-3
+    falling = noise.kind("heteroscedastic", np.arange(20.0)).scale
+    assert falling[0] / falling[-1] == pytest.approx(3) and (falling**2).mean() == pytest.approx(0.02**2)
+    with pytest.raises(ValueError, match="noise='cauchy' is not one of fitted"):
+        noise.kind("cauchy", np.arange(20.0))
+
+
+def test_repeats_give_the_noise_and_test_the_form():
+    table = grid(np.geomspace(1e7, 1e10, 5), np.geomspace(1e9, 1e12, 5), noise=0.01, repeats=3)
+    law = fit(table, **OPTIONS)
+    seeds = law.to_json()["provenance"]["seed_noise"]
+    logs = np.log(table["loss"]).reshape(25, 3)
+    assert seeds["freedom"] == 50 and seeds["points"] == 25
+    assert seeds["sd"] == pytest.approx(np.sqrt(logs.var(1, ddof=1).mean()), rel=0.05)  # but for the shrunk trend
+    left = law.problem.log_loss - law.problem.model.log_fit(law.solution.theta[None])[0]
+    pure = ((logs - logs.mean(1, keepdims=True)) ** 2).sum()
+    ratio = ((left**2).sum() - pure) / 20 / (pure / 50)
+    assert seeds["lack_of_fit"]["F"] == pytest.approx(ratio, rel=1e-6)
+    assert seeds["lack_of_fit"]["p"] == pytest.approx(fisher.sf(ratio, 20, 50), rel=1e-6)
+    assert Law.from_json(law.to_json()).to_json() == law.to_json()
+
+
+def test_a_wrong_form_misses_by_more_than_repeats_differ():
+    table = grid(np.geomspace(1e7, 1e10, 5), np.geomspace(1e9, 1e12, 5), noise=0.002, repeats=2)
+    law = fit(table, params="params", form="power", **OPTIONS)
+    assert any("form='power' misses by more than that" in w for w in law.warnings)
+
+
+def test_noise_that_falls_with_scale_is_seen():
+    table = grid(np.geomspace(1e7, 1e10, 5), np.geomspace(1e9, 1e12, 5), repeats=6)
+    size = np.log(table["params"] * table["tokens"])
+    sd = 0.005 * np.exp(-0.15 * (size - size.mean()))  # the log variance falls by 0.3 per natural log
+    table["loss"] *= np.exp(np.random.default_rng(0).normal(0, sd))
+    seeds = fit(table, **OPTIONS).to_json()["provenance"]["seed_noise"]
+    assert seeds["trend"] == pytest.approx(-0.3, abs=0.08)
+    assert seeds["sd"] == pytest.approx(0.005, rel=0.15)
+
+
+def test_repeats_of_one_cluster_count_as_one():
+    table = grid(np.geomspace(1e7, 1e10, 4), np.geomspace(1e9, 1e12, 4), noise=0.01, repeats=2)
+    table["cluster"] = np.repeat(np.arange(16), 2).astype(str)
+    assert fit(table, **OPTIONS).to_json()["provenance"]["seed_noise"] is None
+
+
+def test_calibration_on_the_command_line(tmp_path, capsys):
+    table = wide(noise=0.01)
+    rows = ["params,tokens,loss", *(f"{a},{b},{c}" for a, b, c in zip(*table.values(), strict=True))]
+    (tmp_path / "t.csv").write_text("\n".join(rows))
+    asked = [str(tmp_path / "t.csv"), "--params", "params", "--data", "tokens", "--loss", "loss", "--bootstrap", "0",
+             "--objective", "log_lsq", "--calibrate", "20"]  # fmt: skip
+    assert main(["fit", *asked, "--interval", "profile", "--predict", "params=1e11,data=1e13", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)["calibration"]
+    assert found["count"] == 20 and {row["method"] for row in found["rows"]} == set(INTERVALS) - {"auto"}
+    assert "law at params=1e+11, data=1e+13" in {row["quantity"] for row in found["rows"]}
+    assert all(row["coverage"] > 0.6 for row in found["rows"])
+
+
+def test_calibration_takes_a_truth_and_refuses_what_is_none():
+    law = fit(wide(noise=0.01), **OPTIONS)
+    found = law.calibrate(30, methods=("profile", "wald"), truth={"alpha": 0.5, "E": 0.0}, noise="t3")
+    assert found.truth["alpha"] == pytest.approx(0.5, abs=1e-5) and found.truth["E"] == 0
+    assert "profile" in found.table() and found.of("alpha", "wald").coverage > 0.7
+    for options in ({"methods": ("bayes",)}, {"truth": {"gamma": 1}}, {"noise": "odd"}, {"count": 3}):
+        with pytest.raises(ValueError):
+            law.calibrate(**{"count": 30, **options})
