@@ -82,7 +82,11 @@ def mixed(subject: Subject) -> Finding:
     if not known:
         return Finding("mixed", MIXED, CANNOT_TELL, "the table names no metric, precision or data", "such columns")
     told = f"all of {joined([str(subject.rows[0][name]) for name in known])}"
-    told += f"; {len(code)} commits ({', '.join(code)}) that share spec_version, which rises when code changes numbers" if code else ""
+    told += (
+        f"; {len(code)} commits ({', '.join(code)}) that share spec_version, which rises when code changes numbers"
+        if code
+        else ""
+    )
     return Finding("mixed", MIXED, FINE, told, "", numbers if code else {})
 
 
@@ -149,7 +153,7 @@ def _unlike(a: Subject, b: Subject) -> Iterable[str]:
         yield "different test sets"
     trials = [sorted({trials_of(cell) for cell in cells_of(s)}) for s in (a, b)]
     if trials[0] != trials[1]:
-        yield f"{_range(trials[0])} per cell against {_range(trials[1])}"
+        yield f"{_range(trials[0])} per cell against {_range(trials[1])} per cell"
     fields = [{name for cell in cells_of(s) for name in varied(cell)} for s in (a, b)]
     if fields[0] != fields[1]:
         shown = [", ".join(sorted(names)) or "nothing" for names in fields]
@@ -162,7 +166,7 @@ def _unlike(a: Subject, b: Subject) -> Iterable[str]:
 
 
 def _range(counts: Sequence[int]) -> str:
-    return str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+    return plural(counts[0], "trial") if len(counts) == 1 else f"{counts[0]} to {counts[-1]} trials"
 
 
 CHECKS = (leakage, mixed, noise)
