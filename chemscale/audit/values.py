@@ -45,7 +45,7 @@ class Deciding:
 class Claim:
     """One sentence that a report makes, and whether its runs bear it.
 
-    kind: tenfold, exponent (a local slope), limit, parameter (of a law), floor, law, plan or forecast.
+    kind: tenfold, exponent (a local slope), limit, parameter (of a law), floor, law, plan, comparison or forecast.
     why: the numbers behind the mark; against: names of the checks whose concern stands against it; unchecked: checks
     that would bear on it and could not be made; runs: what would decide, where it is open.
     """
