@@ -12,7 +12,16 @@ from typing import Any
 
 from chemscale.audit.groups import Row, name_of
 from chemscale.audit.subject import Subject
-from chemscale.audit.values import CANNOT_TELL, CONCERN, NOT_SUPPORTED, SUPPORTED, Claim, Deciding, Finding
+from chemscale.audit.values import (
+    CANNOT_TELL,
+    CONCERN,
+    NOT_SUPPORTED,
+    SUPPORTED,
+    Claim,
+    Deciding,
+    Finding,
+    decades_text,
+)  # fmt: skip
 from chemscale.laws import AxisReading, FitError, Law, NextRun, Tenfold, axis_reading, tenfold, verdict
 from chemscale.laws.identify import LOCAL
 from chemscale.laws.verdict import CANNOT_TELL as OPEN
@@ -111,9 +120,11 @@ def _exponent(subject: Subject, role: str, reading: AxisReading, findings: Seque
     value = f"{subject.loss} falls as {noun}^{reading.slope:.3g} at the largest other axis"
     if reading.exponent is not None and reading.interval is not None:
         low, high = reading.interval
-        why = f"{reading.level:.0%} interval {low:.3g} to {high:.3g} over {reading.decades:.1f} decades"
+        why = (
+            f"{reading.level:.0%} interval {low:.3g} to {high:.3g} over {decades_text(reading.decades, LOCAL)} decades"
+        )
         return marked("exponent", subject, value, True, why, findings, (), numbers)
-    why = f"{reading.decades:.1f} decades, {reading.runs} runs: {reading.words}"
+    why = f"{decades_text(reading.decades, LOCAL)} decades, {reading.runs} runs: {reading.words}"
     return marked("exponent", subject, value, False, why, findings, _longer(subject, role), numbers)
 
 

@@ -51,9 +51,10 @@ def _together(members: Sequence[Subject]) -> Together:
     if len(members) > MOST:
         told = f"{len(members)} groups are too many to compare at once; name up to {MOST} with where."
         return Together(everyone, None, told)
+    axes: dict[str, Any] = dict(first.axes)
     rows = [{**row, "model": one.title} for one in members for row in one.rows]
     try:
-        return Together(everyone, compare(rows, by="model", loss=first.loss, bootstrap=BOOTSTRAP, **first.axes))
+        return Together(everyone, compare(rows, by="model", loss=first.loss, bootstrap=BOOTSTRAP, **axes))
     except (ValueError, FitError) as error:
         return Together(everyone, None, str(error))
 

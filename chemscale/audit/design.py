@@ -6,7 +6,7 @@ import numpy as np
 
 from chemscale.audit.residual import settings_of
 from chemscale.audit.subject import Subject
-from chemscale.audit.values import CANNOT_TELL, CONCERN, FINE, Finding, Verdict, joined, plural
+from chemscale.audit.values import CANNOT_TELL, CONCERN, FINE, Finding, Verdict, decades_text, joined, plural
 from chemscale.laws import Law
 from chemscale.laws.hygiene import FAR_OFF, Without, axis_of, design, leans, repeats
 from chemscale.laws.identify import LOCAL
@@ -19,17 +19,15 @@ def decades(subject: Subject) -> Finding:
     """Whether every axis is long enough for its exponent."""
     axes = {role: axis_of(subject.runs, role) for role in subject.roles}
     short = [subject.nouns[role] for role, axis in axes.items() if axis.decades < LOCAL]
-    told = [f"{_below(a.decades)} decades of {subject.nouns[r]} in {plural(a.levels, 'size')}" for r, a in axes.items()]
+    told = [
+        f"{decades_text(a.decades, LOCAL)} decades of {subject.nouns[r]} in {plural(a.levels, 'size')}"
+        for r, a in axes.items()
+    ]
     numbers = {a.column: {"decades": a.decades, "levels": a.levels, "top_share": a.top_share} for a in axes.values()}
     if short:
         longer = f"runs until {' and '.join(short)} span {LOCAL:g} decades"
         return _said("decades", CONCERN, f"{' and '.join(told)}: a slope there, no exponent", longer, numbers)
     return _said("decades", FINE, " and ".join(told), "", numbers)
-
-
-def _below(decades: float) -> str:
-    """One decimal, or two where one would round a short axis up to what is asked for."""
-    return f"{decades:.2f}" if decades < LOCAL <= round(decades, 1) else f"{decades:.1f}"
 
 
 def collinear(subject: Subject) -> Finding:
@@ -83,9 +81,13 @@ def influence(subject: Subject) -> Finding:
         f"without the run that counts most ({_at(subject, worst)}) the loss at ten times all axes moves by {shift:.1%}"
     )
     told = joined([told, *moves])
+    loose = [name for name in found.exponents if law.parameters[name] is None]
+    told += f"; {joined(loose)} {'are' if len(loose) > 1 else 'is'} not identified by all runs either" if loose else ""
     numbers = {"farthest_shift": shift, "moved": list(worst.moved)}
     if worst.moved or (found.together and found.together.moved):
         return _said("influence", CONCERN, told, f"other seeds of {_at(subject, worst)}", numbers)
+    if loose:
+        return _said("influence", CANNOT_TELL, told, "longer axes, or a form with fewer parameters", numbers)
     return _said("influence", FINE, told, "", numbers)
 
 

@@ -101,6 +101,11 @@ def joined(words: Sequence[str]) -> str:
     return " and ".join(filter(None, [", ".join(words[:-1]), *words[-1:]]))
 
 
+def decades_text(decades: float, asked: float) -> str:
+    """One decimal, or two where one would round a short axis up to what is asked for."""
+    return f"{decades:.2f}" if decades < asked <= round(decades, 1) else f"{decades:.1f}"
+
+
 def plural(count: int, noun: str) -> str:
     """1 run, 2 runs."""
     return f"{count} {noun}{'' if count == 1 else 's'}"

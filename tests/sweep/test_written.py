@@ -1,6 +1,7 @@
 """A space is written into a store as plain JSON and reads back the same."""
 
 import json
+from typing import cast
 
 import numpy as np
 import pytest
@@ -24,7 +25,7 @@ def test_a_written_space_reads_back_the_same(domains):
 
 
 def test_numbers_of_numpy_are_numbers_and_what_json_does_not_know_is_its_repr():
-    space = {"a": uniform(np.float32(0.5), np.float64(2)), "b": choice(np.int64(3), float("inf"), (1, 2))}
+    space = {"a": uniform(cast(float, np.float32(0.5)), np.float64(2)), "b": choice(np.int64(3), float("inf"), (1, 2))}
     rows = json.loads(json.dumps(written(space), allow_nan=False))
     assert read_space(rows).domains == {"a": uniform(0.5, 2.0), "b": Choice((3, "inf", "(1, 2)"))}
 
