@@ -21,7 +21,7 @@ from chemscale.audit.values import (
     Deciding,
     Finding,
     decades_text,
-)  # fmt: skip
+)
 from chemscale.laws import AxisReading, FitError, Law, NextRun, Tenfold, axis_reading, tenfold, verdict
 from chemscale.laws.identify import LOCAL
 from chemscale.laws.verdict import CANNOT_TELL as OPEN

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from chemscale.audit.groups import Group
 from chemscale.laws import Law, Optimum
-from chemscale.report.groups import Group
 from chemscale.report.numbers import count, percent, power, significant, size, with_ends
 from chemscale.report.values import Best, Frontier, Line
 

@@ -6,11 +6,11 @@ import io
 import numpy as np
 import pytest
 
+from chemscale.audit.groups import groups_of
 from chemscale.laws import fit
 from chemscale.report import figures
 from chemscale.report.breaking import breaks
 from chemscale.report.frontier import cost_of, frontiers
-from chemscale.report.groups import groups_of
 from chemscale.report.misses import residuals
 from tests.report.planted import CHEMGPT, rows_of
 
