@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from chemscale.laws.backtest import Said
+from chemscale.laws.censor import with_noise
 from chemscale.laws.ensemble import Ensemble, weigh, weighted_median
 from chemscale.laws.errors import FitError
 from chemscale.laws.form import Form
@@ -40,13 +41,18 @@ def assemble(forms: Sequence[Form], goal: Objective, runs: Rows, size: Array, cu
     """
     roles = forms[0].roles
     kinds = [(form, window) for form in forms for window in (WINDOWS if len(roles) == 1 else WINDOWS[:1])]
-    whole = {kind: made for kind in kinds if (made := _fitted(kind, goal, runs, size))}
+    weighed = {form: with_noise(form, goal, runs) for form in forms}  # where losses are bounds; else as given
+    whole = {kind: made for kind in kinds if (made := _fitted(kind, *weighed[kind[0]], size))}
     x, log_loss = np.log(runs.stacked(roles)), np.log(runs.loss)
     origins = _origins(runs, roles, size, 1 + min(len(form.inner) for form in forms), cut)
     tests: list[_Test] = []
     for number, before in enumerate(origins):
         inside, after = np.flatnonzero(before), np.flatnonzero(~before & runs.measured)
-        made = {kind: m for kind in whole if (m := _fitted(kind, goal, runs.take(inside), size[inside]))}
+        made: dict[Kind, Member] = {}
+        for kind in whole:
+            judged, known = weighed[kind[0]]
+            if fitted := _fitted(kind, judged, known.take(inside), size[inside]):
+                made[kind] = fitted
         if made and len(after):
             tests += [_Test(made, cell, x, log_loss) for cell in cells(number, x, inside, after)]
     kept = [kind for kind in whole if any(kind in test.said for test in tests)]

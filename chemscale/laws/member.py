@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 
-from chemscale.laws.censor import with_noise
 from chemscale.laws.doubt import covariance, freedom, measured, residuals, short
 from chemscale.laws.errors import FitError
 from chemscale.laws.form import Form
@@ -78,7 +77,6 @@ class Member:
 
 def member(form: Form, goal: Objective, runs: Rows, size: Array, window: float) -> Member:
     """The cloud of `form` over `runs`, which are those in the window already; raises FitError where none is finite."""
-    goal, runs = with_noise(form, goal, runs)
     problem = Problem.over(form, goal, runs)
     theta = _candidates(problem)
     with np.errstate(all="ignore"):

@@ -117,6 +117,7 @@ def test_bounds_judge_nothing():
         law.calibrate(20)
 
 
+@pytest.mark.slow
 def test_an_ensemble_reads_bounds_as_bounds():
     rng = np.random.default_rng(3)
     x = np.geomspace(1e3, 1e6, 24)
