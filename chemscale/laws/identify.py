@@ -93,8 +93,8 @@ def _refuse_rising(problem: Problem) -> None:
     for role, x in zip(problem.form.roles, problem.x.T, strict=True):
         if np.ptp(problem.log_loss) > 0 and np.ptp(x) > 0 and np.corrcoef(x, problem.log_loss)[0, 1] > RISING:
             raise FitError(
-                f"the loss rises with {role}, and form={problem.form.name!r} only falls; check the columns, and whether "
-                f"large runs were trained to their end."
+                f"the loss rises with {role}, and form={problem.form.name!r} only falls; check the columns, and "
+                f"whether large runs were trained to their end."
             )
 
 

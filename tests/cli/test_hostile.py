@@ -74,8 +74,8 @@ def test_an_unreadable_file_is_named(tmp_path, capsys, content):
     assert status == 2
     assert f"table={str(path)!r} cannot be read" in err
     good = tmp_path / "good.csv.gz"
-    with gzip.open(good, "wb") as file:
-        file.write(open(written(tmp_path / "good.csv"), "rb").read())
+    written(tmp_path / "good.csv")
+    good.write_bytes(gzip.compress((tmp_path / "good.csv").read_bytes()))
     assert said(capsys, "fit", good, *AXES, "--bootstrap", 0)[0] == 0
 
 
@@ -99,7 +99,7 @@ def test_one_run_is_a_curve_on_one_axis_only(tmp_path, capsys):
 def test_a_rising_loss_is_an_error_in_json(tmp_path, capsys, verb):
     path = written(tmp_path / "runs.csv", names=("N", "D", "loss"))
     words = [verb, path, *AXES[:4], "--loss", "up", "--form", "chinchilla", "--json"]
-    rows = list(csv.reader(open(path)))
+    rows = list(csv.reader((tmp_path / "runs.csv").read_text().splitlines()))
     with open(path, "w", newline="") as file:
         csv.writer(file).writerows([[*rows[0], "up"]] + [[*row, float(row[0]) ** 0.2] for row in rows[1:]])
     status, out, _ = said(capsys, *words, *(["--flops", "1e20"] if verb == "plan" else []))
