@@ -9,9 +9,11 @@ from typing import Any
 
 from chemscale.audit import design, origin, residual, training
 from chemscale.audit.claims import claims_of, forecasts_of
+from chemscale.audit.comparing import Together, compared, comparisons_of, peers_among
 from chemscale.audit.convergence import Points, points_of
 from chemscale.audit.groups import Group
 from chemscale.audit.manifests import manifests_of
+from chemscale.audit.spaces import Spaces, spaces_of
 from chemscale.audit.subject import Subject, filtered, groups_among, is_runs, of_groups, of_table, records
 from chemscale.audit.values import Audit, Claim, Finding
 from chemscale.laws import Law
@@ -60,8 +62,10 @@ def audit(
         what = Store(what)
     points: Points = {}
     forecasts: Mapping[str, Any] = {}
+    spaces: Spaces = {}
     if isinstance(what, Store):
         name, points, table, forecasts = name or what.url, points_of(what), what.runs(), what.forecasts()
+        spaces = spaces_of(what)
         if not len(table):
             raise ValueError(f"{what.url} has no run at all; an audit needs finished ones, so start a sweep first.")
     else:
@@ -74,10 +78,11 @@ def audit(
             raise ValueError(
                 f"{name or 'the table'} has no finished run ({', '.join(statuses)}); finish a sweep first."
             )
-        subjects = of_groups(groups, points, manifests_of(groups), {}, form=form, axes=axes, counts=counts)
+        manifests = manifests_of(groups)
+        subjects = of_groups(groups, points, manifests, {}, form=form, axes=axes, counts=counts, spaces=spaces)
     else:
         subjects = of_table(columns, axes, _named(loss, axes, columns), by=by, form=form, counts=counts)
-    return of_subjects(subjects, name or "table", _foretold(forecasts, columns))
+    return of_subjects(subjects, name or "table", compared(subjects), _foretold(forecasts, columns))
 
 
 def _foretold(forecasts: Mapping[str, Any], columns: Columns) -> Iterable[Claim]:
@@ -96,22 +101,32 @@ def _named(loss: str | None, axes: Mapping[str, str], columns: Mapping[str, Any]
 
 
 def of_store(
-    store: Store, groups: Sequence[Group], points: Points, manifests: Mapping[str, Any], laws: Mapping[str, Law]
+    store: Store,
+    groups: Sequence[Group],
+    points: Points,
+    manifests: Mapping[str, Any],
+    laws: Mapping[str, Law],
+    together: Sequence[Together] | None = None,
 ) -> Audit:
-    """The audit of what a report has read already: its groups, points, manifests and laws (slug -> law)."""
+    """The audit of what a report has read already: its groups, points, manifests, laws (slug -> law), comparisons."""
     rows = {row["run_id"]: row for group in groups for row in group.rows}
-    return of_subjects(of_groups(groups, points, manifests, laws), store.url, forecasts_of(store.forecasts(), rows))
+    subjects = of_groups(groups, points, manifests, laws, spaces=spaces_of(store))
+    together = compared(subjects) if together is None else together
+    return of_subjects(subjects, store.url, together, forecasts_of(store.forecasts(), rows))
 
 
-def of_subjects(subjects: Sequence[Subject], name: str, foretold: Iterable[Claim] = ()) -> Audit:
-    """Every check and claim of these subjects, and claims that were made before any of them."""
+def of_subjects(
+    subjects: Sequence[Subject], name: str, together: Sequence[Together], foretold: Iterable[Claim] = ()
+) -> Audit:
+    """Every check and claim of these subjects, alone and together, and claims that were made before any of them."""
     findings: list[Finding] = []
     claims: list[Claim] = []
     for subject in subjects:
         mine = list(_checked(subject))
         findings += mine
         claims += claims_of(subject, mine)
-    findings += origin.alike(subjects)
+    findings += [origin.alike(other, reference) for reference, *others in peers_among(subjects) for other in others]
+    claims += comparisons_of(together, findings)
     return Audit(name, tuple(findings), (*claims, *foretold))
 
 

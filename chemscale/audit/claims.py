@@ -10,9 +10,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from chemscale.audit.groups import Row
+from chemscale.audit.groups import Row, name_of
 from chemscale.audit.subject import Subject
-from chemscale.audit.values import CANNOT_TELL, CONCERN, NOT_SUPPORTED, SUPPORTED, Claim, Deciding, Finding
+from chemscale.audit.values import (
+    CANNOT_TELL,
+    CONCERN,
+    NOT_SUPPORTED,
+    SUPPORTED,
+    Claim,
+    Deciding,
+    Finding,
+    decades_text,
+)
 from chemscale.laws import AxisReading, FitError, Law, NextRun, Tenfold, axis_reading, tenfold, verdict
 from chemscale.laws.identify import LOCAL
 from chemscale.laws.verdict import CANNOT_TELL as OPEN
@@ -27,9 +36,11 @@ BEARS = {
     "floor": (*FITTED, "influence", "form"),
     "law": FITTED,
     "plan": (*FITTED, "collinear", "influence", "form"),
+    "comparison": (*TRAINED, "settings", "duplicates", "alike"),
 }
 WIDEST = 10.0  # ratio of the ends of an optimum's interval beyond which it is no plan
 FURTHER = 10.0  # times the largest budget that a plan is asked for
+FARTHER = 3.0  # times the largest value of an axis, at which a run tests what the axis says
 
 
 def claims_of(subject: Subject, findings: Sequence[Finding]) -> Iterable[Claim]:
@@ -50,12 +61,20 @@ def marked(
     kind: str, subject: Subject, statement: str, holds: bool | None, why: str, findings: Sequence[Finding],
     runs: tuple[Deciding, ...] = (), numbers: Mapping[str, Any] | None = None,
 ) -> Claim:  # fmt: skip
+    """A claim about one set of runs."""
+    return weighed(kind, subject.title, statement, holds, why, findings, runs, numbers)
+
+
+def weighed(
+    kind: str, about: str, statement: str, holds: bool | None, why: str, findings: Sequence[Finding],
+    runs: tuple[Deciding, ...] = (), numbers: Mapping[str, Any] | None = None,
+) -> Claim:  # fmt: skip
     """A claim whose own numbers say `holds` (None: they are open), weighed against the checks that bear on it."""
     bearing = [f for f in findings if f.check in BEARS[kind]]
-    against = tuple(f.check for f in bearing if f.verdict == CONCERN)
-    unchecked = tuple(f.check for f in bearing if f.verdict == CANNOT_TELL)
+    against = tuple(dict.fromkeys(f.check for f in bearing if f.verdict == CONCERN))
+    unchecked = tuple(dict.fromkeys(f.check for f in bearing if f.verdict == CANNOT_TELL))
     mark = NOT_SUPPORTED if holds is False else CANNOT_TELL if holds is None or against else SUPPORTED
-    return Claim(kind, subject.title, statement, mark, why, against, unchecked, runs, numbers or {})
+    return Claim(kind, about, statement, mark, why, against, unchecked, runs, numbers or {})
 
 
 def _readings(subject: Subject, findings: Sequence[Finding]) -> Iterable[Claim]:
@@ -101,19 +120,30 @@ def _exponent(subject: Subject, role: str, reading: AxisReading, findings: Seque
     value = f"{subject.loss} falls as {noun}^{reading.slope:.3g} at the largest other axis"
     if reading.exponent is not None and reading.interval is not None:
         low, high = reading.interval
-        why = f"{reading.level:.0%} interval {low:.3g} to {high:.3g} over {reading.decades:.1f} decades"
+        why = (
+            f"{reading.level:.0%} interval {low:.3g} to {high:.3g} over {decades_text(reading.decades, LOCAL)} decades"
+        )
         return marked("exponent", subject, value, True, why, findings, (), numbers)
-    why = f"{reading.decades:.1f} decades, {reading.runs} runs: {reading.words}"
+    why = f"{decades_text(reading.decades, LOCAL)} decades, {reading.runs} runs: {reading.words}"
     return marked("exponent", subject, value, False, why, findings, _longer(subject, role), numbers)
 
 
 def _longer(subject: Subject, role: str) -> tuple[Deciding, ...]:
     """A run that makes the axis long enough, or, where it is, one a decade further."""
     values = [float(v) for v in subject.values(subject.places[role])]
-    stop = max(min(values) * 10**LOCAL, 3 * max(values))
+    stop = max(min(values) * 10**LOCAL, FARTHER * max(values))
     long = max(values) >= min(values) * 10**LOCAL
     gain = "a longer axis tells its exponent better" if long else f"{subject.nouns[role]} then span {LOCAL:g} decades"
     return (_at(subject, {role: stop}, 2, gain),)
+
+
+def beyond(subject: Subject, role: str, why: str) -> Deciding:
+    """Two seeds at three times the most of one axis."""
+    return _at(subject, {role: FARTHER * max(subject.values(subject.places[role]))}, 2, why)
+
+
+def _far(subject: Subject, why: str) -> Deciding:
+    return _at(subject, {r: FARTHER * max(subject.values(subject.places[r])) for r in subject.roles}, 1, why)
 
 
 def _at(subject: Subject, where: Mapping[str, float], seeds: int, why: str) -> Deciding:
@@ -156,12 +186,13 @@ def _parameters(subject: Subject, law: Law, findings: Sequence[Finding]) -> Iter
         role = exponents.get(name)
         kind = "floor" if role is None else "parameter"
         low, high = law.intervals[name]
-        what = f"{law.form}: {name}" + (f" of {subject.places[role]}" if role else f", the floor of {subject.loss},")
+        meaning = f"exponent of {subject.nouns[role]}" if role else f"floor of {subject.loss}"
+        what = f"{law.form}: {name}, the {meaning},"
         if value is None:
             why = next(
                 (w for w in law.warnings if w.startswith((f"{name} is not", f"floor {name} is not"))), "not identified"
             )
-            runs = _longer(subject, role or subject.roles[-1])
+            runs = _longer(subject, role) if role else (_far(subject, "a run nearer to the floor"),)
             yield marked(kind, subject, f"{what} is known", False, why, findings, runs, {"interval": (low, high)})
             continue
         said = f"{what} is {value:.3g}"
@@ -174,8 +205,9 @@ def _foretells(subject: Subject, law: Law, findings: Sequence[Finding]) -> Claim
     statement = f"the {law.form} law foretells larger runs"
     form = next(f for f in findings if f.check == "form")
     holds = {CONCERN: False, CANNOT_TELL: None}.get(form.verdict, True)
-    runs = () if holds else (_at(subject, {r: 3 * max(subject.values(subject.places[r])) for r in subject.roles}, 1,
-                                 "a run beyond all others tests the law where it is used"),)  # fmt: skip
+    if holds and law.backtest is not None:
+        statement += f" to about {law.backtest.rmsle:.1%}"
+    runs = () if holds else (_far(subject, "a run beyond all others tests the law where it is used"),)
     return marked("law", subject, statement, holds, form.answer, findings, runs, dict(form.numbers))
 
 
@@ -194,10 +226,9 @@ def _plan(subject: Subject, law: Law, findings: Sequence[Finding]) -> Iterable[C
         f"{budget:.2g} FLOPs are best spent on {best.params:.3g} parameters and {best.data:.3g} "
         f"{subject.nouns['data']}, for a loss of {best.loss.value:.4g} ({best.loss.low:.4g} to {best.loss.high:.4g})"
     )
-    why = f"{law.level:.0%} interval {low:.3g} to {high:.3g} parameters; cost: {best.cost}"
     holds = high <= WIDEST * low if low > 0 else False
-    if not holds:
-        why += f": wider than a factor of {WIDEST:g}"
+    wide = "" if holds else f", wider than a factor of {WIDEST:g}"
+    why = f"{law.level:.0%} interval {low:.3g} to {high:.3g} parameters{wide}; cost: {best.cost}"
     runs = () if holds else (_at(subject, {"params": best.params, "data": best.data}, 2, "the optimum itself"),)
     yield marked("plan", subject, said, holds, why, findings, runs, {"params": best.params, "interval": (low, high)})
 
@@ -207,18 +238,18 @@ def forecasts_of(forecasts: Mapping[str, Mapping[str, Any]], rows: Mapping[str, 
     for run_id, said in forecasts.items():
         if said.get("value") is None or said.get("low") is None or said.get("high") is None:
             continue
-        name, metric = str(said.get("architecture", "")), str(said.get("metric", ""))
+        name, metric = name_of(str(said.get("architecture", ""))), str(said.get("metric", ""))
         where = f"{said.get('params', float('nan')):.3g} parameters on {said.get('data', float('nan')):.3g} examples"
         text = f"{name} with {where} ends at {said['value']:.4g} ({said['low']:.4g} to {said['high']:.4g}) in {metric}"
         found = (rows.get(run_id) or {}).get(metric)
         if found is None:
             at = {"params": float(said.get("params") or 0), "data": float(said.get("data") or 0)}
             run = Deciding(at, 1, "the run that was foretold")
-            yield Claim("forecast", "", text, CANNOT_TELL, "it has not finished", runs=(run,))
+            yield Claim("forecast", name, text, CANNOT_TELL, "it has not finished", runs=(run,))
             continue
         inside = said["low"] <= found <= said["high"]
         yield Claim(
-            "forecast", "", text, SUPPORTED if inside else NOT_SUPPORTED,
+            "forecast", name, text, SUPPORTED if inside else NOT_SUPPORTED,
             f"measured {found:.4g}, {'inside' if inside else 'outside'} the interval registered beforehand",
             numbers={"measured": found, "off": said["value"] / found - 1},
         )  # fmt: skip

@@ -6,7 +6,7 @@ import numpy as np
 
 from chemscale.audit.residual import settings_of
 from chemscale.audit.subject import Subject
-from chemscale.audit.values import CANNOT_TELL, CONCERN, FINE, Finding, Verdict, joined, plural
+from chemscale.audit.values import CANNOT_TELL, CONCERN, FINE, Finding, Verdict, decades_text, joined, plural
 from chemscale.laws import Law
 from chemscale.laws.hygiene import FAR_OFF, Without, axis_of, design, leans, repeats
 from chemscale.laws.identify import LOCAL
@@ -19,7 +19,10 @@ def decades(subject: Subject) -> Finding:
     """Whether every axis is long enough for its exponent."""
     axes = {role: axis_of(subject.runs, role) for role in subject.roles}
     short = [subject.nouns[role] for role, axis in axes.items() if axis.decades < LOCAL]
-    told = [f"{a.decades:.1f} decades of {subject.nouns[r]} in {a.levels} sizes" for r, a in axes.items()]
+    told = [
+        f"{decades_text(a.decades, LOCAL)} decades of {subject.nouns[r]} in {plural(a.levels, 'size')}"
+        for r, a in axes.items()
+    ]
     numbers = {a.column: {"decades": a.decades, "levels": a.levels, "top_share": a.top_share} for a in axes.values()}
     if short:
         longer = f"runs until {' and '.join(short)} span {LOCAL:g} decades"
@@ -31,7 +34,7 @@ def collinear(subject: Subject) -> Finding:
     """Whether the axes vary apart from each other."""
     together, spare, ratio = design(subject.runs, subject.roles)
     if together is None or spare is None or ratio is None:
-        return _said("collinear", FINE, "one axis varies, so no two can be confused")
+        return _said("collinear", FINE, "fewer than two axes vary, so no two can be confused")
     numbers = {"correlation": together, "spare_decades": spare, "ratio_decades": ratio}
     if subject.law is not None and subject.law.hygiene is not None:
         numbers["condition"] = subject.law.hygiene.condition
@@ -52,7 +55,7 @@ def replicates(subject: Subject) -> Finding:
     numbers = {"cells": len(sizes), "repeated": repeated}
     if repeated:
         return _said("replicates", FINE, f"{repeated} of {len(sizes)} cells were run more than once", "", numbers)
-    told = f"none of {len(sizes)} cells was run twice, so noise cannot be told from a wrong form"
+    told = f"no cell was run twice (of {len(sizes)}), so noise cannot be told from a wrong form"
     return _said("replicates", CONCERN, told, "two more seeds at the corners of the grid", numbers)
 
 
@@ -69,7 +72,7 @@ def influence(subject: Subject) -> Finding:
     """Whether single runs decide the law."""
     law = subject.law
     if law is None or law.hygiene is None or not law.hygiene.alone:
-        return _said("influence", CANNOT_TELL, subject.fitted[1] or "too few runs to leave one out", "a law that fits")
+        return _said("influence", CANNOT_TELL, subject.lawless or "too few runs to leave one out", "a law that fits")
     found = law.hygiene
     worst = next((one for one in found.alone if one.moved), found.alone[0])
     shift = abs(worst.farthest / found.farthest - 1)
@@ -78,9 +81,13 @@ def influence(subject: Subject) -> Finding:
         f"without the run that counts most ({_at(subject, worst)}) the loss at ten times all axes moves by {shift:.1%}"
     )
     told = joined([told, *moves])
+    loose = [name for name in found.exponents if law.parameters[name] is None]
+    told += f"; {joined(loose)} {'are' if len(loose) > 1 else 'is'} not identified by all runs either" if loose else ""
     numbers = {"farthest_shift": shift, "moved": list(worst.moved)}
     if worst.moved or (found.together and found.together.moved):
         return _said("influence", CONCERN, told, f"other seeds of {_at(subject, worst)}", numbers)
+    if loose:
+        return _said("influence", CANNOT_TELL, told, "longer axes, or a form with fewer parameters", numbers)
     return _said("influence", FINE, told, "", numbers)
 
 
@@ -88,7 +95,7 @@ def outliers(subject: Subject) -> Finding:
     """Whether runs lie far off the law."""
     law = subject.law
     if law is None or law.hygiene is None:
-        return _said("outliers", CANNOT_TELL, subject.fitted[1], "a law that fits")
+        return _said("outliers", CANNOT_TELL, subject.lawless, "a law that fits")
     off = law.hygiene.outliers
     numbers = {"runs": [{**_place(law, i), "loss": float(law.runs.loss[i])} for i in off]}
     if off:
@@ -124,9 +131,9 @@ def identified(subject: Subject) -> Finding:
 
 def form(subject: Subject) -> Finding:
     """Whether the law foretells its largest runs."""
-    law, refusal = subject.fitted
+    law = subject.law
     if law is None or law.backtest is None:
-        notes = [text for text in law.warnings if text.startswith("no backtest")] if law else [refusal]
+        notes = [text for text in law.warnings if text.startswith("no backtest")] if law else [subject.lawless]
         return _said(
             "form", CANNOT_TELL, "; ".join(notes) or "no backtest", "runs enough to hold out the largest fifth"
         )
@@ -147,7 +154,7 @@ def definitions(subject: Subject) -> Finding:
     """Whether exponents hang on how an axis was counted."""
     law = subject.law
     if law is None or law.hygiene is None:
-        return _said("definitions", CANNOT_TELL, subject.fitted[1], "a law that fits")
+        return _said("definitions", CANNOT_TELL, subject.lawless, "a law that fits")
     found = law.hygiene
     if not found.recounts:
         told = f"the table counts {' and '.join(f'{r} only as {c}' for r, c in subject.places.items())}"
@@ -165,7 +172,14 @@ def definitions(subject: Subject) -> Finding:
         return _said(
             "definitions", CONCERN, "; ".join(parts), "say with every exponent how its axis was counted", numbers
         )
-    return _said("definitions", FINE, "; ".join(parts), "", numbers)
+    inside = all(_inside(law, name, v) for one in found.recounts for name, v in one.exponents.items())
+    told = "; ".join(parts) + (", inside their intervals" if inside else "")
+    return _said("definitions", FINE, told, "", numbers)
+
+
+def _inside(law: Law, name: str, value: float) -> bool:
+    low, high = law.intervals[name]
+    return low <= value <= high
 
 
 QUESTIONS = {

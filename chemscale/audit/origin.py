@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from itertools import combinations
 from typing import Any
 
 from chemscale.audit.subject import Subject
 from chemscale.audit.training import cells_of, trials_of, varied
 from chemscale.audit.values import CANNOT_TELL, CONCERN, FINE, Finding, joined, plural
 
+SHORT = 10  # characters of a commit that people read
 NEAR_NOISE = 3.0  # times the label noise; a loss within it is a tenth noise in quadrature
 ONE = ("optimiser", "law_rule", "precision", "data_source", "data_content", "law_metric", "architecture")
 
@@ -71,16 +71,35 @@ def _leakage_of_table(subject: Subject) -> Finding:
 def mixed(subject: Subject) -> Finding:
     """Whether one law joins runs of different optimisers, rules, data or code."""
     several = {name: sorted({str(v) for v in subject.values(name) if v is not None}) for name in ONE}
-    commits = {json.loads(v).get("commit") for v in subject.values("versions") if v}
-    several["commit"] = sorted(str(c) for c in commits if c)
+    several["commit"] = _commits(subject)
     several = {name: values for name, values in several.items() if len(values) > 1}
+    numbers = {"columns": several}
+    code = several.pop("commit", []) if _one_code(subject, several.get("commit", [])) else []
     if several:
         told = "; ".join(f"{len(v)} values of {name} ({', '.join(v[:3])})" for name, v in several.items())
-        return Finding("mixed", MIXED, CONCERN, told, "a law for each, or runs made alike", {"columns": several})
-    known = [name for name in ("law_metric", "precision", "data_content") if subject.has(name)]
+        return Finding("mixed", MIXED, CONCERN, told, "a law for each, or runs made alike", numbers)
+    known = [name for name in ("law_metric", "precision", "data_source") if subject.has(name)]
     if not known:
         return Finding("mixed", MIXED, CANNOT_TELL, "the table names no metric, precision or data", "such columns")
-    return Finding("mixed", MIXED, FINE, f"one {joined(known)}")
+    told = f"all of {joined([str(subject.rows[0][name]) for name in known])}"
+    told += (
+        f"; {len(code)} commits ({', '.join(code)}) that share spec_version, which rises when code changes numbers"
+        if code
+        else ""
+    )
+    return Finding("mixed", MIXED, FINE, told, "", numbers if code else {})
+
+
+def _commits(subject: Subject) -> list[str]:
+    """Commits of the runs, short; "+" marks changes that were not committed."""
+    found = {json.loads(v).get("commit") for v in subject.values("versions") if v}
+    return sorted(c[:SHORT] + "+" * c.endswith("+") for c in found if c)
+
+
+def _one_code(subject: Subject, commits: Sequence[str]) -> bool:
+    """Whether the specs say that no code between these commits changed a number."""
+    versions = {json.loads(spec).get("spec_version") if spec else None for spec in subject.values("spec")}
+    return len(versions) == 1 and None not in versions and not any(commit.endswith("+") for commit in commits)
 
 
 def noise(subject: Subject) -> Finding:
@@ -96,62 +115,58 @@ def noise(subject: Subject) -> Finding:
         return Finding("noise floor", FLOOR, CANNOT_TELL, told, settle, numbers)
     near = sum(float(v) < NEAR_NOISE * found for v in subject.values(subject.loss))
     numbers |= {"noise": found, "near": near}
-    told = f"the best loss is {best / found:.1f} times the label noise ({found:.3g}); {plural(near, 'run')} within "
-    told += f"{NEAR_NOISE:g} times"
+    told = f"the best loss is {best / found:,.1f} times the label noise ({found:.3g}); "
+    told += f"{plural(near, 'run') if near else 'no run'} within {NEAR_NOISE:g} times"
     if near:
         return Finding("noise floor", FLOOR, CONCERN, told, "a floor in quadrature, or better labels", numbers)
     return Finding("noise floor", FLOOR, FINE, told, "", numbers)
 
 
-def alike(subjects: Sequence[Subject]) -> list[Finding]:
-    """Of every two architectures on one data set: the same test set, trials, fields searched and subsets."""
-    found = []
-    for a, b in combinations([s for s in subjects if s.group is not None], 2):
-        assert a.group is not None and b.group is not None
-        if a.group.content != b.group.content or a.loss != b.loss or a.group.architecture == b.group.architecture:
-            continue
-        faults = list(_unlike(a, b))
-        about = f"{a.title} against {b.title}"
-        sizes = {row[a.axes["data"]] for row in a.rows} & {row[b.axes["data"]] for row in b.rows}
-        numbers = {"shared_sizes": sorted(sizes)}
-        if faults:
-            found.append(
-                Finding(
-                    "alike",
-                    ALIKE,
-                    CONCERN,
-                    "; ".join(faults),
-                    "the same searches, subsets and test set for both",
-                    numbers,
-                    about,
-                )
-            )
-        else:
-            told = f"one test set, equal trials, {len(sizes)} sizes of data in common"
-            found.append(Finding("alike", ALIKE, FINE, told, "", numbers, about))
-    return found
+def against(group: Subject, reference: Subject) -> str:
+    """How a comparison of two sets of runs is called."""
+    return f"{group.title} against {reference.title}"
+
+
+def alike(group: Subject, reference: Subject) -> Finding:
+    """Whether two that are compared had the same test set, trials, fields searched and subsets."""
+    about = against(group, reference)
+    faults = list(_unlike(group, reference))
+    sizes = _sizes(group) & _sizes(reference)
+    numbers = {"shared_sizes": sorted(sizes)}
+    if faults:
+        settle = "the same searches, subsets and test set for both"
+        return Finding("alike", ALIKE, CONCERN, "; ".join(faults), settle, numbers, about)
+    common = f"{plural(len(sizes), 'size')} of data in common" if sizes else "no axis of data"
+    if not all(one.rows[0].get("test_checksum") for one in (group, reference)):
+        told = f"equal trials, {common}, but no `test_checksum` says that one test set judged both"
+        return Finding("alike", ALIKE, CANNOT_TELL, told, "a column `test_checksum`", numbers, about)
+    return Finding("alike", ALIKE, FINE, f"one test set, equal trials, {common}", "", numbers, about)
+
+
+def _sizes(subject: Subject) -> set[float]:
+    return set(subject.values(subject.axes["data"])) if "data" in subject.axes else set()
 
 
 def _unlike(a: Subject, b: Subject) -> Iterable[str]:
-    tests = [{row["test_checksum"] for row in s.rows if row["test_checksum"]} for s in (a, b)]
+    tests = [{row["test_checksum"] for row in s.rows if row.get("test_checksum")} for s in (a, b)]
     if tests[0] and tests[1] and tests[0] != tests[1]:
         yield "different test sets"
     trials = [sorted({trials_of(cell) for cell in cells_of(s)}) for s in (a, b)]
     if trials[0] != trials[1]:
-        yield f"{_range(trials[0])} trials per cell against {_range(trials[1])}"
+        yield f"{_range(trials[0])} per cell against {_range(trials[1])} per cell"
     fields = [{name for cell in cells_of(s) for name in varied(cell)} for s in (a, b)]
     if fields[0] != fields[1]:
         shown = [", ".join(sorted(names)) or "nothing" for names in fields]
         yield f"searched over {shown[0]} against {shown[1]}"
-    if not {row[a.axes["data"]] for row in a.rows} & {row[b.axes["data"]] for row in b.rows}:
+    if "data" in a.axes and not _sizes(a) & _sizes(b):
         yield "no size of data in common"
-    keys = [{row["subset_key"] for row in s.rows} for s in (a, b)]
+    keys = [set(s.values("subset_key")) for s in (a, b)]
     if not keys[0] & keys[1]:
         yield "no subset in common"
 
 
 def _range(counts: Sequence[int]) -> str:
-    return str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+    return plural(counts[0], "trial") if len(counts) == 1 else f"{counts[0]} to {counts[-1]} trials"
 
 
 CHECKS = (leakage, mixed, noise)

@@ -46,9 +46,9 @@ APART = "Are the errors of different runs independent?"
 
 def settings(subject: Subject) -> Finding:
     """Whether a column that no axis knows of explains what the law leaves over (Kruskal-Wallis test of residuals)."""
-    law, refusal = subject.fitted
+    law = subject.law
     if law is None:
-        return Finding("settings", OTHER, CANNOT_TELL, refusal, "a law that fits")
+        return Finding("settings", OTHER, CANNOT_TELL, subject.lawless, "a law that fits")
     off = residuals(law.problem, law.solution.theta)
     tried = dict(settings_of(subject))
     named, numbers = [], {}
@@ -111,9 +111,9 @@ def _decides(axis: np.ndarray, labels: np.ndarray) -> bool:
 
 def correlated(subject: Subject) -> Finding:
     """Whether runs share a subset or trunk, and whether neighbours along an axis err together."""
-    law, refusal = subject.fitted
+    law = subject.law
     if law is None:
-        return Finding("correlated", APART, CANNOT_TELL, refusal, "a law that fits")
+        return Finding("correlated", APART, CANNOT_TELL, subject.lawless, "a law that fits")
     groups = int(subject.runs.clusters.max()) + 1
     count = len(subject.rows)
     shared = f"{count} runs share {groups} subsets, which intervals draw together" if groups < count else ""
@@ -124,10 +124,11 @@ def correlated(subject: Subject) -> Finding:
         numbers["neighbours"] = together
         told = f"residuals of neighbouring runs correlate at {together:.2f} over {len(left)} pairs"
         if together > max(ALONG, NORMAL_99 / len(left) ** 0.5):
-            why = f"{told}: points of one curve, a shared subset, or a form that bends the wrong way"
-            return Finding(
-                "correlated", APART, CONCERN, why, "one row per run with a column `cluster`, or another form", numbers
-            )
+            stored = subject.group is not None  # of a run that is one row, with its cluster
+            causes = "a shared subset" if stored else "points of one curve, a shared subset"
+            why = f"{told}: {causes}, or a form that bends the wrong way"
+            settle = ("" if stored else "one row per run with a column `cluster`, or ") + "another form (--form auto)"
+            return Finding("correlated", APART, CONCERN, why, settle, numbers)
         return Finding("correlated", APART, FINE, "; ".join(filter(None, [shared, told])), "", numbers)
     if shared:
         return Finding("correlated", APART, FINE, shared, "", numbers)

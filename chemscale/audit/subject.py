@@ -10,6 +10,7 @@ from typing import Any
 
 from chemscale.audit.convergence import Points
 from chemscale.audit.groups import Group, Row, groups_of
+from chemscale.audit.spaces import Spaces
 from chemscale.laws import FitError, Law, fit
 from chemscale.laws.form import ROLES
 from chemscale.laws.forms import choose
@@ -29,7 +30,8 @@ class Subject:
 
     title: "" where the table has one kind; rows: the runs of the law; axes: params, data, flops -> column; left_out:
     (row, why) of rows of the same kind that no law is about; counts: columns that count parameters otherwise; group,
-    points, manifest: of a store. given: the law to audit; None fits one.
+    points, manifest: of a store. given: the law to audit; None fits one. peers: equal for those whose laws compare;
+    None for none. spaces: run id -> what its search chose from.
     """
 
     title: str
@@ -43,6 +45,8 @@ class Subject:
     points: Points = field(default_factory=dict)
     manifest: Any = None
     given: Law | None = None
+    peers: str | None = None
+    spaces: Spaces = field(default_factory=dict)
 
     @cached_property
     def fitted(self) -> tuple[Law | None, str]:
@@ -60,6 +64,11 @@ class Subject:
     def law(self) -> Law | None:
         """The law of these runs; None where they bear none."""
         return self.fitted[0]
+
+    @property
+    def lawless(self) -> str:
+        """What a check of the law says where there is none; the reason stands once, where parameters are asked for."""
+        return "" if self.law is not None else "these runs bear no law (see what is said of its parameters)"
 
     @cached_property
     def runs(self) -> Rows:
@@ -113,6 +122,7 @@ def of_groups(
     form: str | None = None,
     axes: Mapping[str, str] | None = None,
     counts: Sequence[str] = (),
+    spaces: Spaces | None = None,
 ) -> list[Subject]:
     """The groups of a store; `laws` by slug are audited as they are."""
     found = []
@@ -124,6 +134,7 @@ def of_groups(
             Subject(
                 group.title, group.rows, own, group.metric, form or usual_form(own), left, counts, group, points,
                 manifests.get(group.content), laws.get(group.slug),
+                " ".join([group.content, group.precision, group.metric, group.data]), spaces or {},
             )
         )  # fmt: skip
     return found
@@ -160,14 +171,20 @@ def of_table(
         column(columns, name, role)
     for name in counts:
         column(columns, name, "counts")
-    parts = [("", columns)]
-    for name in [by] if by else mixed_columns(columns):
-        parts = [
-            (", ".join(filter(None, [title, f"{name}={value}"])), inner)
-            for title, part in parts for value, inner in split(part, name).items()
-        ]  # fmt: skip
-    kind = form or usual_form(axes)
-    return [_of_part(title, part, axes, loss, kind, counts) for title, part in parts]
+    names = [by] if by else mixed_columns(columns)
+    apart = by or ("architecture" if "architecture" in names else None)
+    parts: list[tuple[dict[str, Any], Columns]] = [({}, columns)]
+    for name in names:
+        parts = [({**about, name: value}, inner) for about, part in parts for value, inner in split(part, name).items()]
+    found = []
+    for about, part in parts:
+        peers = None if apart is None else _titled({k: v for k, v in about.items() if k != apart})
+        found.append(_of_part(_titled(about), part, axes, loss, form or usual_form(axes), counts, peers))
+    return found
+
+
+def _titled(about: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name}={value}" for name, value in about.items())
 
 
 def mixed_columns(columns: Columns) -> list[str]:
@@ -176,7 +193,7 @@ def mixed_columns(columns: Columns) -> list[str]:
 
 
 def _of_part(
-    title: str, part: Columns, axes: Mapping[str, str], loss: str, form: str, counts: Sequence[str]
+    title: str, part: Columns, axes: Mapping[str, str], loss: str, form: str, counts: Sequence[str], peers: str | None
 ) -> Subject:
     rows, left = [], []
     for row in records(part):
@@ -189,7 +206,7 @@ def _of_part(
             rows.append({**row, **{name: float(row[name]) for name in (*axes.values(), loss)}})
         else:
             left.append((row, LOSSLESS))
-    return Subject(title, rows, {r: axes[r] for r in ROLES if r in axes}, loss, form, left, counts)
+    return Subject(title, rows, {r: axes[r] for r in ROLES if r in axes}, loss, form, left, counts, peers=peers)
 
 
 def records(columns: Columns) -> Iterable[Row]:

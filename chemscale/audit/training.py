@@ -8,6 +8,7 @@ from typing import Any
 
 from chemscale.audit.convergence import FEW_UPDATES, convergence, still_falling
 from chemscale.audit.groups import Row
+from chemscale.audit.spaces import at_edges
 from chemscale.audit.subject import LOSSLESS, Subject
 from chemscale.audit.values import CANNOT_TELL, CONCERN, FINE, Finding, joined, plural
 from chemscale.records.schema import FINISHED
@@ -20,7 +21,7 @@ TRIALS = 4  # trials of a cell from which its best says something of the range
 FEW_FALLING = 0.1  # share of runs limited by steps that a law bears
 
 CONVERGED = "Were the runs trained to their end?"
-EDGE = "Did a best rate lie at the edge of those tried?"
+EDGE = "Did a best rate lie at the edge of what was searched?"
 EVEN = "Was every cell tuned alike?"
 LEFT = "Which runs does no law see, and do they leave holes?"
 
@@ -92,24 +93,31 @@ def varied(cell: Sequence[Row]) -> dict[str, list[float]]:
 
 
 def edge(subject: Subject) -> Finding:
-    """Whether the best trial of a cell has the least or the greatest value tried of a hyperparameter."""
-    judged, at_edge = 0, []
-    for cell in cells_of(subject):
-        tried = {name: values for name, values in varied(cell).items() if len(values) >= TRIALS}
-        judged += bool(tried)
-        best = min(cell, key=lambda row: _score(row, subject.loss))
-        ends = [name for name, values in tried.items() if float(best[name]) in (values[0], values[-1])]
-        at_edge += [(name, float(best[name]), best) for name in ends]
-    numbers = {"cells": judged, "at_edge": [(name, value) for name, value, _ in at_edge]}
-    if not judged:
+    """Whether the best trial of a cell lies at the edge of its search's space, or else of the values tried."""
+    found = [(best, ends) for cell in cells_of(subject) for best, ends in _best_of(cell, subject)]
+    at_edge = [(name, value, best) for best, ends in found for name, value in ends]
+    numbers = {"cells": len(found), "at_edge": [(name, value) for name, value, _ in at_edge]}
+    if not found:
         told = f"no cell tried {TRIALS} values of a hyperparameter: nothing was searched, or the table does not say"
         return Finding("edge", EDGE, CANNOT_TELL, told, "a search at the corners of the grid", numbers)
     if at_edge:
         name, value, row = at_edge[0]
         where = " ".join(f"{c}={row[c]:.4g}" for c in subject.places.values())
-        told = f"{len(at_edge)} times in {judged} cells, e.g. {name}={value:.3g} at {where}"
+        told = f"{plural(len(at_edge), 'time')} in {plural(len(found), 'cell')}, e.g. {name}={value:.3g} at {where}"
         return Finding("edge", EDGE, CONCERN, told, f"a wider range of {name}", numbers)
-    return Finding("edge", EDGE, FINE, f"in none of {judged} cells", "", numbers)
+    return Finding("edge", EDGE, FINE, f"nowhere; {plural(len(found), 'cell')} searched", "", numbers)
+
+
+def _best_of(cell: Sequence[Row], subject: Subject) -> Iterable[tuple[Row, list[tuple[str, float]]]]:
+    """The best trial of a cell that was searched, and its hyperparameters at an edge with their values."""
+    tried = {name: values for name, values in varied(cell).items() if len(values) >= TRIALS}
+    best = min(cell, key=lambda row: _score(row, subject.loss))
+    space = subject.spaces.get(str(best.get("run_id")))
+    said = at_edges(best, space) if space is not None and trials_of(cell) >= TRIALS else None
+    if said is not None:
+        yield best, said
+    elif tried:
+        yield best, [(n, float(best[n])) for n, values in tried.items() if float(best[n]) in (values[0], values[-1])]
 
 
 def _score(row: Row, loss: str) -> float:
@@ -122,14 +130,23 @@ def tuning(subject: Subject) -> Finding:
     counts = Counter(map(trials_of, cells_of(subject)))
     numbers = {"trials": {str(n): c for n, c in sorted(counts.items())}}
     if set(counts) <= {1}:
-        fields = [name for name in TUNED if subject.has(name)]
-        told = f"every cell has one trial; {joined(fields)} come from a rule" if fields else "the table does not say"
+        told = f"every cell has one trial; {_untuned(subject)}"
         settle = "a search of equal size in a few cells, the corners first"
         return Finding("tuning", EVEN, CANNOT_TELL, told, settle, numbers)
     shown = joined([f"{plural(n, 'trial')} in {plural(c, 'cell')}" for n, c in sorted(counts.items())])
     if len(counts) > 1:
         return Finding("tuning", EVEN, CONCERN, shown, "the same number of trials in every cell", numbers)
     return Finding("tuning", EVEN, FINE, shown, "", numbers)
+
+
+def _untuned(subject: Subject) -> str:
+    """Where the hyperparameters of one trial come from, as far as the rows show."""
+    known = [name for name in TUNED if subject.has(name)]
+    fixed = [name for name in known if len(set(subject.values(name))) == 1]
+    moved = [name for name in known if name not in fixed]
+    told = [f"{joined(fixed)} {'are' if len(fixed) > 1 else 'is'} the same in all"] if fixed else []
+    told += [f"{joined(moved)} {'differ' if len(moved) > 1 else 'differs'} between cells"] if moved else []
+    return ", ".join(told) or "the table has no hyperparameter"
 
 
 def left_out(subject: Subject) -> Finding:
@@ -153,7 +170,8 @@ def left_out(subject: Subject) -> Finding:
     shown = ", ".join(f"{n} {why}" for why, n in sorted(counts.items()))
     numbers["holes"] = [dict(zip(subject.places.values(), cell, strict=True)) for cell in holes if None not in cell]
     if holes:
-        told = f"{shown}; {len(holes)} cells have no other run ({_largest(holes, subject)})"
+        has = "have" if len(holes) > 1 else "has"
+        told = f"{shown}; {plural(len(holes), 'cell')} {has} no other run ({_largest(holes, subject)})"
         return Finding("left out", LEFT, CONCERN, told, "those cells again, or a law that takes censored runs", numbers)
     return Finding("left out", LEFT, FINE, f"{shown}; every cell of theirs has a finished run", "", numbers)
 

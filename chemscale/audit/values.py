@@ -45,7 +45,7 @@ class Deciding:
 class Claim:
     """One sentence that a report makes, and whether its runs bear it.
 
-    kind: tenfold, exponent (a local slope), limit, parameter (of a law), floor, law, plan or forecast.
+    kind: tenfold, exponent (a local slope), limit, parameter (of a law), floor, law, plan, comparison or forecast.
     why: the numbers behind the mark; against: names of the checks whose concern stands against it; unchecked: checks
     that would bear on it and could not be made; runs: what would decide, where it is open.
     """
@@ -99,6 +99,11 @@ def _counted(found: Sequence[str], names: Sequence[str]) -> dict[str, int]:
 def joined(words: Sequence[str]) -> str:
     """a, b and c."""
     return " and ".join(filter(None, [", ".join(words[:-1]), *words[-1:]]))
+
+
+def decades_text(decades: float, asked: float) -> str:
+    """One decimal, or two where one would round a short axis up to what is asked for."""
+    return f"{decades:.2f}" if decades < asked <= round(decades, 1) else f"{decades:.1f}"
 
 
 def plural(count: int, noun: str) -> str:

@@ -18,8 +18,9 @@ FlopsPerExample = Callable[[Array], Array]
 class MeasuredCost:
     """FLOPs of a run = coefficient x N^exponent x D, fitted to the runs' own FLOPs.
 
-    D counts unique units, so the passes over the data that the runs made are part of the coefficient. `spread` is the
-    standard deviation of the log residual: 0.05 means that the rule is good to about 5 %.
+    D counts unique units, so the passes over the data are part of the coefficient: those of the runs with the most
+    data, since small sets are often seen more often than a larger one will be. `spread` is the standard deviation of
+    the log residual: 0.05 means that the rule is good to about 5 %.
     """
 
     coefficient: float
@@ -48,6 +49,10 @@ def measure(rows: Rows) -> MeasuredCost | None:
     log_n, per = np.log(rows.axes["params"]), np.log(rows.flops / rows.axes["data"])
     if np.ptp(log_n) < 1e-6:
         return None
-    slope, offset = np.polyfit(log_n, per, 1)
-    spread = float(np.std(per - slope * log_n - offset))
-    return MeasuredCost(float(np.exp(offset)), float(slope), spread, len(rows))
+    smaller = np.log(rows.axes["data"] / rows.axes["data"].max())
+    basis = np.stack([np.ones_like(log_n), log_n, smaller], axis=1)
+    if np.linalg.matrix_rank(basis) < 3:  # data that never vary, or only with N
+        basis = basis[:, :2]
+    found = np.linalg.lstsq(basis, per, rcond=None)[0]
+    spread = float(np.std(per - basis @ found))
+    return MeasuredCost(float(np.exp(found[0])), float(found[1]), spread, len(rows))

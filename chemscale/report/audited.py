@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from chemscale.audit.audit import of_store
+from chemscale.audit.comparing import Together
+from chemscale.audit.groups import Group, Row
 from chemscale.audit.values import CANNOT_TELL, CONCERN, FINE, NOT_SUPPORTED, SUPPORTED, Audit, Claim, Deciding, Finding
 from chemscale.laws import Law
 from chemscale.records.store import Store
-from chemscale.report.groups import Group, Row
 from chemscale.report.numbers import joined, readable, significant
 from chemscale.report.values import Audited, Judged
 
@@ -18,10 +19,10 @@ MARKS = (SUPPORTED, NOT_SUPPORTED, CANNOT_TELL)
 
 def audited(
     store: Store, groups: Sequence[Group], points: Mapping[str, Sequence[Row]], manifests: Mapping[str, Any],
-    laws: Mapping[str, Law],
+    laws: Mapping[str, Law], together: Sequence[Together],
 ) -> Audited:  # fmt: skip
     """Every claim with its mark, and every finding with its verdict, those of concern first."""
-    found = of_store(store, groups, points, manifests, laws)  # type: ignore[arg-type]
+    found = of_store(store, groups, points, manifests, laws, together)  # type: ignore[arg-type]
     claims = tuple(_claim(one) for mark in MARKS for one in found.claims if one.mark == mark)
     order = (CONCERN, CANNOT_TELL, FINE)
     findings = tuple(_finding(one) for verdict in order for one in found.findings if one.verdict == verdict)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from chemscale.audit.groups import groups_of
 from chemscale.records.board import written_below
 from chemscale.records.events import EventFile
 from chemscale.records.store import Store
 from chemscale.report.collect import section
 from chemscale.report.figures.law import png
 from chemscale.report.fitted import laws_of
-from chemscale.report.groups import groups_of
 from chemscale.report.traced import traced
 from chemscale.report.values import Traced
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from chemscale.audit.groups import Group
 from chemscale.laws import Law
 from chemscale.laws.breaks import Break
-from chemscale.report.groups import Group
 from chemscale.report.numbers import readable
 from chemscale.report.values import Broken
 

@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
+from chemscale.audit.comparing import compared
 from chemscale.audit.convergence import points_of
+from chemscale.audit.groups import Group, Row, groups_of
 from chemscale.audit.manifests import manifests_of
+from chemscale.audit.subject import of_groups
 from chemscale.laws.verdict import CANNOT_TELL
 from chemscale.plan import resolved
 from chemscale.records.store import Store
@@ -17,7 +20,6 @@ from chemscale.report.exponents import exponents
 from chemscale.report.fitted import Given, law_table, laws_of
 from chemscale.report.foreseen import foreseen
 from chemscale.report.frontier import frontiers
-from chemscale.report.groups import Group, Row, groups_of
 from chemscale.report.held import hold
 from chemscale.report.limits import limits
 from chemscale.report.listing import compute_table, provenance, run_table
@@ -68,11 +70,12 @@ def collect(store: Store, laws: Given = None, *, metrics: Sequence[str] | None =
     seen = foreseen(rows, resolved(store.forecasts(), rows), groups)
     sections = tuple(section(group, seen, noise_of(manifests.get(group.content), group.metric)) for group in groups)
     main, more = exponents(groups)
-    compared, unlike = comparisons(groups)
+    together = compared(of_groups(groups, points, manifests, fitted))
+    comparing, unlike = comparisons(together)
     plans, rulings = planned(groups, fitted), tuple(ruling(group) for group in groups)
     searched = searches(rows, points)
     broken = breaks(groups, fitted)
-    audit = audited(store, groups, points, manifests, fitted)
+    audit = audited(store, groups, points, manifests, fitted, together)
     return Report(
         title=TITLE,
         questions=tuple(study["question"] for study in store.studies().values() if study.get("question")),
@@ -91,11 +94,11 @@ def collect(store: Store, laws: Given = None, *, metrics: Sequence[str] | None =
         backtests=backtests(groups, fitted),
         breaks=broken,
         frontiers=frontiers(groups, fitted),
-        comparisons=compared,
+        comparisons=comparing,
         plans=plans,
         audit=audit,
         searches=searched,
-        brief=brief(rulings, compared, plans, broken, searched, audit),
+        brief=brief(rulings, comparing, plans, broken, searched, audit),
         curves=tuple(c for group in groups if (c := curves(group, points)).curves),
         held=hold(store, groups),
         runs=run_table(rows),

@@ -4,37 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from chemscale.laws import FitError
-from chemscale.laws.compare import Comparison, compare
+from chemscale.audit.comparing import Together
+from chemscale.audit.groups import Group
+from chemscale.laws.compare import Comparison
 from chemscale.laws.jointlaw import JointLaw
 from chemscale.laws.paired import Paired
-from chemscale.report.groups import Group
 from chemscale.report.numbers import percent, readable, with_ends
 from chemscale.report.values import Apart, Compared, Look
 
-BOOTSTRAP = 199  # draws of p-values and intervals
 
-
-def comparisons(groups: Sequence[Group]) -> tuple[tuple[Compared, ...], tuple[str, ...]]:
+def comparisons(together: Iterable[Together]) -> tuple[tuple[Compared, ...], tuple[str, ...]]:
     """One per data set and metric with several architectures, and sentences on those that could not be compared."""
-    kinds: dict[tuple[str, ...], list[Group]] = {}
-    for group in groups:
-        kinds.setdefault((group.content, group.precision, group.metric, group.data), []).append(group)
     found, notes = [], []
-    for members in kinds.values():
-        if len(members) < 2:
-            continue
-        try:
-            found.append(_compared(members))
-        except (ValueError, FitError) as error:
-            notes.append(f"{' and '.join(group.title for group in members)} could not be compared: {error}")
+    for one in together:
+        groups = [member.group for member in one.members if member.group is not None]
+        if one.found is None:
+            notes.append(f"{' and '.join(group.title for group in groups)} could not be compared: {one.refusal}")
+        else:
+            found.append(_compared(groups, one.found))
     return tuple(found), tuple(notes)
 
 
-def _compared(members: Sequence[Group]) -> Compared:
+def _compared(members: Sequence[Group], found: Comparison) -> Compared:
     first = members[0]
-    rows = [{**row, "model": group.title} for group in members for row in group.rows]
-    found = compare(rows, by="model", loss=first.metric, params="params", data=first.data, bootstrap=BOOTSTRAP)
     spent = tuple((group.title, costs) for group in members if (costs := _costs(group)))
     measure = first.measure
     return Compared(

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from textwrap import shorten
 from typing import Any
 
-from chemscale.report.groups import MEASURES, Group, Measure, Row, name_of
+from chemscale.audit.groups import MEASURES, Group, Measure, Row, name_of
 from chemscale.report.numbers import by_error, count, joined, percent, whole, with_ends
 from chemscale.report.values import Foreseen
 

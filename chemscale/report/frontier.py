@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from chemscale.audit.groups import Group
 from chemscale.laws import Law, Optimum
-from chemscale.report.groups import Group
 from chemscale.report.numbers import count, percent, power, significant, size, with_ends
 from chemscale.report.values import Best, Frontier, Line
 
@@ -28,21 +28,26 @@ AROUND = 10.0  # factor by which the plane of sizes reaches beyond the runs and 
 class Cost:
     """FLOPs of a run = coefficient N^by_params D^by_data, as the runs of a group had them; spread is relative.
 
-    D counts unique units: where small sets are seen more often than large ones, by_data is below one.
+    D counts unique units: where small sets are seen more often than large ones, by_data is below one. Beyond `most`,
+    the most data of a run, FLOPs grow in proportion to D: no unit can be seen less than once.
     """
 
     coefficient: float
     by_params: float
     by_data: float
     spread: float
+    most: float
 
     def flops(self, params: Any, data: Any) -> Any:
         """FLOPs of runs."""
-        return self.coefficient * np.asarray(params, float) ** self.by_params * np.asarray(data, float) ** self.by_data
+        data = np.asarray(data, float)
+        inside, beyond = np.minimum(data, self.most), np.maximum(data / self.most, 1.0)
+        return self.coefficient * np.asarray(params, float) ** self.by_params * inside**self.by_data * beyond
 
     def data(self, params: Any, flops: float) -> Any:
         """What a budget pays for."""
-        return (flops / self.flops(params, 1.0)) ** (1 / self.by_data)
+        share = flops / self.flops(params, self.most)
+        return self.most * np.where(share < 1, share ** (1 / self.by_data), share)
 
     def per_example(self, flops: float) -> Callable[[Any], Any]:
         """FLOPs per unit of data at the data that this budget pays for."""
@@ -60,7 +65,8 @@ def cost_of(group: Group) -> Cost | None:
     spread = float(np.std(c - basis @ np.array([offset, by_params, by_data])))
     if by_params <= 0 or by_data <= 0:
         return None
-    return Cost(float(np.exp(offset)), float(by_params), float(by_data), float(np.expm1(spread)))
+    most = float(np.exp(d.max()))
+    return Cost(float(np.exp(offset)), float(by_params), float(by_data), float(np.expm1(spread)), most)
 
 
 def frontiers(groups: Iterable[Group], laws: Mapping[str, Law]) -> tuple[Frontier, ...]:
@@ -168,7 +174,8 @@ def _crossings(n: Any, d: Any, losses: Any, level: float) -> tuple[tuple[float, 
 def _cost_words(group: Group, cost: Cost) -> str:
     return (
         f"FLOPs of a run = {significant(cost.coefficient, 2)} N^{cost.by_params:.2f} D^{cost.by_data:.2f} (N "
-        f"parameters, D unique {group.data}), as these runs had them, good to {percent(cost.spread)}"
+        f"parameters, D unique {group.data}), as these runs had them, good to {percent(cost.spread)}; "
+        f"beyond their most data in proportion to D"
     )
 
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from chemscale.audit.groups import Group, Row
 from chemscale.records.store import Store
-from chemscale.report.groups import Group, Row
 from chemscale.report.numbers import by_error, count, joined, percent, whole
 from chemscale.report.values import Held, Molecules, Parity
 

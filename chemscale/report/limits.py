@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from chemscale.audit.convergence import FEW_UPDATES, Convergence, Points, convergence
-from chemscale.report.groups import Group
+from chemscale.audit.groups import Group
 from chemscale.report.numbers import joined
 
 POWER_LAW_DECADES = 1.5  # the least span that an exponent is printed for

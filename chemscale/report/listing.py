@@ -6,7 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 
-from chemscale.report.groups import DATA, MEASURES, Measure, Row, name_of
+from chemscale.audit.groups import DATA, MEASURES, Measure, Row, name_of
 from chemscale.report.numbers import by_error, count, duration, power, whole
 from chemscale.report.values import Column, Entry, Table
 

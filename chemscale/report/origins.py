@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from chemscale.report.groups import Group
+from chemscale.audit.groups import Group
 from chemscale.report.numbers import joined, whole
 from chemscale.report.values import Origin
 

@@ -6,11 +6,11 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
+from chemscale.audit.groups import Group
 from chemscale.laws import Law
 from chemscale.plan import CANNOT_TELL, Choice, Plan, RunCost, measure_cost, plan
 from chemscale.plan.worth import SURE
 from chemscale.report.frontier import Cost, cost_of
-from chemscale.report.groups import Group
 from chemscale.report.numbers import count, duration, joined, percent, power, size, with_ends
 from chemscale.report.values import Budget, Column, Entry, Option, Planned, Table
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from chemscale.audit.groups import Group
 from chemscale.laws import FitError, NextRun, Verdict, verdict
 from chemscale.laws.verdict import CANNOT_TELL
 from chemscale.plan import RunCost, measure_cost
-from chemscale.report.groups import Group
 from chemscale.report.numbers import count, duration, percent, whole
 from chemscale.report.values import Ruling
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from chemscale.audit.groups import MEASURES, Group
 from chemscale.laws import FitError, Law, Tenfold, tenfold
-from chemscale.report.groups import MEASURES, Group
 from chemscale.report.numbers import count, joined, significant, whole, with_ends
 from chemscale.report.values import Headline
 

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from chemscale.audit.groups import DATA, MEASURES, Measure, Row, name_of
 from chemscale.records.schema import DIVERGED, FINISHED, STOPPED
-from chemscale.report.groups import DATA, MEASURES, Measure, Row, name_of
 from chemscale.report.importance import importances, said
 from chemscale.report.numbers import count, joined, percent, significant, whole
 from chemscale.report.values import Foretold, Searched, Tried

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from chemscale.audit.groups import Group, Row, groups_of
 from chemscale.plan import resolved
 from chemscale.records.store import Store
 from chemscale.report.foreseen import foreseen
-from chemscale.report.groups import Group, Row, groups_of
 from chemscale.report.numbers import by_error, count, whole
 
 

@@ -7,8 +7,8 @@ from typing import Any, Literal
 
 import numpy as np
 
+from chemscale.audit.groups import Group
 from chemscale.laws import Law
-from chemscale.report.groups import Group
 from chemscale.report.values import Section, Trace, Traced
 
 FURTHER = 10.0  # times the largest run

@@ -21,6 +21,7 @@ from chemscale.sweep.placement import On, require_room_for, resources_for
 from chemscale.sweep.progress import ENDED
 from chemscale.sweep.search import Search
 from chemscale.sweep.space import Domain, When
+from chemscale.sweep.written import written
 
 
 def search(
@@ -60,7 +61,7 @@ def search(
     begins = getattr(plan.stop, "earlier", None) is None  # a store that holds an earlier search is there already
     records = store if isinstance(store, Store) else Store(store, create=begins)
     require_curves(plan, records)
-    records.enlist(plan.name, [])
+    records.enlist(plan.name, [], space=written(plan.space))
     _search_missing(records, plan, on, callbacks)
     return result_of(records, plan)
 

@@ -2,11 +2,12 @@
 
 import pytest
 
-from chemscale.audit import subject
+from chemscale.audit import comparing, subject
 
 
 @pytest.fixture(autouse=True, scope="package")
 def few_refits():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(subject, "BOOTSTRAP", 100)
+        patch.setattr(comparing, "BOOTSTRAP", 99)
         yield

@@ -8,6 +8,7 @@ from tests.audit.tables import clean, searched
 from tests.laws.planted import chinchilla
 
 COLUMNS = {"params": "n", "data": "d", "loss": "loss"}
+AGAINST = "architecture=b against architecture=a"
 UNKNOWABLE = {"convergence", "edge", "tuning", "leakage", "left out", "mixed", "noise floor", "definitions"}
 
 
@@ -109,8 +110,10 @@ def test_kinds_that_no_law_may_mix_are_audited_apart():
     both = {name: np.concatenate([one[name], other[name]]) for name in one}
     both["architecture"] = np.array(["a"] * 50 + ["b"] * 50)
     found = cs.audit(both, **COLUMNS)
-    assert {f.about for f in found.findings} == {"architecture=a", "architecture=b"}
-    assert {f.about for f in cs.audit(both, **COLUMNS, by="seed").findings} == {"seed=0", "seed=1"}
+    assert {f.about for f in found.findings} == {"architecture=a", "architecture=b", AGAINST}
+    assert found.of(AGAINST)[0].verdict == "cannot tell"  # nothing says that they share a test set
+    by_seed = cs.audit(both, **COLUMNS, by="seed")
+    assert {f.about for f in by_seed.findings} == {"seed=0", "seed=1", "seed=1 against seed=0"}
 
 
 def test_rows_without_a_loss_are_named_with_their_place():
@@ -118,7 +121,7 @@ def test_rows_without_a_loss_are_named_with_their_place():
     table["loss"][table["n"] * table["d"] > 5e21] = np.nan
     found, _ = verdicts(table)
     assert found["left out"].verdict == "concern"
-    assert "2 without a positive loss or axis; 1 cells have no other run (the largest at n=1e+10 d=1e+12)" in (
+    assert "2 without a positive loss or axis; 1 cell has no other run (the largest at n=1e+10 d=1e+12)" in (
         found["left out"].answer
     )
 

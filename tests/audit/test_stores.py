@@ -1,5 +1,6 @@
 """The audit of a store: its points, statuses, checksums, searches and forecasts."""
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -9,6 +10,8 @@ from chemscale.audit.audit import of_store
 from chemscale.audit.convergence import points_of
 from chemscale.audit.groups import groups_of
 from chemscale.records.store import Store
+from chemscale.sweep import loguniform
+from chemscale.sweep.written import written
 from tests.report import planted
 from tests.report.planted import CHEMGPT, PAINN, SCHNET, break_one, finish, full_store, plant, spec
 
@@ -28,7 +31,7 @@ def of(audit, about):
 
 
 def test_every_architecture_is_asked_everything(found):
-    assert {f.about for f in found.findings} == {"ChemGPT", "PaiNN", "SchNet", "PaiNN against SchNet"}
+    assert {f.about for f in found.findings} == {"ChemGPT", "PaiNN", "SchNet", "SchNet against PaiNN"}
     names = {f.check for f in found.of("ChemGPT")}
     assert names == {f.check for f in found.of("PaiNN")} and len(names) == 18
 
@@ -49,7 +52,7 @@ def test_short_axes_bear_no_exponent_and_the_deciding_run_is_named(found):
 
 def test_forecasts_are_scored(found):
     marks = {c.statement.split()[0]: c.mark for c in found.claims if c.kind == "forecast"}
-    assert marks == {"chemgpt": "supported", "schnet": "not supported", "painn": "supported"}
+    assert marks == {"ChemGPT": "supported", "SchNet": "not supported", "PaiNN": "supported"}
 
 
 def test_converged_runs_support_what_was_planted(tmp_path, monkeypatch):
@@ -88,20 +91,72 @@ def test_two_test_sets_in_one_law_are_found(tmp_path, monkeypatch):
     assert (seen.verdict, seen.numbers["test_sets"]) == ("concern", 2)
 
 
+def search_rates(store):
+    """Three more rates in each cell of PaiNN, the best the largest of them; returns all runs."""
+    made = []
+    for width, params in zip(PAINN.widths, PAINN.params, strict=True):
+        for size in PAINN.sizes:
+            run = spec(PAINN, width, size)
+            made.append(run)
+            for rate in (1e-3, 1e-2, 3e-2):
+                made.append(replace(run, optim=replace(run.optim, lr=rate)))
+                finish(store, PAINN, made[-1], params, PAINN.loss(params, size) * (3e-3 / rate) ** 0.1)
+    return made
+
+
+@pytest.mark.parametrize(("highest", "verdict"), [(1.0, "fine"), (3.1e-2, "concern")])
+def test_the_edge_is_that_of_the_space_where_the_store_has_it(tmp_path, highest, verdict):
+    store = Store(tmp_path / "store", create=True)
+    plant(store, PAINN, replicates=False, forecast=False)
+    store.enlist("rates", search_rates(store), space=written({"optim.lr": loguniform(1e-3, highest)}))
+    seen = of(cs.audit(store), "PaiNN")["edge"]
+    assert (seen.verdict, seen.numbers["cells"]) == (verdict, 9)
+    if verdict == "concern":
+        assert seen.answer.startswith("9 times in 9 cells, e.g. lr=0.03")
+
+
+def test_a_space_of_another_version_is_as_none(tmp_path):
+    store = Store(tmp_path / "store", create=True)
+    plant(store, PAINN, replicates=False, forecast=False)
+    store.enlist("rates", search_rates(store), space=[{"field": "optim.lr", "kind": "later"}])
+    assert of(cs.audit(store), "PaiNN")["edge"].answer.startswith("9 times in 9 cells")
+
+
+def test_two_potentials_are_compared_and_their_concerns_stand_against_it(found):
+    one = next(c for c in found.claims if c.kind == "comparison")
+    assert one.about == "SchNet against PaiNN" and one.statement.startswith(one.about)
+    assert one.mark == "cannot tell" and "convergence" in one.against
+
+
+def test_commits_of_one_spec_version_are_one_code(tmp_path, monkeypatch):
+    for name, marks, verdict in (("a", "de", "fine"), ("b", "d+", "concern")):
+        monkeypatch.setattr(planted, "row_of", committed(marks))
+        store = Store(tmp_path / name, create=True)
+        plant(store, PAINN, forecast=False)
+        seen = of(cs.audit(store), "PaiNN")["mixed"]
+        assert seen.verdict == verdict
+        assert "2 " in seen.answer and "commit" in seen.answer
+
+
+def committed(marks):
+    """Seeds differ in the commit: an even one has the first mark after eleven letters, an odd one the second."""
+    return lambda law, run, *rest: {
+        **ROW(law, run, *rest), "versions": json.dumps({"commit": "abcdefghijk" + marks[run.seed % 2]})
+    }  # fmt: skip
+
+
 def test_architectures_tuned_unequally_are_found(tmp_path):
     store = Store(tmp_path / "store", create=True)
     for law in (PAINN, SCHNET):
         plant(store, law, replicates=False, forecast=False)
-    for rate in (1e-3, 1e-2, 3e-2):
-        for width, params in zip(PAINN.widths, PAINN.params, strict=True):
-            for size in PAINN.sizes:
-                run = spec(PAINN, width, size)
-                other = replace(run, optim=replace(run.optim, lr=rate))
-                finish(store, PAINN, other, params, PAINN.loss(params, size) * (3e-3 / rate) ** 0.1)
+    search_rates(store)
     found = cs.audit(store)
-    pair = found.of("PaiNN against SchNet")[0]
+    pair = found.of("SchNet against PaiNN")[0]
     assert pair.verdict == "concern"
-    assert "4 trials per cell against 1" in pair.answer and "searched over lr against nothing" in pair.answer
+    assert (
+        "1 trial per cell against 4 trials per cell" in pair.answer
+        and "searched over nothing against lr" in pair.answer
+    )
     seen = of(found, "PaiNN")
     assert seen["edge"].verdict == "concern" and "9 times in 9 cells, e.g. lr=0.03" in seen["edge"].answer
     assert "not the best trial of its cell" in seen["left out"].answer

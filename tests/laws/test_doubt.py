@@ -1,6 +1,7 @@
 """Intervals by name against closed forms, scipy and simulation."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,7 +17,8 @@ from chemscale.laws.intervals import Likelihood, choose_method
 from chemscale.laws.noise import Noise, shared_within
 from chemscale.laws.numbers import loss_at, parameters_of
 from chemscale.laws.objectives import Objective
-from chemscale.laws.solve import Problem, solve
+from chemscale.laws.solve import Problem, newton, solve
+from tests.benchmarks.coverage import simulate
 from tests.laws.planted import TRUTH, grid, wide
 
 OPTIONS = {"data": "tokens", "loss": "loss", "objective": "log_lsq", "bootstrap": 100}
@@ -212,3 +214,57 @@ def test_calibration_takes_a_truth_and_refuses_what_is_none():
     for options in ({"methods": ("bayes",)}, {"truth": {"gamma": 1}}, {"noise": "odd"}, {"count": 3}):
         with pytest.raises(ValueError):
             law.calibrate(**{"count": 30, **options})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("side", "case"), [(4, "t3"), (5, "normal"), (6, "heteroscedastic"), (5, "no floor")])
+def test_profile_covers_near_its_level(side, case):
+    """93 to 97 % and three binomial standard errors of 400 tables (3.3 %); without a floor one-sided, at least 93 %."""
+    found = simulate(side, case, "log_lsq", ("profile",), 400)
+    error = 3 * np.sqrt(0.95 * 0.05 / 400)
+    for name in TRUTH:
+        covered = found.of(name, "profile").coverage
+        assert covered > 0.93 - error, found.table()
+        assert case == "no floor" or covered < 0.97 + error, found.table()
+
+
+@pytest.mark.slow
+def test_few_clusters_are_covered_where_rows_alone_are_not():
+    """Six subsets of data, half of the variance shared by the runs of each: beta varies only between clusters."""
+    table = grid(np.geomspace(1e6, 1e9, 6), np.geomspace(1e8, 1e11, 6), noise=0.01)
+    problem = fit(table, **OPTIONS).problem
+    theta, clusters = solve(problem), np.arange(36) // 6
+    noise = Noise(np.full(36, 0.01), shared=0.5)
+    rng = np.random.default_rng(0)
+    losses = problem.model.log_fit(theta[None]) + noise.draw(rng, 150, clusters)
+    number = parameters_of(problem)["beta"]
+    hits = {"clusters": 0, "rows": 0}
+    for loss in losses:
+        one = replace(problem, log_loss=loss)
+        fitted = solve(one)
+        for name, groups in (("clusters", clusters), ("rows", np.arange(36))):
+            low, high = Likelihood.of(one, fitted, groups).ends(number, 0.95)[0][0]
+            hits[name] += low <= number.of(theta[None])[0] <= high
+    assert hits["rows"] < 0.85 * 150 and hits["clusters"] > (0.93 - 3 * 0.018) * 150, hits  # three standard errors
+
+
+def test_profile_of_few_clusters_goes_as_far_as_their_t_asks():
+    """Four subsets as clusters: Student's t of about one degree of freedom asks for ends ten standard errors away."""
+    table = grid(np.geomspace(3e3, 2e5, 4), np.geomspace(1e3, 3e4, 4), noise=0.001, seed=3, E=0.45, A=26, B=2.3,
+                 alpha=0.5, beta=0.2)  # fmt: skip
+    table["cluster"] = [f"{d:g}" for d in table["tokens"]]
+    law = fit(table, data="tokens", loss="loss", objective="log_lsq", bootstrap=50)
+    found, problem = law.profile("beta"), law.problem
+    assert found.freedom < 1.5 and found.low < found.value < found.high
+    at, best = problem.form.inner.index("beta"), problem.value(law.solution.theta[None])[0]
+
+    def rise(beta):
+        lower, upper = problem.lower.copy(), problem.form.upper.copy()
+        lower[at] = upper[at] = beta
+        start = law.solution.theta.copy()
+        start[at] = beta
+        held = newton(problem.model, problem.objective, problem.log_loss, problem.weights, start[None], upper, 300,
+                      1e-13, lower)  # fmt: skip
+        return float(problem.value(held)[0] - best)
+
+    assert rise(found.low) == pytest.approx(rise(found.high), rel=0.05)

@@ -240,3 +240,15 @@ def test_import_loads_neither_torch_nor_ray():
     code = "import sys, chemscale.laws, chemscale.plan; print({'torch', 'ray', 'pyarrow', 'pandas'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+def test_cost_is_that_of_the_passes_that_the_most_data_had():
+    """Small sets seen four, two and one times: a larger one is seen once, not less than once."""
+    table = grid(np.geomspace(1e4, 1e7, 5), np.array([1e3, 1e4, 1e5]), noise=0.005, A=50, B=20)
+    passes = {1e3: 4, 1e4: 2, 1e5: 1}
+    table["structures"] = table.pop("tokens")
+    table["flops"] = 90 * table["params"] ** 0.8 * table["structures"] * [passes[d] for d in table["structures"]]
+    law = fit(table, form="power", params="params", data="structures", loss="loss", bootstrap=20)
+    assert law.cost.exponent == pytest.approx(0.8)
+    assert law.cost(np.array([1e6]))[0] == pytest.approx(90 * 1e6**0.8)
+    assert law.cost.spread < 1e-9

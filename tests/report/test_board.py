@@ -5,11 +5,11 @@ import io
 import pytest
 
 import chemscale as cs
+from chemscale.audit.groups import groups_of
 from chemscale.records import Store
 from chemscale.report.board import show_laws
 from chemscale.report.collect import section
 from chemscale.report.figures.law import png
-from chemscale.report.groups import groups_of
 from chemscale.report.traced import traced
 from tests.report.planted import ALL, CHEMGPT, PAINN, plant
 

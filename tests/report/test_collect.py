@@ -6,12 +6,12 @@ from dataclasses import replace
 
 import pytest
 
+from chemscale.audit.groups import groups_of
 from chemscale.laws import fit
 from chemscale.laws.slopes import TOO_SHORT
 from chemscale.records import Store
 from chemscale.report.collect import collect
 from chemscale.report.fitted import laws_of
-from chemscale.report.groups import groups_of
 from chemscale.report.table import table
 from tests.report.planted import ALL, CHEMGPT, INTERVAL, MISSES, PAINN, SCHNET, finish, plant, rows_of, spec
 

@@ -5,10 +5,12 @@ import io
 
 import pytest
 
+from chemscale.audit.comparing import compared
+from chemscale.audit.groups import groups_of
+from chemscale.audit.subject import of_groups
 from chemscale.report import figures, page
 from chemscale.report.audited import concerns
 from chemscale.report.compared import comparisons
-from chemscale.report.groups import groups_of
 from tests.report.planted import PAINN, SCHNET, rows_of
 
 
@@ -44,12 +46,12 @@ def test_pairs_share_their_subset(pair, store):
 
 def test_one_architecture_is_compared_with_nothing(store):
     groups = [g for g in groups_of(rows_of(store)) if g.architecture == "painn"]
-    assert comparisons(groups) == ((), ())
+    assert comparisons(compared(of_groups(groups, {}, {}, {}))) == ((), ())
 
 
 def test_what_cannot_be_compared_is_said(store):
     groups = groups_of([row for row in rows_of(store) if row["params"] < 8_000 and row["architecture"] != "chemgpt"])
-    found, notes = comparisons(groups)
+    found, notes = comparisons(compared(of_groups(groups, {}, {}, {})))
     assert found == ()
     assert "could not be compared" in notes[0]
 

@@ -6,9 +6,9 @@ import re
 import pytest
 
 from chemscale import data
+from chemscale.audit.groups import groups_of
 from chemscale.models import ChemGPT, PaiNN
 from chemscale.records import Store
-from chemscale.report.groups import groups_of
 from chemscale.report.held import DRAWN, SAMPLED, STRUCTURES, hold
 from chemscale.spec import Budget, Data, Optim, RunSpec
 from chemscale.train.complete import complete

@@ -6,11 +6,11 @@ import io
 import numpy as np
 import pytest
 
+from chemscale.audit.groups import groups_of
 from chemscale.laws import fit
 from chemscale.report import figures
 from chemscale.report.breaking import breaks
 from chemscale.report.frontier import cost_of, frontiers
-from chemscale.report.groups import groups_of
 from chemscale.report.misses import residuals
 from tests.report.planted import CHEMGPT, rows_of
 
@@ -62,7 +62,8 @@ def test_the_frontier_follows_the_planted_law(found, store):
     for best in front.best:
         sizes = np.geomspace(1e2, 1e9, 4000)
         losses = CHEMGPT.loss(sizes, cost.data(sizes, best.flops))
-        assert best.params_low <= sizes[np.argmin(losses)] <= best.params_high
+        step = 1.05  # of the search, which cannot place a minimum at the kink of the cost more finely
+        assert best.params_low / step <= sizes[np.argmin(losses)] <= best.params_high * step
         assert best.loss == pytest.approx(losses.min(), rel=0.1)
         assert best.low < best.loss < best.high
     assert any(best.flops == pytest.approx(front.largest) for best in front.best)

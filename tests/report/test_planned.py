@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
+from chemscale.audit.groups import groups_of
 from chemscale.report import page
 from chemscale.report.frontier import cost_of
-from chemscale.report.groups import groups_of
 from chemscale.report.planned import TIMES, planned, table
 from tests.report.planted import ALL, CHEMGPT, rows_of
 

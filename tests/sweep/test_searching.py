@@ -21,6 +21,7 @@ from chemscale.sweep.found import samples_of
 from chemscale.sweep.proposals import Proposals
 from chemscale.sweep.searching import search
 from chemscale.sweep.transfer import transfer
+from chemscale.sweep.written import read_space
 
 pytestmark = pytest.mark.slow
 
@@ -54,6 +55,7 @@ def test_a_search_in_every_cell_fills_the_store_once_and_its_rule_trains_a_large
     for cell in found.cells:
         assert cell.loss == min(s.loss for s in cell.samples if s.status == "finished")
         assert {s.run.model.width for s in cell.samples} == {cell.base.model.width}
+    assert read_space(Store(tmp_path / "store").studies()["lr"]["space"]).domains == space
     before = files(tmp_path / "store")
     again = search(plan, store=tmp_path / "store")
     assert files(tmp_path / "store") == before
