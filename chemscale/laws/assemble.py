@@ -45,9 +45,9 @@ def assemble(forms: Sequence[Form], goal: Objective, runs: Rows, size: Array, cu
     origins = _origins(runs, roles, size, 1 + min(len(form.inner) for form in forms), cut)
     tests: list[_Test] = []
     for number, before in enumerate(origins):
-        inside, after = np.flatnonzero(before), np.flatnonzero(~before)
+        inside, after = np.flatnonzero(before), np.flatnonzero(~before & runs.measured)
         made = {kind: m for kind in whole if (m := _fitted(kind, goal, runs.take(inside), size[inside]))}
-        if made:
+        if made and len(after):
             tests += [_Test(made, cell, x, log_loss) for cell in cells(number, x, inside, after)]
     kept = [kind for kind in whole if any(kind in test.said for test in tests)]
     if not kept:
@@ -103,10 +103,10 @@ def _own(
 ) -> tuple[Array, Array]:
     """Log losses (rows,) by the ensemble as it stood at the test's origin, and the variance it foretold.
 
-    Its weights come from tests on runs that the origin fitted, none of which it foretells.
+    Its weights come from tests whose runs, fitted and tested, the origin fitted: none of those that it foretells.
     """
     usable = [i for i, kind in enumerate(kinds) if np.isfinite(test.error(kind))]
-    known = [i for i, other in enumerate(tests) if np.isin(other.cell.rows, test.cell.fitted).all()]
+    known = [i for i, other in enumerate(tests) if _within(other.cell, test.cell.fitted)]
     if known:
         near = nearness(test.cell.reach[None], reach[known]) * counts[known]
         weights = weigh(errors[np.ix_(usable, known)], near)[0]
@@ -119,6 +119,11 @@ def _own(
     return central, between + within
 
 
+def _within(cell: Cell, fitted: np.ndarray) -> bool:
+    """Whether all that a test rests on lies among the `fitted` runs (indices)."""
+    return bool(np.isin(cell.rows, fitted).all() and np.isin(cell.fitted, fitted).all())
+
+
 def _fitted(kind: Kind, goal: Objective, runs: Rows, size: Array) -> Member | None:
     """The member, or None where its window holds too little for its form."""
     form, window = kind
@@ -127,7 +132,7 @@ def _fitted(kind: Kind, goal: Objective, runs: Rows, size: Array) -> Member | No
         return None
     try:
         inside = runs.take(mask)
-        refuse_unfit(form, inside)
+        refuse_unfit(form, inside.take(inside.measured))
         return member(form, goal, inside, size[mask], window)
     except (ValueError, FitError):
         return None

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from chemscale.laws.doubt import measured, small_sample
+from chemscale.laws.doubt import measured, short, small_sample
 from chemscale.laws.draws import Sampler
 from chemscale.laws.intervals import NO_BOUND, Choice, choose_method, left_over, parameter_intervals
 from chemscale.laws.noise import Noise
@@ -17,7 +17,6 @@ from chemscale.laws.seeds import MISSES, SeedNoise, log_size, seed_noise
 from chemscale.laws.solve import Problem
 from chemscale.laws.table import Rows
 
-KEPT_DIGITS = 7  # significant digits of the draws in a law, so that its JSON gives the same intervals back
 AT_BOUND = 1e-9  # of a typical loss
 
 
@@ -52,11 +51,11 @@ def assess(problem: Problem, theta: Array, runs: Rows, asked: str, level: float,
     choice = choose_method(asked, int(runs.clusters.max()) + 1, count, int((~measured(problem)).sum()))
     seeds = seed_noise(problem, theta, runs.clusters)
     made = sampler(problem, theta, runs, seeds).draw(choice.draws, count, seed)
-    draws, numbers = _short(made.theta), parameters_of(problem)
+    draws, numbers = short(made.theta), parameters_of(problem)
     intervals = parameter_intervals(choice.parameters, problem, theta, runs.clusters, draws, level, numbers)
     widen = small_sample(level, left_over(problem, runs.clusters))
     errors = {name: widen * _half_68(number.outward(number.of(draws))) for name, number in numbers.items()}
-    noise = _short(_sized(made.noise, problem, seeds))
+    noise = short(_sized(made.noise, problem, seeds))
     return Doubt(draws, noise, made.method, intervals, errors, choice, seeds, _warnings(problem, theta, choice, seeds))
 
 
@@ -97,7 +96,3 @@ def _warnings(problem: Problem, theta: Array, choice: Choice, seeds: SeedNoise |
 def _half_68(draws: Array) -> float:
     low, high = np.quantile(draws[np.isfinite(draws)], [0.1587, 0.8413])
     return float(high - low) / 2
-
-
-def _short(values: Array) -> Array:
-    return np.vectorize(lambda v: float(f"{v:.{KEPT_DIGITS}g}"), otypes=[float])(values)

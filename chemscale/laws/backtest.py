@@ -82,10 +82,15 @@ def largest(size: Array, fraction: float = HELD_OUT) -> np.ndarray:
 
 
 def backtest(problem_of: Any, rows: Rows, held: np.ndarray, along: str) -> Backtest:
-    """Fit without the `held` runs, predict them; `problem_of(rows)` makes the problem of a set of runs."""
+    """Fit without the `held` runs, predict them; `problem_of(rows)` makes the problem of a set of runs.
+
+    A held run of which only a bound is known judges nothing. Raises ValueError where no other is left.
+    """
+    if not (held & rows.measured).any():
+        raise ValueError(f"the largest runs along {along} have bounds only and no final loss; hold out more of them.")
     problem: Problem = problem_of(rows.take(~held))
     theta = solve(problem)
-    out = rows.take(held)
+    out = rows.take(held & rows.measured)
     x = np.log(out.stacked(problem.form.roles)) - problem.centre
     at = problem.form.bind(x).derivatives(theta[None])
     fitted = np.exp(at.log_fit[0] + problem.log_scale)

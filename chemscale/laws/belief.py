@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from chemscale.laws.errors import FitError
-from chemscale.laws.fit import fit
+from chemscale.laws.fit import Options, fit
 from chemscale.laws.form import Form
 from chemscale.laws.forms import choose
 from chemscale.laws.law import Law
-from chemscale.laws.objectives import Array
+from chemscale.laws.objectives import Array, Objective
 
 DRAWS = 32  # parameter vectors that a design is averaged over
 NOISE = 0.01  # log units: the scatter of a run whose law is not known yet
@@ -82,13 +82,27 @@ def plausible(law: Law, forms: Sequence[str] = PLAUSIBLE) -> list[Belief]:
     beliefs = [Belief.of(law)]
     if law.backtest is None or law.roles != ("params", "data"):
         return beliefs
-    table = {role: law.runs.axes[role] for role in law.roles} | {"loss": law.runs.loss}
+    runs, goal = law.runs, law.objective
+    table = {role: runs.axes[role] for role in law.roles} | {"loss": runs.loss, "weights": runs.weights}
+    table |= {} if runs.flops is None else {"flops": runs.flops}
+    table |= {} if runs.censored is None else {"bounds": runs.censored}
+    options: Options = {"objective": goal["name"], "delta": goal["delta"] or Objective.delta, "weights": "weights"}
+    options |= {} if runs.censored is None else {"censored": "bounds"}
     rivals = []
     for form in forms:
         if form != law.form:
             try:
                 rivals.append(
-                    fit(table, form=form, params="params", data="data", loss="loss", bootstrap=0, hold_out="largest")
+                    fit(
+                        table,
+                        form=form,
+                        params="params",
+                        data="data",
+                        loss="loss",
+                        bootstrap=0,
+                        hold_out="largest",
+                        **options,
+                    )
                 )
             except (ValueError, FitError):
                 continue

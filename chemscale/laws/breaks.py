@@ -73,7 +73,11 @@ def _change(slope: float) -> str:
 
 
 def find_breaks(form: Form, runs: Rows, seed: int = 0) -> tuple[Break, ...]:
-    """The likeliest break along every axis that has places for one; empty where too few runs are left to tell."""
+    """The likeliest break along every axis that has places for one; empty where too few runs are left to tell.
+
+    Runs of which only a bound is known have no residual to test.
+    """
+    runs = runs.take(runs.measured)
     if len(runs) < len(form.inner) + SPARE:
         return ()
     problem = Problem.over(form, Objective("log_lsq"), runs)

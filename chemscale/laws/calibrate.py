@@ -15,7 +15,7 @@ import numpy as np
 from scipy.optimize import least_squares
 from scipy.stats import t as student
 
-from chemscale.laws.doubt import interval, noise_scale, small_sample
+from chemscale.laws.doubt import interval, measured, noise_scale, small_sample
 from chemscale.laws.draws import Sampler
 from chemscale.laws.intervals import left_over, of_draws, standard_error
 from chemscale.laws.noise import Noise
@@ -117,9 +117,15 @@ def calibrate(
 
     noise: one of `noise.KINDS`, or a `Noise`; truth: published parameters, else the fit theta (P,); at: points whose
     law (`law at ...`) and whose next single run (`run at ...`) are asked for too.
-    Raises ValueError for an unknown method or kind of noise, fewer than 20 tables, a truth that the form cannot have.
+    Raises ValueError for an unknown method or kind of noise, fewer than 20 tables, a truth that the form cannot have,
+    losses that are bounds.
     """
     _check(methods, count)
+    if not measured(problem).all():
+        raise ValueError(
+            "calibrate cannot make up stopped runs, whose bounds hang on the rule that stopped them; calibrate a law "
+            "of the finished runs."
+        )
     rng = np.random.default_rng(seed)
     real = theta if truth is None else theta_of(problem, theta, truth)
     model = noise if isinstance(noise, Noise) else Noise.fitted(problem, theta, clusters).kind(noise, log_size(problem))

@@ -8,6 +8,7 @@ from scipy.stats import t as student
 from chemscale.laws.objectives import Array
 from chemscale.laws.solve import Problem
 
+KEPT_DIGITS = 7  # significant digits of the draws in a law, so that its JSON gives the same intervals back
 MAX_LEVERAGE = 0.9  # a run that alone decides a parameter has no residual to learn from
 
 
@@ -28,7 +29,7 @@ def residuals(problem: Problem, theta: Array) -> Array:
 
 def leverage(problem: Problem, theta: Array) -> Array:
     """Share of each run's own loss in its fitted value, (n,), capped at `MAX_LEVERAGE`."""
-    jacobian = problem.model.derivatives(theta[None]).jacobian[0] * np.sqrt(problem.weights)[:, None]
+    jacobian = problem.model.derivatives(theta[None]).jacobian[0] * np.sqrt(pulls(problem, theta))[:, None]
     basis, sizes, _ = np.linalg.svd(jacobian[:, _free(problem, theta)], full_matrices=False)
     basis = basis[:, sizes > 1e-10 * sizes.max(initial=0.0)]
     return np.minimum((basis**2).sum(1), MAX_LEVERAGE)
@@ -49,15 +50,25 @@ def noise_scale(problem: Problem, theta: Array) -> float:
 def covariance(problem: Problem, theta: Array) -> Array:
     """Normal approximation to the covariance of theta, (P, P); zero for parameters at a bound.
 
-    Robust objectives pay the factor pi/2 of a median against a mean.
+    Robust objectives pay the factor pi/2 of a median against a mean; `lsq`, which lets the largest losses decide, pays
+    for errors that are equal in the logs and not there (White 1980).
     """
-    free = _free(problem, theta)
-    jacobian = problem.model.derivatives(theta[None]).jacobian[0] * np.sqrt(problem.weights)[:, None]
+    free, pull = _free(problem, theta), pulls(problem, theta)
+    jacobian = problem.model.derivatives(theta[None]).jacobian[0][:, free]
     out = np.zeros((len(theta), len(theta)))
     factor = np.pi / 2 if problem.objective.robust else 1.0
-    inverse = np.linalg.pinv(jacobian[:, free].T @ jacobian[:, free], rcond=1e-12, hermitian=True)
+    inverse = np.linalg.pinv((jacobian.T * pull) @ jacobian, rcond=1e-12, hermitian=True)
+    if problem.objective.name == "lsq":
+        inverse = inverse @ (jacobian.T * (pull**2 / problem.weights)) @ jacobian @ inverse
     out[np.ix_(free, free)] = factor * noise_scale(problem, theta) ** 2 * inverse
     return out
+
+
+def pulls(problem: Problem, theta: Array) -> Array:
+    """What each run's squared log residual counts at theta (P,), (n,): its weight, for `lsq` times its squared loss."""
+    if problem.objective.name != "lsq":
+        return problem.weights
+    return problem.weights * np.exp(2 * problem.model.log_fit(theta[None])[0])
 
 
 def _free(problem: Problem, theta: Array) -> np.ndarray:
@@ -74,3 +85,8 @@ def interval(draws: Array, value: float, level: float, widen: float = 1.0) -> tu
     """Central interval of the draws (B,), stretched about `value` by `widen`."""
     low, high = np.quantile(draws, [0.5 - level / 2, 0.5 + level / 2])
     return float(value - widen * max(value - low, 0.0)), float(value + widen * max(high - value, 0.0))
+
+
+def short(values: Array) -> Array:
+    """The values with as many digits as a law keeps."""
+    return np.vectorize(lambda v: float(f"{v:.{KEPT_DIGITS}g}"), otypes=[float])(values)

@@ -18,10 +18,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from chemscale.laws.doubt import MAX_LEVERAGE, covariance, freedom, measured, residuals
+from chemscale.laws.doubt import MAX_LEVERAGE, covariance, freedom, measured, pulls, residuals
 from chemscale.laws.noise import Noise
 from chemscale.laws.objectives import Array
 from chemscale.laws.solve import Problem, newton, refit
+from chemscale.laws.tangent import groups_of
 
 FEW = 40  # groups; at 16 to 36 runs both bootstraps cover alike, but only the wild one always has a full grid
 VERY_FEW = 12  # groups; two signs give at most 2^groups different draws
@@ -111,7 +112,7 @@ class Sampler:
                 problem.model, smooth, problem.log_loss, problem.weights, start, problem.form.upper, 30,
                 lower=problem.lower,
             )[0]  # fmt: skip
-        root = np.sqrt(problem.weights)
+        root = np.sqrt(pulls(problem, theta))
         jacobian = problem.model.derivatives(theta[None]).jacobian[0] * root[:, None]
         free = (theta > problem.lower) & (theta < problem.form.upper)
         basis, sizes, _ = np.linalg.svd(jacobian[:, free], full_matrices=False)
@@ -122,9 +123,3 @@ class Sampler:
             roots, axes = np.linalg.eigh(np.eye(len(group)) - basis[group] @ basis[group].T)
             out[group] = axes @ ((axes.T @ errors[group]) / np.maximum(roots, 1 - MAX_LEVERAGE))
         return out / root
-
-
-def groups_of(clusters: np.ndarray) -> list[np.ndarray]:
-    """Row numbers of each group."""
-    order = np.argsort(clusters, kind="stable")
-    return np.split(order, np.flatnonzero(np.diff(clusters[order])) + 1)

@@ -1,6 +1,9 @@
-"""The one error of this room that is not the caller's mistake."""
+"""What a fit may raise: the one error of this room that is not the caller's mistake, and naming what it is about."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 
 class FitError(RuntimeError):
@@ -8,3 +11,14 @@ class FitError(RuntimeError):
 
     A caller's mistake (missing column, negative loss, too few rows, mixed table) is a `ValueError` instead.
     """
+
+
+@contextmanager
+def naming(group: str) -> Iterator[None]:
+    """What is raised inside names the group."""
+    try:
+        yield
+    except FitError as error:
+        raise FitError(f"{group}: {error}") from None
+    except ValueError as error:
+        raise ValueError(f"{group}: {error}") from None

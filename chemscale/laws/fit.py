@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, TypedDict, Unpack, overload
@@ -14,7 +14,7 @@ from chemscale.laws.censor import with_noise
 from chemscale.laws.cost import measure
 from chemscale.laws.doubt import residuals
 from chemscale.laws.draws import refuse_seed
-from chemscale.laws.errors import FitError
+from chemscale.laws.errors import FitError, naming
 from chemscale.laws.form import ROLES, Form
 from chemscale.laws.forms import FORMS, choose
 from chemscale.laws.hygiene import counts_beside, inspect
@@ -172,17 +172,11 @@ def fit(
 
     if by is None:
         return one(columns)
-    return {value: _named(f"{by}={value}", one, part) for value, part in split(columns, by).items()}
-
-
-def _named(group: str, one: Callable[[Columns], Law], part: Columns) -> Law:
-    """The law of one group; what it raises names the group."""
-    try:
-        return one(part)
-    except FitError as error:
-        raise FitError(f"{group}: {error}") from None
-    except ValueError as error:
-        raise ValueError(f"{group}: {error}") from None
+    laws = {}
+    for value, part in split(columns, by).items():
+        with naming(f"{by}={value}"):
+            laws[value] = one(part)
+    return laws
 
 
 def axes_of(columns: Columns, form: str, given: Mapping[str, str], loss: str) -> dict[str, str]:

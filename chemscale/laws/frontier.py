@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from chemscale.laws.errors import FitError
-from chemscale.laws.groups import Group, form_for, naming, refuse_apart
+from chemscale.laws.errors import FitError, naming
+from chemscale.laws.groups import Group, form_for, refuse_apart
 from chemscale.laws.jointlaw import JointLaw, join
 from chemscale.laws.objectives import Array
 from chemscale.laws.table import Rows, positive

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from chemscale.laws.errors import FitError
+from chemscale.laws.errors import naming
 from chemscale.laws.fit import axes_of
 from chemscale.laws.form import Form
 from chemscale.laws.forms import choose
-from chemscale.laws.identify import distinct, refuse_unfit
+from chemscale.laws.identify import FLOOR_LEVELS, distinct, refuse_unfit
 from chemscale.laws.law import Law
 from chemscale.laws.table import SEPARATING, Columns, Rows, rows, select, split
 
-FLOOR_LEVELS = 6  # values of a single axis from which a floor is told from a power
 YARDSTICKS = tuple(name for name in (*SEPARATING, "test_checksum") if name != "architecture")
 
 
@@ -25,17 +23,6 @@ class Group:
 
     runs: Rows
     columns: Columns
-
-
-@contextmanager
-def naming(group: str) -> Iterator[None]:
-    """What is raised inside names the group."""
-    try:
-        yield
-    except FitError as error:
-        raise FitError(f"{group}: {error}") from None
-    except ValueError as error:
-        raise ValueError(f"{group}: {error}") from None
 
 
 def laws_in(given: tuple[Any, ...]) -> dict[str, Law]:
@@ -59,8 +46,13 @@ def one_form(laws: Mapping[str, Law]) -> str:
 
 
 def of_law(law: Law) -> Group:
-    """The runs that a law was fitted to."""
-    runs = law.runs
+    """The runs that a law was fitted to; ValueError where some of their losses are bounds."""
+    runs, bounds = law.runs, int((~law.runs.measured).sum())
+    if bounds:
+        raise ValueError(
+            f"{bounds} of the law's losses are upper bounds of stopped runs, of which a comparison knows nothing; fit "
+            f"it without censored to the runs that finished."
+        )
     columns = {runs.columns[role]: values.tolist() for role, values in runs.axes.items()}
     if runs.flops is not None:
         columns["flops"] = runs.flops.tolist()

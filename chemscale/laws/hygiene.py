@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from chemscale.laws.doubt import freedom, leverage, noise_scale, residuals
+from chemscale.laws.doubt import freedom, leverage, measured, noise_scale, residuals
 from chemscale.laws.identify import NEAR, ZERO, decades, distinct
 from chemscale.laws.objectives import Array
 from chemscale.laws.solve import Problem, refit
@@ -178,9 +178,9 @@ def _noise_widths(problem: Problem, theta: Array) -> Array:
     The width from the median is too small by chance in small tables, that from the mean (Gaussian, 0.8 of it) is not:
     over clean grids of 16 to 100 runs the larger of the two leaves no run beyond `FAR_OFF`.
     """
-    off = residuals(problem, theta)
-    middle = noise_scale(problem, theta) if problem.objective.robust else 1.4826 * float(np.median(np.abs(off)))
-    mean = np.sqrt(np.pi / 2) * float(np.abs(off).mean()) * len(off) / freedom(problem)
+    off = np.where(known := measured(problem), residuals(problem, theta), 0.0)  # a bound is no residual
+    middle = noise_scale(problem, theta) if problem.objective.robust else 1.4826 * float(np.median(np.abs(off[known])))
+    mean = np.sqrt(np.pi / 2) * float(np.abs(off).sum()) / freedom(problem)
     return off / max(middle, 0.8 * mean, 1e-9)
 
 

@@ -18,6 +18,7 @@ SHORT = 0.5  # decades under which no exponent is quoted at all
 RAY = 0.02  # residual standard deviation of log10 D given log10 N under which both axes are one
 NEAR = 0.01  # share of a bound within which a parameter is at it: the data would have taken it further
 ALIKE = 0.01  # decades within which two values of an axis are one
+FLOOR_LEVELS = 6  # values of an axis from which a power over a floor is told from one without
 FEW = "different values, and"  # in every reason that names an axis with too few values
 RISING = 0.5  # correlation of log loss with the log of an axis from which it is said to rise
 CONSTANTS = 201  # constant losses that are tried: quantiles of the runs, which of fewer runs are the runs
@@ -54,6 +55,11 @@ def refuse_unfit(form: Form, rows: Rows) -> None:
                 f"{roles[0]} column {rows.columns[roles[0]]!r} has the single value {rows.axes[roles[0]][0]:g}, so its "
                 f"exponent cannot be fitted; fit the other axis alone with form='power_floor'."
             )
+    if rows.noise_floor > np.median(rows.loss):
+        raise ValueError(
+            f"noise_floor={rows.noise_floor:g} is above most of the losses (median {np.median(rows.loss):.3g}), of "
+            f"which it is to be a part; give it in the unit of the loss, {rows.units['loss']}."
+        )
     form.refuse(rows.axes)
     if len(form.roles) > 1:
         _refuse_ray(form, rows)

@@ -17,7 +17,7 @@ from chemscale.laws.ensemble import Ensemble
 from chemscale.laws.form import Form
 from chemscale.laws.forms import choose
 from chemscale.laws.hygiene import Hygiene
-from chemscale.laws.intervals import Profile, profile
+from chemscale.laws.intervals import Profile, left_over, profile
 from chemscale.laws.numbers import loss_at, parameters_of
 from chemscale.laws.objectives import Array, Objective
 from chemscale.laws.solve import Problem
@@ -150,6 +150,11 @@ class Law:
         """Unit of the loss."""
         return self.columns["loss"]["units"]
 
+    @property
+    def widening(self) -> float:
+        """Student's t over the normal for the runs, or groups of runs, that are left; it stretches draws."""
+        return small_sample(self.level, left_over(self.problem, self.runs.clusters))
+
     def interval(self, name: str) -> tuple[float, float]:
         """Interval of one parameter at the law's level; ValueError for a name the form does not have."""
         if name not in self.intervals:
@@ -169,7 +174,7 @@ class Law:
         x = self._x(at)
         draws, value = self.log_draws(x)[:, 0], float(self.log_central(x)[0])
         noisy = draws + np.random.default_rng(0).choice(self._noise(x), size=len(draws))
-        widen = small_sample(self.level, self.n_runs - len(self.solution.theta))
+        widen = self.widening
         if self.ensemble is not None:
             widen = self.ensemble.stretch(x + self.solution.centre, self.level)
         low, high = interval(noisy, value, self.level, widen)
@@ -203,6 +208,8 @@ class Law:
 
         Options as `chemscale.laws.calibrate.calibrate`: noise, methods, truth, draws, level, seed.
         """
+        for point in at:
+            self._x(point)  # refuses a point that is none
         options = {"level": self.level, **options}
         return calibrate(self.problem, self.solution.theta, self.runs.clusters, count=count, at=at, **options)
 
@@ -258,7 +265,7 @@ class Law:
         x = np.stack([grid, np.log(data)], 1) - self.solution.centre
         best = grid_minimum(grid, self.log_central(x)[None])[0]
         spread = grid_minimum(grid, self.log_draws(x))
-        edges = np.exp(interval(spread, best, self.level))
+        edges = np.exp(interval(spread, best, self.level, self.widening))
         n, d = float(np.exp(best)), float(flops / rule(np.exp(best)))
         sides = sorted(float(flops / rule(edge)) for edge in edges)
         loss = self.predict(params=n, data=d)
@@ -328,7 +335,10 @@ class Law:
         cost, mixed = provenance.pop("cost"), provenance.pop("ensemble", None)
         return cls(
             found["form"], dict(found["columns"]), dict(found["parameters"]), dict(found["standard_errors"]),
-            {name: (low, np.inf if high is None else high) for name, (low, high) in found["intervals"].items()},
+            {
+                name: (-np.inf if low is None else low, np.inf if high is None else high)
+                for name, (low, high) in found["intervals"].items()
+            },
             found["level"],
             dict(found["objective"]), found["n_runs"],
             Backtest.from_json(found["backtest"]) if found["backtest"] else None, tuple(found["warnings"]),

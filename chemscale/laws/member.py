@@ -13,11 +13,13 @@ from typing import Any
 
 import numpy as np
 
-from chemscale.laws.doubt import covariance
+from chemscale.laws.censor import with_noise
+from chemscale.laws.doubt import covariance, freedom, measured, residuals, short
 from chemscale.laws.errors import FitError
 from chemscale.laws.form import Form
 from chemscale.laws.forms import choose
 from chemscale.laws.objectives import Array, Objective
+from chemscale.laws.rowwise import judged
 from chemscale.laws.serial import effective_rows, neighbour_correlation
 from chemscale.laws.solve import Problem, newton
 from chemscale.laws.table import Rows
@@ -25,7 +27,6 @@ from chemscale.laws.table import Rows
 POLISHED, POLISH_STEPS = 4, 15
 DRAWS, STRETCH = 48, 2.0  # draws around the best, twice as wide as the normal approximation, for the weights to trim
 NEGLIGIBLE = 1e-3  # share under which a parameter vector is dropped
-KEPT_DIGITS = 7
 
 
 @dataclass(frozen=True)
@@ -77,29 +78,29 @@ class Member:
 
 def member(form: Form, goal: Objective, runs: Rows, size: Array, window: float) -> Member:
     """The cloud of `form` over `runs`, which are those in the window already; raises FitError where none is finite."""
+    goal, runs = with_noise(form, goal, runs)
     problem = Problem.over(form, goal, runs)
     theta = _candidates(problem)
     with np.errstate(all="ignore"):
-        value = (goal.penalty(problem.log_loss, problem.model.log_fit(theta)) * problem.weights).sum(1)
+        value = (problem.objective.penalty(problem.log_loss, problem.model.log_fit(theta)) * problem.weights).sum(1)
     usable = np.isfinite(value) & np.isfinite(theta).all(1)
     if not usable.any():
         raise FitError(f"form={form.name!r} found no finite fit")
     theta, value = theta[usable], value[usable]
     lead = theta[np.argmin(value)]
-    residuals = problem.log_loss - problem.model.log_fit(lead[None])[0]
-    rows = effective_rows(len(runs), neighbour_correlation(residuals, size)) - len(form.inner)
+    left = residuals(problem, lead)[runs.measured]
+    rows = effective_rows(len(runs), neighbour_correlation(left, size[runs.measured])) - len(form.inner)
     power = max(rows, 1.0) * (1.0 if goal.robust else 0.5)  # Laplace or normal noise, its scale profiled out
     floor = 1e-12 * len(runs)
     shares = ((value.min() + floor) / (value + floor)) ** power
     keep = shares >= NEGLIGIBLE * shares.max()
-    kept = np.vectorize(lambda v: float(f"{v:.{KEPT_DIGITS}g}"), otypes=[float])
-    shares = kept(shares[keep] / shares[keep].sum())
-    noise = float(np.sqrt((residuals**2).sum() / max(len(runs) - len(lead), 1)))
+    shares = short(shares[keep] / shares[keep].sum())
+    noise = float(np.sqrt((left**2).sum() / freedom(problem)))
     return Member(
         form.name,
         form.roles,
         window,
-        kept(theta[keep]),
+        short(theta[keep]),
         shares / shares.sum(),
         problem.centre,
         problem.log_scale,
@@ -109,7 +110,7 @@ def member(form: Form, goal: Objective, runs: Rows, size: Array, window: float) 
 
 def _candidates(problem: Problem) -> Array:
     """Every start, the best polished by least squares, and draws around the best of those."""
-    smooth = Objective("log_lsq")
+    smooth = judged(Objective("log_lsq", spread=problem.objective.spread), ~measured(problem))
     form, model, rng = problem.form, problem.model, np.random.default_rng(0)
     starts = form.starts(problem.x, problem.log_loss, problem.weights)
     near = newton(model, smooth, problem.log_loss, problem.weights, _lowest(problem, smooth, starts, POLISHED),

@@ -18,10 +18,10 @@ from scipy.stats import chi2
 from scipy.stats import f as fisher
 
 from chemscale.laws.joint import Joint, Pool
+from chemscale.laws.noise import Noise, shared_within
 from chemscale.laws.objectives import Array
 from chemscale.laws.solve import Problem, refit, solve
 
-MOST_CLUSTERED = 0.95  # share of the noise's variance that runs of one cluster may have in common
 EXACT_FIT = 1e-20  # squared log residuals under which losses are reproduced to rounding
 
 
@@ -169,20 +169,6 @@ def again(problem: Problem, losses: Array, start: Array) -> Array:
 
 def simulate(fitted: Fitted, clusters: np.ndarray, draws: int, rng: np.random.Generator) -> Array:
     """Log losses that the fitted model could have given, (draws, n); runs of one cluster share part of their error."""
-    common = clustered(fitted, clusters)
-    n, count = len(clusters), int(clusters.max()) + 1
-    alone = rng.standard_normal((draws, n))
-    together = rng.standard_normal((draws, count))[:, clusters] if common else 0.0
-    noise = np.sqrt(1 - common) * alone + np.sqrt(common) * together
-    return fitted.fit + fitted.sigma * noise / np.sqrt(fitted.problem.weights)
-
-
-def clustered(fitted: Fitted, clusters: np.ndarray) -> float:
-    """Correlation of the errors of two runs of one cluster, by moments of the residuals; 0 where each is alone."""
-    rest = (fitted.problem.log_loss - fitted.fit) * np.sqrt(fitted.problem.weights)
-    sums, sizes = np.bincount(clusters, rest), np.bincount(clusters)
-    pairs = (sizes * (sizes - 1)).sum()
-    if not pairs:
-        return 0.0
-    products = (sums**2).sum() - (rest**2).sum()
-    return float(np.clip(products / pairs / max((rest**2).mean(), EXACT_FIT), 0.0, MOST_CLUSTERED))
+    root = np.sqrt(fitted.problem.weights)
+    shared = shared_within(clusters, (fitted.problem.log_loss - fitted.fit) * root)
+    return fitted.fit + Noise(fitted.sigma / root, shared).draw(rng, draws, clusters)

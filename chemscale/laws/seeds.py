@@ -14,7 +14,7 @@ from scipy.special import digamma, polygamma
 from scipy.stats import f as fisher
 
 from chemscale.laws.doubt import measured, residuals
-from chemscale.laws.objectives import Array
+from chemscale.laws.objectives import Array, Objective
 from chemscale.laws.solve import Problem, newton
 
 ENOUGH = 4.0  # degrees of freedom under which repeats say less of the noise than the residuals do
@@ -133,9 +133,9 @@ def lack_of_fit(problem: Problem, theta: Array) -> dict[str, float] | None:
     pure, above = int((counts - 1).sum()), len(counts) - len(problem.form.inner)
     if not pure or above < 1 or not known.all():
         return None
-    smooth, start = problem.objective.smooth, theta[None]
+    goal, start = Objective("log_lsq"), theta[None]
     best = newton(
-        problem.model, smooth, problem.log_loss, problem.weights, start, problem.form.upper, 60, lower=problem.lower
+        problem.model, goal, problem.log_loss, problem.weights, start, problem.form.upper, 60, lower=problem.lower
     )[0]
     weights, errors = problem.weights, residuals(problem, best)
     means = np.bincount(points, weights * errors) / np.maximum(np.bincount(points, weights), 1e-300)

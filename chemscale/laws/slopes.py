@@ -14,14 +14,13 @@ import numpy as np
 
 from chemscale.laws.errors import FitError
 from chemscale.laws.fit import fit
-from chemscale.laws.identify import LOCAL, decades
+from chemscale.laws.identify import FLOOR_LEVELS, LOCAL, decades
 from chemscale.laws.law import Law
 from chemscale.laws.regression import Line, Noise, line, surface_noise
 from chemscale.laws.table import Rows, rows, select
 
 TOO_SHORT = "too short to call"
 SAME = 0.02  # decades; values of an axis closer than this are one level
-FLOOR_LEVELS = 6  # sizes from which a curve of three parameters is told from one of two
 TOP = 1.0  # decades at the end of an axis that its local slope is read from, or its last three levels
 
 

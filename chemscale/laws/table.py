@@ -60,11 +60,17 @@ class Rows:
         return len(self.loss)
 
     def take(self, which: np.ndarray) -> Rows:
-        """The rows of a boolean or integer index."""
+        """The rows of a boolean or integer index; clusters are numbered anew, since their count is read off them."""
         axes = {role: values[which] for role, values in self.axes.items()}
-        parts = {"loss": self.loss[which], "weights": self.weights[which], "clusters": self.clusters[which]}
+        clusters = np.unique(self.clusters[which], return_inverse=True)[1].ravel()
+        parts = {"loss": self.loss[which], "weights": self.weights[which], "clusters": clusters}
         rare = {name: None if values is None else values[which] for name, values in self._rare.items()}
         return replace(self, axes=axes, **parts, **rare)
+
+    @property
+    def measured(self) -> np.ndarray:
+        """Which runs have a final loss and not only a bound of it, (n,) of bool."""
+        return np.ones(len(self), bool) if self.censored is None else ~self.censored
 
     @property
     def _rare(self) -> dict[str, np.ndarray | None]:

@@ -70,7 +70,7 @@ class Tangent:
         model = np.maximum(np.einsum("sp,sp->s", along, gradient), 1e-300)
         reach = np.einsum("snp,sp->sn", self.design, along)  # u
         scores, directions = [], []
-        for group in self._groups:
+        for group in groups_of(self.clusters):
             rows, own = self.design[:, group], reach[:, group]
             left = np.eye(len(group)) - rows @ self.inverse @ rows.swapaxes(1, 2)
             roots, axes = np.linalg.eigh(left)
@@ -81,11 +81,6 @@ class Tangent:
             directions.append((group, adjusted))
         sound = sum(score**2 for score in scores)
         return Spread(model, np.asarray(sound), self._freedom(directions))
-
-    @property
-    def _groups(self) -> list[np.ndarray]:
-        order = np.argsort(self.clusters, kind="stable")
-        return np.split(order, np.flatnonzero(np.diff(self.clusters[order])) + 1)
 
     def _freedom(self, directions: list[tuple[np.ndarray, Array]]) -> Array:
         """(sum of the eigenvalues)^2 over the sum of their squares, of p_g . p_h with p_g = (I - H) adjusted u_g."""
@@ -98,3 +93,9 @@ class Tangent:
         cross[:, np.arange(len(directions)), np.arange(len(directions))] += own
         total = np.einsum("sgg->s", cross)
         return np.clip(total**2 / np.maximum((cross**2).sum((1, 2)), 1e-300), 1.0, None)
+
+
+def groups_of(clusters: np.ndarray) -> list[np.ndarray]:
+    """Row numbers of each group."""
+    order = np.argsort(clusters, kind="stable")
+    return np.split(order, np.flatnonzero(np.diff(clusters[order])) + 1)

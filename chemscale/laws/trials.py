@@ -10,6 +10,7 @@ import numpy as np
 
 from chemscale.laws.assemble import Assembled, assemble
 from chemscale.laws.backtest import HELD_OUT, Backtest, backtest, joined, largest, of_said, scale_along
+from chemscale.laws.censor import with_noise
 from chemscale.laws.ensemble import Ensemble
 from chemscale.laws.errors import FitError
 from chemscale.laws.form import Form
@@ -105,7 +106,8 @@ def rank(runs: Rows, roles: tuple[str, ...], goal: Objective, trial: Trial) -> R
     forms = applicable(tuple(r for r in roles if r != "flops") if len(roles) == 3 else roles)
     for form in forms:
         try:
-            tried.append((form, tested(form, runs, goal, trial)))
+            judged, weighed = with_noise(form, goal, runs)
+            tried.append((form, tested(form, weighed, judged, trial)))
         except (ValueError, FitError) as error:
             problems.append(f"{form.name}: {error}")
     if not tried:

@@ -9,6 +9,7 @@ from scipy.special import digamma
 
 from chemscale.laws.backtest import scale_along
 from chemscale.laws.objectives import Array
+from chemscale.laws.origins import window_mask
 from chemscale.laws.table import Columns, Rows
 
 NAMED = ("replicates", "large", "large:SHARE")
@@ -40,12 +41,11 @@ def weighted(runs: Rows, weights: str, along: str | None) -> Rows:
     if weights == "replicates":
         return replace(runs, weights=_by_replicates(runs))
     name, scale = scale_along(runs, along)
-    logs, share = np.log(scale), _share(weights) or LARGE
-    edge = logs.max() - share * (logs.max() - logs.min())
-    top = logs >= edge - 1e-9
+    share = _share(weights) or LARGE
+    top = window_mask(scale, share)
     if top.all():
         return runs
-    note = f"left out {int((~top).sum())} runs with {name} below {np.exp(edge):.3g}: weights={weights}"
+    note = f"left out {int((~top).sum())} runs with {name} below {scale[top].min():.3g}: weights={weights}"
     return replace(runs.take(top), warnings=(*runs.warnings, note))
 
 

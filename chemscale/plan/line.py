@@ -84,7 +84,9 @@ class Line:
         """The best run, how far it may lie, and what speaks against it."""
         params, data = self.best()
         at = float(np.log(params))
-        ends = interval(grid_minimum(self.sizes(), self.law.log_draws(self.points())), at, self.law.level)
+        ends = interval(
+            grid_minimum(self.sizes(), self.law.log_draws(self.points())), at, self.law.level, self.law.widening
+        )
         sides = np.sort(self.data_for(np.exp(np.array(ends))))
         around = (float(np.exp(ends[0])), float(np.exp(ends[1]))), (float(sides[0]), float(sides[1]))
         return Found(params, data, *around, self._doubt(at, data, ends))

@@ -56,7 +56,7 @@ def worth_of_labels(law: Law, spend: Spend, params: float, data: float) -> Worth
     """What labels are worth to a run of these parameters and data."""
     at, more = _losses(law, params, data), _losses(law, params, 10 * data)
     tenfold = at - more
-    ends = interval(tenfold[1:], float(tenfold[0]), law.level)
+    ends = interval(tenfold[1:], float(tenfold[0]), law.level, law.widening)
     per_label = -_slope(law, params, data, data_by=STEP) / data
     per_size = -_slope(law, params, data, params_by=STEP)
     flops_at = float(spend.cost.flops(np.array(params)) * data)

@@ -5,7 +5,7 @@ import pytest
 from scipy.optimize import minimize
 from scipy.stats import laplace, norm
 
-from chemscale.laws import Law, fit
+from chemscale.laws import Law, compare, fit
 from chemscale.laws.rowwise import Rowwise, UpperBound
 from tests.benchmarks.censoring import stopped
 from tests.laws.planted import wide
@@ -96,3 +96,32 @@ def test_exponents_stay_unbiased_where_dropping_and_best_so_far_do_not(kind, way
     apart = {name: error - found["complete"] for name, error in found.items() if name != "complete"}  # the same noise
     bias = {name: np.abs(gap.mean(0) / gap.std(0)).max() * np.sqrt(60) for name, gap in apart.items()}
     assert bias[way] < 3 < min(bias["as if final"], bias["dropped"]), bias  # in standard errors
+
+
+def test_bounds_judge_nothing():
+    """A bound far above the end of its run is no miss of the law, no outlier, no break and no part of a comparison."""
+    table = wide(noise=0.003)
+    rng = np.random.default_rng(0)
+    table["bound"] = np.isin(np.arange(36), rng.choice(36, 8, replace=False))
+    table["loss"] = np.where(table["bound"], 1.3 * np.array(table["loss"]), table["loss"])
+    done = {name: np.array(values)[~table["bound"]] for name, values in table.items()}
+    options = {"params": "params", "data": "tokens", "loss": "loss", "bootstrap": 50}
+    plain, law = fit(done, **options), fit(table, **options, censored="bound")
+    assert law.backtest is not None and plain.backtest is not None and law.hygiene is not None
+    assert law.backtest.rmsle < 2 * plain.backtest.rmsle < 0.05
+    assert law.hygiene.outliers == ()
+    assert [found.p_value for found in law.breaks] == [found.p_value for found in plain.breaks]
+    with pytest.raises(ValueError, match="8 of the law's losses are upper bounds"):
+        compare(law, plain)
+    with pytest.raises(ValueError, match="cannot make up stopped runs"):
+        law.calibrate(20)
+
+
+def test_an_ensemble_reads_bounds_as_bounds():
+    rng = np.random.default_rng(3)
+    x = np.geomspace(1e3, 1e6, 24)
+    loss = (1 + 30 * x**-0.4) * np.exp(rng.normal(0, 0.003, 24))
+    bound = np.arange(24) % 3 == 1
+    options = {"form": "auto", "data": "x", "loss": "loss", "bootstrap": 50}
+    law = fit({"x": x, "loss": np.where(bound, 1.2 * loss, loss), "bound": bound}, **options, censored="bound")
+    assert law.predict(data=1e7).value == pytest.approx(1 + 30 * 1e7**-0.4, rel=0.02)

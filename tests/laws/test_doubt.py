@@ -11,15 +11,19 @@ from scipy.stats import t as student
 
 from chemscale.cli import main
 from chemscale.laws import INTERVALS, Law, fit
+from chemscale.laws.doubt import covariance
 from chemscale.laws.draws import Sampler
 from chemscale.laws.forms import choose
 from chemscale.laws.intervals import Likelihood, choose_method
 from chemscale.laws.noise import Noise, shared_within
 from chemscale.laws.numbers import loss_at, parameters_of
 from chemscale.laws.objectives import Objective
+from chemscale.laws.seeds import lack_of_fit
 from chemscale.laws.solve import Problem, newton, solve
 from tests.benchmarks.coverage import simulate
 from tests.laws.planted import TRUTH, grid, wide
+
+TWO = {"params": "params", "data": "tokens", "loss": "loss"}
 
 OPTIONS = {"data": "tokens", "loss": "loss", "objective": "log_lsq", "bootstrap": 100}
 
@@ -268,3 +272,54 @@ def test_profile_of_few_clusters_goes_as_far_as_their_t_asks():
         return float(problem.value(held)[0] - best)
 
     assert rise(found.low) == pytest.approx(rise(found.high), rel=0.05)
+
+
+def test_least_squares_of_losses_knows_its_own_errors():
+    """The spread of its exponents over tables, which the errors of a fit in logs would give as three times smaller."""
+    x, found, said = np.geomspace(1e2, 1e7, 30), [], []
+    for seed in range(100):
+        loss = 20 * x**-0.4 * np.exp(np.random.default_rng(seed).normal(0, 0.05, 30))
+        problem = Problem.of(choose("power", ("data",)), Objective("lsq"), x[:, None], loss, np.ones(30))
+        theta = solve(problem)
+        found.append(theta[1])
+        said.append(covariance(problem, theta)[1, 1] ** 0.5)
+    assert 0.8 < np.median(said) / np.std(found) < 1.6  # the median run of a few large ones; 1.26 here
+
+
+def test_lack_of_fit_is_the_same_test_whatever_the_objective():
+    x = np.repeat(np.geomspace(1e2, 1e7, 10), 3)
+    loss = 20 * x**-0.4 * np.exp(np.random.default_rng(0).normal(0, 0.05, 30))
+    tests = []
+    for name in ("log_lsq", "lsq", "huber"):
+        problem = Problem.of(choose("power", ("data",)), Objective(name), x[:, None], loss, np.ones(30))
+        tests.append(lack_of_fit(problem, solve(problem)))
+    assert tests[0]["p"] == pytest.approx(tests[1]["p"], rel=1e-4) == pytest.approx(tests[2]["p"], rel=1e-4)
+
+
+def test_predictions_count_groups_of_runs():
+    table = wide(noise=0.005)
+    table["cluster"] = np.arange(36) // 6
+    law = fit(table, **TWO, bootstrap=100)
+    assert law.widening == pytest.approx(student.ppf(0.975, 5) / student.ppf(0.975, 10**6))
+    assert law.widening > fit({**table, "cluster": np.arange(36)}, **TWO, bootstrap=100).widening
+
+
+def test_a_law_of_the_large_runs_counts_their_clusters_only():
+    x = np.geomspace(1e3, 1e7, 24)
+    table = {"x": x, "loss": 1 + 20 * x**-0.4, "group": np.arange(24) // 2}
+    law = fit(table, form="power", data="x", loss="loss", weights="large:0.5", cluster="group", bootstrap=0)
+    assert law.n_runs == 12 and int(law.runs.clusters.max()) + 1 == law.provenance["clusters"] == 6
+
+
+def test_open_intervals_come_back_from_json():
+    law = fit(wide(noise=0.005), **TWO, bootstrap=0)
+    law = replace(law, intervals={**law.intervals, "alpha": (-np.inf, np.inf)})
+    assert Law.from_json(json.loads(json.dumps(law.to_json()))).intervals["alpha"] == (-np.inf, np.inf)
+
+
+def test_calibration_and_noise_floor_refuse_what_cannot_be():
+    table = wide(noise=0.005)
+    with pytest.raises(ValueError, match=r"predict needs params=\.\.\., data=\.\.\."):
+        fit(table, **TWO, bootstrap=0).calibrate(20, at=[{"params": 1e9}])
+    with pytest.raises(ValueError, match="noise_floor=2000 is above most of the losses"):
+        fit(table, **TWO, bootstrap=0, noise_floor=2000.0)

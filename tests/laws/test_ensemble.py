@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from chemscale.laws import Law, fit
+from chemscale.laws.assemble import _within
 from chemscale.laws.ensemble import weigh, weighted_median
-from chemscale.laws.origins import cuts, nearness, window_mask
+from chemscale.laws.origins import Cell, cuts, nearness, window_mask
 from chemscale.laws.serial import blocks, effective_rows, neighbour_correlation
 from tests.laws.planted import wide
 
@@ -131,3 +132,9 @@ def test_rows_of_a_curve_count_as_fewer():
                 loss="loss")  # fmt: skip
     width = [np.diff(one.interval("alpha"))[0] for one in (law, alone)]
     assert width[0] > 1.5 * width[1]
+
+
+def test_weights_come_from_fits_that_saw_nothing_of_what_they_foretell():
+    inside = Cell(0, np.zeros(2), np.array([0, 1]), np.array([2]))
+    seen = Cell(1, np.zeros(2), np.array([0, 5]), np.array([2]))  # fitted to a run beyond the origin
+    assert _within(inside, np.arange(4)) and not _within(seen, np.arange(4))
