@@ -32,8 +32,8 @@ check: .venv/installed-dev  ## lint, format, types, import contracts, fast tests
 test: .venv/installed-dev  ## all tests
 	$(ACTIVE)/pytest -n 2
 
-test-slow: .venv/installed-dev  ## what check leaves out; half of it waits for Ray, so three at a time on two cores
-	$(ACTIVE)/pytest -n 3 -m "slow and not chaos"
+test-slow: .venv/installed-dev  ## what check leaves out
+	$(ACTIVE)/pytest -n 2 -m "slow and not chaos"
 
 clean:
 	rm -rf .venv build *.egg-info

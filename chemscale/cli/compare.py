@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import json
 from typing import Any
 
 from chemscale.cli.laws import read_table
-from chemscale.cli.output import cell_text, print_json, print_rows, writable
+from chemscale.cli.output import cell_text, json_text, print_json, print_rows, writable
 from chemscale.laws import Comparison, FitError, JointLaw
 from chemscale.laws import compare as compare_groups
 from chemscale.laws.paired import Paired
@@ -31,8 +30,7 @@ def compare(given: argparse.Namespace) -> int:
     if given.out:
         from chemscale.records.place import LocalPlace
 
-        text = json.dumps(found.to_json(), indent=1)
-        LocalPlace(".").write(given.out, lambda file: file.write(text.encode()))
+        LocalPlace(".").write(given.out, lambda file: file.write(json_text(found.to_json()).encode()))
     if given.json:
         print_json(found.to_json())
     else:

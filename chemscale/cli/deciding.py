@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
 from chemscale.cli.laws import parse_point, read_table
-from chemscale.cli.output import print_json
-from chemscale.laws import Law
+from chemscale.cli.output import print_json, writable
+from chemscale.laws import FitError, Law
 from chemscale.laws import fit as fit_law
+
+FORECAST = ".forecast.json"  # end of the name of a forecast beside a table
 
 
 def plan(given: argparse.Namespace) -> int:
     """What to train for a budget: architecture, size, data and the loss to expect, with intervals."""
     from chemscale.laws.table import column, data_of, read, select
-    from chemscale.plan import CANNOT_TELL, measure_cost
+    from chemscale.plan import CANNOT_TELL, Plan, measure_cost
     from chemscale.plan import plan as plan_for
 
+    if given.register is not None and not _in_store(given.table):
+        writable(f"{given.register}{FORECAST}", "--register")
     table = read(read_table(given.table))
     if given.cost:
         table["flops"] = column(table, given.cost, "--cost")
@@ -27,7 +31,13 @@ def plan(given: argparse.Namespace) -> int:
         raise ValueError(f"--data is missing and --loss {given.loss!r} names no unit of its own; give --data COL.")
     options: dict[str, Any] = {"form": given.form, "params": given.params, "data": data, "loss": given.loss}
     options |= {"where": given.where, "bootstrap": given.bootstrap, "seed": given.seed}
-    laws: dict[Any, Law] = fit_law(table, by=given.by, **options) if given.by else {None: fit_law(table, **options)}
+    try:
+        laws: dict[Any, Law] = fit_law(table, by=given.by, **options) if given.by else {None: fit_law(table, **options)}
+    except FitError as error:
+        if not given.json:
+            raise
+        print_json({**dict.fromkeys(field.name for field in fields(Plan)), "error": str(error)})
+        return 1
     wheres = {name: _and(given.where, given.by, name) for name in laws}
     costs: dict[Any, Any] = dict.fromkeys(laws)  # without FLOPs, what the law knows of its cost
     if "flops" in table:
@@ -43,7 +53,8 @@ def plan(given: argparse.Namespace) -> int:
     if given.register is not None:
         extras["registered"] = _register(given, law, made, given.by and chosen)
     if given.json:
-        print_json({**asdict(made), **{k: v if isinstance(v, dict) else asdict(v) for k, v in extras.items()}})
+        found = {name: value if isinstance(value, dict) else asdict(value) for name, value in extras.items()}
+        print_json({**asdict(made), "error": None, **found})
     else:
         _print_plan(made, law, given)
         _print_extras(extras)
@@ -87,9 +98,9 @@ def _register(given: argparse.Namespace, law: Law, made: Any, architecture: str 
     metric = metric_of(columns, given.loss)
     known = {str(v) for v in columns.get("architecture", []) if v is not None}
     architecture = architecture or (known.pop() if len(known) == 1 else None)
-    if "://" not in given.table and not Path(given.table).is_dir():
+    if not _in_store(given.table):
         forecast = _planned(law, made, metric, architecture)
-        return _write(Path(f"{given.register}.forecast.json"), forecast)
+        return _write(Path(f"{given.register}{FORECAST}"), forecast)
     from chemscale.records.store import Store
 
     store = Store(given.table)
@@ -106,6 +117,10 @@ def _register(given: argparse.Namespace, law: Law, made: Any, architecture: str 
             )
         return held
     return store.forecasts()[given.register]
+
+
+def _in_store(table: str) -> bool:
+    return "://" in table or Path(table).is_dir()
 
 
 def _planned(law: Law, made: Any, metric: str, architecture: str | None) -> dict[str, Any]:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import json
 import textwrap
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
-from chemscale.cli.output import print_json
+from chemscale.cli.output import json_text, print_json, writable
 from chemscale.laws import FitError, Law, failure
 from chemscale.laws import fit as fit_law
 
@@ -17,6 +17,7 @@ SHOWN = 6  # members of an ensemble that a person is told of
 
 def fit(given: argparse.Namespace) -> int:
     """A scaling law, with its doubt, from a store or any CSV or Parquet file."""
+    writable(given.out)
     table = read_table(given.table)
     points = [parse_point(text) for text in given.predict]
     try:
@@ -45,8 +46,7 @@ def fit(given: argparse.Namespace) -> int:
     if given.out:
         from chemscale.records.place import LocalPlace
 
-        text = json.dumps(whole, indent=1)
-        LocalPlace(".").write(given.out, lambda file: file.write(text.encode()))
+        LocalPlace(".").write(given.out, lambda file: file.write(json_text(whole).encode()))
     if given.json:
         print_json(whole)
         return 0
@@ -70,6 +70,8 @@ def _print_law(law: Law, title: str | None, points: list[dict[str, float]]) -> N
         low, high = law.intervals[name]
         if value is None:
             print(f"  {name:<6} not identified")
+        elif not isfinite(high):
+            print(f"  {name:<6} {value:<12.5g} no interval")
         else:
             print(f"  {name:<6} {value:<12.5g} {law.level:.0%} interval {low:.5g} to {high:.5g}")
     for point in points:
@@ -112,9 +114,10 @@ def read_table(path: str) -> Any:
         raise ValueError(f"table={path!r} {what}; give a store, a .csv, .csv.gz or .parquet file.")
     try:
         table = readers[file.suffix](file)
-    except ArrowInvalid as error:
+        names = table.column_names
+    except (ArrowInvalid, OSError, UnicodeDecodeError) as error:
         raise ValueError(f"table={path!r} cannot be read: {str(error).splitlines()[0]}") from None
-    refuse_twins(table.column_names, path)
+    refuse_twins(names, path)
     return table
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,20 @@ def readable(row: dict[str, Any]) -> dict[str, Any]:
 
 def print_json(value: Any) -> None:
     """A value as indented JSON on standard output."""
-    print(json.dumps(value, indent=1, default=str))
+    print(json_text(value))
+
+
+def json_text(value: Any) -> str:
+    """A value as indented JSON; null where a number is not finite, for which JSON has no word."""
+    return json.dumps(_finite(value), indent=1, default=str, allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(held) for key, held in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(held) for held in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def print_record(record: Any, as_json: bool) -> None:
@@ -80,7 +94,7 @@ def bytes_text(count: float) -> str:
     return f"{count:.1f} TB"
 
 
-def writable(path: str | None) -> None:
+def writable(path: str | None, option: str = "--out") -> None:
     """Refuse an output file that cannot be made, before the work that it is for.
 
     Raises:
@@ -91,4 +105,4 @@ def writable(path: str | None) -> None:
     file = Path(path)
     if file.is_dir() or not os.access(file.parent, os.W_OK):
         what = "is a folder" if file.is_dir() else "lies in no folder that can be written to"
-        raise ValueError(f"--out {path!r} {what}; give a file in an existing folder.")
+        raise ValueError(f"{option} {path!r} {what}; give a file in an existing folder.")

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from chemscale.laws.answer import sentence
+from chemscale.laws.draws import refuse_seed
 from chemscale.laws.frontier import COSTS, frontiers
 from chemscale.laws.groups import form_for, laws_in, of_law, of_table, one_form, ordered, refuse_apart, refuse_unlike
 from chemscale.laws.jointlaw import FLOORS, JointLaw, join
@@ -99,7 +100,7 @@ def compare(
     Raises ValueError for the caller's mistakes (one group, too few runs in one, losses of different kinds, ranges that
     do not overlap) and FitError where a group's axes cannot be told apart.
     """
-    _refuse(level, bootstrap, floor)
+    _refuse(level, bootstrap, floor, seed)
     costs = dict(COSTS)
     laws = laws_in(given)
     if laws:
@@ -138,10 +139,11 @@ def compare(
     )  # fmt: skip
 
 
-def _refuse(level: float, bootstrap: int, floor: str) -> None:
+def _refuse(level: float, bootstrap: int, floor: str, seed: int) -> None:
     if not 0 < level < 1:
         raise ValueError(f"level={level!r} must lie between 0 and 1, such as 0.95.")
     if bootstrap < 0 or bootstrap != int(bootstrap) or 0 < bootstrap < FEWEST_DRAWS:
         raise ValueError(f"bootstrap={bootstrap!r} must be 0 or a whole number of at least {FEWEST_DRAWS} draws.")
+    refuse_seed(seed)
     if floor not in FLOORS:
         raise ValueError(f"floor={floor!r} is not one of {', '.join(FLOORS)}.")

@@ -31,6 +31,12 @@ WEBB = np.sqrt(np.array([1.5, 1.0, 0.5]))
 METHODS = ("wald", "pairs", "wild", "parametric")
 
 
+def refuse_seed(seed: int) -> None:
+    """Raise ValueError for a number that numpy takes no seed from."""
+    if seed < 0 or seed != int(seed):
+        raise ValueError(f"seed={seed!r} must be zero or a positive whole number.")
+
+
 @dataclass(frozen=True)
 class Draws:
     """Parameter vectors that the data could as well have given.

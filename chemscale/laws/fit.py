@@ -13,6 +13,7 @@ from chemscale.laws.assess import assess
 from chemscale.laws.censor import with_noise
 from chemscale.laws.cost import measure
 from chemscale.laws.doubt import residuals
+from chemscale.laws.draws import refuse_seed
 from chemscale.laws.errors import FitError, naming
 from chemscale.laws.form import ROLES, Form
 from chemscale.laws.forms import FORMS, choose
@@ -32,9 +33,11 @@ from chemscale.laws.objectives import Objective
 from chemscale.laws.serial import as_curve
 from chemscale.laws.solve import Problem, solve
 from chemscale.laws.stopped import stopped
-from chemscale.laws.table import Columns, Rows, data_of, rows, select, split, with_epochs
+from chemscale.laws.table import Columns, Rows, data_of, refuse_shared, rows, select, split, with_epochs
 from chemscale.laws.trials import ask, rank, usual
 from chemscale.laws.weighting import refuse_unknown, weighted
+
+MOST_REFITTED = 1e7  # runs in all refits together: 2 GB and half a minute
 
 
 class Options(TypedDict, total=False):
@@ -127,6 +130,7 @@ def fit(
         raise ValueError(
             f"bootstrap={bootstrap!r} must be 0 or a whole number of at least 20 draws; 1000 is a good one."
         )
+    refuse_seed(seed)
     if form not in FORMS and form != "auto":
         choose(form, ())
     choose_method(interval, 1, int(bootstrap))
@@ -144,6 +148,16 @@ def fit(
         given_up = stopped(part, loss, censored)
         runs = rows(given_up.columns, roles, loss, by_column, (*notes, *given_up.notes), cluster, noise_floor)
         runs = replace(runs, censored=given_up.bounds, imputed=given_up.imputed)
+        if bootstrap * len(runs) > MOST_REFITTED:
+            raise ValueError(
+                f"bootstrap={bootstrap} refits of {len(runs)} runs are more than memory bears; give at most "
+                f"{int(MOST_REFITTED // len(runs))}, 0 for the normal approximation, or fewer runs by where."
+            )
+        if noise_floor >= runs.loss.max():
+            raise ValueError(
+                f"noise_floor={noise_floor!r} is not below any loss (the largest is {runs.loss.max():.4g}); give it in "
+                f"the unit of the loss."
+            )
         if weights and not by_column:
             refuse_unknown(weights, part)
             runs = weighted(runs, weights, along)
@@ -181,6 +195,7 @@ def axes_of(columns: Columns, form: str, given: Mapping[str, str], loss: str) ->
             roles[role] = str(default)
     if not roles:
         raise ValueError("no axis is named: give at least one of params, data, flops as a column name.")
+    refuse_shared({**roles, "loss": loss})
     return {role: roles[role] for role in ROLES if role in roles}
 
 

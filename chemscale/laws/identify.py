@@ -20,6 +20,8 @@ NEAR = 0.01  # share of a bound within which a parameter is at it: the data woul
 ALIKE = 0.01  # decades within which two values of an axis are one
 FLOOR_LEVELS = 6  # values of an axis from which a power over a floor is told from one without
 FEW = "different values, and"  # in every reason that names an axis with too few values
+RISING = 0.5  # correlation of log loss with the log of an axis from which it is said to rise
+CONSTANTS = 201  # constant losses that are tried: quantiles of the runs, which of fewer runs are the runs
 NOISY = 2.0  # multiple of the noise floor under which a run shows the labels rather than the law
 ZERO = 1e-9  # an amplitude smaller than this share of a typical loss is at its bound
 
@@ -84,6 +86,7 @@ def refuse_flat(problem: Problem, theta: Array, value: float) -> None:
     level = _constant(problem)
     by_chance = (len(theta) - 1) / (len(problem.x) - 1)
     if level <= 0 or 1 - left / level < by_chance:
+        _refuse_rising(problem)
         gained = 1 - left / level if level > 0 else 0.0
         raise FitError(
             f"the loss is flat: form={problem.form.name!r} explains {max(gained, 0):.0%} of it, no more than "
@@ -91,9 +94,21 @@ def refuse_flat(problem: Problem, theta: Array, value: float) -> None:
         )
 
 
+def _refuse_rising(problem: Problem) -> None:
+    """Raise FitError where the loss is not flat but grows along an axis."""
+    for role, x in zip(problem.form.roles, problem.x.T, strict=True):
+        if np.ptp(problem.log_loss) > 0 and np.ptp(x) > 0 and np.corrcoef(x, problem.log_loss)[0, 1] > RISING:
+            raise FitError(
+                f"the loss rises with {role}, and form={problem.form.name!r} only falls; check the columns, and "
+                f"whether large runs were trained to their end."
+            )
+
+
 def _constant(problem: Problem) -> float:
     """Objective of the best constant loss."""
-    candidates = np.concatenate([problem.log_loss, [np.average(problem.log_loss, weights=problem.weights)]])
+    shares = np.linspace(0, 1, min(len(problem.log_loss), CONSTANTS))
+    own = np.quantile(problem.log_loss, shares, method="nearest")
+    candidates = np.concatenate([own, [np.average(problem.log_loss, weights=problem.weights)]])
     penalty = problem.objective.penalty(problem.log_loss, candidates[:, None])
     return float((penalty * problem.weights).sum(1).min())
 

@@ -27,6 +27,7 @@ from chemscale.laws.solve import Problem, newton
 from chemscale.laws.tangent import CORNER, Tangent
 
 INTERVALS = ("auto", "wald", "pairs", "wild", "parametric", "profile")
+LEAST_NOISE = 1e-8  # of a loss: below it a rise of the objective is lost in rounding and in where the solver settles
 CURVE = 21  # values of a number at which its deviance is shown
 NO_BOUND = ("wald", "pairs", "wild")  # methods without theory for a parameter at its bound
 
@@ -79,7 +80,7 @@ class Likelihood:
     @classmethod
     def of(cls, problem: Problem, theta: Array, clusters: np.ndarray) -> Likelihood:
         """From the fit theta (P,) of the problem's own objective."""
-        goal = problem.objective.likelihood(max(CORNER * noise_scale(problem, theta), 1e-9))
+        goal = problem.objective.likelihood(CORNER * max(noise_scale(problem, theta), LEAST_NOISE))
         losses, weights = problem.log_loss[None], problem.weights[None]
         best = theta[None]
         if problem.objective.robust:
@@ -90,8 +91,8 @@ class Likelihood:
     def ends(self, number: Number, level: float) -> tuple[Array, Array, float]:
         """Ends (1, 2) on the number's own scale, its variances' ratio to the deviance (1,), degrees of freedom."""
         spread = self.tangent.spread(number.gradient(self.tables.theta))
-        ratio = spread.sound / spread.model
-        most = student.ppf(0.5 + level / 2, spread.freedom) * np.sqrt(np.maximum(ratio, 1e-300))
+        ratio = np.maximum(spread.sound / spread.model, LEAST_NOISE**2)
+        most = student.ppf(0.5 + level / 2, spread.freedom) * np.sqrt(ratio)
         return ends(self.tables, number, spread.model, most), ratio, float(spread.freedom[0])
 
 

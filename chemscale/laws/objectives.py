@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 
+MOST_DELTA = 100.0  # in log units: beyond any residual that a float can have
 OBJECTIVES = ("huber", "lad", "log_lsq", "lsq")
 
 
@@ -45,8 +46,11 @@ class Objective:
     def __post_init__(self) -> None:
         if self.name not in OBJECTIVES:
             raise ValueError(f"objective={self.name!r} is not one of {', '.join(OBJECTIVES)}.")
-        if not (np.isfinite(self.delta) and self.delta > 0):
-            raise ValueError(f"delta={self.delta!r} must be a positive number in log units, such as 1e-3.")
+        if not 0 < self.delta <= MOST_DELTA:
+            raise ValueError(
+                f"delta={self.delta!r} must be a positive number in log units of at most {MOST_DELTA:g}, such as 1e-3; "
+                f"objective='log_lsq' has no corner."
+            )
 
     @property
     def robust(self) -> bool:

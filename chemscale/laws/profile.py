@@ -21,7 +21,8 @@ from chemscale.laws.solve import newton
 
 PULL = 1e4  # of the pinning row, in units of the information that the runs hold: it reaches its target within 1e-4
 STEPS = 30
-ROUNDS = 8  # of secants towards the end of an interval
+ROUNDS = 12  # of secants towards the end of an interval
+FIRST = 0.25  # of the way to where a parabola would end: from a far target the fit may fall into another basin
 SETTLED = 1e-9
 CLOSE = 1e-3  # relative, of the root at an end
 
@@ -101,8 +102,11 @@ def ends(tables: Tables, number: Number, model: Array, most: Array) -> Array:
 
 
 def _end(tables: Tables, number: Number, model: Array, most: Array, sign: float) -> Array:
-    """By secants in the root, which is nearly linear in the number, between a value inside and one outside."""
-    at, start, far = number.of(tables.theta), tables.theta, sign * most * np.sqrt(model)
+    """By secants in the root, which is nearly linear in the number, between a value inside and one outside.
+
+    Each fit starts from the one inside, so that it follows the law outwards.
+    """
+    at, start, far = number.of(tables.theta), tables.theta, sign * FIRST * most * np.sqrt(model)
     inside, inside_root = at, np.zeros(len(at))
     outside, outside_root = np.full(len(at), np.nan), np.full(len(at), np.nan)
     target = at + far
@@ -112,12 +116,13 @@ def _end(tables: Tables, number: Number, model: Array, most: Array, sign: float)
         beyond = root >= most
         outside, outside_root = np.where(beyond, held.number, outside), np.where(beyond, root, outside_root)
         inside, inside_root = np.where(beyond, inside, held.number), np.where(beyond, inside_root, root)
+        start = np.where(beyond[:, None], start, held.theta)
         if np.all(np.abs(root / most - 1) < CLOSE):
             break
         share = np.clip((most - inside_root) / (outside_root - inside_root), 0.05, 0.95)
         further = at + (inside - at) * np.clip(1.1 * most / np.maximum(inside_root, 1e-9), 1.3, 3.0)
         reached = np.where(inside == at, at + 3 * far, further)
-        target, start = np.where(np.isfinite(outside), inside + (outside - inside) * share, reached), held.theta
+        target = np.where(np.isfinite(outside), inside + (outside - inside) * share, reached)
     share = np.clip((most - inside_root) / (outside_root - inside_root), 0.0, 1.0)
     stuck = np.abs(held.number - target) > 0.5 * np.abs(target - at)  # pulled on, and did not come: a bound
     unbounded = np.where(stuck | (np.abs(inside_root / most - 1) < CLOSE), inside, sign * np.inf)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from chemscale.laws.where import matches
 
 Columns = dict[str, list[Any]]
 
+LEAST, MOST = 1e-60, 1e60  # of any cell: a power of more would leave the range of floating-point numbers
 SEPARATING = ("family", "architecture", "law_metric", "precision", "data_content")
 UNITS = {
     "params": "parameters", "params_all": "parameters", "molecules": "molecules", "tokens": "tokens",
@@ -204,6 +206,9 @@ def keep(columns: Columns, mask: np.ndarray) -> Columns:
 def split(columns: Columns, by: str) -> dict[Any, Columns]:
     """The rows of each value of the column `by`, in order of appearance."""
     values = column(columns, by, "by")
+    listed = next((v for v in values if isinstance(v, (list, dict))), None)
+    if listed is not None:
+        raise ValueError(f"by={by!r} holds {listed!r}, which names no group; give a column of texts or numbers.")
     marked = np.array([str(v) for v in values])
     return {v: keep(columns, marked == str(v)) for v in dict.fromkeys(values)}
 
@@ -238,8 +243,33 @@ def positive(columns: Columns, name: str, field_name: str) -> Array:
                 f"{field_name} column {name!r} is {kind} in row {row + 1} of {len(out)}; a law needs positive "
                 f"numbers, so leave such rows out with where."
             )
+        if not LEAST <= cell <= MOST:
+            raise ValueError(
+                f"{field_name} column {name!r} is {value!r} in row {row + 1} of {len(out)}, outside {LEAST:g} to "
+                f"{MOST:g}; give it in another unit."
+            )
         out[row] = cell
     return out
+
+
+def _refuse_one_run(columns: Columns, axes: Mapping[str, Array]) -> None:
+    """Raise ValueError if rows of one run_id differ in two axes, as those of a curve do not."""
+    runs = {str(run) for run in columns.get("run_id", [None])}
+    if len(runs) == 1 and runs != {"None"} and sum(len(np.unique(values)) > 1 for values in axes.values()) > 1:
+        raise ValueError(
+            f"every row has the run_id {runs.pop()!r}, so no row is another run and doubt has no measure; give each "
+            f"run its own, or name one axis for a single curve."
+        )
+
+
+def refuse_shared(named: Mapping[str, str]) -> None:
+    """Raise ValueError if one column is named for two things."""
+    for role, name in named.items():
+        if role == "seen":
+            continue  # where nothing was repeated what was seen is the data
+        other = next(first for first, taken in named.items() if taken == name)
+        if other != role:
+            raise ValueError(f"{other} and {role} both name the column {name!r}; give each its own.")
 
 
 def flags(columns: Columns, name: str) -> np.ndarray:
@@ -256,7 +286,7 @@ def flags(columns: Columns, name: str) -> np.ndarray:
 
 def number(value: Any) -> float | None:
     """A cell as a number; text is read, since one bad cell makes text of a whole CSV column."""
-    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+    if isinstance(value, bool) or not isinstance(value, (int, float, str, Decimal)):
         return None
     try:
         return float(value)
@@ -290,7 +320,10 @@ def with_epochs(columns: Columns, given: Mapping[str, str], epochs: str) -> tupl
 
 
 def clusters_of(columns: Columns, cluster: str | None, count: int) -> np.ndarray:
-    """Number of the group of each row, (count,): `cluster`, else the column of that name, else rows of one run_id."""
+    """Number of the group of each row, (count,): `cluster`, else the column of that name, else rows of one run_id.
+
+    The rows of a table that holds one run alone are a curve, each of its own group.
+    """
     shared = column(columns, cluster, "cluster") if cluster else columns.get("cluster", [None] * count)
     runs = columns.get("run_id", [None] * count)
     groups = [
@@ -298,7 +331,11 @@ def clusters_of(columns: Columns, cluster: str | None, count: int) -> np.ndarray
         for i, (group, run) in enumerate(zip(shared, runs, strict=True))
     ]
     codes = {group: code for code, group in enumerate(dict.fromkeys(groups))}
-    return np.array([codes[group] for group in groups])
+    if len(codes) > 1:
+        return np.array([codes[group] for group in groups])
+    if cluster:
+        raise ValueError(f"cluster={cluster!r} has the single value {shared[0]!r}; doubt needs two groups or more.")
+    return np.arange(count)
 
 
 def rows(
@@ -313,6 +350,7 @@ def rows(
     """Checked arrays of one law's runs; `roles` maps params, data, seen, flops to column names."""
     refuse_mixture(columns)
     axes = {role: positive(columns, name, role) for role, name in roles.items()}
+    _refuse_one_run(columns, axes)
     losses = positive(columns, loss, "loss")
     weight = positive(columns, weights, "weights") if weights else np.ones(len(losses))
     flops_name = "flops" if "flops" in columns else None

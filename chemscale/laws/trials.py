@@ -52,6 +52,8 @@ def ask(runs: Rows, hold_out: str | float | None, along: str | None) -> Trial:
         if fraction is None or not 0 < fraction < 1:
             raise ValueError(f"hold_out={hold_out!r} must be {ALLOWED}.")
         cut = float(size[largest(size, fraction)].min() * (1 - 2e-9))
+    if (size > cut).all() and hold_out is None:
+        raise ValueError(f"{len(runs)} runs along {name} are too few to hold any out for a backtest; add runs.")
     if (size > cut).all():
         raise ValueError(f"hold_out={hold_out!r} along {name} leaves no run to fit; hold out a smaller share.")
     return Trial(name, size, False, cut)

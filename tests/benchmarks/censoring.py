@@ -1,6 +1,6 @@
 """What becomes of exponents when some runs were stopped: dropped, taken as final, one-sided, or imputed.
 
-    python tests/benchmarks/censoring.py [--tables 200]
+    python -m tests.benchmarks.censoring [--tables 200]
 
 Estimand: the exponents of the law of the median final loss over seeds, at tuned hyperparameters, had every run been
 trained to its end. 6 x 6 cells with 3 seeds each around the published Chinchilla law, 2 % noise, least squares of logs.

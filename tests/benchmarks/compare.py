@@ -1,6 +1,6 @@
 """How often comparisons of planted laws are right: size of the tests, coverage of the intervals, power, sharing.
 
-    python tests/benchmarks/compare.py [--tables 400] [--only size|floor|power|shared|bootstrap]
+    python -m tests.benchmarks.compare [--tables 400] [--only size|floor|power|shared|bootstrap]
 
 Every table has `side` x `side` runs per group over three decades of N (1e6 to 1e9) and D (1e8 to 1e11) about the
 published Chinchilla law, log-normal noise, and in the other groups the difference of alpha that is stated. Simulation

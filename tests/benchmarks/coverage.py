@@ -1,6 +1,6 @@
 """Coverage of nominal 95 % intervals, by method, over designs and kinds of noise.
 
-    python tests/benchmarks/coverage.py [--tables 300] [--objective log_lsq] [--methods profile,wald] [--sides 4,5,6]
+    python -m tests.benchmarks.coverage [--tables 300] [--objective log_lsq] [--methods profile,wald] [--sides 4,5,6]
 
 Grids of 4 x 4 to 6 x 6 runs over three decades of parameters and data around the published Chinchilla law, 1 % noise:
 normal; Student's t with 3 and 4 degrees of freedom; heteroscedastic (three times larger at the smallest run than at the

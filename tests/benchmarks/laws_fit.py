@@ -1,6 +1,6 @@
 """Time of a Chinchilla fit and of its bootstrap, against scipy's L-BFGS-B from many starts on the same objective.
 
-    python tests/benchmarks/laws_fit.py [--runs 250] [--starts 500]
+    python -m tests.benchmarks.laws_fit [--runs 250] [--starts 500]
 
 The rival is the usual way (Hoffmann et al. 2022 and their replications): parameters (log E, log A, log B, alpha,
 beta), a grid of starts, numerical gradients. 4,500 starts are customary; fewer are timed and the time is scaled.

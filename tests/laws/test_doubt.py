@@ -19,7 +19,7 @@ from chemscale.laws.noise import Noise, shared_within
 from chemscale.laws.numbers import loss_at, parameters_of
 from chemscale.laws.objectives import Objective
 from chemscale.laws.seeds import lack_of_fit
-from chemscale.laws.solve import Problem, solve
+from chemscale.laws.solve import Problem, newton, solve
 from tests.benchmarks.coverage import simulate
 from tests.laws.planted import TRUTH, grid, wide
 
@@ -250,6 +250,28 @@ def test_few_clusters_are_covered_where_rows_alone_are_not():
             low, high = Likelihood.of(one, fitted, groups).ends(number, 0.95)[0][0]
             hits[name] += low <= number.of(theta[None])[0] <= high
     assert hits["rows"] < 0.85 * 150 and hits["clusters"] > (0.93 - 3 * 0.018) * 150, hits  # three standard errors
+
+
+def test_profile_of_few_clusters_goes_as_far_as_their_t_asks():
+    """Four subsets as clusters: Student's t of about one degree of freedom asks for ends ten standard errors away."""
+    table = grid(np.geomspace(3e3, 2e5, 4), np.geomspace(1e3, 3e4, 4), noise=0.001, seed=3, E=0.45, A=26, B=2.3,
+                 alpha=0.5, beta=0.2)  # fmt: skip
+    table["cluster"] = [f"{d:g}" for d in table["tokens"]]
+    law = fit(table, data="tokens", loss="loss", objective="log_lsq", bootstrap=50)
+    found, problem = law.profile("beta"), law.problem
+    assert found.freedom < 1.5 and found.low < found.value < found.high
+    at, best = problem.form.inner.index("beta"), problem.value(law.solution.theta[None])[0]
+
+    def rise(beta):
+        lower, upper = problem.lower.copy(), problem.form.upper.copy()
+        lower[at] = upper[at] = beta
+        start = law.solution.theta.copy()
+        start[at] = beta
+        held = newton(problem.model, problem.objective, problem.log_loss, problem.weights, start[None], upper, 300,
+                      1e-13, lower)  # fmt: skip
+        return float(problem.value(held)[0] - best)
+
+    assert rise(found.low) == pytest.approx(rise(found.high), rel=0.05)
 
 
 def test_least_squares_of_losses_knows_its_own_errors():
