@@ -86,24 +86,16 @@ def plausible(law: Law, forms: Sequence[str] = PLAUSIBLE) -> list[Belief]:
     table = {role: runs.axes[role] for role in law.roles} | {"loss": runs.loss, "weights": runs.weights}
     table |= {} if runs.flops is None else {"flops": runs.flops}
     table |= {} if runs.censored is None else {"bounds": runs.censored}
-    options: Options = {"objective": goal["name"], "delta": goal["delta"] or Objective.delta, "weights": "weights"}
+    options: Options = {
+        "params": "params", "data": "data", "weights": "weights", "objective": goal["name"],
+        "delta": goal["delta"] or Objective.delta, "bootstrap": 0, "hold_out": "largest",
+    }  # fmt: skip
     options |= {} if runs.censored is None else {"censored": "bounds"}
     rivals = []
     for form in forms:
         if form != law.form:
             try:
-                rivals.append(
-                    fit(
-                        table,
-                        form=form,
-                        params="params",
-                        data="data",
-                        loss="loss",
-                        bootstrap=0,
-                        hold_out="largest",
-                        **options,
-                    )
-                )
+                rivals.append(fit(table, loss="loss", **{**options, "form": form}))
             except (ValueError, FitError):
                 continue
     errors = [one.backtest.rmsle for one in (law, *rivals) if one.backtest is not None]
