@@ -153,11 +153,6 @@ def fit(
                 f"bootstrap={bootstrap} refits of {len(runs)} runs are more than memory bears; give at most "
                 f"{int(MOST_REFITTED // len(runs))}, 0 for the normal approximation, or fewer runs by where."
             )
-        if noise_floor >= runs.loss.max():
-            raise ValueError(
-                f"noise_floor={noise_floor!r} is not below any loss (the largest is {runs.loss.max():.4g}); give it in "
-                f"the unit of the loss."
-            )
         if weights and not by_column:
             refuse_unknown(weights, part)
             runs = weighted(runs, weights, along)
