@@ -149,7 +149,7 @@ def _path(axes: Any, found: Frontier) -> None:
         axes.plot([one.params_low, one.params_high], [one.data_high, one.data_low], color=ink.INK, lw=1.0, zorder=4)
         axes.plot([one.params], [one.data], "D", color=ink.INK, mfc="white", ms=5.5, mew=1.1, zorder=5)
         axes.annotate(
-            f"{one.flops / found.largest:.2g} ×", (one.params, one.data), (8, -9), textcoords="offset points",
+            f"{one.flops / found.largest:.3g} ×", (one.params, one.data), (8, -9), textcoords="offset points",
             fontsize=7, color=ink.INK, zorder=5,
         )  # fmt: skip
 
