@@ -42,7 +42,7 @@ def assemble(forms: Sequence[Form], goal: Objective, runs: Rows, size: Array, cu
     roles = forms[0].roles
     kinds = [(form, window) for form in forms for window in (WINDOWS if len(roles) == 1 else WINDOWS[:1])]
     weighed = {form: with_noise(form, goal, runs) for form in forms}  # where losses are bounds; else as given
-    whole = {kind: made for kind in kinds if (made := _fitted(kind, *weighed[kind[0]], size))}
+    whole = {kind: one for kind in kinds if (one := _fitted(kind, *weighed[kind[0]], size))}
     x, log_loss = np.log(runs.stacked(roles)), np.log(runs.loss)
     origins = _origins(runs, roles, size, 1 + min(len(form.inner) for form in forms), cut)
     tests: list[_Test] = []

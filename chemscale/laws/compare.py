@@ -8,6 +8,7 @@ from typing import Any
 
 from chemscale.laws.answer import sentence
 from chemscale.laws.draws import refuse_seed
+from chemscale.laws.errors import require_level
 from chemscale.laws.frontier import COSTS, frontiers
 from chemscale.laws.groups import form_for, laws_in, of_law, of_table, one_form, ordered, refuse_apart, refuse_unlike
 from chemscale.laws.jointlaw import FLOORS, JointLaw, join
@@ -140,8 +141,7 @@ def compare(
 
 
 def _refuse(level: float, bootstrap: int, floor: str, seed: int) -> None:
-    if not 0 < level < 1:
-        raise ValueError(f"level={level!r} must lie between 0 and 1, such as 0.95.")
+    require_level(level)
     if bootstrap < 0 or bootstrap != int(bootstrap) or 0 < bootstrap < FEWEST_DRAWS:
         raise ValueError(f"bootstrap={bootstrap!r} must be 0 or a whole number of at least {FEWEST_DRAWS} draws.")
     refuse_seed(seed)

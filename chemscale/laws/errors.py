@@ -22,3 +22,9 @@ def naming(group: str) -> Iterator[None]:
         raise FitError(f"{group}: {error}") from None
     except ValueError as error:
         raise ValueError(f"{group}: {error}") from None
+
+
+def require_level(level: float) -> None:
+    """Raise ValueError for a level of confidence that is none."""
+    if not 0 < level < 1:
+        raise ValueError(f"level={level!r} must lie between 0 and 1, such as 0.95.")

@@ -14,7 +14,7 @@ from chemscale.laws.censor import with_noise
 from chemscale.laws.cost import measure
 from chemscale.laws.doubt import residuals
 from chemscale.laws.draws import refuse_seed
-from chemscale.laws.errors import FitError, naming
+from chemscale.laws.errors import FitError, naming, require_level
 from chemscale.laws.form import ROLES, Form
 from chemscale.laws.forms import FORMS, choose
 from chemscale.laws.hygiene import counts_beside, inspect
@@ -124,8 +124,7 @@ def fit(
     table that mixes kinds of runs) and FitError for a law that is not to be believed (flat loss, axes on one ray).
     """
     goal = Objective(objective, delta)
-    if not 0 < level < 1:
-        raise ValueError(f"level={level!r} must lie between 0 and 1, such as 0.95.")
+    require_level(level)
     if bootstrap < 0 or bootstrap != int(bootstrap) or 0 < bootstrap < 20:
         raise ValueError(
             f"bootstrap={bootstrap!r} must be 0 or a whole number of at least 20 draws; 1000 is a good one."

@@ -20,6 +20,7 @@ from scipy.stats import t as student
 
 from chemscale.laws.doubt import covariance, freedom, interval, noise_scale, small_sample
 from chemscale.laws.draws import FEW
+from chemscale.laws.errors import require_level
 from chemscale.laws.numbers import Number
 from chemscale.laws.objectives import Array
 from chemscale.laws.profile import Tables, ends
@@ -118,7 +119,8 @@ class Profile:
 
 
 def profile(problem: Problem, theta: Array, clusters: np.ndarray, number: Number, name: str, level: float) -> Profile:
-    """The profile of one number of the fit theta (P,)."""
+    """The profile of one number of the fit theta (P,); ValueError for a level outside 0 to 1."""
+    require_level(level)
     likelihood = Likelihood.of(problem, theta, clusters)
     found, ratio, left = likelihood.ends(number, level)
     value = float(number.outward(number.of(theta[None]))[0])

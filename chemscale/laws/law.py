@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -140,7 +141,7 @@ class Law:
         )
         return Problem.over(self.shape, goal, self.runs)
 
-    @property
+    @cached_property
     def breaks(self) -> tuple[Break, ...]:
         """The likeliest break of the law along each axis, with the test of it."""
         return find_breaks(self.shape, self.runs)
@@ -150,7 +151,7 @@ class Law:
         """Unit of the loss."""
         return self.columns["loss"]["units"]
 
-    @property
+    @cached_property
     def widening(self) -> float:
         """Student's t over the normal for the runs, or groups of runs, that are left; it stretches draws."""
         return small_sample(self.level, left_over(self.problem, self.runs.clusters))
@@ -191,7 +192,9 @@ class Law:
         self.interval(name)  # refuses a name that is none
         problem = self.problem
         number = parameters_of(problem)[name]
-        return profile(problem, self.solution.theta, self.runs.clusters, number, name, level or self.level)
+        return profile(
+            problem, self.solution.theta, self.runs.clusters, number, name, self.level if level is None else level
+        )
 
     def profile_prediction(self, level: float | None = None, **at: float) -> Profile:
         """Profile likelihood of the law's loss at a point, `law.profile_prediction(params=1e9, data=1e8)`.
@@ -201,7 +204,9 @@ class Law:
         problem, axes = self.problem, np.exp(self._x(at)[0] + self.solution.centre)
         name = ", ".join(f"{role}={at[role]:g}" for role in self.roles)
         number = loss_at(problem, axes)
-        return profile(problem, self.solution.theta, self.runs.clusters, number, name, level or self.level)
+        return profile(
+            problem, self.solution.theta, self.runs.clusters, number, name, self.level if level is None else level
+        )
 
     def calibrate(self, count: int = 500, *, at: Sequence[Mapping[str, float]] = (), **options: Any) -> Calibration:
         """True coverage of each interval method, by `count` simulated tables of this law's design.

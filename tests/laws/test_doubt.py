@@ -323,3 +323,10 @@ def test_calibration_and_noise_floor_refuse_what_cannot_be():
         fit(table, **TWO, bootstrap=0).calibrate(20, at=[{"params": 1e9}])
     with pytest.raises(ValueError, match="noise_floor=2000 is above most of the losses"):
         fit(table, **TWO, bootstrap=0, noise_floor=2000.0)
+
+
+@pytest.mark.parametrize("level", [0, 1.5])
+def test_a_level_that_is_none_is_refused(level):
+    law = fit(wide(noise=0.005), **TWO, bootstrap=0)
+    with pytest.raises(ValueError, match="must lie between 0 and 1"):
+        law.profile("alpha", level=level)
