@@ -17,9 +17,9 @@ from chemscale.audit.spaces import Spaces, spaces_of
 from chemscale.audit.subject import Subject, filtered, groups_among, is_runs, of_groups, of_table, records
 from chemscale.audit.values import Audit, Claim, Finding
 from chemscale.laws import Law
-from chemscale.laws.form import ROLES
 from chemscale.laws.forms import FORMS, choose
-from chemscale.laws.table import Columns
+from chemscale.laws.forms.form import ROLES
+from chemscale.laws.tables.table import Columns
 from chemscale.records.store import Store
 
 CHECKS: tuple[Callable[[Subject], Finding], ...] = (

@@ -23,8 +23,8 @@ from chemscale.audit.values import (
     decades_text,
 )
 from chemscale.laws import AxisReading, FitError, Law, NextRun, Tenfold, axis_reading, tenfold, verdict
-from chemscale.laws.identify import LOCAL
-from chemscale.laws.verdict import CANNOT_TELL as OPEN
+from chemscale.laws.doubt.identify import LOCAL
+from chemscale.laws.readings.verdict import CANNOT_TELL as OPEN
 
 TRAINED = ("convergence", "edge", "tuning", "leakage", "left out", "mixed")  # bear on whatever is said of losses
 FITTED = (*TRAINED, "settings", "correlated", "duplicates", "noise floor")

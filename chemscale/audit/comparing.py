@@ -11,11 +11,11 @@ from chemscale.audit.origin import against
 from chemscale.audit.subject import Subject
 from chemscale.audit.values import CANNOT_TELL, Claim, Deciding, Finding, joined
 from chemscale.laws import FitError
-from chemscale.laws.answer import CANNOT_TELL as OPEN
-from chemscale.laws.answer import EXPONENT, exponents_test, verdict_of
-from chemscale.laws.compare import Comparison, compare
-from chemscale.laws.contrast import Difference
-from chemscale.laws.jointlaw import JointLaw
+from chemscale.laws.comparison.answer import CANNOT_TELL as OPEN
+from chemscale.laws.comparison.answer import EXPONENT, exponents_test, verdict_of
+from chemscale.laws.comparison.compare import Comparison, compare
+from chemscale.laws.comparison.contrast import Difference
+from chemscale.laws.comparison.jointlaw import JointLaw
 
 BOOTSTRAP = 199  # draws of p-values and intervals
 MOST = 8  # groups of one comparison: every one more refits all of them, and a page of them is read by nobody

@@ -11,8 +11,8 @@ from scipy.stats import kruskal
 
 from chemscale.audit.subject import Subject, positive_number
 from chemscale.audit.values import CANNOT_TELL, CONCERN, FINE, Finding
-from chemscale.laws.doubt import residuals
-from chemscale.laws.slopes import levels
+from chemscale.laws.doubt.residuals import residuals
+from chemscale.laws.readings.slopes import levels
 
 MOST_VALUES = 20  # different values up to which a column is a setting
 OUTCOMES = (

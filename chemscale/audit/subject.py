@@ -12,11 +12,11 @@ from chemscale.audit.convergence import Points
 from chemscale.audit.groups import Group, Row, groups_of
 from chemscale.audit.spaces import Spaces
 from chemscale.laws import FitError, Law, fit
-from chemscale.laws.form import ROLES
 from chemscale.laws.forms import choose
-from chemscale.laws.table import SEPARATING, Columns, Rows, column, keep, read, split
-from chemscale.laws.table import rows as rows_of
-from chemscale.laws.where import matches
+from chemscale.laws.forms.form import ROLES
+from chemscale.laws.tables.table import SEPARATING, Columns, Rows, column, keep, read, split
+from chemscale.laws.tables.table import rows as rows_of
+from chemscale.laws.tables.where import matches
 from chemscale.records.schema import FINISHED, RUNS
 
 BOOTSTRAP = 400  # refits behind an interval; fewer than 399 cover too little

@@ -9,7 +9,7 @@ from chemscale.cli.laws import read_table
 from chemscale.cli.output import cell_text, json_text, print_json, print_rows, writable
 from chemscale.laws import Comparison, FitError, JointLaw
 from chemscale.laws import compare as compare_groups
-from chemscale.laws.paired import Paired
+from chemscale.laws.comparison.paired import Paired
 
 
 def compare(given: argparse.Namespace) -> int:

@@ -17,7 +17,7 @@ FORECAST = ".forecast.json"  # end of the name of a forecast beside a table
 
 def plan(given: argparse.Namespace) -> int:
     """What to train for a budget: architecture, size, data and the loss to expect, with intervals."""
-    from chemscale.laws.table import column, data_of, read, select
+    from chemscale.laws.tables.table import column, data_of, read, select
     from chemscale.plan import CANNOT_TELL, Plan, measure_cost
     from chemscale.plan import plan as plan_for
 
@@ -91,7 +91,7 @@ def _following(given: argparse.Namespace, law: Law, cost: Any, made: Any) -> Any
 
 def _register(given: argparse.Namespace, law: Law, made: Any, architecture: str | None) -> dict[str, Any]:
     """Freeze the forecast of the planned run, or of a run that the store has been asked for; the object written."""
-    from chemscale.laws.table import metric_of, read
+    from chemscale.laws.tables.table import metric_of, read
     from chemscale.plan import freeze
 
     columns = read(read_table(given.table))

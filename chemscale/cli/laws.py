@@ -101,7 +101,7 @@ def read_table(path: str) -> Any:
     from pyarrow.csv import read_csv
     from pyarrow.parquet import read_table as read_parquet
 
-    from chemscale.laws.table import refuse_twins
+    from chemscale.laws.tables.table import refuse_twins
 
     file = Path(path)
     if "://" in path or file.is_dir():

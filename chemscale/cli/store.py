@@ -139,7 +139,7 @@ def store_verify(given: argparse.Namespace) -> int:
 
 
 def _where(store: Any, text: str) -> set[str]:
-    from chemscale.laws.where import matches
+    from chemscale.laws.tables.where import matches
 
     columns = store.runs().to_pydict()
     return {run_id for run_id, keep in zip(columns["run_id"], matches(columns, text), strict=True) if keep}

@@ -5,24 +5,24 @@ grid supports before any law is believed; `compare` fits the same law to several
 
 from __future__ import annotations
 
-from chemscale.laws.backtest import Backtest
-from chemscale.laws.breaks import Break, find_breaks
-from chemscale.laws.calibrate import Calibration
-from chemscale.laws.compare import Comparison, compare
-from chemscale.laws.contrast import Difference, Multiplier, Ratio
-from chemscale.laws.cost import MeasuredCost
-from chemscale.laws.ensemble import Ensemble
+from chemscale.laws.backtests.backtest import Backtest
+from chemscale.laws.backtests.breaks import Break, find_breaks
+from chemscale.laws.backtests.ensemble import Ensemble
+from chemscale.laws.comparison.compare import Comparison, compare
+from chemscale.laws.comparison.contrast import Difference, Multiplier, Ratio
+from chemscale.laws.comparison.jointlaw import JointLaw
+from chemscale.laws.comparison.paired import Paired
+from chemscale.laws.doubt.calibrate import Calibration
+from chemscale.laws.doubt.intervals import INTERVALS, Profile
+from chemscale.laws.doubt.seeds import SeedNoise
 from chemscale.laws.errors import FitError
 from chemscale.laws.fit import fit
 from chemscale.laws.forms import FORMS
-from chemscale.laws.intervals import INTERVALS, Profile
-from chemscale.laws.jointlaw import JointLaw
 from chemscale.laws.law import Law, Optimum, Prediction, failure
 from chemscale.laws.objectives import OBJECTIVES, Objective
-from chemscale.laws.paired import Paired
-from chemscale.laws.seeds import SeedNoise
-from chemscale.laws.slopes import AxisReading, Tenfold, axis_reading, tenfold
-from chemscale.laws.verdict import NextRun, Verdict, verdict
+from chemscale.laws.readings.slopes import AxisReading, Tenfold, axis_reading, tenfold
+from chemscale.laws.readings.verdict import NextRun, Verdict, verdict
+from chemscale.laws.tables.cost import MeasuredCost
 
 __all__ = [
     "FORMS", "INTERVALS", "OBJECTIVES", "AxisReading", "Backtest", "Break", "Calibration", "Comparison", "Difference",

@@ -9,16 +9,13 @@ from typing import Any, TypedDict, Unpack, overload
 
 import numpy as np
 
-from chemscale.laws.assess import assess
-from chemscale.laws.censor import with_noise
-from chemscale.laws.cost import measure
-from chemscale.laws.doubt import residuals
-from chemscale.laws.draws import refuse_seed
-from chemscale.laws.errors import FitError, naming, require_level
-from chemscale.laws.form import ROLES, Form
-from chemscale.laws.forms import FORMS, choose
-from chemscale.laws.hygiene import counts_beside, inspect
-from chemscale.laws.identify import (
+from chemscale.laws.backtests.trials import ask, rank, usual
+from chemscale.laws.backtests.weighting import refuse_unknown, weighted
+from chemscale.laws.doubt.assess import assess
+from chemscale.laws.doubt.censor import with_noise
+from chemscale.laws.doubt.draws import refuse_seed
+from chemscale.laws.doubt.hygiene import counts_beside, inspect
+from chemscale.laws.doubt.identify import (
     cut_short,
     near_noise,
     refuse_flat,
@@ -27,15 +24,18 @@ from chemscale.laws.identify import (
     short_axes,
     unidentified,
 )
-from chemscale.laws.intervals import choose_method
+from chemscale.laws.doubt.intervals import choose_method
+from chemscale.laws.doubt.residuals import residuals
+from chemscale.laws.errors import FitError, naming, require_level
+from chemscale.laws.forms import FORMS, choose
+from chemscale.laws.forms.form import ROLES, Form
 from chemscale.laws.law import Law, Solution, named_columns
 from chemscale.laws.objectives import Objective
-from chemscale.laws.serial import as_curve
-from chemscale.laws.solve import Problem, solve
-from chemscale.laws.stopped import stopped
-from chemscale.laws.table import Columns, Rows, data_of, refuse_shared, rows, select, split, with_epochs
-from chemscale.laws.trials import ask, rank, usual
-from chemscale.laws.weighting import refuse_unknown, weighted
+from chemscale.laws.solver.solve import Problem, solve
+from chemscale.laws.tables.cost import measure
+from chemscale.laws.tables.serial import as_curve
+from chemscale.laws.tables.stopped import stopped
+from chemscale.laws.tables.table import Columns, Rows, data_of, refuse_shared, rows, select, split, with_epochs
 
 MOST_REFITTED = 1e7  # runs in all refits together: 2 GB and half a minute
 
@@ -109,10 +109,10 @@ def fit(
     form: one of `FORMS`, or "auto": every form that can take the axes, ranked by its backtest; the law is the best
         one's, and predictions are those of the backtest-weighted ensemble of all, see `ensemble`
     censored: a boolean column; the losses it marks are upper bounds of the final ones, of replicates or tuned runs
-        that a budget stopped: see `chemscale.laws.censor`
+        that a budget stopped: see `chemscale.laws.doubt.censor`
     objective, delta: see `Objective`
     bootstrap: refits for the draws behind predictions; 0 takes the normal approximation instead
-    interval: the method of the parameters' intervals at `level`, one of `INTERVALS` (see `chemscale.laws.intervals`)
+    interval: the method of the parameters' intervals at `level`, one of `INTERVALS` (see `laws.doubt.intervals`)
     hold_out: what the backtest leaves out from the top of `along` (params, data or flops): "largest", "largest:0.2" or
         0.2, a share of the runs; "beyond:10", all that lie within that factor of the largest, so that what is asked ten
         times further on is tested ten times further on; "rolling", every larger run at several origins; None tries a

@@ -9,20 +9,20 @@ from typing import Any
 
 import numpy as np
 
-from chemscale.laws.backtest import Backtest, beyond
-from chemscale.laws.breaks import Break, find_breaks
-from chemscale.laws.calibrate import Calibration, calibrate
-from chemscale.laws.cost import FlopsPerExample, MeasuredCost, six_n
-from chemscale.laws.doubt import interval, small_sample
-from chemscale.laws.ensemble import Ensemble
-from chemscale.laws.form import Form
+from chemscale.laws.backtests.backtest import Backtest, beyond
+from chemscale.laws.backtests.breaks import Break, find_breaks
+from chemscale.laws.backtests.ensemble import Ensemble
+from chemscale.laws.doubt.calibrate import Calibration, calibrate
+from chemscale.laws.doubt.hygiene import Hygiene
+from chemscale.laws.doubt.intervals import Profile, left_over, profile
+from chemscale.laws.doubt.residuals import interval, small_sample
 from chemscale.laws.forms import choose
-from chemscale.laws.hygiene import Hygiene
-from chemscale.laws.intervals import Profile, left_over, profile
-from chemscale.laws.numbers import loss_at, parameters_of
+from chemscale.laws.forms.form import Form
 from chemscale.laws.objectives import Array, Objective
-from chemscale.laws.solve import Problem
-from chemscale.laws.table import Rows
+from chemscale.laws.solver.numbers import loss_at, parameters_of
+from chemscale.laws.solver.solve import Problem
+from chemscale.laws.tables.cost import FlopsPerExample, MeasuredCost, six_n
+from chemscale.laws.tables.table import Rows
 
 NORMAL_95 = 1.96
 
@@ -211,7 +211,7 @@ class Law:
     def calibrate(self, count: int = 500, *, at: Sequence[Mapping[str, float]] = (), **options: Any) -> Calibration:
         """True coverage of each interval method, by `count` simulated tables of this law's design.
 
-        Options as `chemscale.laws.calibrate.calibrate`: noise, methods, truth, draws, level, seed.
+        Options as `chemscale.laws.doubt.calibrate.calibrate`: noise, methods, truth, draws, level, seed.
         """
         for point in at:
             self._x(point)  # refuses a point that is none

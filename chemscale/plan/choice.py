@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from chemscale.laws.law import Law, Prediction
-from chemscale.laws.verdict import NextRun
+from chemscale.laws.readings.verdict import NextRun
 from chemscale.plan.cost import UNITS, RunCost, Spend, law_cost
 from chemscale.plan.line import Line
 from chemscale.plan.worth import SURE, First, Worth, params_or_data, worth_of_labels

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from chemscale.laws.cost import MeasuredCost, measure, six_n
 from chemscale.laws.law import Law
 from chemscale.laws.objectives import Array
-from chemscale.laws.table import positive, rows, select
+from chemscale.laws.tables.cost import MeasuredCost, measure, six_n
+from chemscale.laws.tables.table import positive, rows, select
 
 UNITS = {"flops": "FLOPs", "device_hours": "device-hours", "money": "of money"}
 

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from chemscale.laws.belief import Belief, plausible
-from chemscale.laws.design import Pool, design
+from chemscale.laws.designs.belief import Belief, plausible
+from chemscale.laws.designs.design import Pool, design
 from chemscale.laws.law import Law
-from chemscale.laws.verdict import NextRun
+from chemscale.laws.readings.verdict import NextRun
 from chemscale.plan.cost import Spend
 
 SIDE = 9  # candidate sizes and amounts of data

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from chemscale.laws.doubt import interval
-from chemscale.laws.identify import FEW
+from chemscale.laws.doubt.identify import FEW
+from chemscale.laws.doubt.residuals import interval
 from chemscale.laws.law import Law, grid_minimum
 from chemscale.laws.objectives import Array
 from chemscale.plan.cost import Spend

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from chemscale.laws.doubt import interval
+from chemscale.laws.doubt.residuals import interval
 from chemscale.laws.law import Law
 from chemscale.laws.objectives import Array
 from chemscale.plan.cost import Spend

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 
 from chemscale.audit.groups import Group
 from chemscale.laws import Law
-from chemscale.laws.breaks import Break
+from chemscale.laws.backtests.breaks import Break
 from chemscale.report.numbers import readable
 from chemscale.report.values import Broken
 

@@ -10,7 +10,7 @@ from chemscale.audit.convergence import points_of
 from chemscale.audit.groups import Group, Row, groups_of
 from chemscale.audit.manifests import manifests_of
 from chemscale.audit.subject import of_groups
-from chemscale.laws.verdict import CANNOT_TELL
+from chemscale.laws.readings.verdict import CANNOT_TELL
 from chemscale.plan import resolved
 from chemscale.records.store import Store
 from chemscale.report.audited import audited

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from chemscale.audit.comparing import Together
 from chemscale.audit.groups import Group
-from chemscale.laws.compare import Comparison
-from chemscale.laws.jointlaw import JointLaw
-from chemscale.laws.paired import Paired
+from chemscale.laws.comparison.compare import Comparison
+from chemscale.laws.comparison.jointlaw import JointLaw
+from chemscale.laws.comparison.paired import Paired
 from chemscale.report.numbers import percent, readable, with_ends
 from chemscale.report.values import Apart, Compared, Look
 

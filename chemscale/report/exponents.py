@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from chemscale.audit.groups import MEASURES, Group
 from chemscale.laws import AxisReading, FitError, axis_reading
-from chemscale.laws.slopes import TOO_SHORT
+from chemscale.laws.readings.slopes import TOO_SHORT
 from chemscale.report.numbers import with_ends
 from chemscale.report.values import Column, Entry, Table
 

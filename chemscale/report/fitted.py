@@ -8,8 +8,8 @@ import numpy as np
 
 from chemscale.audit.groups import Group
 from chemscale.laws import FitError, Law, fit
-from chemscale.laws.identify import LOCAL
-from chemscale.laws.slopes import TOO_SHORT
+from chemscale.laws.doubt.identify import LOCAL
+from chemscale.laws.readings.slopes import TOO_SHORT
 from chemscale.report.numbers import readable, significant, with_ends
 from chemscale.report.values import Column, Entry, Table
 

@@ -9,7 +9,7 @@ from scipy.stats import kruskal
 
 from chemscale.audit.groups import Group
 from chemscale.laws import Law
-from chemscale.laws.backtest import Backtest
+from chemscale.laws.backtests.backtest import Backtest
 from chemscale.report.numbers import count, joined, percent, whole
 from chemscale.report.values import Miss, Misses
 

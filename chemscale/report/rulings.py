@@ -6,7 +6,7 @@ import numpy as np
 
 from chemscale.audit.groups import Group
 from chemscale.laws import FitError, NextRun, Verdict, verdict
-from chemscale.laws.verdict import CANNOT_TELL
+from chemscale.laws.readings.verdict import CANNOT_TELL
 from chemscale.plan import RunCost, measure_cost
 from chemscale.report.numbers import count, duration, percent, whole
 from chemscale.report.values import Ruling

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from chemscale.laws import FORMS, FitError, Law, fit
-from chemscale.laws.belief import Belief, plausible
-from chemscale.laws.design import Design, Pool, design
-from chemscale.laws.table import DATA_OF
+from chemscale.laws.designs.belief import Belief, plausible
+from chemscale.laws.designs.design import Design, Pool, design
+from chemscale.laws.tables.table import DATA_OF
 from chemscale.records.schema import DIVERGED, FINISHED
 from chemscale.spec import RunSpec
 

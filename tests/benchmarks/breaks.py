@@ -17,7 +17,7 @@ import numpy as np
 from chemscale.laws import find_breaks
 from chemscale.laws.forms import choose
 from chemscale.laws.objectives import Array
-from chemscale.laws.table import Rows
+from chemscale.laws.tables.table import Rows
 
 MIDDLE, SHARP = 3e4, 0.3
 Noise = Callable[[np.random.Generator, int], Array]

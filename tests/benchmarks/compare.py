@@ -12,9 +12,9 @@ import time
 
 import numpy as np
 
+from chemscale.laws.comparison.jointlaw import JointLaw, join
 from chemscale.laws.forms import choose
-from chemscale.laws.jointlaw import JointLaw, join
-from chemscale.laws.table import Rows, rows
+from chemscale.laws.tables.table import Rows, rows
 from tests.laws.planted import grid
 
 CHINCHILLA = choose("chinchilla", ("params", "data"))

@@ -13,10 +13,10 @@ import time
 
 import numpy as np
 
-from chemscale.laws.calibrate import SIMULATED, Calibration, calibrate
+from chemscale.laws.doubt.calibrate import SIMULATED, Calibration, calibrate
 from chemscale.laws.forms import choose
 from chemscale.laws.objectives import Objective
-from chemscale.laws.solve import Problem, solve
+from chemscale.laws.solver.solve import Problem, solve
 from tests.laws.planted import TRUTH, grid
 
 CASES = ("normal", "t3", "t4", "heteroscedastic", "clusters", "no floor")

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from chemscale.laws import FitError, fit
-from chemscale.laws.belief import Belief, plausible
-from chemscale.laws.design import Pool, design
+from chemscale.laws.designs.belief import Belief, plausible
+from chemscale.laws.designs.design import Pool, design
 
 POLICIES = ("forms", "v", "d", "random", "cheapest")  # forms: V-optimal over plausible forms, as `explore` does
 REFITS = 400
@@ -146,7 +146,7 @@ PUBLIC = {
 
 def stored(path):
     """A grid for each architecture of a store."""
-    from chemscale.laws.table import DATA_OF
+    from chemscale.laws.tables.table import DATA_OF
     from chemscale.records.store import Store
 
     runs = Store(path).runs(status="finished").to_pylist()

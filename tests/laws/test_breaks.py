@@ -5,7 +5,7 @@ import pytest
 
 from chemscale.laws import find_breaks, fit
 from chemscale.laws.forms import choose
-from chemscale.laws.table import Rows
+from chemscale.laws.tables.table import Rows
 
 
 def curve(loss, x, seed, noise=0.01):

@@ -6,7 +6,7 @@ from scipy.optimize import minimize
 from scipy.stats import laplace, norm
 
 from chemscale.laws import Law, compare, fit
-from chemscale.laws.rowwise import Rowwise, UpperBound
+from chemscale.laws.solver.rowwise import Rowwise, UpperBound
 from tests.benchmarks.censoring import stopped
 from tests.laws.planted import wide
 

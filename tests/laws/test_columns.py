@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from chemscale.laws import FitError, Law, fit
-from chemscale.laws.table import rows
-from chemscale.laws.weighting import weighted
+from chemscale.laws.backtests.weighting import weighted
+from chemscale.laws.tables.table import rows
 from tests.laws.planted import PLANTED, wide
 
 TRUTH = PLANTED["repeated", ("params", "data", "seen")][2]

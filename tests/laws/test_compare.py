@@ -8,8 +8,8 @@ from scipy.stats import chi2, f_oneway, linregress
 from scipy.stats import f as fisher
 
 from chemscale.laws import FitError, compare, fit
-from chemscale.laws.frontier import efficient
-from chemscale.laws.paired import least_squares
+from chemscale.laws.comparison.frontier import efficient
+from chemscale.laws.comparison.paired import least_squares
 from tests.laws.planted import grid
 
 SIZES, AMOUNTS = np.geomspace(1e6, 1e9, 5), np.geomspace(1e8, 1e11, 5)

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
+from chemscale.laws.comparison.jointlaw import join
 from chemscale.laws.forms import choose
-from chemscale.laws.jointlaw import join
-from chemscale.laws.table import rows
+from chemscale.laws.tables.table import rows
 from tests.benchmarks.compare import CHINCHILLA, planted, shifted
 
 pytestmark = pytest.mark.slow

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from chemscale.laws import fit
-from chemscale.laws.belief import Belief, plausible
-from chemscale.laws.design import SPREAD, Pool, design
+from chemscale.laws.designs.belief import Belief, plausible
+from chemscale.laws.designs.design import SPREAD, Pool, design
 from tests.laws.planted import chinchilla, grid
 
 SIZES, AMOUNTS = np.geomspace(1e7, 1e9, 6), np.geomspace(1e9, 1e11, 6)

@@ -11,15 +11,15 @@ from scipy.stats import t as student
 
 from chemscale.cli import main
 from chemscale.laws import INTERVALS, Law, fit
-from chemscale.laws.doubt import covariance
-from chemscale.laws.draws import Sampler
+from chemscale.laws.doubt.draws import Sampler
+from chemscale.laws.doubt.intervals import Likelihood, choose_method
+from chemscale.laws.doubt.noise import Noise, shared_within
+from chemscale.laws.doubt.residuals import covariance
+from chemscale.laws.doubt.seeds import lack_of_fit
 from chemscale.laws.forms import choose
-from chemscale.laws.intervals import Likelihood, choose_method
-from chemscale.laws.noise import Noise, shared_within
-from chemscale.laws.numbers import loss_at, parameters_of
 from chemscale.laws.objectives import Objective
-from chemscale.laws.seeds import lack_of_fit
-from chemscale.laws.solve import Problem, newton, solve
+from chemscale.laws.solver.numbers import loss_at, parameters_of
+from chemscale.laws.solver.solve import Problem, newton, solve
 from tests.benchmarks.coverage import simulate
 from tests.laws.planted import TRUTH, grid, wide
 

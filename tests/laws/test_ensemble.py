@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from chemscale.laws import Law, fit
-from chemscale.laws.assemble import _within
-from chemscale.laws.ensemble import weigh, weighted_median
-from chemscale.laws.origins import Cell, cuts, nearness, window_mask
-from chemscale.laws.serial import blocks, effective_rows, neighbour_correlation
+from chemscale.laws.backtests.assemble import _within
+from chemscale.laws.backtests.ensemble import weigh, weighted_median
+from chemscale.laws.backtests.origins import Cell, cuts, nearness, window_mask
+from chemscale.laws.tables.serial import blocks, effective_rows, neighbour_correlation
 from tests.laws.planted import wide
 
 X = np.geomspace(1e6, 1e9, 60)

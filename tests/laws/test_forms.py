@@ -6,7 +6,7 @@ from scipy.optimize import minimize
 
 from chemscale.laws.forms import FORMS, choose
 from chemscale.laws.objectives import Objective
-from chemscale.laws.solve import Problem, newton, solve
+from chemscale.laws.solver.solve import Problem, newton, solve
 from tests.laws.planted import PLANTED, runs_of
 
 EVERY = pytest.mark.parametrize(("form", "roles"), PLANTED)

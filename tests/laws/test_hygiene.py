@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from chemscale.laws import fit
-from chemscale.laws.hygiene import Hygiene, counts_beside, leans
-from chemscale.laws.solve import Problem, solve
+from chemscale.laws.doubt.hygiene import Hygiene, counts_beside, leans
+from chemscale.laws.solver.solve import Problem, solve
 from tests.laws.planted import grid, wide
 
 

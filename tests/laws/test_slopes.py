@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from chemscale.laws import axis_reading, fit, tenfold, verdict
-from chemscale.laws.slopes import at_largest, grid_rows, slope_of
+from chemscale.laws.readings.slopes import at_largest, grid_rows, slope_of
 from tests.laws.planted import grid
 
 SIZES, AMOUNTS = np.geomspace(1e4, 1e6, 4), np.geomspace(250, 12_000, 4)

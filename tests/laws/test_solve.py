@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from chemscale.laws.forms import choose
+from chemscale.laws.forms.projection import solve_nonnegative
 from chemscale.laws.objectives import OBJECTIVES, Objective
-from chemscale.laws.projection import solve_nonnegative
-from chemscale.laws.solve import Problem, solve
+from chemscale.laws.solver.solve import Problem, solve
 from tests.laws.planted import TRUTH, chinchilla, wide
 
 

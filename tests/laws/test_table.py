@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from chemscale.laws import fit
-from chemscale.laws.table import read, refuse_mixture, select
-from chemscale.laws.where import matches
+from chemscale.laws.tables.table import read, refuse_mixture, select
+from chemscale.laws.tables.where import matches
 from tests.laws.planted import wide
 
 COLUMNS = {

@@ -8,7 +8,7 @@ import pytest
 
 from chemscale.audit.groups import groups_of
 from chemscale.laws import fit
-from chemscale.laws.slopes import TOO_SHORT
+from chemscale.laws.readings.slopes import TOO_SHORT
 from chemscale.records import Store
 from chemscale.report.collect import collect
 from chemscale.report.fitted import laws_of

@@ -6,9 +6,9 @@ unit times their axis's unit to the power of the exponent where nothing else is 
 
 from __future__ import annotations
 
-from chemscale.laws.form import Form
 from chemscale.laws.forms.bottleneck import Gamma, Kaplan
 from chemscale.laws.forms.curved import Broken, Hill
+from chemscale.laws.forms.form import Form
 from chemscale.laws.forms.powers import Chinchilla, Power, PowerFloor, Tied, Varying
 from chemscale.laws.forms.quadrature import Quadrature
 from chemscale.laws.forms.repeated import Repeated

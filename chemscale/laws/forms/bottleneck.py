@@ -7,11 +7,11 @@ from itertools import product
 
 import numpy as np
 
-from chemscale.laws.form import MAX_EXPONENT, Derivatives, Form, Model
 from chemscale.laws.forms.chain import TINY, Floored, chain, logarithm, parameter
+from chemscale.laws.forms.form import MAX_EXPONENT, Derivatives, Form, Model
+from chemscale.laws.forms.projection import mesh, project
 from chemscale.laws.forms.sums import SumModel
 from chemscale.laws.objectives import Array
-from chemscale.laws.projection import mesh, project
 
 
 class KaplanModel(Model):

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from chemscale.laws.form import Derivatives, Model
+from chemscale.laws.forms.form import Derivatives, Model
 from chemscale.laws.objectives import Array
 
 TINY = 1e-12  # of a typical loss: an amplitude whose logarithm is taken stays above it

@@ -7,11 +7,11 @@ from itertools import product
 
 import numpy as np
 
-from chemscale.laws.form import MAX_EXPONENT, Derivatives, Form, Model
 from chemscale.laws.forms.chain import TINY, Floored, Scaled, chain, logarithm, parameter
+from chemscale.laws.forms.form import MAX_EXPONENT, Derivatives, Form, Model
+from chemscale.laws.forms.projection import amplitudes, mesh, project
 from chemscale.laws.forms.sums import SumModel
 from chemscale.laws.objectives import Array
-from chemscale.laws.projection import amplitudes, mesh, project
 
 FAR = 12.0  # natural logs from the middle of the runs (five decades) beyond which no break is looked for
 SHARPEST = 0.02  # natural logs over which the sharpest break bends

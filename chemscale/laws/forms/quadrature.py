@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from chemscale.laws.form import Form
 from chemscale.laws.forms.chain import Floored, Scaled
+from chemscale.laws.forms.form import Form
 from chemscale.laws.forms.powers import Power
+from chemscale.laws.forms.projection import mesh, project
 from chemscale.laws.forms.sums import SumModel
 from chemscale.laws.objectives import Array
-from chemscale.laws.projection import mesh, project
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,10 @@ from itertools import product
 import numpy as np
 
 from chemscale.laws.errors import FitError
-from chemscale.laws.form import MAX_EXPONENT, Derivatives, Form, Model
 from chemscale.laws.forms.chain import TINY, Floored, chain, logarithm, parameter
+from chemscale.laws.forms.form import MAX_EXPONENT, Derivatives, Form, Model
+from chemscale.laws.forms.projection import amplitudes
 from chemscale.laws.objectives import Array
-from chemscale.laws.projection import amplitudes
 
 LEAST, MOST = 1e-4, 1e2  # of 1/R*: repeats of the runs at hand are as good as new ones, or worth nothing
 REPEATED = 0.01  # share beyond the first pass below which no run repeats its data

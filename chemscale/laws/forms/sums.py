@@ -12,9 +12,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from chemscale.laws.form import MAX_EXPONENT, Derivatives, Form, Model
+from chemscale.laws.forms.form import MAX_EXPONENT, Derivatives, Form, Model
+from chemscale.laws.forms.projection import mesh, project
 from chemscale.laws.objectives import Array
-from chemscale.laws.projection import mesh, project
 
 
 class Term(NamedTuple):

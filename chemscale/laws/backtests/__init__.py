@@ -1,0 +1,1 @@
+"""What rows held out say: backtests, the choice among forms and their ensemble, breaks."""

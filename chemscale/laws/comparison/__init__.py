@@ -1,0 +1,1 @@
+"""The same law over several groups, and whether they differ."""

@@ -1,0 +1,185 @@
+"""The first look at two groups of runs: log ratio of their losses, run by run at the same subset and seed.
+
+What both runs share (the subset, the seed, the test set, noise of all three) cancels in the ratio. Where both losses
+are pure powers, log(L_g / L_ref) = log(A_g / A_ref) - (alpha_g - alpha_ref) log D: its slope against log D is minus a
+difference of exponents, its level a ratio of amplitudes. Near a floor the slope compares how fast the whole losses
+fall, floor included, and may have the other sign than the difference of exponents: the joint law tells them apart.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy.stats import t as student
+
+from chemscale.laws.objectives import Array
+from chemscale.laws.tables.table import Columns, positive
+
+SAME_SIZE = 0.05  # decades (12 %) within which parameter counts of two architectures are one size
+KEYS = ("seed", "subset_key")  # what else a pair must agree in, where the table has it
+
+
+@dataclass(frozen=True)
+class Paired:
+    """Pairs of one group and the reference.
+
+    matched: columns in which the runs of a pair agree; pairs: their number; clusters: subsets among them, the unit of
+    the error; ratio: geometric mean of loss over the reference's loss with its interval; slopes: axis -> slope of the
+    log ratio against the log of the axis as {"value", "low", "high"} (ends None where no noise can be measured);
+    points: what to draw, {axis..., "ratio"} each; words: how the runs were matched, or why none is paired.
+    """
+
+    group: str
+    reference: str
+    matched: tuple[str, ...]
+    pairs: int
+    clusters: int
+    ratio: float | None
+    ratio_interval: tuple[float, float] | None
+    slopes: dict[str, dict[str, float | None]]
+    points: tuple[dict[str, float], ...]
+    words: str
+    level: float
+
+
+@dataclass(frozen=True)
+class Estimates:
+    """Least squares with errors: coefficients, standard errors or None, degrees of freedom behind each, all (p,)."""
+
+    values: Array
+    errors: Array | None
+    left: Array
+
+    def interval(self, k: int, level: float) -> tuple[float, float] | None:
+        """Student's t interval of one coefficient."""
+        if self.errors is None:
+            return None
+        half = float(student.ppf(0.5 + level / 2, self.left[k]) * self.errors[k])
+        return float(self.values[k]) - half, float(self.values[k]) + half
+
+
+def paired(
+    group: str, own: Columns, reference: str, other: Columns, roles: dict[str, str], loss: str, level: float
+) -> Paired:
+    """Pair the runs of two groups; roles maps params and data (or one of them) to columns.
+
+    Sizes of two architectures seldom agree: counts within `SAME_SIZE` are matched one to one, and where none is, the
+    best size of each at the same subset and seed is taken.
+    """
+    exact = [role for role in roles if role != "params"]
+    keys = [roles[role] for role in exact] + [key for key in KEYS if key in own and key in other]
+    if not exact and "params" in roles:
+        keys, exact = [roles["params"], *keys], ["params"]
+    first, second = _cells(own, keys, roles, loss), _cells(other, keys, roles, loss)
+    common = [cell for cell in first if cell in second]
+    sized = "params" in roles and "params" not in exact
+    found = [pair for cell in common for pair in _same_size(first[cell], second[cell])] if sized else []
+    words = f"runs of the same {', '.join(keys)}" + (f" and {roles['params']} (within 12 %)" if sized else "")
+    axes = ("params", *exact) if sized else tuple(exact)
+    if sized and not found:
+        words = f"no sizes agree: the best {roles['params']} of each at the same {', '.join(keys)}"
+        axes = tuple(exact)
+    if not found:
+        found = [(_lowest(first[cell]), _lowest(second[cell])) for cell in common]
+    if not found:
+        none = f"nothing is paired: no runs of {group} and {reference} agree in {', '.join(keys)}"
+        return Paired(group, reference, tuple(keys), 0, 0, None, None, {}, (), none, level)
+    return _read(group, reference, found, axes, tuple(keys), words, level)
+
+
+def _cells(columns: Columns, keys: list[str], roles: dict[str, str], loss: str) -> dict[Any, list[dict[str, Any]]]:
+    """Runs by what they must agree in; repeats of one point stay apart."""
+    axes = {role: positive(columns, name, role) for role, name in roles.items()}
+    losses = positive(columns, loss, "loss")
+    clusters = columns.get("cluster", [None] * len(losses))
+    out: dict[Any, list[dict[str, Any]]] = {}
+    subset = [key for key in keys if key != "seed"]
+    for i, value in enumerate(losses):
+        cell = tuple(_value(columns[key][i]) for key in keys)
+        shared = clusters[i] if clusters[i] is not None else tuple(_value(columns[key][i]) for key in subset)
+        run = {**{role: float(values[i]) for role, values in axes.items()}, "loss": float(value), "cluster": shared}
+        out.setdefault(cell, []).append(run)
+    return out
+
+
+def _value(cell: Any) -> Any:
+    """A cell as something to compare: a number whether it was read as text or not."""
+    try:
+        return float(f"{float(cell):.9g}")
+    except (TypeError, ValueError):
+        return cell
+
+
+def _lowest(runs: list[dict[str, Any]]) -> dict[str, Any]:
+    return min(runs, key=lambda run: run["loss"])
+
+
+def _same_size(own: list[dict[str, Any]], other: list[dict[str, Any]]) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+    """Pairs whose sizes agree, nearest first, each run used once."""
+    gaps = [(abs(np.log10(a["params"] / b["params"])), i, j) for i, a in enumerate(own) for j, b in enumerate(other)]
+    left, right, out = set(range(len(own))), set(range(len(other))), []
+    for gap, i, j in sorted(gaps):
+        if gap <= SAME_SIZE and i in left and j in right:
+            left.discard(i)
+            right.discard(j)
+            out.append((own[i], other[j]))
+    return out
+
+
+def _read(
+    group: str, reference: str, found: list[Any], axes: tuple[str, ...], keys: tuple[str, ...], words: str, level: float
+) -> Paired:
+    gaps = np.log([a["loss"] / b["loss"] for a, b in found])
+    logs = np.array([[0.5 * np.log(a[role] * b[role]) for role in axes] for a, b in found])
+    labels = [a["cluster"] for a, _ in found]
+    number = {label: k for k, label in enumerate(dict.fromkeys(labels))}
+    clusters = np.array([number[label] for label in labels])
+    varying = [k for k in range(len(axes)) if np.ptp(logs[:, k]) > 1e-6]
+    design = np.column_stack([np.ones(len(gaps)), logs[:, varying] - logs[:, varying].mean(0)])
+    points = tuple(
+        {**dict(zip(axes, np.exp(at).tolist(), strict=True)), "ratio": float(np.exp(gap))}
+        for at, gap in zip(logs, gaps, strict=True)
+    )
+    if np.linalg.matrix_rank(design) < design.shape[1]:
+        varying, design = [], design[:, :1]
+        words += "; their axes move together, so no slope is read"
+    line = least_squares(design, gaps, clusters)
+    level_ends = line.interval(0, level)
+    slopes: dict[str, dict[str, float | None]] = {}
+    for k, column in enumerate(varying, start=1):
+        ends = line.interval(k, level)
+        slopes[axes[column]] = {
+            "value": float(line.values[k]), "low": ends[0] if ends else None, "high": ends[1] if ends else None,
+        }  # fmt: skip
+    return Paired(
+        group, reference, keys, len(gaps), len(number), float(np.exp(line.values[0])),
+        (float(np.exp(level_ends[0])), float(np.exp(level_ends[1]))) if level_ends else None, slopes, points, words,
+        level,
+    )  # fmt: skip
+
+
+def least_squares(design: Array, y: Array, clusters: np.ndarray) -> Estimates:
+    """Ordinary least squares of y (n,) on design (n, p).
+
+    Where pairs share a cluster each error is the larger of the usual one and the cluster-robust one (times G/(G-1);
+    Cameron and Miller 2015): with few clusters the robust one alone is often too small. Its degrees of freedom are the
+    clusters less the columns that are constant within each.
+    """
+    values = np.asarray(np.linalg.lstsq(design, y, rcond=None)[0], float)
+    left = len(y) - design.shape[1]
+    every = np.full(design.shape[1], float(left))
+    if left < 1:
+        return Estimates(values, None, every)
+    rest = y - design @ values
+    inverse = np.linalg.inv(design.T @ design)
+    usual = np.sqrt((rest**2).sum() / left * np.diag(inverse))
+    count = int(clusters.max()) + 1
+    between = sum(all(np.ptp(column[clusters == c]) < 1e-9 for c in range(count)) for column in design.T)
+    if not between < count < len(y):
+        return Estimates(values, usual, every)
+    sums = np.zeros((count, design.shape[1]))
+    np.add.at(sums, clusters, design * rest[:, None])
+    robust = np.sqrt(count / (count - 1) * np.diag(inverse @ sums.T @ sums @ inverse))
+    return Estimates(values, np.maximum(usual, robust), np.where(robust > usual, float(count - between), every))

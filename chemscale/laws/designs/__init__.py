@@ -1,0 +1,1 @@
+"""Which runs to do next for a target and a budget."""

@@ -1,0 +1,1 @@
+"""How sure a fit is: noise, draws, profiles, intervals, calibration, and what the rows do not identify."""

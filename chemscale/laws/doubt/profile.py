@@ -1,0 +1,129 @@
+"""Profile likelihood: how well the law can still fit when one number of it is held at another value.
+
+The number may be a published parameter or the loss at a new point. Holding is done by one more row that pulls the
+number towards a target; where that pull and the data balance is the exact best fit at the number that it reached, so
+no constraint has to be solved for. The deviance is twice the rise of the working objective (`tangent.working`), in the
+unit of its variance; its signed root is compared with Student's t (for equal noise, an F test of one parameter).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from chemscale.laws.forms.form import Derivatives, Model
+from chemscale.laws.objectives import Array, Objective
+from chemscale.laws.solver.numbers import Number
+from chemscale.laws.solver.rowwise import Appended
+from chemscale.laws.solver.solve import newton
+
+PULL = 1e4  # of the pinning row, in units of the information that the runs hold: it reaches its target within 1e-4
+STEPS = 30
+ROUNDS = 12  # of secants towards the end of an interval
+FIRST = 0.25  # of the way to where a parabola would end: from a far target the fit may fall into another basin
+SETTLED = 1e-9
+CLOSE = 1e-3  # relative, of the root at an end
+
+
+class Pinned(Model):
+    """A model whose last row is a number of the law."""
+
+    def __init__(self, model: Model, number: Number) -> None:
+        self.model, self.number = model, number
+
+    def log_fit(self, theta: Array) -> Array:
+        return np.concatenate([self.model.log_fit(theta), self.number.of(theta)[:, None]], 1)
+
+    def derivatives(self, theta: Array) -> Derivatives:
+        at, slope = self.model.derivatives(theta), self.number.gradient(theta)
+        fit = np.concatenate([at.log_fit, self.number.of(theta)[:, None]], 1)
+        jacobian = np.concatenate([at.jacobian, slope[:, None, :]], 1)
+        return Derivatives(fit, jacobian, lambda v: at.curvature(v[:, :-1]))
+
+
+class Held(NamedTuple):
+    """Where the pinned fit ended: the number reached, twice the rise of the objective there, the parameters."""
+
+    number: Array
+    deviance: Array
+    theta: Array
+
+
+@dataclass(frozen=True)
+class Tables:
+    """S tables of one design with their best fits under the working objective.
+
+    log_loss, weights (S, n); theta (S, P).
+    """
+
+    model: Model
+    goal: Objective
+    lower: Array
+    upper: Array
+    log_loss: Array
+    weights: Array
+    theta: Array
+
+    def repeated(self, count: int) -> Tables:
+        """The same tables `count` times."""
+        losses, weights, theta = (np.repeat(part, count, 0) for part in (self.log_loss, self.weights, self.theta))
+        return Tables(self.model, self.goal, self.lower, self.upper, losses, weights, theta)
+
+    def rise(self, theta: Array) -> Array:
+        """Objective of each table at theta (S, P)."""
+        return (self.goal.penalty(self.log_loss, self.model.log_fit(theta)) * self.weights).sum(1)
+
+    def hold(self, number: Number, target: Array, start: Array, pull: Array) -> Held:
+        """The best fits with the number drawn to `target` (S,) from `start` (S, P), by a row of weight `pull` (S,)."""
+        goal = Appended(self.goal.name, self.goal.delta, self.goal.spread, self.goal)
+        losses = np.concatenate([self.log_loss, target[:, None]], 1)
+        weights = np.concatenate([self.weights, pull[:, None]], 1)
+        found = newton(Pinned(self.model, number), goal, losses, weights, start, self.upper, STEPS, SETTLED, self.lower)
+        return Held(number.of(found), 2 * (self.rise(found) - self.rise(self.theta)), found)
+
+    def roots(self, number: Number, target: Array, model: Array) -> Array:
+        """Square root of the deviance with the number at `target` (S,), for its variance `model` (S,), (S,)."""
+        at = number.of(self.theta)
+        held = self.hold(number, target, self.theta, PULL / model)
+        moved = held.number - at
+        asked = np.where(np.abs(moved) > 0, np.abs((target - at) / np.where(moved == 0, 1.0, moved)), 1.0)
+        return np.sqrt(np.maximum(held.deviance, 0.0)) * np.minimum(asked, 1.01)  # what is left is linear
+
+
+def ends(tables: Tables, number: Number, model: Array, most: Array) -> Array:
+    """The number's values at which the root of the deviance is `most` (S,), on its own scale, (S, 2).
+
+    model (S,): variance of the number per unit of the objective. A number that comes to a bound ends there; -inf or
+    inf where no value fits that much worse.
+    """
+    return np.stack([_end(tables, number, model, most, sign) for sign in (-1.0, 1.0)], 1)
+
+
+def _end(tables: Tables, number: Number, model: Array, most: Array, sign: float) -> Array:
+    """By secants in the root, which is nearly linear in the number, between a value inside and one outside.
+
+    Each fit starts from the one inside, so that it follows the law outwards.
+    """
+    at, start, far = number.of(tables.theta), tables.theta, sign * FIRST * most * np.sqrt(model)
+    inside, inside_root = at, np.zeros(len(at))
+    outside, outside_root = np.full(len(at), np.nan), np.full(len(at), np.nan)
+    target = at + far
+    for _ in range(ROUNDS):
+        held = tables.hold(number, target, start, PULL / model)
+        root = np.sqrt(np.maximum(held.deviance, 0.0))
+        beyond = root >= most
+        outside, outside_root = np.where(beyond, held.number, outside), np.where(beyond, root, outside_root)
+        inside, inside_root = np.where(beyond, inside, held.number), np.where(beyond, inside_root, root)
+        start = np.where(beyond[:, None], start, held.theta)
+        if np.all(np.abs(root / most - 1) < CLOSE):
+            break
+        share = np.clip((most - inside_root) / (outside_root - inside_root), 0.05, 0.95)
+        further = at + (inside - at) * np.clip(1.1 * most / np.maximum(inside_root, 1e-9), 1.3, 3.0)
+        reached = np.where(inside == at, at + 3 * far, further)
+        target = np.where(np.isfinite(outside), inside + (outside - inside) * share, reached)
+    share = np.clip((most - inside_root) / (outside_root - inside_root), 0.0, 1.0)
+    stuck = np.abs(held.number - target) > 0.5 * np.abs(target - at)  # pulled on, and did not come: a bound
+    unbounded = np.where(stuck | (np.abs(inside_root / most - 1) < CLOSE), inside, sign * np.inf)
+    return np.where(np.isfinite(outside), inside + (outside - inside) * share, unbounded)

@@ -1,0 +1,1 @@
+"""One fit: variable projection over a grid of exponents, then exact descent."""

@@ -1,0 +1,96 @@
+"""Numbers that a law gives, as functions of the solver's parameters: published parameters and losses at points."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import numpy as np
+
+from chemscale.laws.forms.form import Form, Model
+from chemscale.laws.objectives import Array
+from chemscale.laws.solver.solve import Problem
+
+
+class Number(ABC):
+    """A number that a law gives, as a function of the solver's parameters."""
+
+    @abstractmethod
+    def of(self, theta: Array) -> Array:
+        """Value on the scale on which it is profiled, (B,)."""
+
+    @property
+    def least(self) -> float:
+        """The lowest value that the number can have."""
+        return 0.0
+
+    def outward(self, value: Array) -> Array:
+        """From that scale to the number itself."""
+        return value
+
+    def gradient(self, theta: Array) -> Array:
+        """Slopes in theta, (B, P), by central differences."""
+        out = np.empty_like(theta)
+        for p in range(theta.shape[1]):
+            step = 1e-6 * np.maximum(np.abs(theta[:, p]), 1e-3)
+            up, down = theta.copy(), theta.copy()
+            up[:, p] += step
+            down[:, p] = np.where(theta[:, p] < 0, theta[:, p] - step, np.maximum(theta[:, p] - step, 0.0))
+            out[:, p] = (self.of(up) - self.of(down)) / (up[:, p] - down[:, p])
+        return out
+
+
+@dataclass(frozen=True)
+class Parameter(Number):
+    """A published parameter; amplitudes as logarithms, since they move by decades with their exponent."""
+
+    form: Form
+    name: str
+    centre: Array
+    log_scale: float
+
+    @property
+    def least(self) -> float:
+        return -np.inf if self.name in self.form.signed else 0.0
+
+    @property
+    def logarithmic(self) -> bool:
+        """Whether it is an amplitude."""
+        return self.name in self.form.partners and self.name not in self.form.signed
+
+    def outward(self, value: Array) -> Array:
+        return np.exp(np.minimum(value, 700.0)) if self.logarithmic else value
+
+    def of(self, theta: Array) -> Array:
+        value = self.form.published(theta, self.centre, self.log_scale)[self.name]
+        return np.log(np.maximum(value, 1e-300)) if self.logarithmic else value
+
+
+@dataclass(frozen=True)
+class LogLoss(Number):
+    """The loss at one point x (1, axes) of centred logs, on the scale of the solver's log losses."""
+
+    x: Array
+    model: Model
+    log_scale: float
+
+    def outward(self, value: Array) -> Array:
+        return np.exp(value + self.log_scale)
+
+    def of(self, theta: Array) -> Array:
+        return self.model.log_fit(theta)[:, 0]
+
+    def gradient(self, theta: Array) -> Array:
+        return self.model.derivatives(theta).jacobian[:, 0]
+
+
+def parameters_of(problem: Problem) -> dict[str, Parameter]:
+    """Every published parameter of a problem's form."""
+    form = problem.form
+    return {name: Parameter(form, name, problem.centre, problem.log_scale) for name in form.names}
+
+
+def loss_at(problem: Problem, axes: Array) -> LogLoss:
+    """The loss at one point; axes (roles,) in the units of the table."""
+    x = np.log(axes)[None] - problem.centre
+    return LogLoss(x, problem.form.bind(x), problem.log_scale)

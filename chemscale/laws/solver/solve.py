@@ -1,0 +1,223 @@
+"""Finding the parameters that minimise an objective: starts by variable projection, then a batched Newton polish.
+
+Everything runs for B problems at once, so that a thousand bootstrap refits cost about as much as fifty fits.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from chemscale.laws.forms.form import Form, Model
+from chemscale.laws.objectives import Array, Objective
+from chemscale.laws.solver.rowwise import judged
+from chemscale.laws.tables.table import Rows
+
+LOOKED_AT = 300  # best starts among which basins are told apart
+START_POLISH = 24  # basins polished on the smooth problem
+BESIDE = 0.05  # share of each parameter by which starts beside the best fit differ from it
+FINAL_POLISH = 6  # basins polished on the exact objective
+STAGE_STEPS = 30  # at most, per smoothing stage: left too early, LAD ends off its minimum; the last has `FINAL_STEPS`
+FINAL_STEPS = 80
+EXACT = 1e-13  # relative gain of a step under which a fit is at its minimum
+STAGE_SETTLED = 1e-12  # the same for the stages before the last
+REFIT_STEPS, REFIT_STAGE_STEPS, REFIT_SETTLED = 25, 8, 1e-6  # a draw is known well enough long before it is exact
+MOST_DAMPING = 1e6  # a step shortened this far that still climbs is at a minimum
+CHUNK = 250  # refits at once, so that a jacobian stays near a hundred megabytes for thousands of runs
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One form, one set of runs, one objective, in centred logs.
+
+    x (n, axes) natural logs minus `centre`; log_loss (n,) natural log minus `log_scale`; weights (n,) of mean one;
+    `noise_floor`, in the loss's unit, is measured from outside, and the floor of the form is not below it.
+    """
+
+    form: Form
+    objective: Objective
+    x: Array
+    log_loss: Array
+    weights: Array
+    centre: Array
+    log_scale: float
+    noise_floor: float = 0.0
+
+    @classmethod
+    def of(
+        cls, form: Form, objective: Objective, axes: Array, loss: Array, weights: Array, noise_floor: float = 0.0
+    ) -> Problem:
+        """Centre `axes` (n, roles) and scale `loss` (n,)."""
+        logs = np.log(axes)
+        log_loss = np.log(loss)
+        centre, scale = form.centre(logs), float(log_loss.mean())
+        weights = weights / weights.mean()
+        return cls(form, objective, logs - centre, log_loss - scale, weights, centre, scale, noise_floor)
+
+    @classmethod
+    def over(cls, form: Form, objective: Objective, runs: Rows) -> Problem:
+        """The problem of a table's runs."""
+        objective = judged(objective, runs.censored)
+        return cls.of(form, objective, runs.stacked(form.roles), runs.loss, runs.weights, runs.noise_floor)
+
+    @property
+    def model(self) -> Model:
+        """The form at these runs."""
+        return self.form.bind(self.x)
+
+    @property
+    def lower(self) -> Array:
+        """Lower bounds of theta, (P,)."""
+        return self.form.lower(self.noise_floor / np.exp(self.log_scale))
+
+    def value(self, theta: Array) -> Array:
+        """Objective of each parameter vector in the loss's own units, (B,)."""
+        penalty = self.objective.penalty(self.log_loss, self.model.log_fit(theta))
+        unit = np.exp(2 * self.log_scale) if self.objective.name == "lsq" else 1.0
+        return unit * (penalty * self.weights).sum(1)
+
+
+def solve(problem: Problem) -> Array:
+    """The best parameter vector found, (P,)."""
+    model, objective, lower, upper = problem.model, problem.objective, problem.lower, problem.form.upper
+    log_loss, weights = problem.log_loss, problem.weights
+    starts = np.clip(problem.form.starts(problem.x, log_loss, weights), lower, upper)
+    starts = _basins(problem, model, starts)
+    near = newton(model, objective.smooth, log_loss, weights, starts, upper, 12, lower=lower)
+    both = np.concatenate([starts, near]) if objective.robust else near
+    order = np.argsort(_values(model, objective, log_loss, weights, both), kind="stable")
+    few = polish(model, objective, log_loss, weights, both[order[:FINAL_POLISH]], upper, lower=lower)
+    best = few[np.argmin(_values(model, objective, log_loss, weights, few))]
+    return _beside(problem, model, best) if objective.robust and problem.form.neighbours else best
+
+
+def _beside(problem: Problem, model: Model, best: Array) -> Array:
+    """The lowest of the minima about `best` (P,): those of a robust objective lie side by side."""
+    shape = (problem.form.neighbours, len(best))
+    spread = np.random.default_rng(0).normal(0, BESIDE, shape) * np.maximum(np.abs(best), BESIDE)
+    around = np.clip(best + spread, problem.lower, problem.form.upper)
+    sharp = problem.objective.smoothed(0.0)[-1]
+    found = newton(
+        model, sharp, problem.log_loss, problem.weights, around, problem.form.upper, FINAL_STEPS, lower=problem.lower
+    )
+    every = np.concatenate([best[None], found])
+    return every[np.argmin(_values(model, problem.objective, problem.log_loss, problem.weights, every))]
+
+
+def refit(problem: Problem, log_losses: Array, weights: Array, start: Array) -> Array:
+    """Refits from the full fit's parameters `start` (P,): log_losses (B, n) or (n,), weights (B, n) -> (B, P)."""
+    out, model = [], problem.model
+    for first in range(0, len(weights), CHUNK):
+        part = slice(first, first + CHUNK)
+        losses = log_losses[part] if log_losses.ndim == 2 else log_losses
+        begin = np.repeat(start[None], len(weights[part]), axis=0)
+        found = polish(
+            model, problem.objective, losses, weights[part], begin, problem.form.upper,
+            REFIT_STEPS, REFIT_STAGE_STEPS, REFIT_SETTLED, problem.lower,
+        )  # fmt: skip
+        out.append(found)
+    return np.concatenate(out)
+
+
+def polish(
+    model: Model,
+    objective: Objective,
+    log_loss: Array,
+    weights: Array,
+    theta: Array,
+    upper: Array,
+    steps: int = FINAL_STEPS,
+    stage_steps: int = STAGE_STEPS,
+    settled: float = EXACT,
+    lower: Array | float = 0.0,
+) -> Array:
+    """Newton's method through ever sharper stand-ins of the objective, (B, P)."""
+    residual = np.abs(log_loss - model.log_fit(theta))
+    stages = objective.smoothed(float(np.median(residual[np.isfinite(residual)])))
+    for stage in stages[:-1]:
+        early = max(settled, STAGE_SETTLED)
+        theta = newton(model, stage, log_loss, weights, theta, upper, stage_steps, early, lower)
+    return newton(model, stages[-1], log_loss, weights, theta, upper, steps, settled, lower)
+
+
+def newton(
+    model: Model,
+    objective: Objective,
+    log_loss: Array,
+    weights: Array,
+    theta: Array,
+    upper: Array,
+    steps: int,
+    settled: float = EXACT,
+    lower: Array | float = 0.0,
+) -> Array:
+    """Damped Newton steps within bounds for B problems at once, (B, P)."""
+    theta = theta.copy()
+    log_loss = np.broadcast_to(log_loss, (len(theta), log_loss.shape[-1]))
+    weights = np.broadcast_to(weights, log_loss.shape)
+    values = _values(model, objective, log_loss, weights, theta)
+    damping = np.full(len(theta), 1e-3)
+    active = np.flatnonzero(np.isfinite(values))
+    for _ in range(steps):
+        if not len(active):
+            break
+        here, data, w = theta[active], log_loss[active], weights[active]
+        step = _step(model, objective, data, w, here, lower, upper, damping[active])
+        there = np.clip(here + step, lower, upper)
+        trial = _values(model, objective, data, w, there)
+        gain = values[active] - trial
+        better = gain > 0
+        theta[active[better]], values[active[better]] = there[better], trial[better]
+        # 8 is no inverse of 0.1, or the damping could cycle between two values around a kink
+        damping[active] = np.where(better, np.maximum(damping[active] * 0.1, 1e-12), damping[active] * 8.0)
+        done = (better & (gain <= settled * np.abs(trial))) | (~better & (damping[active] > MOST_DAMPING))
+        active = active[~done]
+    return theta
+
+
+def _step(
+    model: Model,
+    objective: Objective,
+    log_loss: Array,
+    weights: Array,
+    theta: Array,
+    lower: Array | float,
+    upper: Array,
+    damping: Array,
+) -> Array:
+    at = model.derivatives(theta)
+    slopes = objective.slopes(log_loss, at.log_fit)
+    first = weights * slopes.first
+    gradient = np.einsum("bn,bnp->bp", first, at.jacobian)
+    hessian = np.matmul((at.jacobian * (weights * slopes.second)[:, :, None]).swapaxes(1, 2), at.jacobian)
+    hessian += at.curvature(first)
+    size = np.einsum("bnp,bnp,bn->bp", at.jacobian, at.jacobian, weights * slopes.majorant)
+    scale = 1 / np.sqrt(np.maximum(size, 1e-12 * size.max(1, keepdims=True) + 1e-300))
+    held = ((theta <= lower) & (gradient > 0)) | ((theta >= upper) & (gradient < 0))
+    scale = np.where(held, 0.0, scale)
+    scaled, downhill = hessian * scale[:, :, None] * scale[:, None, :], gradient * scale
+    lost = ~(np.isfinite(scaled).all((1, 2)) & np.isfinite(downhill).all(1))  # beyond the range of floating numbers
+    scaled[lost], downhill[lost] = np.eye(theta.shape[1]), 0.0
+    roots, axes = np.linalg.eigh(scaled)
+    stiff = np.maximum(np.abs(roots), 1e-10) + damping[:, None]
+    along = np.einsum("bpq,bp->bq", axes, downhill)
+    return -scale * np.einsum("bpq,bq->bp", axes, along / stiff)
+
+
+def _values(model: Model, objective: Objective, log_loss: Array, weights: Array, theta: Array) -> Array:
+    with np.errstate(invalid="ignore", over="ignore"):
+        total = (objective.penalty(log_loss, model.log_fit(theta)) * weights).sum(1)
+    return np.where(np.isfinite(total), total, np.inf)
+
+
+def _basins(problem: Problem, model: Model, starts: Array) -> Array:
+    """The best starts that differ from one another in some exponent or amplitude by a fifth."""
+    values = _values(model, problem.objective, problem.log_loss, problem.weights, starts)
+    order = np.argsort(values, kind="stable")[:LOOKED_AT]
+    left = starts[order[np.isfinite(values[order])]]
+    chosen: list[Array] = []
+    while len(left) and len(chosen) < START_POLISH:
+        chosen.append(left[0])
+        left = left[np.abs(left - left[0]).max(1) > 0.2 * np.abs(left).max(1)]
+    return np.array(chosen)

@@ -1,0 +1,101 @@
+"""How far a fitted quantity can be off, from the slopes of the law at its minimum, whatever the noise.
+
+S tables with one design (S = 1 for a law), n runs, P parameters. The working objective is a likelihood of the noise:
+least squares, or Huber's with a corner at `CORNER` standard deviations where single runs may lie far off. A quantity h
+moves by sum_i u_i e_i when the runs' errors are e_i, so its variance is sum_i u_i^2 var(e_i): with equal variances the
+textbook one, with squared residuals in their place the one that holds for any (White 1980). The residuals are enlarged
+by their run's leverage and summed within clusters first (CR2; Bell and McCaffrey 2002), and the degrees of freedom
+of the result are those of its own variance (Satterthwaite; Pustejovsky and Tipton 2018), so that few runs or few
+clusters are paid for.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from chemscale.laws.forms.form import Model
+from chemscale.laws.objectives import Array, Objective
+
+CORNER = 1.345  # Huber 1964: 95 % as efficient as least squares where the noise is normal
+LEAST_LEFT = 1e-6  # of a cluster that decides a parameter alone, nothing is left to learn its noise from
+MOST_RUNS = 1500  # above, degrees of freedom are the clusters less the parameters: the exact ones cost n^2
+
+
+class Spread(NamedTuple):
+    """Variance of each table's quantity, (S,), under equal noise (`model`) and under any (`sound`), and its freedom."""
+
+    model: Array
+    sound: Array
+    freedom: Array
+
+
+@dataclass(frozen=True)
+class Tangent:
+    """The law's slopes at a fit: design (S, n, P) and errors (S, n), both in units of the working objective."""
+
+    design: Array
+    errors: Array
+    inverse: Array  # (S, P, P), of design' design
+    clusters: np.ndarray
+
+    @classmethod
+    def at(
+        cls, model: Model, goal: Objective, log_loss: Array, weights: Array, theta: Array, clusters: np.ndarray
+    ) -> Tangent:
+        """The tangent of each table's fit theta (S, P)."""
+        here = model.derivatives(theta)
+        slopes = goal.slopes(log_loss, here.log_fit)
+        bend = slopes.majorant if goal.name == "lsq" else np.maximum(slopes.second, 0.0)
+        if goal.robust:  # the share of runs within the corners, as one number: a run beyond still has a slope
+            bend = np.broadcast_to(bend.mean(1, keepdims=True), bend.shape)
+        root = np.sqrt(np.maximum(weights * bend, 1e-300))
+        design = here.jacobian * root[:, :, None]
+        errors = -weights * slopes.first / root
+        gram = design.swapaxes(1, 2) @ design
+        size = np.sqrt(np.maximum(np.einsum("spp->sp", gram), 1e-300))
+        scaled = gram / size[:, :, None] / size[:, None, :]
+        inverse = np.linalg.pinv(scaled, rcond=1e-11, hermitian=True) / size[:, :, None] / size[:, None, :]
+        return cls(design, errors, inverse, clusters)
+
+    def step(self, gradient: Array) -> Array:
+        """Parameters per unit of the quantity's slope: inverse times gradient, (S, P)."""
+        return np.einsum("spq,sq->sp", self.inverse, gradient)
+
+    def spread(self, gradient: Array) -> Spread:
+        """Of the quantity with this gradient (S, P)."""
+        along = self.step(gradient)
+        model = np.maximum(np.einsum("sp,sp->s", along, gradient), 1e-300)
+        reach = np.einsum("snp,sp->sn", self.design, along)  # u
+        scores, directions = [], []
+        for group in groups_of(self.clusters):
+            rows, own = self.design[:, group], reach[:, group]
+            left = np.eye(len(group)) - rows @ self.inverse @ rows.swapaxes(1, 2)
+            roots, axes = np.linalg.eigh(left)
+            inside = np.einsum("sga,sg->sa", axes, own)
+            inside = inside / np.sqrt(np.maximum(roots, LEAST_LEFT)) * (roots > LEAST_LEFT)
+            adjusted = np.einsum("sga,sa->sg", axes, inside)
+            scores.append(np.einsum("sg,sg->s", adjusted, self.errors[:, group]))
+            directions.append((group, adjusted))
+        sound = sum(score**2 for score in scores)
+        return Spread(model, np.asarray(sound), self._freedom(directions))
+
+    def _freedom(self, directions: list[tuple[np.ndarray, Array]]) -> Array:
+        """(sum of the eigenvalues)^2 over the sum of their squares, of p_g . p_h with p_g = (I - H) adjusted u_g."""
+        count, runs, parameters = self.design.shape
+        if runs > MOST_RUNS:
+            return np.full(count, float(max(len(directions) - parameters, 1)))
+        spans = np.stack([np.einsum("sgp,sg->sp", self.design[:, group], v) for group, v in directions], 1)
+        cross = -spans @ self.inverse @ spans.swapaxes(1, 2)
+        own = np.stack([(v**2).sum(1) for _, v in directions], 1)
+        cross[:, np.arange(len(directions)), np.arange(len(directions))] += own
+        total = np.einsum("sgg->s", cross)
+        return np.clip(total**2 / np.maximum((cross**2).sum((1, 2)), 1e-300), 1.0, None)
+
+
+def groups_of(clusters: np.ndarray) -> list[np.ndarray]:
+    """Row numbers of each group."""
+    order = np.argsort(clusters, kind="stable")
+    return np.split(order, np.flatnonzero(np.diff(clusters[order])) + 1)
