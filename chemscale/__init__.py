@@ -29,6 +29,7 @@ _HOME = {
     "Optim": "chemscale.spec",
     "PBT": "chemscale.sweep.stop",
     "PaiNN": "chemscale.models",
+    "Reading": "chemscale.spec",
     "Resources": "chemscale.spec",
     "RunSpec": "chemscale.spec",
     "SchNet": "chemscale.models",

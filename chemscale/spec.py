@@ -25,6 +25,10 @@ COOLDOWNS = ("linear", "sqrt")
 OPTIMISERS = ("adamw",)
 CHANGING = ("lr", "beta1", "beta2", "eps", "weight_decay", "clip")  # of Optim: what may change on a member's way
 KEEP = ("final", "best", "none")
+REPRESENTATIONS = ("selfies", "smiles", "protein")  # what the strings of text models are written in
+NOTATIONS = ("smiles", "selfies", "protein")  # what a file is written in
+FORMS = ("written", "parent")
+DUPLICATES = ("dropped", "kept")
 SHARDING = ("ddp", "fsdp")
 
 OWN_MODELS, OWN_OBJECTIVES = "chemscale.models", "chemscale.train.objectives"  # register themselves when imported
@@ -108,6 +112,41 @@ def added_since(version: int, default: Any) -> Any:
 
 
 @dataclass(frozen=True)
+class Reading:
+    """How a file of strings becomes examples; its part in a run's id is `Data.content`, the checksum of what came out.
+
+    Args:
+        column: of a table, the one with the strings; None takes `smiles`, `selfies` or `sequence`, or the only one.
+        notation: what the file is written in, "smiles", "selfies" or "protein"; None goes by the column's name and by
+            the representation.
+        groups: what decides which examples share a split: a column of a table, a key of FASTA headers (`cluster` of
+            `>id cluster=7`), or a table of two columns, id and group. None groups molecules by their skeleton, so that
+            tautomers, stereoisomers and salts stay together, and makes every protein a group of its own.
+        form: of molecules: "written" keeps stereochemistry, isotopes and all fragments; "parent" takes the largest
+            fragment without stereochemistry and isotopes, and counts what it took off.
+        vocabulary: None makes an alphabet of the training split; else "chemgpt-selfies1", "chemgpt-selfies2" or a file,
+            a Hugging Face `tokenizer.json` or a `manifest.json` of built data.
+        duplicates: of a canonical SMILES or a sequence: "dropped" keeps the first one, "kept" keeps all.
+        longest: leave out what has more tokens than this, start and end counted; None takes all.
+    """
+
+    column: str | None = None
+    notation: str | None = None
+    groups: str | None = None
+    form: str = "written"
+    vocabulary: str | None = None
+    duplicates: str = "dropped"
+    longest: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.notation is not None:
+            one_of("Reading.notation", self.notation, NOTATIONS)
+        one_of("Reading.form", self.form, FORMS)
+        one_of("Reading.duplicates", self.duplicates, DUPLICATES)
+        positive("Reading.longest", self.longest, optional=True)
+
+
+@dataclass(frozen=True)
 class Data:
     """Which examples a run trains on.
 
@@ -116,8 +155,9 @@ class Data:
         size: unique training examples (molecules or structures); None is the whole training split.
         key: which of the nested orders the subset is a prefix of; replicates change it.
         per_group: at most so many structures of one molecule (conformers); None takes all there are.
-        representation: strings that text models read ("selfies" or "smiles"); structures ignore it.
+        representation: strings that text models read ("selfies", "smiles" or "protein"); structures ignore it.
         content: checksum of the built examples; `chemscale.complete` fills it in.
+        reading: how strings are read out of the file; not part of the id, for which `content` answers.
     """
 
     source: str
@@ -126,12 +166,15 @@ class Data:
     per_group: int | None = None
     representation: str = "selfies"
     content: str | None = None
+    reading: Reading = added_since(1, Reading())
 
     def __post_init__(self) -> None:
         require(bool(self.source), "Data.source", self.source, "a name or a path", "see `chemscale data list`")
         positive("Data.size", self.size, optional=True)
         positive("Data.per_group", self.per_group, optional=True)
-        one_of("Data.representation", self.representation, ("selfies", "smiles"))
+        one_of("Data.representation", self.representation, REPRESENTATIONS)
+        good = isinstance(self.reading, Reading)
+        require(good, "Data.reading", self.reading, "a Reading", "e.g. Reading(vocabulary='chemgpt-selfies2')")
 
 
 @dataclass(frozen=True)
@@ -337,7 +380,7 @@ class RunSpec:
 
     def identity(self) -> dict[str, Any]:
         """All that can change a number, as plain values: what the id hashes."""
-        data = {k: v for k, v in _plain(self.data).items() if k != "source"}
+        data = {k: v for k, v in _plain(self.data).items() if k not in ("source", "reading")}
         tree = {**self._tree(), "data": data, "spec_version": SPEC_VERSION}
         if self.member is not None:
             tree["optim"] = {k: v for k, v in tree["optim"].items() if k not in CHANGING}
@@ -371,6 +414,8 @@ def from_json(text: str) -> RunSpec:
     tree = json.loads(text)
     tree.pop("spec_version", None)
     tree["model"] = _revive(MODELS, tree["model"], "architecture", "model")
+    if "reading" in tree["data"]:
+        tree["data"]["reading"] = _construct(Reading, tree["data"]["reading"])
     if tree.get("objective"):
         tree["objective"] = _revive(OBJECTIVES, tree["objective"], "name", "objective")
     for name, cls in (("data", Data), ("optim", Optim), ("budget", Budget), ("evaluation", Evaluation)):
@@ -402,9 +447,8 @@ def _with_field(node: Any, path: list[str], value: Any, whole: str) -> Any:
 
 
 def _plain(node: Any) -> dict[str, Any]:
-    values = asdict(node)
-    later = {f.name: f.default for f in fields(node) if "since" in f.metadata}
-    return {k: v for k, v in values.items() if not (k in later and v == later[k])}
+    later = {f.name for f in fields(node) if "since" in f.metadata and getattr(node, f.name) == f.default}
+    return {k: v for k, v in asdict(node).items() if k not in later}
 
 
 def _revive(table: Mapping[str, type], tree: Mapping[str, Any], key: str, what: str) -> Any:

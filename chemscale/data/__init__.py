@@ -18,7 +18,8 @@ from chemscale.data.examples import AtomicExamples, Examples, TextExamples, open
 from chemscale.data.sources import Source, built_folder, fetched, folder_of, resolve, sources
 from chemscale.data.store import MANIFEST_FILE, REJECTED_FILE, open_arrays, read_manifest
 from chemscale.data.store import verify as verify_folder
-from chemscale.spec import Data
+from chemscale.data.files import FASTA_SUFFIXES, kind_of
+from chemscale.spec import REPRESENTATIONS, Data, Reading
 
 __all__ = [
     "AtomicExamples",
@@ -34,37 +35,39 @@ __all__ = [
     "verify",
 ]
 
-REPRESENTATIONS = ("selfies", "smiles")
-
-
 def build(
     source: str,
     *,
-    representation: str = "selfies",
+    representation: str | None = None,
+    reading: Reading = Reading(),  # noqa: B008 - a frozen value
     processes: int | None = None,
     progress: bool | None = None,
 ) -> Manifest:
     """Build a known source or a user's file, whole or not at all; nothing to do where it is built already.
 
+    A build of strings that is killed goes on where it was when it is started again.
+
     Args:
         source: a name of `sources()`, or the path of a file.
-        representation: of molecules, "selfies" or "smiles"; structures ignore it.
-        processes: how many work at it; None takes every processor.
+        representation: of strings, "selfies", "smiles" or "protein"; None takes "protein" for FASTA files and "selfies"
+            for others; structures ignore it.
+        reading: how strings are read out of the file.
+        processes: how many of this machine work at it; None takes the processors of the Ray cluster that this process
+            is connected to, or else all of this machine.
         progress: None shows a bar on a terminal and lines elsewhere; False shows nothing.
 
     Raises:
         ValueError: the source is unknown, not fetched, or holds nothing that can be used.
     """
-    if representation not in REPRESENTATIONS:
-        raise ValueError(f"representation={representation!r} is not one of {', '.join(REPRESENTATIONS)}.")
     found = resolve(source)
-    folder = folder_of(found, representation)
+    representation = _representation(found, representation)
+    folder = folder_of(found, representation, reading)
     if (folder / MANIFEST_FILE).is_file():
         return read_manifest(folder)
     if found.family == "text":
         from chemscale.data.molecules import build_molecules
 
-        return build_molecules(found, folder, representation, processes, progress)
+        return build_molecules(found, folder, representation, reading, processes, progress)
     from chemscale.data.structures import build_structures
 
     return build_structures(found, folder, processes, progress)
@@ -109,36 +112,65 @@ def fetch(name: str) -> Path:
     return fetch_moses(fetched("moses"))
 
 
-def verify(source: str, *, representation: str = "selfies") -> None:
+def verify(source: str, *, representation: str | None = None, reading: Reading = Reading()) -> None:  # noqa: B008
     """Compare every array of a built source with its checksum.
 
     Raises:
         ValueError: it is not built, or an array is not what was built.
     """
-    verify_folder(built_folder(resolve(source), representation))
+    found = resolve(source)
+    verify_folder(built_folder(found, _representation(found, representation), reading))
 
 
-def report(source: str, *, representation: str = "selfies", progress: bool | None = None) -> dict[str, Any]:
-    """What a source holds, as plain values: counts, lengths, vocabulary or elements, what was rejected, where.
+def report(
+    source: str,
+    *,
+    representation: str | None = None,
+    reading: Reading = Reading(),  # noqa: B008
+    sample: int | None = None,
+    processes: int | None = None,
+    progress: bool | None = None,
+) -> dict[str, Any]:
+    """What a source holds, before anything is built or trains, as plain values.
 
-    Builds it first where it is not built, with progress shown as `build` does.
+    Strings are read and encoded as a build would, and nothing is kept: see `survey` for what is told. Structures are
+    built first. What a build left is told too, where there is one.
+
+    Args:
+        source, representation, reading, processes, progress: as for `build`.
+        sample: look at about so many strings, spread over the whole file; None looks at all.
 
     Raises:
-        ValueError: `build` refuses it.
+        ValueError: the source is unknown or not fetched, or is written in another notation than it is read in.
     """
-    build(source, representation=representation, progress=progress)
-    data = Data(source, representation=representation)
-    folder, found = _folder(data), manifest(data)
+    found = resolve(source)
+    representation = _representation(found, representation)
+    if found.family != "text":
+        build(source, processes=processes, progress=progress)
+        return _built(folder_of(found, representation, reading))
+    from chemscale.data.survey import survey
+
+    told = survey(found, representation, reading, sample, processes, progress)
+    folder = folder_of(found, representation, reading)
+    return {**told, "built": _built(folder) if (folder / MANIFEST_FILE).is_file() else None}
+
+
+def _built(folder: Path) -> dict[str, Any]:
+    found = read_manifest(folder)
     sizes = np.diff(open_arrays(folder)["offsets"])
-    text = isinstance(found, TextManifest)
-    lengths = {
-        "mean": float(sizes.mean()),
-        "longest": int(sizes.max()),
-        "unit": "tokens" if text else "atoms",
-    }
+    unit = "tokens" if isinstance(found, TextManifest) else "atoms"
+    lengths = {"mean": float(sizes.mean()), "longest": int(sizes.max()), "unit": unit}
     own = {k: v for k, v in found.to_dict().items() if v or k in ("rejected", "counts")}
     return {**own, "lengths": lengths, "folder": str(folder), "rejected_file": str(folder / REJECTED_FILE)}
 
 
+def _representation(source: Source, asked: str | None) -> str:
+    if asked is not None and asked not in REPRESENTATIONS:
+        raise ValueError(f"representation={asked!r} is not one of {', '.join(REPRESENTATIONS)}.")
+    if asked is not None or source.family != "text":
+        return asked or "selfies"
+    return "protein" if kind_of(source.files[0][1]) in FASTA_SUFFIXES else "selfies"
+
+
 def _folder(data: Data) -> Path:
-    return built_folder(resolve(data.source), data.representation)
+    return built_folder(resolve(data.source), data.representation, data.reading)

@@ -10,22 +10,28 @@ a double bond sits share a key too: a coarser group can only make a split strict
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
+_NOT_PLAIN = re.compile(r"[@/\\.]|\[\d")  # stereochemistry, a second fragment, an isotope
 
-def group_key(molecule: Any) -> str:
+
+def group_key(molecule: Any, smiles: str | None = None) -> str:
     """The key of a sanitised RDKit molecule, e.g. `CCO_4` for acetaldehyde and its enol alike.
 
-    One pass of about 150 us for 22 heavy atoms, against 4 ms for a canonical tautomer.
+    Args:
+        molecule: of RDKit.
+        smiles: its SMILES string, where it is at hand: what has no sign of stereochemistry, isotopes or a second
+            fragment is keyed without a copy, in 70 us for 22 heavy atoms instead of 150.
     """
-    from rdkit import Chem
-    from rdkit.Chem import rdMolHash
+    from rdkit.Chem import rdMolHash, rdmolops
 
-    core = _plain(_largest_fragment(molecule))
-    hydrogens = sum(atom.GetTotalNumHs() for atom in core.GetAtoms())
-    charge = Chem.GetFormalCharge(core)
+    core = molecule
+    if smiles is None or _NOT_PLAIN.search(smiles):
+        core = plain(largest_fragment(molecule))
+    hydrogens = core.GetNumAtoms(onlyExplicit=False) - core.GetNumAtoms()
     skeleton = rdMolHash.MolHash(core, rdMolHash.HashFunction.ElementGraph)
-    return f"{skeleton}_{hydrogens - charge}"
+    return f"{skeleton}_{hydrogens - rdmolops.GetFormalCharge(core)}"
 
 
 def group_key_of_smiles(smiles: str) -> str:
@@ -37,7 +43,8 @@ def group_key_of_smiles(smiles: str) -> str:
     return smiles if molecule is None or molecule.GetNumAtoms() == 0 else group_key(molecule)
 
 
-def _largest_fragment(molecule: Any) -> Any:
+def largest_fragment(molecule: Any) -> Any:
+    """A copy of the fragment with the most heavy atoms."""
     from rdkit import Chem
 
     fragments = Chem.GetMolFrags(molecule)
@@ -47,8 +54,8 @@ def _largest_fragment(molecule: Any) -> Any:
     return max(pieces, key=lambda m: (m.GetNumHeavyAtoms(), Chem.MolToSmiles(m, isomericSmiles=False)))
 
 
-def _plain(molecule: Any) -> Any:
-    """Without stereochemistry and isotopes."""
+def plain(molecule: Any) -> Any:
+    """The molecule itself, without stereochemistry and isotopes."""
     from rdkit import Chem
 
     Chem.RemoveStereochemistry(molecule)

@@ -1,14 +1,17 @@
-"""Molecules of a file -> canonical SMILES -> SELFIES or SMILES tokens -> ids on disk.
+"""Molecules or proteins of a file -> tokens -> ids on disk, in parallel, with bounded memory, going on where it was.
 
-Every molecule is read once, in parallel: its canonical SMILES tells duplicates, its group key (`groups`)
-decides its split. The alphabet comes from the whole training split, never from a subset and never from
-held-out molecules, so that losses compare across sizes of data; a token met only in held-out molecules
-becomes the unknown token and is counted.
+Every record is read once: its canonical SMILES (or its sequence) tells duplicates, its group key decides its split. The
+alphabet comes from the whole training split, never from a subset and never from held-out molecules, so that losses
+compare across sizes of data; a token met only in held-out molecules becomes the unknown token and is counted. A
+vocabulary made elsewhere stands in for the alphabet where one is asked for.
+
+The file is encoded in parts of `_CHUNK` records, each kept on disk until the build is whole: a build that is killed goes
+on with the parts that are missing. `merging` then writes the arrays.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,42 +19,118 @@ import numpy as np
 
 from chemscale.batch import Manifest, TextManifest
 from chemscale.data import parallel, readers
-from chemscale.data.encoding import BY_GROUP, HELD_OUT, Encoded, Task, encode_lines, joined
+from chemscale.data.encoding import BY_GROUP, HELD_OUT, Encoded, Task, Writing, encode
+from chemscale.data.files import count_lines
+from chemscale.data.merging import Merged, Merger
 from chemscale.data.moses import read_embedded
-from chemscale.data.sources import Source
-from chemscale.data.store import BUILDER, Rejected, counted, offsets_of, publish, refuse_empty_splits
-from chemscale.data.subsets import SPLITS, digest, split_of_groups
-from chemscale.data.tokens import SPECIALS, UNKNOWN, split_string
+from chemscale.data.notation import refuse_other_notation
+from chemscale.data.parts import Parts, claimed, discard
+from chemscale.data.sources import Source, home
+from chemscale.data.store import (
+    BUILDER,
+    MANIFEST_FILE,
+    Rejected,
+    complete,
+    read_manifest,
+    refuse_empty_counts,
+    staged,
+)
+from chemscale.data.subsets import SPLITS, digest
+from chemscale.data.tokens import split_string
+from chemscale.data.vocabulary import Vocabulary, vocabulary_of
+from chemscale.spec import Reading
 
-_CHUNK = 1000  # records per task: about a second of work
+_CHUNK = 10_000  # records of one part: a few seconds of work, which is what a killed build loses per processor
+READY_MADE = "moses"  # the one source whose molecules ship with their tokens beside them
+_UNKNOWN_SHOWN = 100  # unknown tokens that a manifest names
 
 
 def build_molecules(
-    source: Source, folder: Path, representation: str, processes: int | None, progress: bool | None
+    source: Source,
+    folder: Path,
+    representation: str,
+    reading: Reading,
+    processes: int | None,
+    progress: bool | None,
 ) -> Manifest:
-    """Build a source of molecules into `folder`, whole or not at all.
+    """Build a source of strings into `folder`, whole or not at all.
 
     Raises:
-        ValueError: the source holds no molecule, or leaves one of the three splits empty.
+        ValueError: the source holds no string that can be used, or leaves one of the three splits empty.
     """
-    parts = list(_parts(source, representation, processes, progress))
-    rejected = [record for part in parts for record in part.rejected]
-    everything = joined(parts)
-    if not len(everything.lengths):
-        raise ValueError(f"Data.source={source.name!r} holds no molecule that can be read; {_first_reason(rejected)}.")
-    kept, dropped = _selected(everything)
-    refuse_empty_splits(source.name, "molecules", kept.split, kept.group, "more different molecules")
-    return _write(source, folder, representation, kept, dropped, rejected)
+    vocabulary = vocabulary_of(reading, representation)
+    parts_folder = home() / "building" / f"{folder.name}-{_CHUNK}"
+    with claimed(parts_folder):
+        if (folder / MANIFEST_FILE).is_file():
+            return read_manifest(folder)
+        try:
+            parts = Parts(parts_folder)
+            for number, part in _encoded(source, representation, reading, vocabulary, parts, processes, progress):
+                parts.put(number, part)
+            manifest = _merged(source, folder, representation, reading, vocabulary, parts)
+        except ValueError:
+            discard(parts_folder)  # the same file would be refused again
+            raise
+        discard(parts_folder)
+        return manifest
 
 
-def _parts(source: Source, representation: str, processes: int | None, progress: bool | None) -> Iterator[Encoded]:
+def writings(
+    source: Source, representation: str, reading: Reading, vocabulary: Vocabulary | None
+) -> Iterator[tuple[Path, readers.Layout, Writing]]:
+    """How to read and write each file of a source.
+
+    Raises:
+        ValueError: a file cannot be written in this representation, or is written in another notation than expected.
+    """
     for split, path in source.files:
-        if source.name == "moses":
-            yield _ready_made(path, str(split), representation)
+        layout = readers.layout_of(path, reading, representation)
+        refuse_other_notation(source.name, path, layout)
+        mark = _mark(split)
+        yield path, layout, Writing(representation, layout.notation, reading.form, vocabulary, reading.longest, mark)
+
+
+def ready_made(path: Path, split: str | None, representation: str, vocabulary: Vocabulary | None) -> Encoded:
+    """Package data: canonical SMILES, each a group of its own, with their SELFIES tokens beside them."""
+    smiles, alphabet, tokens, lengths = read_embedded(path)
+    if representation != "selfies" or vocabulary is not None:
+        return _rewritten(smiles, alphabet, tokens, lengths, representation, vocabulary, _mark(split))
+    member = np.fromiter((digest(s) for s in smiles), dtype=np.uint64)
+    mark = np.full(len(smiles), _mark(split), dtype=np.uint8)
+    return Encoded(alphabet, tokens.astype(np.uint16), lengths, member, member, mark)
+
+
+def _rewritten(
+    smiles: list[str],
+    alphabet: tuple[str, ...],
+    tokens: np.ndarray,
+    lengths: np.ndarray,
+    representation: str,
+    vocabulary: Vocabulary | None,
+    mark: int,
+) -> Encoded:
+    """Package data in another representation or vocabulary."""
+    ends = np.cumsum(lengths).tolist()
+    spelled = [(vocabulary.spelled(t) if vocabulary else None) or (t,) for t in alphabet]
+    ids: dict[str, int] = {}
+    rows = []
+    for text, end, length in zip(smiles, ends, lengths.tolist(), strict=True):
+        if representation == "selfies":
+            entries = [entry for i in tokens[end - length : end].tolist() for entry in spelled[i]]
         else:
-            mark = _mark(split)
-            for part in _encoded_file(path, representation, processes, progress):
-                yield replace(part, split=np.full(len(part.lengths), mark, dtype=np.uint8))
+            entries = split_string(text, representation)
+            if vocabulary:
+                entries = [e for token in entries for e in vocabulary.spelled(token) or (token,)]
+        rows.append([ids.setdefault(entry, len(ids)) for entry in entries])
+    member = np.fromiter((digest(s) for s in smiles), dtype=np.uint64)
+    return Encoded(
+        alphabet=tuple(ids),
+        tokens=np.array([i for row in rows for i in row], dtype=np.uint16),
+        lengths=np.array([len(row) for row in rows], dtype=np.int64),
+        member=member,
+        group=member,
+        mark=np.full(len(rows), mark, dtype=np.uint8),
+    )
 
 
 def _mark(split: str | None) -> int:
@@ -60,112 +139,125 @@ def _mark(split: str | None) -> int:
     return HELD_OUT if split == "held-out" else SPLITS.index(split)
 
 
-def _encoded_file(path: Path, representation: str, processes: int | None, progress: bool | None) -> Iterator[Encoded]:
-    chunks = parallel.in_chunks(readers.read_strings(path), _CHUNK)
-    tasks = (Task(representation, lines) for lines in chunks)
-    total = None if progress is False else readers.count_lines(path)
-    with parallel.progress_bar(total, f"encoding {path.name}", progress) as shown:
-        for part in parallel.in_processes(encode_lines, tasks, processes):
-            shown.advance(len(part.lengths) + len(part.rejected))
-            yield part
+def _encoded(
+    source: Source,
+    representation: str,
+    reading: Reading,
+    vocabulary: Vocabulary | None,
+    parts: Parts,
+    processes: int | None,
+    progress: bool | None,
+) -> Iterator[tuple[int, Encoded]]:
+    """The parts that are not done yet."""
+    if source.name == READY_MADE:
+        for number, (split, path) in enumerate(source.files):
+            if number not in parts.done:
+                yield number, ready_made(path, split, representation, vocabulary)
+        return
+    number = 0
+    for path, layout, writing in writings(source, representation, reading, vocabulary):
+        tasks = numbered_tasks(path, layout, writing, number)
+        total = None if progress is False else count_lines(path)
+        with parallel.progress_bar(total, f"encoding {path.name}", progress) as shown:
+            number += yield from _missing(tasks, parts, shown, processes)
 
 
-def _ready_made(path: Path, split: str, representation: str) -> Encoded:
-    """Package data: canonical SMILES, each a group of its own, with their SELFIES tokens beside them."""
-    smiles, alphabet, tokens, lengths = read_embedded(path)
-    if representation != "selfies":
-        rows = [split_string(s, representation) for s in smiles]
-        alphabet = tuple(dict.fromkeys(token for row in rows for token in row))
-        ids = {token: i for i, token in enumerate(alphabet)}
-        tokens = np.fromiter((ids[token] for row in rows for token in row), dtype=np.uint16)
-        lengths = np.array([len(row) for row in rows], dtype=np.int64)
-    member = np.fromiter((digest(s) for s in smiles), dtype=np.uint64)
-    mark = np.full(len(smiles), _mark(split), dtype=np.uint8)
-    return Encoded(alphabet, tokens.astype(np.uint16), lengths, member, member, mark)
+def numbered_tasks(path: Path, layout: readers.Layout, writing: Writing, first: int = 0) -> Iterator[Task]:
+    """The records of a file, `_CHUNK` at a time."""
+    chunks = parallel.in_chunks(readers.read_records(path, layout), _CHUNK)
+    return (Task(first + i, writing, records) for i, records in enumerate(chunks))
 
 
-def _selected(data: Encoded) -> tuple[Encoded, dict[str, int]]:
-    """Without repeated molecules and without held-out twins of training molecules; splits decided."""
-    order = np.lexsort((np.arange(len(data.member)), data.split, data.member))  # training copies come first
-    first = np.ones(len(order), dtype=bool)
-    first[1:] = data.member[order][1:] != data.member[order][:-1]
-    unique = np.sort(order[first])
-    split = _decided(data.split[unique], data.group[unique])
-    twins = (split != 0) & np.isin(data.group[unique], data.group[unique][split == 0])
-    keep = unique[~twins]
-    dropped = {"duplicate": len(order) - len(unique), "twin of a training molecule": int(twins.sum())}
-    return _taken(data, keep, split[~twins]), {reason: n for reason, n in dropped.items() if n}
+def _missing(
+    tasks: Iterator[Task], parts: Parts, shown: parallel.Progress, processes: int | None
+) -> Iterator[tuple[int, Encoded]]:
+    """Encode the parts that are not done; returns how many parts there are."""
+    count = 0
+
+    def todo() -> Iterator[Task]:
+        nonlocal count
+        for task in tasks:
+            count += 1
+            if task.number in parts.done:
+                shown.advance(len(task.records))
+            else:
+                yield task
+
+    for number, part in parallel.mapped(encode, todo(), processes):
+        shown.advance(len(part.lengths) + len(part.rejected))
+        yield number, part
+    return count
 
 
-def _decided(split: np.ndarray, group: np.ndarray) -> np.ndarray:
-    by_group = split_of_groups(group)
-    held_out = split_of_groups(group, (0.0, 0.5, 0.5))
-    return np.where(split == BY_GROUP, by_group, np.where(split == HELD_OUT, held_out, split)).astype(np.uint8)
-
-
-def _taken(data: Encoded, keep: np.ndarray, split: np.ndarray) -> Encoded:
-    mask = np.zeros(len(data.lengths), dtype=bool)
-    mask[keep] = True
-    return Encoded(
-        alphabet=data.alphabet,
-        tokens=data.tokens[np.repeat(mask, data.lengths)],
-        lengths=data.lengths[keep],
-        member=data.member[keep],
-        group=data.group[keep],
-        split=split,
-    )
-
-
-def _write(
+def _merged(
     source: Source,
     folder: Path,
     representation: str,
-    data: Encoded,
-    dropped: dict[str, int],
-    bad: Iterable[Rejected],
+    reading: Reading,
+    vocabulary: Vocabulary | None,
+    parts: Parts,
 ) -> Manifest:
-    vocabulary, tokens, unknown = _with_alphabet(data)
-    group_digest, group = np.unique(data.group, return_inverse=True)
-    train = data.split == 0
-    bad = list(bad)
+    what = "proteins" if representation == "protein" else "molecules"
+    with staged(folder) as room:
+        merger = Merger(parts, room / "scratch", reading.duplicates, vocabulary)
+        if not merger.examples:
+            why = _first_reason(parts)
+            raise ValueError(f"Data.source={source.name!r} holds no {what[:-1]} that can be read; {why}.")
+        found = merger.decide(room)
+        refuse_empty_counts(source.name, what, found.counts, found.groups, f"more different {what}")
+        found = merger.write(room)
+        discard(room / "scratch")
+        manifest = _manifest(source, representation, reading, vocabulary, found, _counted(parts))
+        return complete(room, manifest, found.sums, _rejected(parts))
+
+
+def _manifest(
+    source: Source,
+    representation: str,
+    reading: Reading,
+    vocabulary: Vocabulary | None,
+    found: Merged,
+    rejected: dict[str, int],
+) -> TextManifest:
+    notes = {"origin": source.origin, "units": source.units, "unknown_tokens": sum(found.unknown.values())}
+    if found.unknown:
+        notes["unknown"] = dict(list(found.unknown.items())[:_UNKNOWN_SHOWN])
+    if any(found.changed.values()):
+        notes["removed"] = {kind: n for kind, n in found.changed.items() if n}
+    if vocabulary is not None:
+        notes |= {"vocabulary": vocabulary.name, "train_counts": list(found.train_counts)}
+    if reading != Reading():
+        notes["reading"] = {k: v for k, v in vars(reading).items() if v != getattr(Reading(), k)}
     manifest = TextManifest(
         source=source.name,
         family="text",
         content="",
         builder=BUILDER,
-        counts={name: int(np.sum(data.split == i)) for i, name in enumerate(SPLITS)},
-        totals={"tokens": int(np.sum(data.lengths[train] + 1)), "groups": len(np.unique(data.group[train]))},
-        rejected=counted(bad) | dropped,
+        counts=dict(zip(SPLITS, found.counts, strict=True)),
+        totals={"tokens": found.train_tokens, "groups": found.train_groups},
+        rejected=rejected | {reason: n for reason, n in found.dropped.items() if n},
         licence=source.licence,
         citation=source.citation,
-        notes={"origin": source.origin, "units": source.units, "unknown_tokens": unknown},
-        vocabulary=vocabulary,
-        longest=int(data.lengths.max()) + 2,
+        notes=notes,
+        vocabulary=found.vocabulary,
+        longest=found.longest,
         representation=representation,
     )
-    arrays = {
-        "tokens": tokens,
-        "offsets": offsets_of(data.lengths),
-        "split": data.split,
-        "group": group.astype(np.int64),
-        "group_digest": group_digest,
-        "member_digest": data.member,
-    }
-    return publish(folder, manifest, arrays, bad)
+    return manifest if vocabulary is None else replace(manifest, **vocabulary.special_ids)
 
 
-def _with_alphabet(data: Encoded) -> tuple[tuple[str, ...], np.ndarray, int]:
-    """The alphabet of the training split, all tokens in its ids, and how many of them it does not know."""
-    in_training = np.repeat(data.split == 0, data.lengths)
-    seen = np.flatnonzero(np.bincount(data.tokens[in_training], minlength=len(data.alphabet)))
-    vocabulary = (*SPECIALS, *sorted(data.alphabet[i] for i in seen))
-    place = {token: i for i, token in enumerate(vocabulary)}
-    dtype = np.uint8 if len(vocabulary) <= 256 else np.uint16
-    tokens = np.array([place.get(t, UNKNOWN) for t in data.alphabet], dtype=dtype)[data.tokens]
-    return vocabulary, tokens, int(np.sum(tokens == UNKNOWN))
+def _rejected(parts: Parts) -> Iterator[Rejected]:
+    for number in sorted(parts.done):
+        yield from parts.facts(number).rejected
 
 
-def _first_reason(rejected: Sequence[Rejected]) -> str:
-    if not rejected:
-        return "the file is empty"
-    return f"line {rejected[0].line}: {rejected[0].reason}"
+def _counted(parts: Parts) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    for record in _rejected(parts):
+        counts[record.kind] = counts.get(record.kind, 0) + 1
+    return counts
+
+
+def _first_reason(parts: Parts) -> str:
+    first = next(_rejected(parts), None)
+    return "the file is empty" if first is None else f"line {first.line}: {first.reason}"

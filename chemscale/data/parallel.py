@@ -1,6 +1,6 @@
-"""One function over many tasks in worker processes, in order, and a progress display.
+"""One function over many tasks in worker processes or on a Ray cluster, in order, and a progress display.
 
-Workers are plain child interpreters fed over pipes: no fork of a process that holds threads, no import of
+Where this process is connected to a Ray cluster, its processors do the work. Else workers are plain child interpreters fed over pipes: no fork of a process that holds threads, no import of
 the caller's `__main__`, so a build may start from any script. A child whose parent dies reads end-of-file
 and ends.
 """
@@ -48,6 +48,25 @@ def in_processes(function: Callable[[T], R], tasks: Iterable[T], processes: int 
         yield from map(function, chain(head, tasks))
         return
     yield from _mapped(function, chain(head, tasks), workers)
+
+
+def mapped(function: Callable[[T], R], tasks: Iterable[T], processes: int | None) -> Iterator[R]:
+    """`map(function, tasks)` in order: as Ray tasks where a Ray cluster is connected and has a free processor, else in
+    processes of this machine.
+
+    Args:
+        function: a function of a module, which the cluster's nodes can import.
+        tasks: read ahead by at most two for each processor.
+        processes: how many of this machine; None for the cluster, or for all of this machine.
+
+    Raises:
+        RuntimeError: a worker died, or the function raised there.
+    """
+    ray = sys.modules.get("ray")
+    on_ray = processes is None and ray is not None and ray.is_initialized()
+    if on_ray and ray.available_resources().get("CPU", 0) >= 1:
+        return _in_ray(ray, function, iter(tasks))
+    return in_processes(function, tasks, processes)
 
 
 def in_chunks(items: Iterable[T], size: int) -> Iterator[list[T]]:
@@ -140,6 +159,29 @@ def _answer(function: Callable[[Any], Any], task: Any) -> tuple[bool, Any]:
         return True, function(task)
     except Exception as error:  # carried to the caller, who raises it
         return False, f"{type(error).__name__}: {error}"
+
+
+def _in_ray(ray: Any, function: Callable[[T], R], tasks: Iterator[T]) -> Iterator[R]:
+    remote = ray.remote(num_cpus=1, max_retries=3)(function)  # a lost node's tasks run again elsewhere
+    ahead = 2 * max(1, int(ray.cluster_resources()["CPU"]))
+    waiting: deque[Any] = deque()
+    try:
+        for task in tasks:
+            waiting.append(remote.remote(task))
+            if len(waiting) >= ahead:
+                yield _fetched(ray, waiting.popleft())
+        while waiting:
+            yield _fetched(ray, waiting.popleft())
+    finally:
+        for reference in waiting:
+            ray.cancel(reference, force=True)
+
+
+def _fetched(ray: Any, reference: Any) -> Any:
+    try:
+        return ray.get(reference)
+    except ray.exceptions.RayError as error:
+        raise RuntimeError(f"a task of the build failed on the Ray cluster: {error}") from error
 
 
 class _Worker:

@@ -1,154 +1,198 @@
-"""Strings out of files: lines, CSV, Parquet and zipped text, each with the line that it stood on."""
+"""Strings out of files: lines, tables and FASTA, each with the line that it stood on and its group, if it has one.
+
+Files are read as they come, a record at a time, so that one of any size can be read.
+"""
 
 from __future__ import annotations
 
 import csv
-import gzip
-import io
-import lzma
-import zipfile
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-COLUMNS = ("smiles", "SMILES", "Smiles", "canonical_smiles")
-_TEXT = (".smi", ".txt", ".csv")
-_ENCRYPTED = 0x1  # flag bit of a zip member
+from chemscale.data import fasta
+from chemscale.data.files import FASTA_SUFFIXES, kind_of, opened
+from chemscale.spec import Reading
 
-_DAMAGE = (  # what a file raises that is not what its name says, or is cut short
-    zipfile.BadZipFile,
-    gzip.BadGzipFile,
-    zlib.error,
-    lzma.LZMAError,
-    EOFError,
-    UnicodeDecodeError,
-    csv.Error,
-    NotImplementedError,  # a zip archive with a compression that Python does not know
-)
+COLUMNS = {  # names of the column with the strings, by notation
+    "smiles": ("smiles", "SMILES", "Smiles", "canonical_smiles"),
+    "selfies": ("selfies", "SELFIES", "Selfies"),
+    "protein": ("sequence", "Sequence", "seq"),
+}
+_DELIMITERS = {".csv": ",", ".tsv": "\t"}
 
-Line = tuple[int, str]
+Record = tuple[int, str, str | None]  # line from 1 (row of a Parquet file), string, group
 
 
-def read_strings(path: Path) -> Iterator[Line]:
-    """Each record of the file as (line from 1, string); of a Parquet file, (row from 1, string).
+@dataclass(frozen=True)
+class Layout:
+    """Where a file keeps its strings.
 
-    A `.smi` or `.txt` line is read up to its first blank; a `.csv` by its column `smiles`, or its only
-    column. A first line that names the column is skipped. An empty line is a record with an empty
-    string.
+    Attributes:
+        kind: its suffix, of the packed file where it is packed.
+        notation: "smiles", "selfies" or "protein".
+        names: columns that the strings may stand in, the first one found is taken.
+        groups: column, key of a FASTA header, or None.
+        members: group of each id, where a table of its own says so.
+    """
+
+    kind: str
+    notation: str
+    names: tuple[str, ...]
+    groups: str | None = None
+    members: fasta.Members | None = None
+
+
+def layout_of(path: Path, reading: Reading, representation: str) -> Layout:
+    """How to read a file for a representation.
 
     Raises:
-        ValueError: the file has no such column, a zip archive not exactly one text file, or the file is
-            damaged or not of the kind that its name says.
+        ValueError: the file cannot be written in this representation, or has no groups of the name asked for.
     """
-    if path.name.lower().endswith(".parquet"):
-        yield from _parquet(path)
-        return
-    with _opened(path) as (name, handle):
-        yield from _csv(path, handle) if name.endswith(".csv") else _lines(handle)
-
-
-def count_lines(path: Path) -> int:
-    """Lines of the file, or rows of a Parquet file; for a progress bar."""
-    if path.name.lower().endswith(".parquet"):
-        import pyarrow.parquet as pq
-
-        return pq.read_metadata(path).num_rows
-    with _opened(path) as (_, handle):
-        blocks = iter(lambda: bytes(handle.buffer.read(1 << 20)), b"")
-        return sum(block.count(b"\n") for block in blocks)
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[tuple[str, io.TextIOWrapper]]:
-    """The text inside a plain, gzipped or zipped file, and the lower-case name that tells its kind."""
-    name = path.name.lower()
-    with path.open("rb") as raw, _told(path):
-        if name.endswith(".gz"):
-            yield name.removesuffix(".gz"), _text(gzip.GzipFile(fileobj=raw))
-        elif name.endswith(".zip"):
-            with zipfile.ZipFile(raw) as archive:
-                member = _only_text(path, archive)
-                if archive.getinfo(member).flag_bits & _ENCRYPTED:
-                    raise zipfile.BadZipFile(f"{member} is locked with a password")
-                yield member.lower(), _text(archive.open(member))
-        else:
-            yield name, _text(raw)
-
-
-@contextmanager
-def _told(path: Path) -> Iterator[None]:
-    """Turn what a damaged file raises into one sentence that names the file and the next step."""
-    try:
-        yield
-    except _DAMAGE as error:
-        why = " ".join(str(error).split()).rstrip(".") or type(error).__name__
-        kind = {".gz": "gzip file", ".zip": "zip archive", ".csv": "CSV file"}.get(path.suffix.lower(), "text file")
-        packed = "" if kind.endswith(("CSV file", "text file")) else ", or the unpacked text"
+    kind = kind_of(path)
+    notation = reading.notation or _notation(path, kind, representation)
+    if (notation == "protein") != (representation == "protein"):
+        what = "proteins" if notation == "protein" else f"molecules ({notation})"
+        allowed = "'protein'" if notation == "protein" else "'selfies' or 'smiles'"
         raise ValueError(
-            f"Data.source={str(path)!r} cannot be read as a {kind}: {why}; give a whole {kind}{packed}."
-        ) from error
-
-
-def _text(handle: Any) -> io.TextIOWrapper:
-    return io.TextIOWrapper(handle, encoding="utf-8-sig", errors="replace", newline="")
-
-
-def _only_text(path: Path, archive: zipfile.ZipFile) -> str:
-    members = [m for m in archive.namelist() if m.lower().endswith(_TEXT) and not m.startswith("__MACOSX")]
-    if len(members) != 1:
-        found = ", ".join(archive.namelist()[:5]) or "nothing"
-        raise ValueError(
-            f"{path} must hold exactly one .smi, .txt or .csv file, and holds {found}; pack that file alone."
+            f"Data.representation={representation!r} does not suit {path.name}, which holds {what}; use {allowed}."
         )
-    return members[0]
+    names = COLUMNS[notation] if reading.column is None else (reading.column,)
+    if reading.groups is None:
+        return Layout(kind, notation, names)
+    if Path(reading.groups).expanduser().is_file():
+        if kind not in FASTA_SUFFIXES:
+            raise ValueError(f"Reading.groups={reading.groups!r} is a table for FASTA; name a column of {path.name}.")
+        return Layout(kind, notation, names, None, fasta.read_members(Path(reading.groups).expanduser()))
+    if kind in (".smi", ".txt"):
+        raise ValueError(
+            f"Reading.groups={reading.groups!r} needs columns, and {path.name} has none; give a table (.csv, .tsv, "
+            ".parquet) or FASTA."
+        )
+    return Layout(kind, notation, names, reading.groups)
 
 
-def _lines(handle: IO[str]) -> Iterator[Line]:
+def read_records(path: Path, layout: Layout) -> Iterator[Record]:
+    """Each record of the file.
+
+    A `.smi` or `.txt` line is read up to its first blank; a table by its column of strings, or its only column. A
+    first line that names the column is skipped. An empty line is a record with an empty string.
+
+    Raises:
+        ValueError: the file has no such column, a zip archive not exactly one text file, or the file is damaged or not
+            of the kind that its name says.
+    """
+    if layout.kind == ".parquet":
+        yield from _parquet(path, layout)
+        return
+    with opened(path) as (_, handle):
+        if layout.kind in _DELIMITERS:
+            yield from _table(path, handle, layout)
+        elif layout.kind in FASTA_SUFFIXES:
+            yield from fasta.read(path, handle, layout.groups, layout.members)
+        else:
+            yield from _lines(handle, layout)
+
+
+def read_strings(path: Path) -> Iterator[tuple[int, str]]:
+    """(line, SMILES) of each record of the file; see `read_records`."""
+    for line, text, _ in read_records(path, layout_of(path, Reading(notation="smiles"), "smiles")):
+        yield line, text
+
+
+def _notation(path: Path, kind: str, representation: str) -> str:
+    if kind in FASTA_SUFFIXES or representation == "protein":
+        return "protein"
+    names = _column_names(path, kind)
+    has_selfies = any(name in names for name in COLUMNS["selfies"])
+    return "selfies" if has_selfies and not any(name in names for name in COLUMNS["smiles"]) else "smiles"
+
+
+def _column_names(path: Path, kind: str) -> list[str]:
+    if kind == ".parquet":
+        with _parquet_told(path) as pq:
+            return list(pq.read_schema(path).names)
+    with opened(path) as (_, handle):
+        head = next(csv.reader(handle, delimiter=_DELIMITERS.get(kind, " ")), [])
+    return [cell.strip() for cell in head]
+
+
+def _lines(handle: IO[str], layout: Layout) -> Iterator[Record]:
     for number, line in enumerate(handle, start=1):
         words = line.split(maxsplit=1)
         first = words[0] if words else ""
-        if not (number == 1 and first in COLUMNS):
-            yield number, first
+        if not (number == 1 and first in layout.names):
+            yield number, first, None
 
 
-def _csv(path: Path, handle: IO[str]) -> Iterator[Line]:
-    rows = csv.reader(handle)
-    head = next(rows, [])
-    column = _column(path, [cell.strip() for cell in head])
+def _table(path: Path, handle: IO[str], layout: Layout) -> Iterator[Record]:
+    rows = csv.reader(handle, delimiter=_DELIMITERS[layout.kind])
+    head = [cell.strip() for cell in next(rows, [])]
+    column = _column(path, head, layout)
     if head and column is None:
-        yield 1, head[0].strip()
+        yield 1, head[0], None
+    place = column or 0
+    beside = None if layout.groups is None else _beside(path, head, layout.groups)
     for row in rows:
-        place = column or 0
-        yield rows.line_num, row[place].strip() if len(row) > place else ""
+        text = row[place].strip() if len(row) > place else ""
+        group = row[beside].strip() if beside is not None and len(row) > beside else None
+        yield rows.line_num, text, group or None
 
 
-def _column(path: Path, head: list[str]) -> int | None:
+def _column(path: Path, head: list[str], layout: Layout) -> int | None:
     """Which column to read; None for a single column without a name."""
-    for name in COLUMNS:
+    for name in layout.names:
         if name in head:
             return head.index(name)
-    if len(head) <= 1:
+    if len(head) <= 1 and layout.groups is None:
         return None
-    raise ValueError(f"{path} has the columns {', '.join(head[:8])}; name the one with molecules 'smiles'.")
+    raise ValueError(_no_column(path, head, layout))
 
 
-def _parquet(path: Path) -> Iterator[Line]:
+def _no_column(path: Path, head: list[str], layout: Layout) -> str:
+    what = "proteins" if layout.notation == "protein" else "molecules"
+    return (
+        f"{path} has the columns {', '.join(head[:8])}; name the one with {what} {layout.names[0]!r}, or say "
+        "Reading(column=…)."
+    )
+
+
+def _beside(path: Path, head: list[str], groups: str) -> int:
+    if groups not in head:
+        raise ValueError(f"Reading.groups={groups!r} is no column of {path.name}, which has {', '.join(head[:8])}.")
+    return head.index(groups)
+
+
+def _parquet(path: Path, layout: Layout) -> Iterator[Record]:
+    with _parquet_told(path) as pq:
+        file = pq.ParquetFile(path)
+        names = file.schema_arrow.names
+        column = names[0] if len(names) == 1 else next((c for c in layout.names if c in names), None)
+        if column is None:
+            raise ValueError(_no_column(path, names, layout))
+        wanted = [column]
+        if layout.groups is not None:
+            _beside(path, names, layout.groups)
+            wanted.append(layout.groups)
+        number = 0
+        for batch in file.iter_batches(batch_size=1 << 14, columns=wanted):
+            texts, groups = batch.column(column).to_pylist(), [None] * len(batch)
+            if layout.groups is not None:
+                groups = batch.column(layout.groups).to_pylist()
+            for value, group in zip(texts, groups, strict=True):
+                number += 1
+                yield number, "" if value is None else str(value).strip(), None if group is None else str(group)
+
+
+@contextmanager
+def _parquet_told(path: Path) -> Iterator[Any]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    file = pq.ParquetFile(path)
-    names = file.schema_arrow.names
-    column = names[0] if len(names) == 1 else next((c for c in COLUMNS if c in names), None)
-    if column is None:
-        raise ValueError(f"{path} has the columns {', '.join(names[:8])}; name the one with molecules 'smiles'.")
-    number = 0
     try:
-        for batch in file.iter_batches(columns=[column]):
-            for value in batch.column(0).to_pylist():
-                number += 1
-                yield number, "" if value is None else str(value).strip()
+        yield pq
     except (pa.ArrowException, OSError) as error:
         why = " ".join(str(error).split()).rstrip(".")
         raise ValueError(f"Data.source={str(path)!r} is a damaged Parquet file: {why}; give a whole one.") from error

@@ -12,11 +12,15 @@ import os
 import re
 import uuid
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
+from chemscale.data.files import TEXT_SUFFIXES
 from chemscale.data.store import BUILDER, MANIFEST_FILE
+from chemscale.data.vocabulary import vocabulary_of
+from chemscale.spec import Reading
 
 MOSES_CITATION = (
     "Polykovskiy et al., Molecular Sets (MOSES): A Benchmarking Platform for Molecular Generation Models, "
@@ -24,7 +28,6 @@ MOSES_CITATION = (
 )
 MOSES_LICENCE = "MIT (Copyright 2018 Insilico Medicine, Inc)"
 STRUCTURE_SUFFIXES = (".extxyz", ".xyz")
-TEXT_SUFFIXES = (".smi", ".txt", ".csv", ".zip", ".smi.gz", ".txt.gz", ".csv.gz")
 UNITS = {"text": "nats", "structures": "eV, angstrom, eV/angstrom"}
 
 
@@ -103,29 +106,44 @@ def resolve(name: str) -> Source:
     return source
 
 
-def folder_of(source: Source, representation: str) -> Path:
+def folder_of(source: Source, representation: str, reading: Reading) -> Path:
     """Where the source is built: the name tells people what it is, the fingerprint what went in."""
     what = {"text": representation, "structures": "structures"}[source.family]
     stem = re.sub(r"[^A-Za-z0-9_.-]+", "-", Path(source.name).name)[:60]
     splits = [split for split, _ in source.files]
     kind = "".join(Path(path).suffixes[-1:][0] if path.suffix else "" for _, path in source.files)
-    text = json.dumps([source.checksum, splits, kind, what, BUILDER])
+    facts = [source.checksum, splits, kind, what, BUILDER]
+    if reading != Reading() and source.family == "text":
+        facts.append(_fingerprint(reading, representation))
+    text = json.dumps(facts)
     return home() / "built" / f"{stem}-{what}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
 
-def built_folder(source: Source, representation: str) -> Path:
+def _fingerprint(reading: Reading, representation: str) -> dict[str, Any]:
+    """What a reading says, with the contents of files in the place of their paths."""
+    said = asdict(reading)
+    vocabulary = vocabulary_of(reading, representation)
+    if vocabulary is not None:
+        said["vocabulary"] = vocabulary.checksum
+    if reading.groups is not None and Path(reading.groups).expanduser().is_file():
+        said["groups"] = file_checksum(Path(reading.groups).expanduser())
+    return said
+
+
+def built_folder(source: Source, representation: str, reading: Reading) -> Path:
     """The folder of a source that is built.
 
     Raises:
         ValueError: it is not; the message names the command that builds it.
     """
-    folder = folder_of(source, representation)
+    folder = folder_of(source, representation, reading)
     if not (folder / MANIFEST_FILE).is_file():
-        option = (
-            f" --representation {representation}" if source.family == "text" and representation != "selfies" else ""
-        )
+        changed = {k: v for k, v in asdict(reading).items() if v != getattr(Reading(), k)}
+        if representation != "selfies":
+            changed = {"representation": representation, **changed}
+        options = "".join(f" --{name} {value}" for name, value in changed.items()) if source.family == "text" else ""
         raise ValueError(
-            f"Data.source={source.name!r} is not built here; run `chemscale data build {source.name}{option}`."
+            f"Data.source={source.name!r} is not built here; run `chemscale data build {source.name}{options}`."
         )
     return folder
 

@@ -15,7 +15,7 @@ import os
 import shutil
 import socket
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -69,28 +69,74 @@ def refuse_empty_splits(source: str, what: str, split: np.ndarray, group: np.nda
         ValueError: a split is empty; the message has the count of each and the number of groups.
     """
     counts = [int(np.sum(split == i)) for i in range(len(SPLITS))]
+    refuse_empty_counts(source, what, counts, len(np.unique(group)), needed)
+
+
+def refuse_empty_counts(source: str, what: str, counts: Sequence[int], groups: int, needed: str) -> None:
+    """`refuse_empty_splits` for examples that are counted already: (splits,) counts, and the number of groups."""
     if all(counts):
         return
     found = ", ".join(f"{count:,} {name}" for count, name in zip(counts, SPLITS, strict=True))
-    groups = len(np.unique(group))
     raise ValueError(
         f"Data.source={source!r} leaves a split empty: {found} {what}, from {groups:,} distinct "
         f"group{'' if groups == 1 else 's'}, where a group falls into one split as a whole; give a file with {needed}."
     )
 
 
+class ArrayFile:
+    """An array on disk, written end to end in pieces; as a context manager it closes the file.
+
+    `checksum` is that of the whole array once all of it is written.
+    """
+
+    def __init__(self, path: Path, dtype: Any, length: int) -> None:
+        self.dtype, self.shape = np.dtype(dtype), (length,)
+        self._handle = path.open("wb")
+        self._sum = _sum_of(self.dtype, self.shape)
+        header = {"descr": self.dtype.str, "fortran_order": False, "shape": self.shape}
+        np.lib.format.write_array_header_1_0(self._handle, header)
+
+    def append(self, values: np.ndarray) -> None:
+        """Write the next values."""
+        data = np.ascontiguousarray(values, dtype=self.dtype).data
+        self._handle.write(data)
+        self._sum.update(data)
+
+    @property
+    def checksum(self) -> str:
+        return self._sum.hexdigest()
+
+    def __enter__(self) -> ArrayFile:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._handle.close()
+
+
 def publish(
     final: Path, manifest: Manifest, arrays: Mapping[str, np.ndarray], rejected: Iterable[Rejected]
 ) -> Manifest:
     """Write a data set whole under its final name, and return its manifest with the `content` checksum filled in."""
-    sums = {name: _array_sum(array) for name, array in arrays.items()}
-    manifest = replace(manifest, content=_content(manifest, sums))
-    with _staged(final) as folder:
+    with staged(final) as folder:
         for name, array in arrays.items():
             np.save(folder / f"{name}.npy", array)
-        _write_rejected(folder / REJECTED_FILE, rejected)
-        text = json.dumps({"manifest": manifest.to_dict(), "arrays": sums}, indent=1)
-        (folder / MANIFEST_FILE).write_text(text)
+        sums = {name: _array_sum(array) for name, array in arrays.items()}
+        return complete(folder, manifest, sums, rejected)
+
+
+def complete(folder: Path, manifest: Manifest, sums: Mapping[str, str], rejected: Iterable[Rejected]) -> Manifest:
+    """Write what belongs beside the arrays of a staged folder; the manifest with `content` filled in.
+
+    Args:
+        folder: where every array lies already, as `NAME.npy`.
+        manifest: without its `content`.
+        sums: checksum of each array.
+        rejected: records that were skipped.
+    """
+    manifest = replace(manifest, content=_content(manifest, sums))
+    _write_rejected(folder / REJECTED_FILE, rejected)
+    text = json.dumps({"manifest": manifest.to_dict(), "arrays": sums}, indent=1)
+    (folder / MANIFEST_FILE).write_text(text)
     return manifest
 
 
@@ -143,10 +189,13 @@ def _rebuild(folder: Path) -> str:
 
 
 def _array_sum(array: np.ndarray) -> str:
-    head = f"{array.dtype.str}:{array.shape}:".encode()
-    whole = hashlib.sha256(head)
+    whole = _sum_of(array.dtype, array.shape)
     whole.update(np.ascontiguousarray(array).data)
     return whole.hexdigest()
+
+
+def _sum_of(dtype: np.dtype, shape: tuple[int, ...]) -> Any:
+    return hashlib.sha256(f"{dtype.str}:{shape}:".encode())
 
 
 def _content(manifest: Manifest, sums: Mapping[str, str]) -> str:
@@ -169,7 +218,7 @@ def _write_rejected(path: Path, rejected: Iterable[Rejected]) -> None:
 
 
 @contextmanager
-def _staged(final: Path) -> Iterator[Path]:
+def staged(final: Path) -> Iterator[Path]:
     """A temporary folder beside `final` that takes its name at the end, unless another process was faster."""
     final.parent.mkdir(parents=True, exist_ok=True)
     _sweep(final.parent)

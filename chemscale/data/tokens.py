@@ -1,8 +1,9 @@
-"""Molecules as strings of tokens: SMILES and SELFIES, cut up, and put together again."""
+"""Strings as tokens: SELFIES, SMILES and proteins, cut up, and put together again."""
 
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -11,55 +12,52 @@ from chemscale.batch import TextManifest
 
 SPECIALS = ("<pad>", "<start>", "<end>", "<unknown>")  # ids 0 to 3 of every alphabet
 PAD, START, END, UNKNOWN = range(4)
+CONTINUES = "##"  # WordPiece: the token goes on with this entry
 
 # Schwaller et al. 2019, Molecular Transformer (doi 10.1021/acscentsci.9b00576), with ring labels up to %(nnn)
-_SMILES = re.compile(
+SMILES_TOKEN = (
     r"(\[[^\]]+]|Br?|Cl?|N|O|S|P|F|I|b|c|n|o|s|p|\(|\)|\.|=|#|-|\+|\\|/|:|~|@|\?|>|\*|\$|%\(\d+\)|%\d{2}|\d)"
 )
+_SMILES = re.compile(SMILES_TOKEN)
 
 
 def split_string(string: str, representation: str) -> list[str]:
-    """The tokens of a SELFIES or SMILES string.
+    """The tokens of a string: bracketed symbols of SELFIES, atoms and signs of SMILES, letters of a protein.
 
     Raises:
         ValueError: part of the string is no token.
     """
     if representation == "selfies":
         return _split_selfies(string)
+    if representation == "protein":
+        return list(string)
     tokens = _SMILES.findall(string)
     if sum(map(len, tokens)) != len(string):
         raise ValueError(f"{string!r} holds characters that are no SMILES token")
     return tokens
 
 
-def write_string(smiles: str, representation: str) -> str:
-    """A SMILES string in the representation that is asked for.
-
-    Raises:
-        ValueError: SELFIES cannot express the molecule, e.g. a valence above its limits.
-    """
-    if representation == "smiles":
-        return smiles
-    import selfies
-
-    try:
-        return selfies.encoder(smiles)
-    except selfies.EncoderError as error:
-        raise ValueError(f"SELFIES cannot express it: {_first_line(error)}") from error
-
-
 def decode(manifest: TextManifest, tokens: np.ndarray) -> list[str | None]:
-    """SMILES of rows of token ids.
+    """SMILES, or sequences of proteins, of rows of token ids.
 
     A row is read from its start token (which may be absent) to its first end or pad token, or to the
-    row's end. None stands for a row that is empty, holds the unknown token, or is no molecule.
+    row's end. None stands for a row that is empty, holds a special token, or is no molecule. SELFIES of
+    either version are read.
 
     Args:
         manifest: of the data that the ids belong to.
         tokens: (rows, length) integer ids.
     """
+    read = _READERS[manifest.representation]
+    if manifest.representation == "selfies" and version_of(manifest.vocabulary) == 1:
+        read = _of_selfies_1
     rows = (_texts(manifest, row) for row in np.asarray(tokens))
-    return [None if row is None else _molecule("".join(row), manifest.representation) for row in rows]
+    return [None if row is None else read("".join(row)) for row in rows]
+
+
+def version_of(vocabulary: Sequence[str]) -> int:
+    """Of SELFIES, 1 or 2: which one the entries of a vocabulary are written in."""
+    return 1 if any(entry.endswith("expl]") or entry == "[Branch1_1]" for entry in vocabulary) else 2
 
 
 def _texts(manifest: TextManifest, row: np.ndarray) -> list[str] | None:
@@ -68,20 +66,36 @@ def _texts(manifest: TextManifest, row: np.ndarray) -> list[str] | None:
         ids = ids[1:]
     stop = next((k for k, i in enumerate(ids) if i in (manifest.end, manifest.pad)), len(ids))
     ids = ids[:stop]
-    if not ids or min(ids) <= UNKNOWN:
+    if not ids or {manifest.start, manifest.unknown} & set(ids):
         return None
-    return [manifest.vocabulary[i] for i in ids]
+    return [manifest.vocabulary[i].removeprefix(CONTINUES) for i in ids]
 
 
-def _molecule(string: str, representation: str) -> str | None:
-    if representation == "smiles":
-        return string if _is_molecule(string) else None
+def _of_selfies(string: str) -> str | None:
     import selfies
 
     try:
         return str(selfies.decoder(string)) or None
     except selfies.DecoderError:
         return None
+
+
+def _of_selfies_1(string: str) -> str | None:
+    import selfies
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # selfies says that version 1 is old, which is known here
+            return str(selfies.decoder(string, compatible=True)) or None
+    except selfies.DecoderError:
+        return None
+
+
+def _of_smiles(string: str) -> str | None:
+    return string if _is_molecule(string) else None
+
+
+_READERS = {"selfies": _of_selfies, "smiles": _of_smiles, "protein": str}
 
 
 def _is_molecule(smiles: str) -> bool:
@@ -101,7 +115,3 @@ def _with_dots(parts: Sequence[str]) -> Iterator[list[str]]:
     for place, part in enumerate(parts):
         yield ["."] if place else []
         yield _split_selfies(part)
-
-
-def _first_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200]

@@ -29,8 +29,9 @@ def prepare(runs: Sequence[RunSpec], on: On | None) -> list[RunSpec]:
     """
     for run in runs:
         require_sharding(run, resources_for(on, run))
-    for source, representation in dict.fromkeys((r.data.source, r.data.representation) for r in runs):
-        data.build(source, representation=representation)
+    ways = ((r.data.source, r.data.representation, r.data.reading) for r in runs)
+    for source, representation, reading in dict.fromkeys(ways):
+        data.build(source, representation=representation, reading=reading)
     return [complete(run) for run in runs]
 
 

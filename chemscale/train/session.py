@@ -49,7 +49,8 @@ def opened(source: Data, view: tuple[tuple[str, Any], ...]) -> Any:
 
 @functools.lru_cache(maxsize=OPENED)
 def _opened(source: Data, view: tuple[tuple[str, Any], ...]) -> Any:
-    data.build(source.source, representation=source.representation, processes=1, progress=False)
+    how = {"representation": source.representation, "reading": source.reading}
+    data.build(source.source, **how, processes=1, progress=False)
     return data.open_data(source, dict(view))
 
 

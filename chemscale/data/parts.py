@@ -1,0 +1,103 @@
+"""Encoded parts of a build on disk: a killed build finds those that were done, and makes only the others."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+import sys
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from chemscale.data.encoding import Encoded
+from chemscale.data.store import Rejected
+
+_ARRAYS = ("tokens", "lengths", "member", "group", "mark")
+
+
+class Parts:
+    """Numbered `Encoded` values in a folder, each written whole or not at all."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+        self.done = {int(file.stem): int(file.suffixes[0][1:]) for file in folder.glob("*.*.npz")}
+
+    def put(self, number: int, part: Encoded) -> None:
+        """Write a part; its records can be told without opening it."""
+        records = len(part.lengths) + len(part.rejected)
+        facts = {
+            "alphabet": part.alphabet,
+            "rejected": [(r.line, r.reason, r.text) for r in part.rejected],
+            "counts": dict(part.counts),
+        }
+        arrays = {name: getattr(part, name) for name in _ARRAYS}
+        arrays["facts"] = np.frombuffer(json.dumps(facts).encode(), dtype=np.uint8)
+        staged = self.folder / f".{uuid.uuid4().hex}"
+        with staged.open("wb") as handle:
+            np.savez(handle, **arrays)
+        os.replace(staged, self._file(number, records))
+        self.done[number] = records
+
+    def get(self, number: int) -> Encoded:
+        """A part as it was put."""
+        with np.load(self._file(number, self.done[number])) as held:
+            facts = _facts(held)
+            arrays = {name: held[name] for name in _ARRAYS}
+        rejected = tuple(Rejected(*row) for row in facts["rejected"])
+        return Encoded(alphabet=tuple(facts["alphabet"]), rejected=rejected, counts=facts["counts"], **arrays)
+
+    def arrays(self, number: int, *names: str) -> tuple[np.ndarray, ...]:
+        """Some arrays of a part, the others left on disk."""
+        with np.load(self._file(number, self.done[number])) as held:
+            return tuple(held[name] for name in names)
+
+    def facts(self, number: int) -> PartFacts:
+        """What a part says of itself."""
+        with np.load(self._file(number, self.done[number])) as held:
+            facts = _facts(held)
+            sizes = held["lengths"]
+        rejected = tuple(Rejected(*row) for row in facts["rejected"])
+        return PartFacts(tuple(facts["alphabet"]), rejected, facts["counts"], len(sizes), int(sizes.sum()))
+
+    def _file(self, number: int, records: int) -> Path:
+        return self.folder / f"{number:08d}.{records}.npz"
+
+
+@dataclass(frozen=True)
+class PartFacts:
+    """A part without its arrays; `examples` and `tokens` are how many it holds."""
+
+    alphabet: tuple[str, ...]
+    rejected: tuple[Rejected, ...]
+    counts: dict[str, int]
+    examples: int
+    tokens: int
+
+
+@contextmanager
+def claimed(folder: Path) -> Iterator[None]:
+    """The right to fill a folder, which one process of this machine has at a time; others wait for it."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with (folder.parent / f"{folder.name}.lock").open("w") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print(f"another process builds {folder.name}; waiting for it.", file=sys.stderr, flush=True)
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+
+
+def discard(folder: Path) -> None:
+    """Delete the parts of a build that is finished, or that can never be."""
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _facts(held: np.lib.npyio.NpzFile) -> dict:
+    return json.loads(held["facts"].tobytes())
