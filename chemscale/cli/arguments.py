@@ -9,6 +9,8 @@ from typing import Any, NoReturn
 
 from chemscale import __version__
 from chemscale.cli import audit, compare, data, deciding, jobs, laws, models, store, studies
+from chemscale.data.vocabulary import NAMED
+from chemscale.spec import DUPLICATES, FORMS, NOTATIONS, REPRESENTATIONS
 
 ADDRESS = "RAY_API_SERVER_ADDRESS"  # Ray's own name for the URL of a cluster's dashboard
 
@@ -78,10 +80,11 @@ def _data(verbs: Any) -> None:
     kinds = door.add_subparsers(required=True, metavar="WHAT", parser_class=_Parser)
     _verb(kinds, "list", data.data_list)
     build = _verb(kinds, "build", data.data_build)
-    build.add_argument("source", help="a known name or a file")
-    build.add_argument("--representation", default="selfies", choices=("selfies", "smiles"))
+    _with_reading(build)
     _verb(kinds, "fetch", data.data_fetch).add_argument("name", help="e.g. moses")
-    _verb(kinds, "report", data.data_report).add_argument("source", help="a known name or a file")
+    report = _verb(kinds, "report", data.data_report)
+    _with_reading(report)
+    report.add_argument("--sample", type=int, help="look at about so many strings of the file (default: all)")
     label = _verb(kinds, "label", data.data_label)
     label.add_argument("smiles", help="a file of SMILES")
     label.add_argument("--out", required=True, help="Parquet file to write")
@@ -93,6 +96,21 @@ def _data(verbs: Any) -> None:
     label.add_argument("--seed", type=int, default=0)
     label.add_argument("--noise", type=int, default=500, help="structures relabelled to measure the label noise")
     label.add_argument("--processes", type=int, default=os.cpu_count() or 1, help="default: all processors")
+
+
+def _with_reading(made: argparse.ArgumentParser) -> None:
+    """Options that become a `chemscale.Reading`; see there."""
+    made.add_argument("source", help="a known name or a file")
+    made.add_argument("--representation", choices=REPRESENTATIONS, help="default: protein for FASTA, else selfies")
+    made.add_argument("--column", help="of a table, with the strings (default: smiles, selfies or sequence)")
+    made.add_argument("--notation", choices=NOTATIONS, help="of the file (default: what the column's name says)")
+    made.add_argument("--groups", help="column, key of FASTA headers, or table of ids: what stays in one split")
+    made.add_argument("--form", choices=FORMS, default=FORMS[0], help="parent: largest fragment, no stereo, no isotopes")
+    made.add_argument("--vocabulary", help=f"{', '.join(NAMED)}, or a tokenizer.json (default: an alphabet of its own)")
+    made.add_argument("--duplicates", choices=DUPLICATES, default=DUPLICATES[0], help="equal canonical SMILES")
+    made.add_argument("--longest", type=int, help="leave out what has more tokens, start and end counted")
+    made.add_argument("--processes", type=int, help="of this machine (default: all processors)")
+    made.add_argument("--address", help="of a Ray cluster that does the work, e.g. auto (default: this machine)")
 
 
 def _train(verbs: Any) -> None:

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import fields
+from typing import Any
 
 from chemscale.cli.output import print_json, print_record, print_rows
+from chemscale.cli.survey import survey_lines
 
 
 def data_list(given: argparse.Namespace) -> None:
@@ -18,10 +23,11 @@ def data_list(given: argparse.Namespace) -> None:
 
 
 def data_build(given: argparse.Namespace) -> None:
-    """Turn a source into what training reads."""
+    """Turn a source into what training reads; a build that was killed goes on where it was."""
     from chemscale import data
 
-    manifest = data.build(given.source, representation=given.representation)
+    with _cluster(given):
+        manifest = data.build(given.source, **_how(given))
     print_record({k: v for k, v in manifest.to_dict().items() if k != "vocabulary"}, given.json)
 
 
@@ -34,10 +40,14 @@ def data_fetch(given: argparse.Namespace) -> None:
 
 
 def data_report(given: argparse.Namespace) -> None:
-    """What a source holds, before anything trains."""
+    """What a source holds, before anything trains: coverage, lengths, elements, duplicates, bad lines."""
     from chemscale import data
 
-    print_record(data.report(given.source), given.json)
+    with _cluster(given):
+        told = data.report(given.source, **_how(given), sample=given.sample)
+    if given.json or "examples" not in told:
+        return print_record(told, given.json)
+    return print("\n".join(survey_lines(told)))
 
 
 def data_label(given: argparse.Namespace) -> None:
@@ -51,6 +61,31 @@ def data_label(given: argparse.Namespace) -> None:
     )  # fmt: skip
     counts = made.metadata["counts"]
     print_record({"out": made.out, "rejected": made.rejected, **counts, "seconds": round(made.seconds)}, given.json)
+
+
+def _how(given: argparse.Namespace) -> dict[str, Any]:
+    from chemscale.spec import Reading
+
+    reading = Reading(**{field.name: getattr(given, field.name) for field in fields(Reading)})
+    return {"representation": given.representation, "reading": reading, "processes": given.processes}
+
+
+@contextmanager
+def _cluster(given: argparse.Namespace) -> Iterator[None]:
+    """The Ray cluster that was asked for; this machine's processors where none was."""
+    if given.address is None:
+        yield
+        return
+    import ray
+
+    try:
+        ray.init(address=given.address, log_to_driver=False, logging_level="ERROR")
+    except ConnectionError as error:
+        raise ValueError(f"--address {given.address} leads to no Ray cluster: {error}; start one, or leave it out.") from error
+    try:
+        yield
+    finally:
+        ray.shutdown()
 
 
 def _numbers(text: str) -> tuple[float, ...]:

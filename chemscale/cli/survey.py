@@ -1,0 +1,61 @@
+"""A survey of a file of strings, in words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+_SHOWN = 12  # entries of a list that people read; --json has all
+
+
+def survey_lines(told: Mapping[str, Any]) -> Iterator[str]:
+    """The lines of what `chemscale.data.report` tells of strings."""
+    what = "proteins" if told["representation"] == "protein" else "molecules"
+    looked = "records" if told["sample"] is None else f"records, a sample of about {told['sample']:,}"
+    yield f"{told['source']}: {told['records']:,} {looked}, {told['examples']:,} {what} that can be used"
+    bad = sum(told["rejected"].values())
+    yield f"bad lines    {bad:,}{_listed(told['rejected'], ': ')}"
+    for row in told["first_rejected"][:_SHOWN]:
+        yield f"  line {row['line']:,}: {row['reason']}  {row['text'][:60]!r}"
+    yield f"duplicates   {told['duplicates']:,}, in {told['groups']:,} groups that stay in one split each"
+    if told["removed"]:
+        yield f"removed      {_listed(told['removed'])} (molecules)"
+    if told["lengths"]:
+        found = told["lengths"]
+        yield (
+            f"lengths      mean {found['mean']:.1f}, median {found['q50']}, 90 % up to {found['q90']}, 99 % up to "
+            f"{found['q99']}, longest {found['longest']} tokens with start and end"
+        )
+    if told["elements"]:
+        yield f"elements     {_listed(told['elements'])} (molecules with each)"
+    yield f"alphabet     {len(told['tokens'])} tokens: {_listed(told['tokens'])}"
+    if told["coverage"]:
+        yield from _coverage(told["coverage"], what)
+    if told.get("built"):
+        built = told["built"]
+        yield f"built        {_listed(built['counts'])}, in {built['folder']}"
+
+
+def _coverage(found: Mapping[str, Any], what: str) -> Iterator[str]:
+    yield (
+        f"vocabulary   {found['vocabulary']} knows {_share(found['tokens_known'])} of tokens and all tokens of "
+        f"{_share(found['examples_known'])} of {what}; {found['used']} of its {found['entries']} entries are used"
+    )
+    if found["unknown"]:
+        yield f"unknown      {len(found['unknown'])} tokens: {_listed(found['unknown'])}"
+    if found["in_pieces"]:
+        yield f"in pieces    {len(found['in_pieces'])} tokens: {_listed(found['in_pieces'])}"
+
+
+def _listed(counts: Mapping[str, int], before: str = "") -> str:
+    if not counts:
+        return ""
+    shown = [f"{name} {count:,}" for name, count in list(counts.items())[:_SHOWN]]
+    more = len(counts) - len(shown)
+    return before + ", ".join(shown) + (f" and {more} more" if more > 0 else "")
+
+
+def _share(value: float | None) -> str:
+    if value is None:
+        return "none"
+    return "100 %" if value == 1 else f"{min(100 * value, 99.999):.3f} %"
