@@ -27,7 +27,8 @@ class Parts:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
-        self.done = {int(file.stem): int(file.suffixes[0][1:]) for file in folder.glob("*.*.npz")}
+        names = (file.name.split(".") for file in folder.glob("[0-9]*.npz"))
+        self.done = {int(number): int(records) for number, records, _ in names}
 
     def put(self, number: int, part: Encoded) -> None:
         """Write a part; its records can be told without opening it."""

@@ -78,9 +78,9 @@ def whole(file: str, processes: int) -> dict[str, Any]:
     return {**told, "wall": time.monotonic() - start, "bytes_each": size / told["molecules"]}
 
 
-def merging(examples: int) -> dict[str, Any]:
-    """Merge parts that repeat 10,000 real molecules under fresh digests; in a process of its own."""
-    code = f"from tests.benchmarks.building import merge_here; merge_here({examples})"
+def merging(examples: int, before: str = "") -> dict[str, Any]:
+    """Merge parts that repeat 5,000 real molecules under fresh digests; in a process of its own, after some code."""
+    code = f"{before}from tests.benchmarks.building import merge_here; merge_here({examples})"
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
     return json.loads(done.stdout)
 
@@ -97,7 +97,7 @@ def merge_here(examples: int) -> None:
 
     real = ready_made(embedded("moses-valid.parquet"), None, "selfies", None)
     count, random = len(real.lengths), np.random.default_rng(0)
-    with tempfile.TemporaryDirectory(dir=os.environ["CHEMSCALE_HOME"]) as folder:
+    with tempfile.TemporaryDirectory(prefix="chemscale-merging-") as folder:
         parts = Parts(Path(folder) / "parts")
         for number in range(examples // count):
             keys = random.integers(0, 2**63, count, dtype=np.uint64)
