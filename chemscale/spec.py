@@ -166,7 +166,7 @@ class Data:
     per_group: int | None = None
     representation: str = "selfies"
     content: str | None = None
-    reading: Reading = added_since(1, Reading())
+    reading: Reading = added_since(1, Reading())  # noqa: RUF009 - a frozen value
 
     def __post_init__(self) -> None:
         require(bool(self.source), "Data.source", self.source, "a name or a path", "see `chemscale data list`")

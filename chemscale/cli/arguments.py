@@ -105,7 +105,7 @@ def _with_reading(made: argparse.ArgumentParser) -> None:
     made.add_argument("--column", help="of a table, with the strings (default: smiles, selfies or sequence)")
     made.add_argument("--notation", choices=NOTATIONS, help="of the file (default: what the column's name says)")
     made.add_argument("--groups", help="column, key of FASTA headers, or table of ids: what stays in one split")
-    made.add_argument("--form", choices=FORMS, default=FORMS[0], help="parent: largest fragment, no stereo, no isotopes")
+    made.add_argument("--form", choices=FORMS, default=FORMS[0], help="parent: largest fragment, no stereo or isotopes")
     made.add_argument("--vocabulary", help=f"{', '.join(NAMED)}, or a tokenizer.json (default: an alphabet of its own)")
     made.add_argument("--duplicates", choices=DUPLICATES, default=DUPLICATES[0], help="equal canonical SMILES")
     made.add_argument("--longest", type=int, help="leave out what has more tokens, start and end counted")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import fields
@@ -79,9 +80,10 @@ def _cluster(given: argparse.Namespace) -> Iterator[None]:
     import ray
 
     try:
-        ray.init(address=given.address, log_to_driver=False, logging_level="ERROR")
+        ray.init(address=given.address, log_to_driver=False, logging_level=logging.ERROR)
     except ConnectionError as error:
-        raise ValueError(f"--address {given.address} leads to no Ray cluster: {error}; start one, or leave it out.") from error
+        why = f"--address {given.address} leads to no Ray cluster: {error}"
+        raise ValueError(f"{why}; start one, or leave it out.") from error
     try:
         yield
     finally:

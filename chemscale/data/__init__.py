@@ -15,10 +15,10 @@ import numpy as np
 
 from chemscale.batch import Manifest, TextManifest
 from chemscale.data.examples import AtomicExamples, Examples, TextExamples, open_examples
+from chemscale.data.files import FASTA_SUFFIXES, kind_of
 from chemscale.data.sources import Source, built_folder, fetched, folder_of, resolve, sources
 from chemscale.data.store import MANIFEST_FILE, REJECTED_FILE, open_arrays, read_manifest
 from chemscale.data.store import verify as verify_folder
-from chemscale.data.files import FASTA_SUFFIXES, kind_of
 from chemscale.spec import REPRESENTATIONS, Data, Reading
 
 __all__ = [
@@ -34,6 +34,7 @@ __all__ = [
     "sources",
     "verify",
 ]
+
 
 def build(
     source: str,

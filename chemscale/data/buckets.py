@@ -32,7 +32,7 @@ class Buckets:
         for name, values in columns.items():
             records[name] = values[order]
         edges = np.searchsorted(bucket[order], np.arange(self.count + 1))
-        for number in np.flatnonzero(np.diff(edges)):
+        for number in np.flatnonzero(np.diff(edges)).tolist():
             with self._file(number).open("ab") as handle:
                 records[edges[number] : edges[number + 1]].tofile(handle)
 

@@ -185,9 +185,7 @@ class _Molecules:
             for m, s, (_, _, group) in zip(molecules, smiles, records, strict=True)
         ]
         tokens = _tried(self._split, _tried(self._string, smiles))
-        return [
-            t if isinstance(t, Reason) else Example(s, k, t) for s, k, t in zip(smiles, keys, tokens, strict=True)
-        ]
+        return [t if isinstance(t, Reason) else Example(s, k, t) for s, k, t in zip(smiles, keys, tokens, strict=True)]
 
     def _split(self, string: str) -> list[str]:
         return split_string(string, self.writing.representation)

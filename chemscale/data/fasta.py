@@ -36,7 +36,9 @@ class Members:
         return f"{int(self.groups[place]):016x}" if found else None
 
 
-def read(path: Path, handle: IO[str], key: str | None, members: Members | None) -> Iterator[tuple[int, str, str | None]]:
+def read(
+    path: Path, handle: IO[str], key: str | None, members: Members | None
+) -> Iterator[tuple[int, str, str | None]]:
     """Each sequence with the line of its header and its group: the value of `key` there, or what `members` says.
 
     Raises:

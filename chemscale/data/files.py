@@ -69,7 +69,7 @@ def count_lines(path: Path) -> int:
         return pq.read_metadata(path).num_rows
     with opened(path) as (_, handle):
         if kind in FASTA_SUFFIXES:
-            return sum(line.startswith(b">") for line in handle.buffer)
+            return sum(line.startswith(">") for line in handle)
         blocks = iter(lambda: bytes(handle.buffer.read(1 << 20)), b"")
         return sum(block.count(b"\n") for block in blocks)
 
@@ -96,7 +96,6 @@ def _only_text(path: Path, archive: zipfile.ZipFile) -> str:
     members = [m for m in archive.namelist() if m.lower().endswith(PLAIN_SUFFIXES) and not m.startswith("__MACOSX")]
     if len(members) != 1:
         found = ", ".join(archive.namelist()[:5]) or "nothing"
-        raise ValueError(
-            f"{path} must hold exactly one file of {', '.join(PLAIN_SUFFIXES)}, and holds {found}; pack that file alone."
-        )
+        kinds = ", ".join(PLAIN_SUFFIXES)
+        raise ValueError(f"{path} must hold exactly one text file ({kinds}), and holds {found}; pack that file alone.")
     return members[0]

@@ -206,7 +206,8 @@ class Merger:
             self.found.longest = max(self.found.longest, int(lengths[inside].max(initial=0)) + 2)
             self.found.train_tokens += int(np.sum(lengths[split == 0] + 1))
         texts = list(self.alphabet)
-        entries = self.given.entries if self.given else (*SPECIALS, *sorted(t for t, n in zip(texts, train) if n))
+        own = sorted(text for text, count in zip(texts, train, strict=True) if count)
+        entries = self.given.entries if self.given else (*SPECIALS, *own)
         ids = {text: i for i, text in enumerate(entries)}
         unknown = self.given.special_ids["unknown"] if self.given else UNKNOWN
         self.ids = np.array([ids.get(text, unknown) for text in texts], dtype=np.int64)

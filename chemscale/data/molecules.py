@@ -5,8 +5,8 @@ alphabet comes from the whole training split, never from a subset and never from
 compare across sizes of data; a token met only in held-out molecules becomes the unknown token and is counted. A
 vocabulary made elsewhere stands in for the alphabet where one is asked for.
 
-The file is encoded in parts of `_CHUNK` records, each kept on disk until the build is whole: a build that is killed goes
-on with the parts that are missing. `merging` then writes the arrays.
+The file is encoded in parts of `_CHUNK` records, each kept on disk until the build is whole: a build that is killed
+goes on with the parts that are missing. `merging` then writes the arrays.
 """
 
 from __future__ import annotations

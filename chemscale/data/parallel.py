@@ -1,8 +1,8 @@
 """One function over many tasks in worker processes or on a Ray cluster, in order, and a progress display.
 
-Where this process is connected to a Ray cluster, its processors do the work. Else workers are plain child interpreters fed over pipes: no fork of a process that holds threads, no import of
-the caller's `__main__`, so a build may start from any script. A child whose parent dies reads end-of-file
-and ends.
+Where this process is connected to a Ray cluster, its processors do the work. Else workers are plain child interpreters
+fed over pipes: no fork of a process that holds threads, no import of the caller's `__main__`, so a build may start from
+any script. A child whose parent dies reads end-of-file and ends.
 """
 
 from __future__ import annotations
@@ -63,8 +63,8 @@ def mapped(function: Callable[[T], R], tasks: Iterable[T], processes: int | None
         RuntimeError: a worker died, or the function raised there.
     """
     ray = sys.modules.get("ray")
-    on_ray = processes is None and ray is not None and ray.is_initialized()
-    if on_ray and ray.available_resources().get("CPU", 0) >= 1:
+    connected = ray is not None and processes is None and ray.is_initialized()
+    if ray is not None and connected and ray.available_resources().get("CPU", 0) >= 1:
         return _in_ray(ray, function, iter(tasks))
     return in_processes(function, tasks, processes)
 

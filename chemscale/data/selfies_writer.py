@@ -26,7 +26,7 @@ _PREFIX = ("", "", "=", "#")
 _ATOM, _RING, _OPEN, _CLOSE = range(4)
 
 
-class _Elsewhere(Exception):
+class _OtherShapeError(Exception):
     """The string holds what the one pass does not read."""
 
 
@@ -63,7 +63,7 @@ class SelfiesWriter:
         """
         try:
             return ".".join([self._written(part) for part in smiles.split(".")])
-        except (_Elsewhere, IndexError):
+        except (_OtherShapeError, IndexError):
             pass
         try:
             return selfies.encoder(smiles)
@@ -117,7 +117,7 @@ class _Line:
             self.links[atom] = []
         if here < 0:
             if order:
-                raise _Elsewhere
+                raise _OtherShapeError
         else:
             if not order:
                 order = 1
@@ -138,13 +138,13 @@ class _Line:
         """A ring label: the first one of two is kept until the second one closes the ring."""
         here = self.here
         if self.closed or here < 0 or self.branch >= 0:
-            raise _Elsewhere
+            raise _OtherShapeError
         start, order = self.open_rings.pop(token.text, (-1, 0))
         if start < 0:
             self.open_rings[token.text] = here, token.order
             return
         if order and token.order and order != token.order:
-            raise _Elsewhere
+            raise _OtherShapeError
         order = order or token.order
         if not order:
             order = 1
@@ -159,7 +159,7 @@ class _Line:
     def open(self, _: _Token) -> None:
         """A branch begins; its symbol is written when its length is known."""
         if self.here < 0 or self.branch >= 0:
-            raise _Elsewhere
+            raise _OtherShapeError
         self.branch = len(self.out)
         self.open_branches.append((self.here, self.branch, self.count, len(self.atoms)))
         self.out.append("")
@@ -169,7 +169,7 @@ class _Line:
         """A branch ends; `selfies` reads one that nothing follows as no branch, so that goes elsewhere."""
         self.here, place, before, first = self.open_branches.pop()
         if self.closed or first == len(self.atoms):
-            raise _Elsewhere
+            raise _OtherShapeError
         symbols, length = _length(self.count - before - 1)
         self.out[place] = f"[{self.out[place]}Branch{symbols}]{length}"
         self.count += 1 + symbols
@@ -178,11 +178,11 @@ class _Line:
     def finished(self) -> str:
         """The string, with the double bonds of aromatic systems in it."""
         if self.closed or self.open_branches or self.open_rings or not self.atoms:
-            raise _Elsewhere
+            raise _OtherShapeError
         if self.links:
             self._place_double_bonds()
         if any(order > atom.capacity for atom, order in zip(self.atoms, self.bonds, strict=True)):
-            raise _Elsewhere
+            raise _OtherShapeError
         return "".join(self.out)
 
     def _link(self, a: int, b: int, places: tuple[int, ...]) -> None:
@@ -196,7 +196,7 @@ class _Line:
         label = {atom: i for i, atom in enumerate(kept)}
         mates = _matched(tuple([tuple([label[b] for b in links[a] if b in label]) for a in kept]))
         if mates is None:
-            raise _Elsewhere
+            raise _OtherShapeError
         for i, j in enumerate(mates):
             if i < j:
                 a, b = kept[i], kept[j]
@@ -215,7 +215,9 @@ def _matched(graph: tuple[tuple[int, ...], ...]) -> list[int] | None:
 def _takes_part(symbol: str, bonds: int, aromatic_bonds: int) -> bool:
     """Whether an aromatic atom has a double bond in its system, as `selfies` decides it."""
     graph = MolecularGraph()
-    graph.add_atom(smiles_to_atom(symbol))
+    atom = smiles_to_atom(symbol)
+    assert atom is not None  # it was read before
+    graph.add_atom(atom)
     graph._bond_counts[0] = bonds + 0.5 * aromatic_bonds  # `selfies` counts an aromatic bond as 1.5
     graph._delocal_subgraph[0] = [0] * aromatic_bonds
     return not graph._prune_from_ds(0)
@@ -236,7 +238,7 @@ def _read(symbol: str) -> _Token:
         return _Token(_RING, order, core)
     atom = smiles_to_atom(core) if core else None
     if atom is None or atom.chirality is not None:
-        raise _Elsewhere
+        raise _OtherShapeError
     aromatic = core if atom.is_aromatic else ""
     atom.is_aromatic = False
     text = f"[{_PREFIX[order]}{atom_to_smiles(atom, brackets=False)}]"

@@ -114,7 +114,7 @@ def look(task: Task) -> Seen:
     for example in collected.take(task.records):
         seen.tokens.update(example.tokens)
         if vocabulary is not None:
-            seen.not_known += not all([_knows(vocabulary, token, known) for token in set(example.tokens)])
+            seen.not_known += not all(_knows(vocabulary, t, known) for t in set(example.tokens))
         if task.writing.representation != "protein":
             seen.elements.update(_elements(example.key, elements))
     encoded = collected.encoded()

@@ -1,9 +1,9 @@
 """Vocabularies made elsewhere: ids that a released model knows, and how SELFIES tokens become them.
 
-Two ship by name, those of the ChemGPT models on the Hugging Face hub (Frey et al. 2023, doi 10.1038/s42256-023-00740-3):
-"chemgpt-selfies1" for SELFIES 1.0.4, that of the released weights, and "chemgpt-selfies2". Both are WordPiece (Schuster
-& Nakajima 2012, doi 10.1109/ICASSP.2012.6289079): a token that is no entry is cut into the longest entries that spell
-it, or is unknown as a whole.
+Two ship by name, those of the ChemGPT models on the Hugging Face hub (Frey et al. 2023, doi
+10.1038/s42256-023-00740-3): "chemgpt-selfies1" for SELFIES 1.0.4, that of the released weights, and "chemgpt-selfies2".
+Both are WordPiece (Schuster & Nakajima 2012, doi 10.1109/ICASSP.2012.6289079): a token that is no entry is cut into the
+longest entries that spell it, or is unknown as a whole.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from chemscale.spec import Reading
 
 NAMED = ("chemgpt-selfies1", "chemgpt-selfies2")
 HUB_SPECIALS = {"pad": "[PAD]", "start": "[CLS]", "end": "[SEP]", "unknown": "[UNK]"}
-OWN_SPECIALS = dict(zip(("pad", "start", "end", "unknown"), SPECIALS, strict=True))
+OWN_SPECIALS: dict[str, str] = dict(zip(("pad", "start", "end", "unknown"), SPECIALS, strict=True))
 _LONGEST_WORD = 100  # characters; WordPiece calls longer tokens unknown
 
 _BRACKET = re.compile(r"\[([=#/\\]?)(\d*[A-Z][a-z]?[^\]]*)\]")
@@ -175,4 +175,3 @@ def _made(name: str, entries: tuple[str, ...], cut: bool) -> Vocabulary:
 
 def _is_cut(entries: tuple[str, ...]) -> bool:
     return any(entry.startswith(CONTINUES) for entry in entries)
-

@@ -1,4 +1,4 @@
-"""Builds of strings: killed and taken up again, on Ray, and the same whatever the sizes of parts, blocks and buckets."""
+"""Builds of strings: killed and taken up again, on Ray, the same whatever the sizes of parts, blocks, buckets."""
 
 import json
 import os
@@ -20,8 +20,8 @@ from chemscale.spec import Data, Reading
 from tests.ray_clusters import one_node
 
 EXTRA = [
-    "C[C@H](O)F", "C[C@@H](O)F", "[13CH3]CO", "[Na+].[Cl-]", "CC(O)=CC(C)=O", "CC(=O)CC(C)=O", "F/C=C/Br", "rubbish", "",
-    "C1CC", "CI(C)(C)(C)C", "[2H]OC", "OCC", "CCO", "CC[N+](C)(C)C.[Br-]", "c1cc[se]c1", "C[Si](C)(C)C",
+    "C[C@H](O)F", "C[C@@H](O)F", "[13CH3]CO", "[Na+].[Cl-]", "CC(O)=CC(C)=O", "CC(=O)CC(C)=O", "F/C=C/Br", "rubbish",
+    "", "C1CC", "CI(C)(C)(C)C", "[2H]OC", "OCC", "CCO", "CC[N+](C)(C)C.[Br-]", "c1cc[se]c1", "C[Si](C)(C)C",
 ]  # fmt: skip
 GOLDEN = {
     "selfies": "3798119cda54619d6df7f8699cc443f421b14a147dccf94a8742ef9516c4a7ad",
@@ -146,7 +146,7 @@ def test_a_group_column_decides_the_split(home, tmp_path, lines):
     assert all(len(splits) == 1 for splits in seen.values())
     assert sum(manifest.counts.values()) == 600
     with pytest.raises(ValueError, match=r"--column structure --groups nothing"):
-        data.open_data(Data(str(tmp_path / "a.csv"), reading=Reading(column="structure", groups="nothing")), {"context": 9})
+        data.manifest(Data(str(tmp_path / "a.csv"), reading=Reading(column="structure", groups="nothing")))
     with pytest.raises(ValueError, match=r"Reading.groups='nothing' is no column of a.csv"):
         data.build(str(tmp_path / "a.csv"), reading=Reading(column="structure", groups="nothing"), processes=1)
 

@@ -118,7 +118,7 @@ def test_bad_sequences_are_listed_and_stops_and_lower_case_are_read(home, tmp_pa
     ("text", "options", "says"),
     [
         ("MKVLAAGIV\n", {}, "is no FASTA file: line 1 comes before any '>'"),
-        (">a\nMKV\n>b family=2\nMKL\n", {"reading": Reading(groups="family")}, "the header on line 1 of a.fasta has no"),
+        (">a\nMKV\n>b family=2\nMKL\n", {"reading": Reading(groups="family")}, "the header on line 1 of a.fasta has"),
         (">a\nMKV\n", {"representation": "selfies"}, "does not suit a.fasta, which holds proteins; use 'protein'"),
         (">a\nMKV\n", {"reading": Reading(groups="ids.tsv")}, "the table of groups has no id 'a'"),
         (">a\nMKV\n", {"reading": Reading(groups="bad.tsv")}, "bad.tsv, line 1 has 1 columns"),

@@ -8,11 +8,12 @@ from chemscale.data.selfies_writer import SelfiesWriter
 from chemscale.data.sources import embedded
 
 ODD = [
-    "C[C@H](O)F", "F/C=C/Br", "[Na+].[Cl-]", "[13CH3]C", "[2H]OC", "C1CC1.c1ccccc1", "O=[N+]([O-])c1ccccc1", "C=1CCCCC=1",
-    "c1ccc2[nH]ccc2c1", "c1ccc2c(c1)c1ccccc1n2C", "c1cc[se]c1", "Cn1c(=O)c2c(ncn2C)n(C)c1=O", "[O-][n+]1ccccc1", "C#N",
-    "c1ccc(-c2ccccc2)cc1", "c1ccc2cc3ccccc3cc2c1", "C%12CCCCC%12", "[Fe+2]", "CC(C)(C)c1c[nH]c(=O)[nH]c1=O", "B(O)O",
-    "c1ccsc1", "c1cnoc1", "C[Si](C)(C)C", "[H][H]", "[C]", "CP(=O)(O)O", "CS(=O)(=O)N", "c1cc[pH]c1", "N", "O=c1cccc[nH]1",
-    "C" * 300, "C(" + "C" * 20 + ")" + "C" * 20, "C1" + "C" * 300 + "C1", "C12C3C4C1C5C2C3C45", "C(C)", "C(C)1CC1", "C1(CC1)(C)", "C..C",
+    "C[C@H](O)F", "F/C=C/Br", "[Na+].[Cl-]", "[13CH3]C", "[2H]OC", "C1CC1.c1ccccc1", "O=[N+]([O-])c1ccccc1",
+    "C=1CCCCC=1", "c1ccc2[nH]ccc2c1", "c1ccc2c(c1)c1ccccc1n2C", "c1cc[se]c1", "Cn1c(=O)c2c(ncn2C)n(C)c1=O",
+    "[O-][n+]1ccccc1", "C#N", "c1ccc(-c2ccccc2)cc1", "c1ccc2cc3ccccc3cc2c1", "C%12CCCCC%12", "[Fe+2]",
+    "CC(C)(C)c1c[nH]c(=O)[nH]c1=O", "B(O)O", "c1ccsc1", "c1cnoc1", "C[Si](C)(C)C", "[H][H]", "[C]", "CP(=O)(O)O",
+    "CS(=O)(=O)N", "c1cc[pH]c1", "N", "O=c1cccc[nH]1", "C" * 300, "C(" + "C" * 20 + ")" + "C" * 20,
+    "C1" + "C" * 300 + "C1", "C12C3C4C1C5C2C3C45", "C(C)", "C(C)1CC1", "C1(CC1)(C)", "C..C",
 ]  # fmt: skip
 REFUSED = ["", "C(", "C)", "c1cccc1", "CI(C)(C)C", "C1CC", "C=1CC-1", "*C", "C$C", "CC=", "(C)C", "C((C)C)C", "[Xx]"]
 
