@@ -22,7 +22,7 @@ ID_LENGTH = 16  # hexadecimal digits: 64 bits, a chance of 3e-10 of one collisio
 
 PRECISIONS = ("float32", "float64")
 COOLDOWNS = ("linear", "sqrt")
-OPTIMISERS = ("adamw",)
+OPTIMISERS = ("adamw", "muon")
 CHANGING = ("lr", "beta1", "beta2", "eps", "weight_decay", "clip")  # of Optim: what may change on a member's way
 KEEP = ("final", "best", "none")
 SHARDING = ("ddp", "fsdp")
@@ -139,7 +139,8 @@ class Optim:
     """How parameters move: optimiser, global batch, warm-up, constant rate, cooldown.
 
     `lr` None means the stated rule of the model's family (`chemscale.train.optim`); `batch` counts examples of one
-    update over all workers; `warmup` and `cooldown` are shares of all updates; `clip` bounds the global gradient norm.
+    update over all workers; `name` "muon" moves the matrices within a model by Muon, all else by AdamW; `warmup` and
+    `cooldown` are shares of all updates; `clip` bounds the global gradient norm.
     """
 
     lr: float | None = None

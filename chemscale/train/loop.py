@@ -31,7 +31,7 @@ from chemscale.train import state
 from chemscale.train.journal import Clock, Journal, Report
 from chemscale.train.measure import EVALUATION_BATCH, measure
 from chemscale.train.objectives import Metric, objective_of
-from chemscale.train.optim import apply, build_optimiser
+from chemscale.train.optim import build_optimiser
 from chemscale.train.parallel import spread
 from chemscale.train.ranks import Ranks, device_name, memory_limit_named, require_sharding
 from chemscale.train.rows import Ledger, metric_columns, opening_row, point_row, training_cost
@@ -106,7 +106,7 @@ def _open(
     optimiser = build_optimiser(layout.module, run.optim)
     attempt, earlier = claim(opening) if ranks.first else (None, [])
     progress = state.load(earlier, layout, optimiser)
-    apply(run.optim, optimiser)  # a state brings its own
+    optimiser.set_constants(run.optim)  # a state brings its own
     events = board(opening, progress.examples) if board and ranks.first else None
     # One process reads one machine's meter: of several workers it would count a part and call it the whole.
     meter = energy_meter(resources.cpus, resources.gpus) if ranks.world == 1 else None
@@ -208,7 +208,7 @@ class _Training:
             if self.run.examples > len(ledger.ids):  # only repeated data can turn the validation loss up
                 progress.best_weights = self.layout.snapshot()
         train_loss = self._all_loss() / max(1, progress.loss_steps)
-        lr = self.stepper.optimiser.param_groups[0]["lr"]
+        lr = self.stepper.rate(progress.step - 1)
         row = point_row(ledger, progress, metrics, headline, lr=lr, norm=norm, train_loss=train_loss)
         progress.loss_sum, progress.loss_steps = 0.0, 0
         self.journal.point(progress, row)

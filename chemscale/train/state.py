@@ -10,6 +10,7 @@ import torch
 from chemscale.records.attempt import STATE, Attempt
 
 if TYPE_CHECKING:
+    from chemscale.train.optim import Optimisers
     from chemscale.train.parallel import Whole
 
 LAYOUT = 2  # of state.pt; a state of another layout is left alone, and its run starts over to the same numbers
@@ -51,7 +52,7 @@ class Progress:
         return "best" if self.valid > self.best + (self.valid_se or 0.0) else "final"
 
 
-def save(attempt: Attempt | None, layout: Whole, optimiser: torch.optim.Optimizer, progress: Progress) -> None:
+def save(attempt: Attempt | None, layout: Whole, optimiser: Optimisers, progress: Progress) -> None:
     """Write the state into the attempt's folder, replacing the one before in one step.
 
     Every worker calls it, since each may hold a part; rank 0, who has the attempt, writes.
@@ -67,7 +68,7 @@ def save(attempt: Attempt | None, layout: Whole, optimiser: torch.optim.Optimize
         attempt.save(STATE, lambda file: torch.save(state, file))
 
 
-def load(earlier: list[Attempt], layout: Whole, optimiser: torch.optim.Optimizer) -> Progress:
+def load(earlier: list[Attempt], layout: Whole, optimiser: Optimisers) -> Progress:
     """Put the furthest saved state of these attempts into model and optimiser; a new progress where none was saved.
 
     Rank 0 reads and hands it round: an older attempt may still be alive and write while the others would read.
