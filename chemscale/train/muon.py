@@ -48,15 +48,15 @@ class Muon(torch.optim.Optimizer):
         for group in self.param_groups:
             for parameter in group["params"]:
                 if parameter.grad is not None:
-                    self._move(parameter, group["lr"], group["weight_decay"])
+                    self._move(parameter, parameter.grad, group["lr"], group["weight_decay"])
         return loss
 
-    def _move(self, parameter: Tensor, lr: float, decay: float) -> None:
+    def _move(self, parameter: Tensor, gradient: Tensor, lr: float, decay: float) -> None:
         state = self.state[parameter]
         if "momentum" not in state:
             state["momentum"] = torch.zeros_like(parameter)
-        momentum = state["momentum"].lerp_(parameter.grad, 1 - MOMENTUM)
-        direction = orthogonal(torch.lerp(parameter.grad, momentum, MOMENTUM))
+        momentum = state["momentum"].lerp_(gradient, 1 - MOMENTUM)
+        direction = orthogonal(torch.lerp(gradient, momentum, MOMENTUM))
         parameter.mul_(1 - lr * decay)
         parameter.add_(direction, alpha=-lr * ADAMW_RMS * max(parameter.shape) ** 0.5)
 

@@ -121,7 +121,7 @@ def lr_share(step: int, updates: int, optim: Optim) -> float:
 
     The cooldown falls to zero just after the last update, linearly or as 1 - sqrt (Hägele et al. 2024).
     """
-    warm = math.ceil(optim.warmup * updates)
+    warm = math.ceil(optim.warmup * updates) if optim.warmup_updates is None else optim.warmup_updates
     cool = math.ceil(optim.cooldown * updates)
     if step < warm:
         return (step + 1) / warm

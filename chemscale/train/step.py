@@ -61,8 +61,9 @@ class Stepper:
         optim = self.run.optim
         self.optimiser.set_rate(self.rate(number))
         positions = step_positions(
-            number, batch=optim.batch, size=len(self.ids), seed=self.run.seed, total=self.run.examples
-        )
+            number, batch=optim.batch, size=len(self.ids), seed=self.run.seed, total=self.run.examples,
+            order=self.run.data.order,
+        )  # fmt: skip
         loss, save = self._gradients(self.ids[positions], save_due)
         norm = self.layout.clip(math.inf if optim.clip is None else optim.clip)
         if math.isfinite(norm):
