@@ -21,7 +21,7 @@ from chemscale.sweep.growth import Growth
 from chemscale.sweep.slots import Ledger
 from chemscale.sweep.trial import RUN_ID, Plan
 from chemscale.train.room import Need, rooms_of
-from chemscale.train.trunk import trunk_of
+from chemscale.train.trunk import lines_of
 
 REFRESH_SECONDS = 2.0  # nodes come and go
 SWEEP_SECONDS = 1.0  # between two looks for groups that wait
@@ -158,15 +158,6 @@ class Listed(Admission):
         if line:
             self._next_of[line[0]] = line
             self._ask_for(line[0])
-
-
-def lines_of(runs: Mapping[str, RunSpec]) -> list[list[str]]:
-    """Ids of runs that go one after another: those of one trunk by their length, every other run alone."""
-    trunks: dict[Hashable, list[tuple[int, str]]] = {}
-    for run_id, run in runs.items():
-        trunk = trunk_of(run)
-        trunks.setdefault(trunk.name if trunk else (run_id,), []).append((trunk.updates if trunk else 0, run_id))
-    return [[run_id for _, run_id in sorted(line)] for line in trunks.values()]
 
 
 class Sampled(Admission):

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
@@ -79,6 +79,15 @@ def trunk_of(run: RunSpec) -> Trunk | None:
     constant = run.updates - math.ceil(run.optim.cooldown * run.updates)
     whole = run.examples // run.optim.batch  # the last update may hold fewer examples than a batch
     return Trunk(name, min(constant, whole))
+
+
+def lines_of(runs: Mapping[str, RunSpec]) -> list[list[str]]:
+    """Ids of runs that go one after another: those of one trunk by their length, every other run alone."""
+    trunks: dict[Hashable, list[tuple[int, str]]] = {}
+    for run_id, run in runs.items():
+        trunk = trunk_of(run)
+        trunks.setdefault(trunk.name if trunk else (run_id,), []).append((trunk.updates if trunk else 0, run_id))
+    return [[run_id for _, run_id in sorted(line)] for line in trunks.values()]
 
 
 def forget_trunks(root: Place, names: Iterable[str]) -> None:

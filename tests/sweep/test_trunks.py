@@ -4,11 +4,10 @@ from dataclasses import replace
 
 from chemscale.models import ChemGPT
 from chemscale.spec import Budget, Optim
-from chemscale.sweep.admission import lines_of
 from chemscale.sweep.drive import sweep
 from chemscale.sweep.grid import Grid
 from chemscale.train.complete import complete
-from chemscale.train.trunk import trunk_of
+from chemscale.train.trunk import lines_of, trunk_of
 from tests.train.runs import text_run
 
 OPTIM = Optim(batch=8, lr=0.01, warmup_updates=3, cooldown=0.3)
@@ -37,3 +36,12 @@ def test_a_grid_inherits_and_leaves_no_state(ray_cluster, molecules, tmp_path):
     assert sorted(r["inherited"] for r in rows) == [0, 0, 3, 3, 7, 7]
     assert len({r["cluster"] for r in rows}) == 2
     assert store.place.names("trunks") == []
+
+
+def test_a_cost_leaves_out_what_is_inherited(molecules):
+    cells = {cell.run.data.size: cell for cell in grid_of(molecules).cost() if cell.run.model.width == 8}
+    assert [cells[n].inherited for n in (40, 80, 120)] == [0, 3, 7]
+    assert cells[120].flops > 2.5 * cells[40].flops  # what it costs alone: the compute that a law is about
+    alone = Grid(replace(cells[120].run, data=replace(cells[120].run.data, order="shuffled"))).cost()[0]
+    assert cells[120].flops == alone.flops
+    assert cells[120].after(7).seconds < cells[120].seconds
