@@ -44,13 +44,13 @@ def opened(source: Data, view: tuple[tuple[str, Any], ...]) -> Any:
 
     A node that shares no disk with the driver builds them itself; `Data.content` holds it to the same examples.
     """
-    return _opened(replace(source, size=None, key=0, per_group=None), view)
+    return _opened(replace(source, size=None, key=0, per_group=None, order="shuffled"), view)
 
 
 @functools.lru_cache(maxsize=OPENED)
 def _opened(source: Data, view: tuple[tuple[str, Any], ...]) -> Any:
-    how = {"representation": source.representation, "reading": source.reading}
-    data.build(source.source, **how, processes=1, progress=False)
+    written, reading = source.representation, source.reading
+    data.build(source.source, representation=written, reading=reading, processes=1, progress=False)
     return data.open_data(source, dict(view))
 
 
