@@ -11,11 +11,12 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from chemscale.batch import TextManifest
 from chemscale.data.tokens import CONTINUES, SPECIALS, version_of
 from chemscale.spec import Reading
 
@@ -137,7 +138,7 @@ def read_vocabulary(path: Path) -> Vocabulary:
     except ValueError as error:
         raise ValueError(f"Reading.vocabulary={str(path)!r} is no JSON file: {error}.") from error
     if isinstance(tree, dict) and "manifest" in tree:
-        return _of_manifest(str(path), tree["manifest"])
+        return _of_entries(str(path), tree["manifest"])
     model = tree.get("model") if isinstance(tree, dict) else None
     if not isinstance(model, dict) or model.get("type") not in ("WordPiece", "WordLevel"):
         raise ValueError(
@@ -151,13 +152,18 @@ def read_vocabulary(path: Path) -> Vocabulary:
     return _made(str(path), entries, model["type"] == "WordPiece")
 
 
+def vocabulary_in(manifest: TextManifest) -> Vocabulary:
+    """The vocabulary of built data, to spell other strings for a model that was trained on them."""
+    return _of_entries(manifest.source, {f.name: getattr(manifest, f.name) for f in fields(manifest)})
+
+
 def _named(name: str) -> Vocabulary:
     from chemscale.data.sources import embedded
 
     return _made(name, tuple(embedded(f"{name}.txt").read_text().splitlines()), cut=True)
 
 
-def _of_manifest(name: str, tree: dict[str, Any]) -> Vocabulary:
+def _of_entries(name: str, tree: dict[str, Any]) -> Vocabulary:
     entries = tuple(tree["vocabulary"])
     specials = {what: entries[tree[what]] for what in OWN_SPECIALS}
     return Vocabulary(name, entries, specials, _is_cut(entries), version_of(entries))

@@ -12,7 +12,7 @@ from chemscale.data.moses import read_embedded
 from chemscale.data.selfies_writer import SelfiesWriter
 from chemscale.data.sources import embedded
 from chemscale.data.tokens import split_string
-from chemscale.data.vocabulary import NAMED, read_vocabulary, version_1, vocabulary_of
+from chemscale.data.vocabulary import NAMED, read_vocabulary, version_1, vocabulary_in, vocabulary_of
 from chemscale.spec import Data, Reading, RunSpec, from_json
 
 tokenizers = pytest.importorskip("tokenizers")
@@ -28,6 +28,10 @@ def named(name):
     found = vocabulary_of(Reading(vocabulary=name), "selfies")
     assert found is not None
     return found
+
+
+def vars_of(vocabulary):
+    return vocabulary.entries, vocabulary.specials, vocabulary.cut, vocabulary.version
 
 
 def hub_tokenizer(name):
@@ -97,6 +101,8 @@ def test_built_with_a_released_vocabulary_molecules_come_back(home, tmp_path, na
     batch = examples.batch(train[:8])
     assert batch.tokens[:, 0].tolist() == [2] * 8
     assert [int(row[n - 1]) for row, n in zip(batch.tokens, batch.lengths, strict=True)] == [3] * 8
+    own = vocabulary_in(manifest)
+    assert (own.entries, own.specials, own.cut, own.version) == vars_of(named(name))
     counts = np.array(manifest.notes["train_counts"])
     assert counts.sum() + manifest.counts["train"] == manifest.totals["tokens"]
     assert (counts > 0).sum() < 40  # the other entries are never trained
