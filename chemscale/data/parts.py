@@ -18,8 +18,6 @@ import numpy as np
 from chemscale.data.encoding import Encoded
 from chemscale.data.store import Rejected
 
-_ARRAYS = ("tokens", "lengths", "member", "group", "mark")
-
 
 class Parts:
     """Numbered `Encoded` values in a folder, each written whole or not at all."""
@@ -38,21 +36,17 @@ class Parts:
             "rejected": [(r.line, r.reason, r.text) for r in part.rejected],
             "counts": dict(part.counts),
         }
-        arrays = {name: getattr(part, name) for name in _ARRAYS}
+        narrow = np.uint8 if len(part.alphabet) <= 256 else np.uint16
+        arrays = {
+            "tokens": part.tokens.astype(narrow), "lengths": part.lengths.astype(np.int32),
+            "member": part.member, "group": part.group, "mark": part.mark,
+        }  # fmt: skip
         arrays["facts"] = np.frombuffer(json.dumps(facts).encode(), dtype=np.uint8)
         staged = self.folder / f".{uuid.uuid4().hex}"
         with staged.open("wb") as handle:
             np.savez(handle, **arrays)
         os.replace(staged, self._file(number, records))
         self.done[number] = records
-
-    def get(self, number: int) -> Encoded:
-        """A part as it was put."""
-        with np.load(self._file(number, self.done[number])) as held:
-            facts = _facts(held)
-            arrays = {name: held[name] for name in _ARRAYS}
-        rejected = tuple(Rejected(*row) for row in facts["rejected"])
-        return Encoded(alphabet=tuple(facts["alphabet"]), rejected=rejected, counts=facts["counts"], **arrays)
 
     def arrays(self, number: int, *names: str) -> tuple[np.ndarray, ...]:
         """Some arrays of a part, the others left on disk."""

@@ -91,6 +91,7 @@ def test_two_processes_that_build_the_same_wait_for_each_other(home, tmp_path, l
     assert [child.communicate()[0].decode().strip() for child in start] == [GOLDEN["selfies"]] * 2
 
 
+@pytest.mark.slow
 def test_ray_tasks_build_the_same(home, tmp_path, lines, monkeypatch, short_folder):
     used = []
     real = molecules.parallel._in_ray
@@ -173,6 +174,7 @@ def test_buckets_give_back_what_was_put_in_order(tmp_path):
     assert parts[0].tolist() == values[first].tolist()
 
 
+@pytest.mark.slow
 def test_merging_holds_a_block_in_memory_and_not_the_file(home):
     """Eight times the examples take no more than a tenth more memory: blocks and buckets are smaller than either."""
     from tests.benchmarks.building import merging as measured
