@@ -45,8 +45,8 @@ def interleaved(molecules: int, slices: int) -> dict[str, Any]:
     from chemscale.data.moses import read_embedded
     from chemscale.data.sources import embedded
 
-    smiles = read_embedded(embedded("moses-train.parquet"))[0][:molecules]
-    smiles = [smiles[i] for i in np.random.default_rng(0).permutation(len(smiles))]
+    smiles = read_embedded(embedded("moses-train.parquet"))[0]
+    smiles = [smiles[i] for i in np.random.default_rng(0).permutation(len(smiles))[:molecules]]
     data.build(_written(smiles[:500], "warm"), processes=1, progress=False)  # imports
     encoder = build = 0.0
     for k in range(slices):

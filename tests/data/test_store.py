@@ -87,16 +87,18 @@ def test_the_slower_of_two_builds_discards_its_copy(home, tmp_path):
 
 
 def test_two_builds_that_finish_at_once_both_succeed(home, tmp_path):
-    path = str(alkanes(tmp_path / "a.smi", 200))
+    path = home / "built" / "a"
     meet = (
         "import chemscale.data.store as s, sys; rename = s.os.rename\n"
         "def late(a, b):\n"
         "    print('ready', flush=True); sys.stdin.readline(); rename(a, b)\n"
         "s.os.rename = late\n"
+        "from pathlib import Path; from tests.data.test_store import ARRAYS, MANIFEST\n"
+        "print(s.publish(Path(sys.argv[1]), MANIFEST, ARRAYS, []).content)"
     )
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(p or os.getcwd() for p in sys.path)}
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "env": env}
-    children = [subprocess.Popen([sys.executable, "-c", meet + BUILD, path], **pipes) for _ in range(2)]
+    children = [subprocess.Popen([sys.executable, "-c", meet, str(path)], **pipes) for _ in range(2)]
     for process in children:
         assert process.stdout.readline() == "ready\n"
     for process in children:
@@ -106,7 +108,7 @@ def test_two_builds_that_finish_at_once_both_succeed(home, tmp_path):
     assert [process.returncode for process in children] == [0, 0]
     assert len(answers) == 1
     assert len(list((home / "built").iterdir())) == 1
-    data.verify(path)
+    store.verify(path)
 
 
 def test_a_killed_build_leaves_nothing_that_counts_and_the_next_one_sweeps_up(home, tmp_path):
