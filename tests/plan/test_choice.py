@@ -185,6 +185,25 @@ def test_a_label_is_worth_what_the_algebra_says():
     assert per_label * d == pytest.approx(per_flop * found.best.flops, rel=1e-2)
 
 
+def test_what_a_label_may_cost_counts_the_hours_of_either_model():
+    """Small models use a device less well: a larger one's FLOPs are cheaper, and so are those that it replaces."""
+    table = grid(np.geomspace(1e4, 1e7, 6), np.geomspace(1e3, 1e6, 6), noise=1e-6, A=50, B=2, alpha=0.4, beta=0.3)
+    table["flops"] = 400 * table["params"] ** 0.9 * table["tokens"]
+    table["device_seconds"] = 1e-12 * table["flops"] * table["params"] ** -0.3
+    law = fit(table, data="tokens", loss="loss", bootstrap=100)
+    found = plan(law, flops=1e12, cost=measure_cost(table, data="tokens"), price=3.0)
+    n, d, worth = found.best.params, found.best.data, found.worth
+
+    def money(params):
+        return 3.0 / 3600 * 1e-12 * 400 * params**0.6 * d
+
+    per_label, per_size = 0.3 * 2 * d**-1.3, 0.4 * 50 * n**-1.4
+    assert worth.money_per_label == pytest.approx(per_label / per_size * 0.6 * money(n) / n, rel=1e-3)
+    assert worth.training_per_label == pytest.approx(money(n) / d, rel=1e-3)
+    larger = ((50 * n**-0.4 - worth.tenfold) / 50) ** -2.5
+    assert worth.money_for_tenfold == pytest.approx(money(larger) - money(n), rel=1e-2)  # sizes lie 0.2 % apart
+
+
 @pytest.mark.parametrize(("A", "B", "answer"), [(0.5, 200, "data"), (500, 0.5, "parameters")])
 def test_what_to_buy_first(A, B, answer):
     table = grid(np.geomspace(1e4, 1e7, 6), np.geomspace(1e3, 1e6, 6), noise=1e-3, A=A, B=B)
