@@ -54,7 +54,7 @@ def few_runs(left: np.ndarray) -> Array:
 
 
 def _moments(points: Array) -> Array:
-    """Count, values and products of the decades of two axes at each point, (n, 6), which add up; (n, 0) for one axis."""
+    """Count, values and products of the decades of two axes at each point, (n, 6); (n, 0) for one axis."""
     if points.shape[1] < 2:
         return np.zeros((len(points), 0))
     a, b = np.log10(points).T
