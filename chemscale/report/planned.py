@@ -11,6 +11,7 @@ from chemscale.laws import Law
 from chemscale.plan import CANNOT_TELL, Choice, Plan, RunCost, measure_cost, plan
 from chemscale.plan.worth import SURE
 from chemscale.report.frontier import Cost, cost_of
+from chemscale.report.labels import labels
 from chemscale.report.numbers import count, duration, joined, percent, power, size, with_ends
 from chemscale.report.values import Budget, Column, Entry, Option, Planned, Table
 
@@ -46,7 +47,12 @@ def _planned(members: Sequence[tuple[Group, Law, Cost]]) -> Planned:
         f"plan-{first.slug}", names, first.measure.words, first.measure.unit, first.data, spent, law.level, budgets,
         f"ten times what was spent: {_told(first, budgets[1], len(names) > 1)}",
         tuple(_sentences(first, names, spent, budgets)),
+        tuple(labels(group, law, _rule(group, cost, _largest(group))) for group, law, cost in members),
     )  # fmt: skip
+
+
+def _largest(group: Group) -> float:
+    return max(row["flops"] or 0.0 for row in group.rows)
 
 
 def _budget(members: Sequence[tuple[Group, Law, Cost]], times: float, flops: float) -> Budget:
