@@ -30,9 +30,10 @@ from chemscale.sweep.placement import On, require_room_for, resources_for
 class Explored:
     """What an exploration found.
 
-    reason: "narrow enough", "budget spent" or "no run left"; or "goes on", before it has ended. value, low, high: of
-    the target; None without a law. spent: in the budget's unit. next_runs: what the design would make with what is left
-    of the budget, as (parameters, data, cost), first things first.
+    reason: "narrow enough", "budget spent", "no run left" or "no run teaches more" (those that can be paid lie too far
+    from the target); or "goes on", before it has ended. value, low, high: of the target; None without a law. spent: in
+    the budget's unit. next_runs: what the design would make with what is left of the budget, as (parameters, data,
+    cost), first things first.
     """
 
     answer: str

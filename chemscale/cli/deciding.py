@@ -85,7 +85,7 @@ def _following(given: argparse.Namespace, law: Law, cost: Any, made: Any) -> Any
     elif made.best is not None:
         target = {"params": made.best.params, "data": made.best.data}
     else:
-        raise ValueError("there is no planned run to aim at (see the plan); give --target params=…,data=….")
+        raise ValueError(f"there is no planned run to aim at ({made.answer}); give --target params=…,data=….")
     return following(law, spend, budget=given.next_runs, target=target, rule=given.rule)
 
 
@@ -201,7 +201,7 @@ def _print_worth(worth: Any, units: str, unit: str) -> None:
     each = "" if worth.flops_per_label is None else f", as {worth.flops_per_label:.3g} FLOPs in a larger model do"
     money = ""
     if worth.money_per_label is not None:
-        money = f": worth {worth.money_per_label:.3g} of money, {worth.training_per_label:.3g} of it to train on it"
+        money = f": worth {worth.money_per_label:.3g} of money, of which training on it takes {worth.training_per_label:.3g}"
     print(f"  one more of the {unit} takes {worth.per_label:.3g} {units} off{each}{money}")
 
 
@@ -211,6 +211,8 @@ def _print_extras(extras: dict[str, Any]) -> None:
         rivals = ", ".join(f"{name} {value:.3g}" for name, value in next_.rivals.items())
         print(f"next runs by rule {next_.rule}, {next_.spent:.3g} in all: the target known to {next_.before:.3g}, then "
               f"{next_.after:.3g} (log units; by other rules: {rivals})")  # fmt: skip
+        if not next_.runs:
+            print("  no run that this pays for would make the target's error smaller; larger ones would")
         for run, cost in zip(next_.runs, next_.costs, strict=True):
             print(f"  {run.params:.3g} parameters on {run.data:.3g}, {run.replicates} x: {cost:.3g}")
     if "registered" in extras:

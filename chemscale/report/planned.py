@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -68,7 +69,7 @@ def _budget(members: Sequence[tuple[Group, Law, Cost]], times: float, flops: flo
 def _rule(group: Group, cost: Cost, flops: float) -> RunCost:
     """The cost along one budget's line, where small sets may be seen more often than large ones."""
     timed = measure_cost([row for row in group.rows if row["flops"]], data=group.data)
-    return RunCost(cost.per_example(flops), "as these runs had it", timed.seconds_per_flop, timed.seconds_exponent)
+    return replace(timed, flops=cost.per_example(flops), source="as these runs had it")
 
 
 def _option(found: Plan, group: Group, cost: Cost, rule: RunCost) -> Option:

@@ -116,7 +116,8 @@ class Cells:
 class Standing:
     """How far an exploration is.
 
-    run: the next one; None where it ends, and `reason` says why ("narrow enough", "budget spent", "no run left").
+    run: the next one; None where it ends, and `reason` says why ("narrow enough", "budget spent", "no run left",
+    "no run teaches more", where those that can be paid lie too far from the target).
     law: of the runs so far; None where they give none, and `trouble` says why. spent: with what is under way.
     """
 
@@ -168,7 +169,7 @@ def standing(aim: Aim, cells: Cells, rows: Iterable[Row], taken: Iterable[str]) 
     candidates = Candidates(cells.points, cells.costs, copies)
     ahead = choose_runs(beliefs, candidates, target=aim.goal, budget=left, rule=aim.rule)
     if not ahead.picks:
-        return stands("no run left")
+        return stands("no run teaches more")
     return stands("goes on", cells.runs[ahead.picks[0]], ahead)
 
 

@@ -5,8 +5,8 @@
 A grid is a pool: a rule picks the next rows, pays their FLOPs, sees their losses, fits again, until a share of the
 whole grid's compute is spent. The largest runs (at least half the compute of the largest) are held out, and the largest
 is the target. Every rule ends in the same fit; only the choice of runs differs. A replay is repeated on the grid
-without its largest runs, and again without the largest of those (`--levels`), so that the target changes, and with other fifths
-of the cells left out (`--seeds`), the same for every rule.
+without its largest runs, and again without the largest of those (`--levels`), so that the target changes, and with
+other fifths of the cells left out (`--seeds`), the same for every rule.
 
 Printed, means over all of these: runs used, error of the predictions, half width of their intervals, how many of them
 cover what was measured, how many intervals of an exponent cover that of the law of the whole grid (nan where the whole
