@@ -201,7 +201,7 @@ def _print_worth(worth: Any, units: str, unit: str) -> None:
     each = "" if worth.flops_per_label is None else f", as {worth.flops_per_label:.3g} FLOPs in a larger model do"
     money = ""
     if worth.money_per_label is not None:
-        money = f": worth {worth.money_per_label:.3g} of money, of which training on it takes {worth.training_per_label:.3g}"
+        money = f": worth {worth.money_per_label:.3g} of money, {worth.training_per_label:.3g} of that to train on it"
     print(f"  one more of the {unit} takes {worth.per_label:.3g} {units} off{each}{money}")
 
 

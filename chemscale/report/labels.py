@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from chemscale.audit.groups import Group
 from chemscale.laws import Law
 from chemscale.plan import RunCost, Spend
@@ -18,7 +20,7 @@ def labels(group: Group, law: Law, rule: RunCost) -> Labels:
     first = params_or_data(law, spend)
     worth = worth_of_labels(law, spend, first.params, first.data)
     low, high = worth.tenfold_interval
-    run = float(spend.of(first.params, first.data))
+    run = float(spend.of(np.array(first.params), np.array(first.data)))
     return Labels(
         group.title, first.params, first.data, run, (worth.tenfold * scale, low * scale, high * scale),
         worth.flops_for_tenfold, first.by_data, first.by_params, first.probability, first.answer,

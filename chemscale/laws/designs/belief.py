@@ -11,7 +11,7 @@ from chemscale.laws.backtests.backtest import Backtest
 from chemscale.laws.backtests.trials import ask, tested
 from chemscale.laws.designs.drift import drift_of
 from chemscale.laws.errors import FitError
-from chemscale.laws.fit import fit
+from chemscale.laws.fit import Options, fit
 from chemscale.laws.forms import choose
 from chemscale.laws.forms.form import Form
 from chemscale.laws.law import Law
@@ -120,13 +120,13 @@ def _refitted(law: Law, name: str) -> Law | None:
     """The runs of a law fitted by another form; None where it is not to be believed."""
     runs, goal = law.runs, law.objective
     table = {role: runs.axes[role] for role in law.roles} | {"loss": runs.loss, "weights": runs.weights}
-    censored = {} if runs.censored is None else {"censored": "bounds"}
+    options: Options = {
+        "form": name, "params": "params", "data": "data", "weights": "weights", "objective": goal["name"],
+        "delta": goal["delta"] or Objective.delta, "bootstrap": 0,
+    }  # fmt: skip
     if runs.censored is not None:
-        table["bounds"] = runs.censored
+        table["bounds"], options["censored"] = runs.censored, "bounds"
     try:
-        return fit(
-            table, form=name, params="params", data="data", loss="loss", weights="weights", objective=goal["name"],
-            delta=goal["delta"] or Objective.delta, bootstrap=0, **censored,
-        )  # fmt: skip
+        return fit(table, loss="loss", **options)
     except (ValueError, FitError):
         return None
