@@ -37,8 +37,6 @@ from chemscale.laws.tables.serial import as_curve
 from chemscale.laws.tables.stopped import stopped
 from chemscale.laws.tables.table import Columns, Rows, data_of, refuse_shared, rows, select, split, with_epochs
 
-MOST_REFITTED = 1e7  # runs in all refits together: 2 GB and half a minute
-
 
 class Options(TypedDict, total=False):
     """Keywords of `fit` that do not change what it returns."""
@@ -111,7 +109,8 @@ def fit(
     censored: a boolean column; the losses it marks are upper bounds of the final ones, of replicates or tuned runs
         that a budget stopped: see `chemscale.laws.doubt.censor`
     objective, delta: see `Objective`
-    bootstrap: refits for the draws behind predictions; 0 takes the normal approximation instead
+    bootstrap: refits for the draws behind predictions, of large tables steps (see `laws.doubt.draws`); 0 takes the
+        normal approximation instead
     interval: the method of the parameters' intervals at `level`, one of `INTERVALS` (see `laws.doubt.intervals`)
     hold_out: what the backtest leaves out from the top of `along` (params, data or flops): "largest", "largest:0.2" or
         0.2, a share of the runs; "beyond:10", all that lie within that factor of the largest, so that what is asked ten
@@ -147,11 +146,6 @@ def fit(
         given_up = stopped(part, loss, censored)
         runs = rows(given_up.columns, roles, loss, by_column, (*notes, *given_up.notes), cluster, noise_floor)
         runs = replace(runs, censored=given_up.bounds, imputed=given_up.imputed)
-        if bootstrap * len(runs) > MOST_REFITTED:
-            raise ValueError(
-                f"bootstrap={bootstrap} refits of {len(runs)} runs are more than memory bears; give at most "
-                f"{int(MOST_REFITTED // len(runs))}, 0 for the normal approximation, or fewer runs by where."
-            )
         if weights and not by_column:
             refuse_unknown(weights, part)
             runs = weighted(runs, weights, along)
