@@ -145,13 +145,15 @@ class _Sup:
         rng, hits = np.random.default_rng(seed), 0
         share = (self.tangent**2).sum(1)
         enlarged = self.rest / np.sqrt(np.maximum(1 - share, 0.1))
-        both = np.concatenate([self.tangent, self.directions], 1) * enlarged[:, None]
+        groups = int(clusters.max()) + 1
+        both = np.zeros((groups, self.tangent.shape[1] + self.directions.shape[1]))  # runs of a group flip together
+        np.add.at(both, clusters, np.concatenate([self.tangent, self.directions], 1) * enlarged[:, None])
         size, rank = float((enlarged**2).sum()), self.tangent.shape[1]
         at_once = max(CELLS // len(enlarged), 1)
         for first in range(0, DRAWS, at_once):
             count = min(at_once, DRAWS - first)
-            signs = rng.choice([-1.0, 1.0], size=(count, int(clusters.max()) + 1))[:, clusters]
-            along = signs @ both  # directions are free of the tangent: what it takes is only missing from the size
+            along = rng.choice([-1.0, 1.0], size=(count, groups)) @ both
+            # directions are free of the tangent: what it takes is only missing from the size
             hits += int((self._largest(along[:, rank:], size - (along[:, :rank] ** 2).sum(1)) >= statistic).sum())
         return (1 + hits) / (1 + DRAWS)
 

@@ -31,7 +31,7 @@ FEW = 40  # groups; at 16 to 36 runs both bootstraps cover alike, but only the w
 VERY_FEW = 12  # groups; two signs give at most 2^groups different draws
 WALD = 400  # steps from the normal approximation
 WEBB = np.sqrt(np.array([1.5, 1.0, 0.5]))
-MOST_REFITTED = 1e7  # runs in all refits together: half a minute and a few hundred megabytes
+MOST_REFITTED = 4e6  # runs in all refits together: a quarter of a minute and a few hundred megabytes
 METHODS = ("wald", "pairs", "wild", "parametric")
 
 

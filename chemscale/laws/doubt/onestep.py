@@ -9,6 +9,7 @@ products. A robust penalty bends only at its corner: its curvature is the share 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
@@ -44,8 +45,15 @@ class Stepper:
 
     def reweighted(self, weights: Array) -> Array:
         """Draws of runs by their weights (B, n): (B, P)."""
+        totals = weights @ self._own
+        size = len(self.moving)
+        return self._moved(totals[:, :size], totals[:, size:])
+
+    @cached_property
+    def _own(self) -> Array:
+        """Each run's part of the gradient and of what stands for the curvature, (n, F + F^2)."""
         first, bend = self._slopes(self.problem.log_loss[None])
-        return self._moved(weights @ (first[0, :, None] * self.jacobian), weights @ (bend[0, :, None] * self.products))
+        return np.concatenate([first[0, :, None] * self.jacobian, bend[0, :, None] * self.products], axis=1)
 
     def disturbed(self, errors: Array) -> Array:
         """Draws of the log losses, the fitted ones plus errors (B, n): (B, P)."""
