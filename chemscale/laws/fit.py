@@ -26,7 +26,7 @@ from chemscale.laws.doubt.identify import (
 )
 from chemscale.laws.doubt.intervals import choose_method
 from chemscale.laws.doubt.residuals import residuals
-from chemscale.laws.errors import FitError, naming, require_level
+from chemscale.laws.errors import FitError, PartialFitError, naming, require_level
 from chemscale.laws.forms import FORMS, choose
 from chemscale.laws.forms.form import ROLES, Form
 from chemscale.laws.law import Law, Solution, named_columns
@@ -120,7 +120,8 @@ def fit(
         move with the count
 
     Raises ValueError for the caller's mistakes (unknown column or form, a loss that is not positive, too few rows, a
-    table that mixes kinds of runs) and FitError for a law that is not to be believed (flat loss, axes on one ray).
+    table that mixes kinds of runs) and FitError for a law that is not to be believed (flat loss, axes on one ray); with
+    `by` PartialFitError, which holds the laws of the other groups, where some bear none.
     """
     goal = Objective(objective, delta)
     require_level(level)
@@ -160,10 +161,18 @@ def fit(
 
     if by is None:
         return one(columns)
-    laws = {}
+    laws: dict[Any, Law] = {}
+    errors: dict[Any, Exception] = {}
     for value, part in split(columns, by).items():
-        with naming(f"{by}={value}"):
-            laws[value] = one(part)
+        try:
+            with naming(f"{by}={value}"):
+                laws[value] = one(part)
+        except (ValueError, FitError) as error:
+            errors[value] = error
+    if errors and laws:
+        raise PartialFitError(laws, errors)
+    if errors:
+        raise next(iter(errors.values()))
     return laws
 
 
