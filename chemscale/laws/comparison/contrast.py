@@ -15,7 +15,7 @@ import numpy as np
 from scipy.stats import f as fisher
 
 from chemscale.laws.comparison.joint import GAUSSIAN, Joint, Pool
-from chemscale.laws.comparison.nested import Fitted, refitted, squares
+from chemscale.laws.comparison.nested import MOST_REFITTED, Fitted, refitted, squares
 from chemscale.laws.doubt.residuals import interval, small_sample
 from chemscale.laws.forms.form import MAX_EXPONENT
 from chemscale.laws.objectives import Array
@@ -23,6 +23,7 @@ from chemscale.laws.solver.solve import Problem, polish
 
 STEPS = 60  # of Newton, for a profile point that starts far from its minimum
 GRID = 13  # points of a profile
+COARSE = 5  # the same of many runs, where the root of LR is as good as a straight line
 FACTORS = 801  # points between them, 2 % apart
 FARTHEST = 1e4  # times as much of an axis, beyond which a law does not say what would make up for a loss
 
@@ -138,7 +139,7 @@ def _end(problem: Problem, full: Fitted, start: Array, step: float, limit: float
     middle = start[-1] - MAX_EXPONENT
     reach = 4 * step
     while True:
-        steps = np.linspace(0.0, reach, GRID)
+        steps = np.linspace(0.0, reach, GRID if len(problem.x) <= MOST_REFITTED else COARSE)
         roots = _roots(problem, full, start, middle + steps)
         over = np.flatnonzero(roots >= np.sqrt(limit))
         if len(over):

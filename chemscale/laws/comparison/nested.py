@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -56,7 +57,7 @@ class Fitted:
         weights = np.log(self.problem.weights).sum()
         return float(-0.5 * n * (np.log(2 * np.pi * self.squares / n) + 1) + 0.5 * weights)
 
-    @property
+    @cached_property
     def fit(self) -> Array:
         """Fitted log loss in the pool's scale, (n,)."""
         return self.problem.model.log_fit(self.theta[None])[0]
