@@ -20,7 +20,9 @@ def fit(given: argparse.Namespace) -> int:
     """A scaling law, with its doubt, from a store or any CSV or Parquet file."""
     writable(given.out)
     table = read_table(given.table)
-    points, failed = [parse_point(text) for text in given.predict], {}
+    points = [parse_point(text) for text in given.predict]
+    found: Any
+    failed: dict[Any, Exception] = {}
     try:
         found = fit_law(
             table, form=given.form, params=given.params, data=given.data, flops=given.flops, seen=given.seen,

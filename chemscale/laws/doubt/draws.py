@@ -104,7 +104,8 @@ class Sampler:
 
     def _steps(self, count: int) -> bool:
         """Whether draws are steps; bounds and forecasts are always refitted."""
-        return count * len(self.clusters) > MOST_REFITTED and measured(self.problem).all() and not self.imputed.any()
+        plain = measured(self.problem).all() and not self.imputed.any()
+        return bool(plain) and count * len(self.clusters) > MOST_REFITTED
 
     def _refit(self, errors: Callable[[int], Array], rng: np.random.Generator, count: int) -> Array:
         """Refits of the fitted law with `errors` of so many tables, (B, n)."""

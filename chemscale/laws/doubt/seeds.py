@@ -102,7 +102,7 @@ def repeats(problem: Problem, clusters: np.ndarray) -> Repeats:
     _, point, counts = np.unique(cells[:, 0], return_inverse=True, return_counts=True)
     off = means - (np.bincount(point, means) / counts)[point]
     several = counts > 1
-    freedom = counts[several] - 1.0
+    freedom = np.asarray(counts[several] - 1, float)
     variance = np.bincount(point, off**2)[several] / freedom
     begin = np.unique(points, return_index=True)[1][several]
     return Repeats(size[begin], variance, freedom)
