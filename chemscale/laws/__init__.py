@@ -15,7 +15,7 @@ from chemscale.laws.comparison.paired import Paired
 from chemscale.laws.doubt.calibrate import Calibration
 from chemscale.laws.doubt.intervals import INTERVALS, Profile
 from chemscale.laws.doubt.seeds import SeedNoise
-from chemscale.laws.errors import FitError
+from chemscale.laws.errors import FitError, PartialFitError
 from chemscale.laws.fit import fit
 from chemscale.laws.forms import FORMS
 from chemscale.laws.law import Law, Optimum, Prediction, failure
@@ -27,6 +27,6 @@ from chemscale.laws.tables.cost import MeasuredCost
 __all__ = [
     "FORMS", "INTERVALS", "OBJECTIVES", "AxisReading", "Backtest", "Break", "Calibration", "Comparison", "Difference",
     "Ensemble", "FitError", "JointLaw", "Law", "MeasuredCost", "Multiplier", "NextRun", "Objective", "Optimum",
-    "Paired", "Prediction", "Profile", "Ratio", "SeedNoise", "Tenfold", "Verdict", "axis_reading", "compare",
-    "failure", "find_breaks", "fit", "tenfold", "verdict",
+    "Paired", "PartialFitError", "Prediction", "Profile", "Ratio", "SeedNoise", "Tenfold", "Verdict", "axis_reading",
+    "compare", "failure", "find_breaks", "fit", "tenfold", "verdict",
 ]  # fmt: skip

@@ -70,6 +70,10 @@ class Objective:
         """Which of `runs` runs have a final loss and not only a bound of it, (n,) of bool."""
         return np.ones(runs, bool)
 
+    def take(self, which: np.ndarray) -> Objective:
+        """The objective of some of the runs."""
+        return self
+
     def penalty(self, log_loss: Array, log_fit: Array) -> Array:
         """Each run's penalty, (B, n)."""
         if self.name == "lsq":

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from chemscale.laws.doubt.residuals import orthonormal
 from chemscale.laws.forms.form import Form
 from chemscale.laws.objectives import Array, Objective
 from chemscale.laws.solver.solve import Problem, solve
@@ -24,6 +25,7 @@ EDGE = 0.15  # share of the runs that must lie on either side of a break
 LEAST_LEVELS = 2  # values of the axis on either side of a break
 MOST_PLACES = 40
 DRAWS = 999
+CELLS = 10_000_000  # draws times runs at once: a few hundred megabytes
 SPARE = 3  # runs that must remain beyond the parameters, or nothing is tested
 SIGNIFICANT = 0.05
 ROUNDING = 1e-10  # of a loss: residuals of a law that is met exactly, in which nothing can be tested
@@ -83,7 +85,7 @@ def find_breaks(form: Form, runs: Rows, seed: int = 0) -> tuple[Break, ...]:
     problem = Problem.over(form, Objective("log_lsq"), runs)
     theta = solve(problem)
     at = problem.model.derivatives(theta[None])
-    tangent = _basis(at.jacobian[0], problem.weights)
+    tangent = orthonormal(at.jacobian[0] * np.sqrt(problem.weights)[:, None])
     rest = np.sqrt(problem.weights) * (problem.log_loss - at.log_fit[0])
     if np.abs(rest).max() < ROUNDING:
         return ()
@@ -107,7 +109,8 @@ def find_breaks(form: Form, runs: Rows, seed: int = 0) -> tuple[Break, ...]:
 def places(x: Array) -> Array:
     """Candidate breaks among the values of an axis (n,), so that enough runs and values lie on either side."""
     levels = np.unique(np.round(x, 9))
-    below, above = (x[:, None] <= levels + 1e-9).mean(0), (x[:, None] > levels + 1e-9).mean(0)
+    below = np.searchsorted(np.sort(x), levels + 1e-9, side="right") / len(x)
+    above = 1 - below
     inner = (below >= EDGE) & (above >= EDGE)
     order = np.arange(len(levels))
     inner &= (order + 1 >= LEAST_LEVELS) & (len(levels) - 1 - order >= LEAST_LEVELS)
@@ -131,27 +134,33 @@ class _Sup:
         """Statistic, place, and the bend c there."""
         along = self.directions.T @ self.rest
         best = int(np.argmax(along**2))
-        return float(self._statistics(self.rest[None])[0]), best, float(along[best] / self.size[best])
+        return (
+            float(self._largest(along[None], (self.rest**2).sum(keepdims=True))[0]),
+            best,
+            float(along[best] / self.size[best]),
+        )
 
     def p_value(self, clusters: np.ndarray, statistic: float, seed: int) -> float:
         """Share of wild draws under the null that reach the statistic, the sample itself among them."""
-        rng = np.random.default_rng(seed)
-        signs = rng.choice([-1.0, 1.0], size=(DRAWS, int(clusters.max()) + 1))[:, clusters]
+        rng, hits = np.random.default_rng(seed), 0
         share = (self.tangent**2).sum(1)
-        drawn = signs * (self.rest / np.sqrt(np.maximum(1 - share, 0.1)))
-        drawn = drawn - (drawn @ self.tangent) @ self.tangent.T
-        return float((1 + (self._statistics(drawn) >= statistic).sum()) / (1 + DRAWS))
+        enlarged = self.rest / np.sqrt(np.maximum(1 - share, 0.1))
+        groups = int(clusters.max()) + 1
+        both = np.zeros((groups, self.tangent.shape[1] + self.directions.shape[1]))  # runs of a group flip together
+        np.add.at(both, clusters, np.concatenate([self.tangent, self.directions], 1) * enlarged[:, None])
+        size, rank = float((enlarged**2).sum()), self.tangent.shape[1]
+        at_once = max(CELLS // len(enlarged), 1)
+        for first in range(0, DRAWS, at_once):
+            count = min(at_once, DRAWS - first)
+            along = rng.choice([-1.0, 1.0], size=(count, groups)) @ both
+            # directions are free of the tangent: what it takes is only missing from the size
+            hits += int((self._largest(along[:, rank:], size - (along[:, :rank] ** 2).sum(1)) >= statistic).sum())
+        return (1 + hits) / (1 + DRAWS)
 
-    def _statistics(self, rest: Array) -> Array:
-        """Largest F of residuals (draws, n) that are free of the tangent, (draws,)."""
-        gain = ((rest @ self.directions) ** 2).max(1)
-        return gain / np.maximum((rest**2).sum(1) - gain, 1e-300) * self.freedom
-
-
-def _basis(jacobian: Array, weights: Array) -> Array:
-    """Orthonormal basis of the law's tangent, (n, rank)."""
-    basis, sizes, _ = np.linalg.svd(jacobian * np.sqrt(weights)[:, None], full_matrices=False)
-    return basis[:, sizes > 1e-10 * sizes.max(initial=0.0)]
+    def _largest(self, along: Array, size: Array) -> Array:
+        """Largest F of residuals from their shares along the directions (draws, places) and squares (draws,)."""
+        gain = (along**2).max(1)
+        return gain / np.maximum(size - gain, 1e-300) * self.freedom
 
 
 def _clusters(runs: Rows, rest: Array, x: Array) -> np.ndarray:

@@ -8,14 +8,14 @@ calibration), which holds for shared clusters and for amplitudes near zero too.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.stats import f as fisher
 
 from chemscale.laws.comparison.joint import GAUSSIAN, Joint, Pool
-from chemscale.laws.comparison.nested import Fitted, again, squares
+from chemscale.laws.comparison.nested import MOST_REFITTED, Fitted, refitted, squares
 from chemscale.laws.doubt.residuals import interval, small_sample
 from chemscale.laws.forms.form import MAX_EXPONENT
 from chemscale.laws.objectives import Array
@@ -23,6 +23,7 @@ from chemscale.laws.solver.solve import Problem, polish
 
 STEPS = 60  # of Newton, for a profile point that starts far from its minimum
 GRID = 13  # points of a profile
+COARSE = 5  # the same of many runs, where the root of LR is as good as a straight line
 FACTORS = 801  # points between them, 2 % apart
 FARTHEST = 1e4  # times as much of an axis, beyond which a law does not say what would make up for a loss
 
@@ -87,8 +88,10 @@ class Multiplier:
     level: float
 
 
-def difference(pool: Pool, full: Fitted, group: int, exponent: str, level: float, losses: Array | None) -> Difference:
-    """The difference of one of the solver's exponents with its profile interval; losses (draws, n) calibrate it."""
+def difference(
+    pool: Pool, full: Fitted, group: int, exponent: str, level: float, losses: Iterable[Array] | None
+) -> Difference:
+    """The difference of one of the solver's exponents with its profile interval; draws of the losses calibrate it."""
     place = pool.each.inner.index(exponent)
     own = full.each[:, place]
     value = float(own[group] - own[0])
@@ -110,14 +113,14 @@ def _without(form: Joint, each: Array) -> Array:
     return theta
 
 
-def _threshold(full: Fitted, problem: Problem, start: Array, level: float, losses: Array | None) -> float:
+def _threshold(full: Fitted, problem: Problem, start: Array, level: float, losses: Iterable[Array] | None) -> float:
     n = len(problem.x)
     limit = n * np.log1p(fisher.ppf(level, 1, full.runs_left) / full.runs_left)
     if losses is None:
         return float(limit)
-    held = squares(problem, losses, again(problem, losses, start))
-    best = squares(full.problem, losses, again(full.problem, losses, full.theta))
-    return float(max(limit, np.quantile(n * np.log(np.maximum(held / best, 1.0)), level)))
+    held, best = refitted(problem, start), refitted(full.problem, full.theta)
+    found = np.concatenate([np.log(np.maximum(held(part) / best(part), 1.0)) for part in losses])
+    return float(max(limit, np.quantile(n * found, level)))
 
 
 def _error(full: Fitted, group: int, place: int) -> float:
@@ -136,7 +139,7 @@ def _end(problem: Problem, full: Fitted, start: Array, step: float, limit: float
     middle = start[-1] - MAX_EXPONENT
     reach = 4 * step
     while True:
-        steps = np.linspace(0.0, reach, GRID)
+        steps = np.linspace(0.0, reach, GRID if len(problem.x) <= MOST_REFITTED else COARSE)
         roots = _roots(problem, full, start, middle + steps)
         over = np.flatnonzero(roots >= np.sqrt(limit))
         if len(over):

@@ -79,6 +79,13 @@ class Joint(Form):
     def starts(self, x: Array, log_loss: Array, weights: Array) -> Array:
         return np.array([self.gather(anchor) for anchor in self.anchors])
 
+    def sample(self, x: Array, count: int) -> np.ndarray:
+        """So many of each group that none is missed."""
+        mixed = np.random.default_rng(0).permutation(len(x))
+        code = x[mixed, -1]
+        every = [mixed[code == group][: max(count // self.groups, 1)] for group in np.unique(code)]
+        return np.sort(np.concatenate(every))
+
     def gather(self, own: Array) -> Array:
         """theta from each group's parameters (groups, P); what is shared starts at their mean."""
         total, count = np.zeros(len(self.inner)), np.zeros(len(self.inner))

@@ -11,7 +11,7 @@ from scipy.stats import chi2
 
 from chemscale.laws.comparison.contrast import Difference, Multiplier, Ratio, difference, multiplier, ratio
 from chemscale.laws.comparison.joint import Pool
-from chemscale.laws.comparison.nested import Fitted, Model, Test, again, fit_joint, likelihood_ratio, simulate
+from chemscale.laws.comparison.nested import Fitted, Model, Test, fit_joint, likelihood_ratio, refits, simulated
 from chemscale.laws.doubt.residuals import freedom
 from chemscale.laws.forms import FORMS
 from chemscale.laws.forms.form import Form
@@ -154,8 +154,8 @@ def join(
         for g, name in enumerate(pool.names[1:], start=1):
             tied = fit_joint(pool, free, anchors, [(g, exponent) for exponent in blocks.exponents])
             tests.append(likelihood_ratio(f"exponents of {name}", tied, full, pool.clusters, bootstrap, rng))
-    losses = simulate(full, pool.clusters, bootstrap or 400, rng)
-    draws = again(full.problem, losses, full.theta)
+    losses = simulated(full, pool.clusters, bootstrap or 400, rng)
+    draws = refits(full, losses)
     others = range(1, len(pool.names))
     points = {g: _common(parts, (pool.names[g], pool.names[0]), form.roles) for g in others}
     calibrating = losses if bootstrap else None

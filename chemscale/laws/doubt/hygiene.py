@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from chemscale.laws.doubt.identify import NEAR, ZERO, decades, distinct
-from chemscale.laws.doubt.residuals import freedom, leverage, measured, noise_scale, residuals
+from chemscale.laws.doubt.residuals import free, freedom, leverage, measured, noise_scale, residuals
 from chemscale.laws.objectives import Array
 from chemscale.laws.solver.solve import Problem, refit
 from chemscale.laws.tables.table import Columns, Rows, positive
@@ -219,8 +219,9 @@ def _dropped(
 
 def _condition(problem: Problem, theta: Array) -> float:
     """Condition number of the jacobian of the free parameters, columns scaled to one length (Belsley 1980)."""
-    free = (theta > problem.lower) & (theta < problem.form.upper)
-    jacobian = problem.model.derivatives(theta[None]).jacobian[0][:, free] * np.sqrt(problem.weights)[:, None]
+    jacobian = (
+        problem.model.derivatives(theta[None]).jacobian[0][:, free(problem, theta)] * np.sqrt(problem.weights)[:, None]
+    )
     sizes = np.linalg.svd(jacobian / np.maximum(np.linalg.norm(jacobian, axis=0), 1e-300), compute_uv=False)
     return float(sizes[0] / max(sizes[-1], 1e-16))
 

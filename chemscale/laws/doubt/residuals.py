@@ -29,10 +29,19 @@ def residuals(problem: Problem, theta: Array) -> Array:
 
 def leverage(problem: Problem, theta: Array) -> Array:
     """Share of each run's own loss in its fitted value, (n,), capped at `MAX_LEVERAGE`."""
-    jacobian = problem.model.derivatives(theta[None]).jacobian[0] * np.sqrt(pulls(problem, theta))[:, None]
-    basis, sizes, _ = np.linalg.svd(jacobian[:, _free(problem, theta)], full_matrices=False)
-    basis = basis[:, sizes > 1e-10 * sizes.max(initial=0.0)]
-    return np.minimum((basis**2).sum(1), MAX_LEVERAGE)
+    return np.minimum((basis(problem, theta) ** 2).sum(1), MAX_LEVERAGE)
+
+
+def basis(problem: Problem, theta: Array) -> Array:
+    """Orthonormal basis of what the weighted log fit moves in about theta (P,), bounds held, (n, rank)."""
+    jacobian = problem.model.derivatives(theta[None]).jacobian[0][:, free(problem, theta)]
+    return orthonormal(jacobian * np.sqrt(pulls(problem, theta))[:, None])
+
+
+def orthonormal(columns: Array) -> Array:
+    """Orthonormal basis of the space of columns (n, p), (n, rank)."""
+    found, sizes, _ = np.linalg.svd(columns, full_matrices=False)
+    return found[:, sizes > 1e-10 * sizes.max(initial=0.0)]
 
 
 def noise_scale(problem: Problem, theta: Array) -> float:
@@ -53,14 +62,14 @@ def covariance(problem: Problem, theta: Array) -> Array:
     Robust objectives pay the factor pi/2 of a median against a mean; `lsq`, which lets the largest losses decide, pays
     for errors that are equal in the logs and not there (White 1980).
     """
-    free, pull = _free(problem, theta), pulls(problem, theta)
-    jacobian = problem.model.derivatives(theta[None]).jacobian[0][:, free]
+    moving, pull = free(problem, theta), pulls(problem, theta)
+    jacobian = problem.model.derivatives(theta[None]).jacobian[0][:, moving]
     out = np.zeros((len(theta), len(theta)))
     factor = np.pi / 2 if problem.objective.robust else 1.0
     inverse = np.linalg.pinv((jacobian.T * pull) @ jacobian, rcond=1e-12, hermitian=True)
     if problem.objective.name == "lsq":
         inverse = inverse @ (jacobian.T * (pull**2 / problem.weights)) @ jacobian @ inverse
-    out[np.ix_(free, free)] = factor * noise_scale(problem, theta) ** 2 * inverse
+    out[np.ix_(moving, moving)] = factor * noise_scale(problem, theta) ** 2 * inverse
     return out
 
 
@@ -71,7 +80,8 @@ def pulls(problem: Problem, theta: Array) -> Array:
     return problem.weights * np.exp(2 * problem.model.log_fit(theta[None])[0])
 
 
-def _free(problem: Problem, theta: Array) -> np.ndarray:
+def free(problem: Problem, theta: Array) -> np.ndarray:
+    """Positions of the parameters that are at no bound, (F,)."""
     return np.flatnonzero((theta > problem.lower) & (theta < problem.form.upper))
 
 

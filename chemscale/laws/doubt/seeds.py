@@ -94,16 +94,18 @@ def points_of(problem: Problem) -> np.ndarray:
 
 def repeats(problem: Problem, clusters: np.ndarray) -> Repeats:
     """Spread at every point that runs of several clusters share."""
-    points, known = points_of(problem), measured(problem)
-    sizes, variances, freedoms = [], [], []
-    for point in np.unique(points):
-        here = (points == point) & known
-        means = [problem.log_loss[here & (clusters == c)].mean() for c in np.unique(clusters[here])]
-        if len(means) > 1:
-            sizes.append(float(log_size(problem)[here][0]))
-            variances.append(float(np.var(means, ddof=1)))
-            freedoms.append(float(len(means) - 1))
-    return Repeats(np.array(sizes), np.array(variances), np.array(freedoms))
+    known = measured(problem)
+    points, logs, size = points_of(problem)[known], problem.log_loss[known], log_size(problem)[known]
+    cells, cell = np.unique(np.stack([points, clusters[known]], 1), axis=0, return_inverse=True)
+    cell = cell.ravel()
+    means = np.bincount(cell, logs) / np.bincount(cell)  # of the runs that share a point and a cluster
+    _, point, counts = np.unique(cells[:, 0], return_inverse=True, return_counts=True)
+    off = means - (np.bincount(point, means) / counts)[point]
+    several = counts > 1
+    freedom = np.asarray(counts[several] - 1, float)
+    variance = np.bincount(point, off**2)[several] / freedom
+    begin = np.unique(points, return_index=True)[1][several]
+    return Repeats(size[begin], variance, freedom)
 
 
 def shrunk_trend(found: Repeats) -> float:

@@ -34,6 +34,9 @@ class Rowwise(Objective):
     def exact(self, runs: int) -> np.ndarray:
         return ~self.marked
 
+    def take(self, which: np.ndarray) -> Objective:
+        return replace(self, marked=self.marked[which])
+
     def smoothed(self, spread: float) -> list[Objective]:
         stages = super().smoothed(spread)
         if not self.other.robust:
