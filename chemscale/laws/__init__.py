@@ -12,7 +12,7 @@ from chemscale.laws.comparison.compare import Comparison, compare
 from chemscale.laws.comparison.contrast import Difference, Multiplier, Ratio
 from chemscale.laws.comparison.jointlaw import JointLaw
 from chemscale.laws.comparison.paired import Paired
-from chemscale.laws.doubt.calibrate import Calibration
+from chemscale.laws.doubt.coverage import Calibration
 from chemscale.laws.doubt.intervals import INTERVALS, Profile
 from chemscale.laws.doubt.seeds import SeedNoise
 from chemscale.laws.errors import FitError
