@@ -13,8 +13,9 @@ from chemscale.laws.backtests.trials import ask, rank, usual
 from chemscale.laws.backtests.weighting import refuse_unknown, weighted
 from chemscale.laws.doubt.assess import assess
 from chemscale.laws.doubt.censor import with_noise
+from chemscale.laws.doubt.counts import counts_beside
 from chemscale.laws.doubt.draws import refuse_seed
-from chemscale.laws.doubt.hygiene import counts_beside, inspect
+from chemscale.laws.doubt.hygiene import inspect
 from chemscale.laws.doubt.identify import (
     cut_short,
     near_noise,

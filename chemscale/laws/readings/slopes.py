@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from chemscale.laws.doubt.identify import FLOOR_LEVELS, LOCAL, decades
-from chemscale.laws.errors import FitError
+from chemscale.laws.errors import FitError, require_level
 from chemscale.laws.fit import fit
 from chemscale.laws.law import Law
 from chemscale.laws.readings.regression import Line, Noise, line, surface_noise
@@ -90,6 +90,7 @@ def axis_reading(
     table: Any, *, axis: str, other: str | None, loss: str, where: str | None = None, level: float = 0.95
 ) -> AxisReading:
     """Read one axis of a grid (`axis` and `other` are column names); raises ValueError as `fit` does."""
+    require_level(level)
     grid = grid_rows(table, axis, other, loss, where)
     top = at_largest(grid)
     local, pooled = slope_of(top, top, noise_of(grid)), slope_of(grid, grid)
@@ -124,6 +125,7 @@ def tenfold(
     it the line of the last decade is prolonged, which is optimistic where a floor is near; give a `law` of params and
     data to use its prediction, with its interval, instead. The interval is that of the change from `from_loss`.
     """
+    require_level(level)
     grid = grid_rows(table, axis, other, loss, where)
     top = at_largest(grid)
     x = top.axes["data"]

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from chemscale.laws.errors import require_level
 from chemscale.laws.readings.regression import Line, differ
 from chemscale.laws.readings.slopes import at_largest, grid_rows, noise_of, slope_of, upper
 
@@ -58,6 +59,7 @@ def verdict(
     It is data-limited where the loss falls faster per tenfold of data than of parameters and the interval of the
     difference excludes zero. Raises ValueError as `fit` does.
     """
+    require_level(level)
     grid = grid_rows(table, data, params, loss, where)
     over_data, noise = at_largest(grid), noise_of(grid)
     over_model = at_largest(grid_rows(table, params, data, loss, where))
