@@ -15,7 +15,7 @@ from chemscale.laws.doubt.draws import Sampler
 from chemscale.laws.doubt.intervals import choose_method
 from chemscale.laws.doubt.likelihood import Likelihood
 from chemscale.laws.doubt.noise import Noise, shared_within
-from chemscale.laws.doubt.onerun import RunNoise
+from chemscale.laws.doubt.onerun import RunNoise, amount
 from chemscale.laws.doubt.residuals import covariance, noise_scale
 from chemscale.laws.doubt.seeds import lack_of_fit
 from chemscale.laws.forms import choose
@@ -266,10 +266,22 @@ def test_noise_of_one_run_follows_its_size():
     alone = np.arange(144)
     for fall in (1.0, 3.0):
         true = 0.01 * fall ** (-size / 14)
-        found = RunNoise.of(rng.normal(0, true), np.full(144, 5 / 144), size, alone, 139.0, robust=False)
+        found = RunNoise.of(rng.normal(0, true), np.full(144, 139 / 144), size, alone, robust=False)
         assert abs(found.slope + np.log(fall) / 14) < 2.5 * found.unsure < 0.05
         assert found.at(0.0)[0] == pytest.approx(0.01, rel=0.12)  # two errors of 139 degrees of freedom
         assert found.at(7.0)[1] < found.at(0.0)[1] and found.at(70.0) == found.at(7.0)
+
+
+def test_noise_of_a_run_holds_what_a_fit_took_up_of_its_clusters():
+    """Six clusters, half of the variance shared, four parameters constant within them: residuals show a third of it."""
+    rng, clusters = np.random.default_rng(0), np.arange(24) // 4
+    design = np.column_stack([rng.normal(size=(6, 4))[clusters], rng.normal(size=24)])
+    left = np.eye(24) - design @ np.linalg.pinv(design)
+    noise = Noise(np.full(24, 0.01), shared=0.5).draw(rng, 400, clusters) @ left
+    found = [amount(errors, left, clusters, 0.0)[0] ** 2 for errors in noise]
+    assert np.mean(found) ** 0.5 == pytest.approx(0.01, rel=0.1)
+    naive = ((noise**2).sum(1) / np.trace(left)).mean() ** 0.5
+    assert naive < 0.0085
 
 
 @pytest.mark.parametrize("level", [0.0, 1.5, -1.0])

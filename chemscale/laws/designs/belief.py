@@ -91,14 +91,17 @@ def plausible(law: Law, forms: Sequence[str] = PLAUSIBLE) -> list[Belief]:
         "delta": goal["delta"] or Objective.delta, "bootstrap": 0, "hold_out": "largest",
     }  # fmt: skip
     options |= {} if runs.censored is None else {"censored": "bounds"}
-    rivals = []
-    for form in forms:
-        if form != law.form:
-            try:
-                rivals.append(fit(table, loss="loss", **{**options, "form": form}))
-            except (ValueError, FitError):
-                continue
-    errors = [one.backtest.rmsle for one in (law, *rivals) if one.backtest is not None]
+    tested = {}  # the law's own form too: its backtest may have held out other runs
+    for form in dict.fromkeys((law.form, *forms)):
+        try:
+            one = fit(table, loss="loss", **{**options, "form": form})
+        except (ValueError, FitError):
+            continue
+        if one.backtest is not None:
+            tested[form] = one
+    errors = [one.backtest.rmsle for one in tested.values()]
     return beliefs + [
-        Belief.of(one) for one in rivals if one.backtest is not None and one.backtest.rmsle <= AS_GOOD * min(errors)
+        Belief.of(one)
+        for form, one in tested.items()
+        if form != law.form and one.backtest.rmsle <= AS_GOOD * min(errors)
     ]

@@ -23,7 +23,7 @@ from chemscale.laws.objectives import Array
 from chemscale.laws.solver.numbers import LogLoss, LogLosses, Number
 from chemscale.laws.solver.rowwise import Cornered
 from chemscale.laws.solver.solve import Problem, newton
-from chemscale.laws.solver.tangent import CORNER, Spread, Tangent
+from chemscale.laws.solver.tangent import CORNER, MOST_RUNS, Spread, Tangent
 
 LEAST_NOISE = 1e-8  # of a loss: below it a rise of the objective is lost in rounding and in where the solver settles
 STEPS = 60  # of Newton, from the fit of a robust objective to that of its likelihood
@@ -112,18 +112,17 @@ class Likelihood:
         return found[0], found[1]
 
     def _trend(self, table: int, errors: Array, robust: bool) -> RunNoise:
-        lean = self._leverage[table]
-        return RunNoise.of(errors, lean, log_size(self.problem), self.tangent.clusters, freedom(self.problem), robust)
+        design, inverse = self.tangent.design[table], self.tangent.inverse[table]
+        if self._clustered and len(errors) <= MOST_RUNS:
+            left = np.eye(len(errors)) - design @ inverse @ design.T
+        else:
+            left = 1 - np.einsum("np,pq,nq->n", design, inverse, design)
+        return RunNoise.of(errors, left, log_size(self.problem), self.tangent.clusters, robust)
 
     @cached_property
     def _trends(self) -> list[RunNoise]:
         """Of the errors in the unit of the working objective, which cuts far ones itself."""
         return [self._trend(s, errors, False) for s, errors in enumerate(self.tangent.errors)]
-
-    @cached_property
-    def _leverage(self) -> Array:
-        """Share of each run's own loss in its fitted value, (S, n)."""
-        return np.einsum("snp,spq,snq->sn", self.tangent.design, self.tangent.inverse, self.tangent.design)
 
     @cached_property
     def _fitted(self) -> Array:
