@@ -18,10 +18,13 @@ from chemscale.laws.doubt.seeds import SeedNoise
 from chemscale.laws.errors import FitError
 from chemscale.laws.fit import fit
 from chemscale.laws.forms import FORMS
-from chemscale.laws.law import Law, Optimum, Prediction, failure
+from chemscale.laws.law import Law
 from chemscale.laws.objectives import OBJECTIVES, Objective
+from chemscale.laws.optimum import Optimum
+from chemscale.laws.prediction import Prediction
 from chemscale.laws.readings.slopes import AxisReading, Tenfold, axis_reading, tenfold
 from chemscale.laws.readings.verdict import NextRun, Verdict, verdict
+from chemscale.laws.record import failure
 from chemscale.laws.tables.cost import MeasuredCost
 
 __all__ = [

@@ -24,6 +24,7 @@ from chemscale.laws.forms.form import Form
 from chemscale.laws.objectives import Array, Objective
 from chemscale.laws.optimum import Optimum, optimum
 from chemscale.laws.prediction import Prediction, Solution, centred, outside_of, predictions
+from chemscale.laws.record import fields, record
 from chemscale.laws.solver.numbers import loss_at, parameters_of
 from chemscale.laws.solver.solve import Problem
 from chemscale.laws.tables.cost import MeasuredCost
@@ -212,63 +213,12 @@ class Law:
 
         `provenance.solution` holds the draws and `provenance.runs` the runs, so that `from_json` gives the same law.
         """
-        return {
-            "form": self.form,
-            "columns": self.columns,
-            "parameters": dict(self.parameters),
-            "standard_errors": dict(self.standard_errors),
-            "intervals": {n: [v if np.isfinite(v) else None for v in pair] for n, pair in self.intervals.items()},
-            "level": self.level,
-            "objective": dict(self.objective),
-            "n_runs": self.n_runs,
-            "predictions": [said.to_json() for said in (self.predictions(at) if at else ())],
-            "backtest": self.backtest.to_json() if self.backtest else None,
-            "warnings": list(self.warnings),
-            "error": None,
-            "scores": list(self.scores),
-            "ensemble": self.ensemble.table() if self.ensemble else None,
-            "breaks": [found.to_json() for found in self.breaks],
-            "provenance": {
-                **self.provenance,
-                "cost": self.cost.to_json() if self.cost else None,
-                "solution": self.solution.to_json(),
-                "runs": self.runs.to_json(),
-                "ensemble": self.ensemble.to_json() if self.ensemble else None,
-            },
-            "hygiene": self.hygiene.to_json() if self.hygiene else None,
-        }
+        return record(self, at)
 
     @classmethod
     def from_json(cls, found: Mapping[str, Any]) -> Law:
         """The law of a `to_json` object; ValueError if the object is not one, or reports a failed fit."""
-        if found.get("error") or "solution" not in found.get("provenance", {}):
-            raise ValueError(f"this JSON holds no law: {found.get('error') or 'provenance.solution is missing'}.")
-        provenance = dict(found["provenance"])
-        cost, mixed = provenance.pop("cost"), provenance.pop("ensemble", None)
-        return cls(
-            found["form"], dict(found["columns"]), dict(found["parameters"]), dict(found["standard_errors"]),
-            {
-                name: (-np.inf if low is None else low, np.inf if high is None else high)
-                for name, (low, high) in found["intervals"].items()
-            },
-            found["level"],
-            dict(found["objective"]), found["n_runs"],
-            Backtest.from_json(found["backtest"]) if found["backtest"] else None, tuple(found["warnings"]),
-            Solution.from_json(provenance.pop("solution")), Rows.from_json(provenance.pop("runs")),
-            MeasuredCost(**cost) if cost else None, tuple(found.get("scores", ())), provenance,
-            Hygiene.from_json(found["hygiene"]) if found.get("hygiene") else None,
-            Ensemble.from_json(mixed) if mixed else None,
-        )  # fmt: skip
-
-
-def failure(form: str, error: Exception, columns: Mapping[str, Mapping[str, str]] | None = None) -> dict[str, Any]:
-    """The JSON object of a fit that failed: every key of `Law.to_json`, with `error` set."""
-    empty: dict[str, Any] = {key: {} for key in ("parameters", "standard_errors", "intervals", "objective")}
-    return {
-        "form": form, "columns": dict(columns or {}), **empty, "level": None, "n_runs": None, "predictions": [],
-        "backtest": None, "warnings": [], "error": str(error), "scores": [], "ensemble": None,
-        "breaks": [], "provenance": {}, "hygiene": None,
-    }  # fmt: skip
+        return cls(**fields(found))
 
 
 def named_columns(columns: Mapping[str, str], units: Mapping[str, str]) -> dict[str, dict[str, str]]:
