@@ -13,8 +13,9 @@ from chemscale.laws.backtests.trials import ask, rank, usual
 from chemscale.laws.backtests.weighting import refuse_unknown, weighted
 from chemscale.laws.doubt.assess import assess
 from chemscale.laws.doubt.censor import with_noise
+from chemscale.laws.doubt.counts import counts_beside
 from chemscale.laws.doubt.draws import refuse_seed
-from chemscale.laws.doubt.hygiene import counts_beside, inspect
+from chemscale.laws.doubt.hygiene import inspect
 from chemscale.laws.doubt.identify import (
     cut_short,
     near_noise,
@@ -29,8 +30,9 @@ from chemscale.laws.doubt.residuals import residuals
 from chemscale.laws.errors import FitError, PartialFitError, naming, require_level
 from chemscale.laws.forms import FORMS, choose
 from chemscale.laws.forms.form import ROLES, Form
-from chemscale.laws.law import Law, Solution, named_columns
+from chemscale.laws.law import Law, named_columns
 from chemscale.laws.objectives import Objective
+from chemscale.laws.prediction import Solution
 from chemscale.laws.solver.solve import Problem, solve
 from chemscale.laws.tables.cost import measure
 from chemscale.laws.tables.serial import as_curve
@@ -100,7 +102,8 @@ def fit(
         data by the loss: unique molecules for text, structures for forces and energies
     seen: column of the units seen, repeats counted, for form="repeated"; `epochs` makes it (data x epochs), or the
         unique data (seen / epochs)
-    weights: a column that multiplies each run's penalty, "replicates" or "large[:SHARE]", see `weighting.weighted`
+    weights: a column that multiplies each run's penalty, "replicates" or "large[:SHARE]", see `weighting.weighted`; it
+        is read as precision (noise of weight w is s / sqrt(w), see `doubt.residuals`), not as emphasis
     cluster: column of groups whose errors move together; without it `cluster`, or the rows of one `run_id`
     noise_floor: the part of the loss, in its unit, that noise in the test labels makes; a lower bound on the floor,
         since what no model can learn adds to it; runs within a factor two of it are counted in `warnings`

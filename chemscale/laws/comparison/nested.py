@@ -70,8 +70,7 @@ class Fitted:
 
 def fit_joint(pool: Pool, free: Sequence[str], anchors: Array, tied: Sequence[tuple[int, str]] = ()) -> Fitted:
     """The joint model with the parameters `free` one per group but for `tied`, from `anchors` (k, groups, P)."""
-    ordered = tuple(name for name in pool.each.inner if name in free)
-    form = Joint(pool.each.roles, pool.each, len(pool.names), ordered, anchors, tuple(tied))
+    form = pool.joint(free, anchors, tied)
     problem = pool.problem(form)
     theta = solve(problem)
     return Fitted(form, problem, theta, squares(problem, problem.log_loss, theta[None])[0])

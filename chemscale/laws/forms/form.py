@@ -42,6 +42,10 @@ class Model(ABC):
     def derivatives(self, theta: Array) -> Derivatives:
         """Fitted log loss with its derivatives."""
 
+    def among(self, which: np.ndarray) -> Model:
+        """The model of the tables `which` (k,) of many: itself, where it is the same for all."""
+        return self
+
 
 @dataclass(frozen=True)
 class Form(ABC):

@@ -192,9 +192,10 @@ def newton(
         if not len(active):
             break
         here, data, w = theta[active], log_loss[active], weights[active]
-        step = _step(model, objective, data, w, here, lower, upper, damping[active])
+        law, goal = model.among(active), objective.among(active)
+        step = _step(law, goal, data, w, here, lower, upper, damping[active])
         there = np.clip(here + step, lower, upper)
-        trial = _values(model, objective, data, w, there)
+        trial = _values(law, goal, data, w, there)
         gain = values[active] - trial
         better = gain > 0
         theta[active[better]], values[active[better]] = there[better], trial[better]
