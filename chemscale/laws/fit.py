@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from typing import Any, TypedDict, Unpack, overload
 
 import numpy as np
 
-from chemscale.laws.backtests.trials import ask, rank, usual
+from chemscale.laws.backtests.trials import Ranked, Tried, ask, attempt, rank, usual
 from chemscale.laws.backtests.weighting import refuse_unknown, weighted
 from chemscale.laws.doubt.assess import assess
 from chemscale.laws.doubt.censor import with_noise
@@ -107,7 +108,8 @@ def fit(
     noise_floor: the part of the loss, in its unit, that noise in the test labels makes; a lower bound on the floor,
         since what no model can learn adds to it; runs within a factor two of it are counted in `warnings`
     form: one of `FORMS`, or "auto": every form that can take the axes, ranked by its backtest; the law is the best
-        one's, and predictions are those of the backtest-weighted ensemble of all, see `ensemble`
+        one's, and predictions are those of the backtest-weighted ensemble of all, see `ensemble`; with `by` the groups
+        tell one another which members foretell well, so that a group's law depends on the others, not on their order
     censored: a boolean column; the losses it marks are upper bounds of the final ones, of replicates or tuned runs
         that a budget stopped: see `chemscale.laws.doubt.censor`
     objective, delta: see `Objective`
@@ -140,7 +142,7 @@ def fit(
     columns, notes = select(table, where, censored)
     given = {role: name for role, name in zip(ROLES, (params, data, seen, flops), strict=True) if name}
 
-    def one(part: Columns) -> Law:
+    def prepared(part: Columns) -> tuple[Rows, tuple[str, ...], Callable[..., Law]]:
         part, named = with_epochs(part, given, epochs) if epochs else (part, given)
         roles = axes_of(part, form, named, loss)
         by_column = weights if weights in part else None
@@ -160,17 +162,30 @@ def fit(
         chosen = partial(
             _fit, runs, goal=goal, level=level, hold_out=hold_out, along=along, settings=settings, counts=beside
         )
-        if form == "auto":
-            return _best(runs, tuple(roles), goal, hold_out, along, chosen)
-        return chosen(choose(form, tuple(roles)))
+        return runs, tuple(roles), chosen
 
-    if by is None:
-        return one(columns)
-    laws = {}
-    for value, part in split(columns, by).items():
-        with naming(f"{by}={value}"):
-            laws[value] = one(part)
-    return laws
+    def alone(part: Columns) -> Law:
+        _, roles, chosen = prepared(part)
+        return chosen(choose(form, roles))
+
+    def tried(runs: Rows, roles: tuple[str, ...]) -> Tried:
+        return attempt(runs, roles, goal, ask(runs, hold_out, along))
+
+    parts: dict[Any, Columns] = {None: columns} if by is None else split(columns, by)
+    named = partial(_naming, by)
+    if form != "auto":
+        laws = {value: named(value, alone, part) for value, part in parts.items()}
+        return laws if by else laws[None]
+    ready = {value: named(value, prepared, part) for value, part in parts.items()}
+    ranked = rank({value: named(value, tried, runs, roles) for value, (runs, roles, _) in ready.items()})
+    laws = {value: named(value, _best, ranked[value], chosen) for value, (_, _, chosen) in ready.items()}
+    return laws if by else laws[None]
+
+
+def _naming(by: str | None, value: Any, do: Callable[..., Any], *given: Any) -> Any:
+    """do(*given), whose errors name the group that it was done for."""
+    with naming(f"{by}={value}") if by else nullcontext():
+        return do(*given)
 
 
 def axes_of(columns: Columns, form: str, given: Mapping[str, str], loss: str) -> dict[str, str]:
@@ -193,18 +208,19 @@ def axes_of(columns: Columns, form: str, given: Mapping[str, str], loss: str) ->
     return {role: roles[role] for role in ROLES if role in roles}
 
 
-def _best(runs: Rows, roles: tuple[str, ...], goal: Objective, hold_out: Any, along: str | None, chosen: Any) -> Law:
+def _best(found: Ranked, chosen: Callable[..., Law]) -> Law:
     """The law of the form that leads in the backtest, with the ensemble of all that could be tested."""
-    found = rank(runs, roles, goal, ask(runs, hold_out, along))
     refused = list(found.skipped)
+    first: FitError | None = None
     for form in found.order:
         try:
-            law: Law = chosen(form, skipped=tuple(refused))
+            law = chosen(form, skipped=tuple(refused))
         except FitError as error:
             refused.append(f"{form.name}: {error}")
+            first = first or error
         else:
             return replace(law, scores=found.scores, ensemble=found.ensemble, backtest=found.backtest)
-    raise FitError(f"form='auto' believes no form ({'; '.join(refused)}).")
+    raise FitError(f"form='auto' believes no form, and of the best of them: {first}")
 
 
 def _fit(

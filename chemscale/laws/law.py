@@ -174,7 +174,7 @@ class Law:
         """
         x = self._x(at)
         draws, value = self.log_draws(x)[:, 0], float(self.log_central(x)[0])
-        noisy = draws + np.random.default_rng(0).choice(self._noise(x), size=len(draws))
+        noisy = draws + np.random.default_rng(0).choice(self._noise(), size=len(draws))
         widen = self.widening
         if self.ensemble is not None:
             widen = self.ensemble.stretch(x + self.solution.centre, self.level)
@@ -237,12 +237,12 @@ class Law:
             return self.ensemble.log_draws(x + self.solution.centre, len(self.solution.draws))
         return self.shape.bind(x).log_fit(self.solution.draws) + self.solution.log_scale
 
-    def _noise(self, x: Array) -> Array:
+    def _noise(self) -> Array:
         """Log residuals of single runs, on the scale of the ensemble's members where there is one."""
         noise = self.solution.noise
         if self.ensemble is None:
             return noise
-        return noise * (self.ensemble.noise(x + self.solution.centre) / max(float(np.sqrt((noise**2).mean())), 1e-300))
+        return noise * (self.ensemble.noise / max(float(np.sqrt((noise**2).mean())), 1e-300))
 
     def form_error(self, x: Array) -> float:
         """Log error that the backtest found beyond noise and parameters, at the distance of x (1, axes).
