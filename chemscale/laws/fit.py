@@ -107,7 +107,7 @@ def fit(
     cluster: column of groups whose errors move together; without it `cluster`, or the rows of one `run_id`
     noise_floor: the part of the loss, in its unit, that noise in the test labels makes; a lower bound on the floor,
         since what no model can learn adds to it; runs within a factor two of it are counted in `warnings`
-    form: one of `FORMS`, or "auto": every form that can take the axes, ranked by its backtest; the law is the best
+    form: one of `FORMS`, or "auto": every form that can take the axes, ranked by its backtest; the law is the leading
         one's, and predictions are those of the backtest-weighted ensemble of all, see `ensemble`; with `by` the groups
         tell one another which members foretell well, so that a group's law depends on the others, not on their order
     censored: a boolean column; the losses it marks are upper bounds of the final ones, of replicates or tuned runs

@@ -92,7 +92,7 @@ def usual(
 
 @dataclass(frozen=True)
 class Tried:
-    """The forms that a table was put to, the best first, with every score, why some have none, and what was said."""
+    """The forms that a table was put to, the leading one first, every score, why some have none, and what was said."""
 
     runs: Rows
     trial: Trial
@@ -104,7 +104,7 @@ class Tried:
 
 @dataclass(frozen=True)
 class Ranked:
-    """Forms by their backtests, the best first: every score, why some have none, and the ensemble with its own."""
+    """The forms, the leading one first: every score, why some have none, and the ensemble with its own backtest."""
 
     order: tuple[Form, ...]
     scores: tuple[dict[str, Any], ...]
@@ -121,20 +121,21 @@ def attempt(runs: Rows, roles: tuple[str, ...], goal: Objective, trial: Trial) -
     """
     taken = applicable(tuple(r for r in roles if r != "flops") if len(roles) == 3 else roles)
     forms = [form for form in taken if not form.floor_is_noise or runs.noise_floor > 0]
-    scored: list[tuple[Form, dict[str, Any], Rehearsal]] = []
+    scored: list[tuple[Form, Array, Rehearsal]] = []
     for axes in dict.fromkeys(form.roles for form in forms):
         alike = [form for form in forms if form.roles == axes]
         if made := rehearse(alike, goal, runs, trial.size, None if trial.rolling else trial.cut):
-            scored += [(form, score, made) for form in alike if (score := _score(form, made, trial))]
+            scored += [(form, errors, made) for form in alike if len(errors := _errors(form, made, trial))]
     if not scored:
         raise _nothing_to_test(forms, runs, trial)
-    scored.sort(key=lambda found: found[1]["rmsle"])
-    order, leading = tuple(form for form, _, _ in scored), scored[0]
+    scored.sort(key=lambda found: (found[1] ** 2).mean())
+    leading = _smallest_as_good(scored)
+    order = (leading[0], *(form for form, _, _ in scored if form != leading[0]))
     skipped = tuple(
         f"{form.name} has no backtest: too few runs lie below those held out along {trial.along}"
         for form in forms if form not in order
     )  # fmt: skip
-    return Tried(runs, trial, order, tuple(score for _, score, _ in scored), skipped, leading[2])
+    return Tried(runs, trial, order, tuple(_score(form, errors) for form, errors, _ in scored), skipped, leading[2])
 
 
 def rank(tried: Mapping[Hashable, Tried]) -> dict[Hashable, Ranked]:
@@ -146,16 +147,33 @@ def rank(tried: Mapping[Hashable, Tried]) -> dict[Hashable, Ranked]:
     }
 
 
-def _score(form: Form, made: Rehearsal, trial: Trial) -> dict[str, Any] | None:
-    """What the form, fitted to all runs below, said of the runs of the trial; None where it was not fitted there."""
+def _errors(form: Form, made: Rehearsal, trial: Trial) -> Array:
+    """Log errors of the form, fitted to all runs below, on those of the trial; none where it was not fitted there."""
     mine = [i for i, member in enumerate(made.members) if member.name == form.name]
     origins = range(len(made.origins) if trial.rolling else 1)
     errors = [test.errors[i] for test in made.tests for i in mine if test.cell.origin in origins]
-    known = np.concatenate([error for error in errors if np.isfinite(error).all()] or [np.zeros(0)])
-    if not len(known):
-        return None
-    relative = float(np.abs(np.expm1(known)).mean())
-    return {"form": form.name, "rmsle": float(np.sqrt((known**2).mean())), "mean_abs_rel_error": relative}
+    return np.concatenate([error for error in errors if np.isfinite(error).all()] or [np.zeros(0)])
+
+
+def _score(form: Form, errors: Array) -> dict[str, Any]:
+    relative = float(np.abs(np.expm1(errors)).mean())
+    return {"form": form.name, "rmsle": float(np.sqrt((errors**2).mean())), "mean_abs_rel_error": relative}
+
+
+def _smallest_as_good(scored: Sequence[tuple[Form, Array, Rehearsal]]) -> tuple[Form, Array, Rehearsal]:
+    """Of those within a standard error of the first, which is the best, the one of fewest parameters.
+
+    The rule of Breiman et al. 1984 for trees: a larger form that foretells no better is no better.
+    """
+    best = scored[0][1] ** 2
+
+    def as_good(errors: Array) -> bool:
+        if len(errors) != len(best):
+            return False
+        worse = errors**2 - best
+        return bool(worse.mean() <= worse.std(ddof=1 if len(worse) > 1 else 0) / np.sqrt(len(worse)))
+
+    return min((found for found in scored if as_good(found[1])), key=lambda found: len(found[0].inner))
 
 
 def _nothing_to_test(forms: Sequence[Form], runs: Rows, trial: Trial) -> Exception:
