@@ -161,19 +161,11 @@ def _score(form: Form, errors: Array) -> dict[str, Any]:
 
 
 def _smallest_as_good(scored: Sequence[tuple[Form, Array, Rehearsal]]) -> tuple[Form, Array, Rehearsal]:
-    """Of those within a standard error of the first, which is the best, the one of fewest parameters.
-
-    The rule of Breiman et al. 1984 for trees: a larger form that foretells no better is no better.
-    """
-    best = scored[0][1] ** 2
-
-    def as_good(errors: Array) -> bool:
-        if len(errors) != len(best):
-            return False
-        worse = errors**2 - best
-        return bool(worse.mean() <= worse.std(ddof=1 if len(worse) > 1 else 0) / np.sqrt(len(worse)))
-
-    return min((found for found in scored if as_good(found[1])), key=lambda found: len(found[0].inner))
+    """The form of fewest parameters whose squared error is not above the best's by more than the noise of one run."""
+    best, errors, made = scored[0]
+    noise = next(member.noise for member in made.members if member.name == best.name)
+    most = (errors**2).mean() + noise**2
+    return min((found for found in scored if (found[1] ** 2).mean() <= most), key=lambda found: len(found[0].inner))
 
 
 def _nothing_to_test(forms: Sequence[Form], runs: Rows, trial: Trial) -> Exception:
