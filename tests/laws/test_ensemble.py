@@ -93,9 +93,9 @@ def test_a_hold_out_that_is_none_is_refused(wrong):
 
 
 def test_weights_follow_errors_and_more_steeply_where_axes_are_several():
-    squared = np.array([[1.0, 2.0], [1.0, 8.0], [1.0, np.nan], [50.0, 100.0], [np.nan, np.nan]])
+    squared = np.array([[1.0, 2.0], [1.0, 8.0], [1.0, np.nan], [50.0, 4.0], [np.nan, np.nan]])
     errors = relative(squared, np.ones(2))
-    assert errors[:3].tolist() == [pytest.approx((1 + 2 / 5) / 2), pytest.approx((1 + 8 / 5) / 2), 1.0]
+    assert errors[:3].tolist() == [(1 + 2 / 4) / 2, (1 + 8 / 4) / 2, 1.0]  # of the second test four is typical
     assert np.isnan(errors[4]) and errors[3] > 15
     one, two = weigh(errors, 1), weigh(errors, 2)
     assert one.sum() == pytest.approx(1) and one[0] > one[2] > one[1] > one[3] > one[4] == 0
@@ -111,29 +111,21 @@ def test_opposite_errors_cancel_and_one_wild_member_moves_little():
     assert far[2] == pytest.approx(0, abs=1e-12)
 
 
-def groups():
-    """Five curves with the same early plateau at other scales, as the models of one task show."""
-    rng = np.random.default_rng(3)
-    return [
-        {"who": f"m{i}", "n": x, "loss": (0.5 + i / 4) * early_plateau(x * (1 + i / 3)) * np.exp(rng.normal(0, 0.005))}
-        for i in range(5)
-        for x in X[::3]
-    ]
-
-
 def test_groups_tell_one_another_whatever_their_order():
-    options = {"form": "auto", "data": "n", "loss": "loss", "bootstrap": 20, "by": "who"}
-    some = [row for row in groups() if row["who"] != "m4"]
-    laws, turned = fit(some, **options), fit(some[::-1], **options)
-    assert list(laws) == ["m0", "m1", "m2", "m3"]
-    for who, law in laws.items():
-        rows = sorted((row for row in some if row["who"] == who), key=lambda row: row["n"])
-        alone = fit(rows, **{**options, "by": None})
+    """Curves of one shape at other scales, as the models of one task show: each one's weights depend on all."""
+    rows = [
+        {"who": f"m{i}", "n": x, "loss": (0.5 + i / 4) * early_plateau(x * (1 + i / 3)) * (1 + np.sin(7 * k + i) / 99)}
+        for i in range(3)
+        for k, x in enumerate(X[::4])
+    ]  # fmt: skip
+    told = fit(rows, form="auto", data="n", loss="loss", bootstrap=0, by="who")
+    turned = fit(rows[::-1], form="auto", data="n", loss="loss", bootstrap=0, by="who")
+    alone = fit(rows[: len(X[::4])], form="auto", data="n", loss="loss", bootstrap=0)
+    assert list(told) == ["m0", "m1", "m2"]
+    for who, law in told.items():
         assert turned[who].ensemble.weights == pytest.approx(law.ensemble.weights, rel=1e-3)
-        assert alone.ensemble.weights != pytest.approx(law.ensemble.weights, rel=1e-3)
-    weights = {name: np.array([law.ensemble.weights for law in found.values()]) for name, found in
-               (("told", laws), ("more", fit(groups(), **options)))}  # fmt: skip
-    assert not np.allclose(weights["told"], weights["more"][:4])
+    assert [m.name for m in alone.ensemble.members] == [m.name for m in told["m0"].ensemble.members]
+    assert alone.ensemble.weights != pytest.approx(told["m0"].ensemble.weights, rel=1e-2)
 
 
 def test_members_fitted_together_are_those_fitted_alone():

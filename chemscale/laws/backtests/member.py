@@ -80,9 +80,12 @@ def members(
 ) -> list[Member | None]:
     """The cloud of `form` over each set of runs, masks (sets, n) of bool, those in its window of `size` (n,) already.
 
-    All sets are polished at once; None where no fit is finite.
+    All sets are polished at once, in units of the loss of the smallest run, which larger ones do not change; None where
+    no fit is finite.
     """
     whole = Problem.over(form, goal, runs)
+    unit = whole.log_loss[np.argmin(size)]
+    whole = replace(whole, log_loss=whole.log_loss - unit, log_scale=float(np.log(runs.loss[np.argmin(size)])))
     parts = [_part(whole, runs, goal, mask) for mask in masks]
     made = []
     for window, part, mask, theta in zip(windows, parts, masks, _candidates(whole, parts, masks), strict=True):
