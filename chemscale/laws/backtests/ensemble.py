@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from chemscale.laws.backtests.member import Member
-from chemscale.laws.backtests.origins import length, outside
+from chemscale.laws.backtests.origins import bands, length, outside
 from chemscale.laws.doubt.residuals import small_sample
 from chemscale.laws.objectives import Array
 
@@ -36,7 +36,7 @@ class Ensemble:
     """Members with their backtests.
 
     weights (members,) sum to one; rmsle (members,): root mean squared log error over the tests
-    ratio: squared error of the ensemble itself, as it stood before, over the variance that it foretold
+    ratios (bands,): by distance, squared error of the ensemble itself, as it stood before, over the variance foretold
     origins: how many fits the tests rest on; furthest: how far beyond its runs the furthest test lies, natural logs
     low, high (axes,): natural logs of the fitted runs
     """
@@ -44,7 +44,7 @@ class Ensemble:
     members: tuple[Member, ...]
     weights: Array
     rmsle: Array
-    ratio: float
+    ratios: Array
     origins: int
     furthest: float
     low: Array
@@ -88,11 +88,14 @@ class Ensemble:
     def stretch(self, x: Array, level: float) -> float:
         """Factor by which the spread of draws and noise at x (1, axes) is to be stretched to what the tests found.
 
-        The root of `ratio`, never under one; times Student's t at `level` for the origins that it rests on. Past the
-        furthest test it grows in proportion to the distance.
+        The root of the ratio at that distance, never under one or under what it is nearer by; times Student's t at
+        `level` for the origins that it rests on. Past the furthest test it grows in proportion to the distance.
         """
-        far = float(length(outside(x, np.stack([self.low, self.high])))[0] / self.furthest)
-        return max(1.0, self.ratio**0.5) * small_sample(level, self.origins) * max(1.0, far)
+        far = length(outside(x, np.stack([self.low, self.high])))
+        worst = self.ratios[: bands(far)[0] + 1].max()
+        return (
+            max(1.0, float(worst) ** 0.5) * small_sample(level, self.origins) * max(1.0, float(far[0] / self.furthest))
+        )
 
     def table(self) -> list[dict[str, Any]]:
         """Members with weight and rms error over the tests, the heaviest first."""
@@ -110,7 +113,7 @@ class Ensemble:
     @classmethod
     def from_json(cls, found: Mapping[str, Any]) -> Ensemble:
         """The inverse of `to_json`."""
-        arrays = {k: np.array(found[k], float) for k in ("weights", "rmsle", "low", "high")}
+        arrays = {k: np.array(found[k], float) for k in ("weights", "rmsle", "ratios", "low", "high")}
         members = tuple(Member.from_json(m) for m in found["members"])
         return cls(**{**found, **arrays, "members": members, "roles": tuple(found["roles"])})
 

@@ -84,8 +84,8 @@ def members(
     no fit is finite.
     """
     whole = Problem.over(form, goal, runs)
-    unit = whole.log_loss[np.argmin(size)]
-    whole = replace(whole, log_loss=whole.log_loss - unit, log_scale=float(np.log(runs.loss[np.argmin(size)])))
+    unit = float(np.log(runs.loss[np.argmin(size)]))
+    whole = replace(whole, log_loss=np.log(runs.loss) - unit, log_scale=unit)
     parts = [_part(whole, runs, goal, mask) for mask in masks]
     made = []
     for window, part, mask, theta in zip(windows, parts, masks, _candidates(whole, parts, masks), strict=True):

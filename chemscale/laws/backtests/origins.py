@@ -50,7 +50,7 @@ def cuts(size: Array, least: int) -> list[float]:
 def cells(origin: int, x: Array, fitted: np.ndarray, tested: np.ndarray) -> list[Cell]:
     """The tested rows (indices) of one origin by distance beyond the fitted ones; x (n, axes) natural logs."""
     out = outside(x[tested], x[fitted])
-    band = np.floor(np.log(length(out) / NEAREST) / BAND + 1e-9).astype(int)
+    band = bands(length(out))
     return [Cell(origin, out[band == b].mean(0), fitted, tested[band == b]) for b in np.unique(band)]
 
 
@@ -62,3 +62,8 @@ def outside(x: Array, fitted: Array) -> Array:
 def length(out: Array) -> Array:
     """Distance of vectors (m, axes) beyond a box, at least `NEAREST`, (m,)."""
     return np.maximum(np.linalg.norm(out, axis=1), NEAREST)
+
+
+def bands(far: Array) -> np.ndarray:
+    """Number of the band that each distance lies in: from `NEAREST`, each twice as far as the one before."""
+    return np.floor(np.log(far / NEAREST) / BAND + 1e-9).astype(int)

@@ -2,8 +2,8 @@
 
 Tables of one kind, such as the curves of several models on one task, share which members extrapolate well, and each
 has few origins. The groups of one fit therefore tell one another: a member's relative error, and the ensemble's
-squared error over the variance it foretold, are each the mean of the group's own and of the others'. A group on its own
-has nobody's errors but its own, and takes one for the others' ratio, as if what was foretold were right.
+squared error over the variance it foretold, by distance, are each the mean of the group's own and of the others'. A
+group on its own has no errors but its own, and takes one for the others' ratio, as if what was foretold was right.
 """
 
 from __future__ import annotations
@@ -16,8 +16,10 @@ import numpy as np
 from chemscale.laws.backtests.assemble import Rehearsal, Told
 from chemscale.laws.backtests.backtest import Said
 from chemscale.laws.backtests.ensemble import Ensemble, held_mean, relative, weigh
-from chemscale.laws.backtests.origins import Cell, length
+from chemscale.laws.backtests.origins import Cell, bands, length
 from chemscale.laws.objectives import Array
+
+BANDS = 12  # of distance, to a factor 10^85
 
 
 @dataclass(frozen=True)
@@ -40,25 +42,26 @@ def assemble(rehearsals: Mapping[Hashable, Rehearsal]) -> dict[Hashable, Assembl
         for group, made in rehearsals.items()
     }
     before = {group: [_before(made, test, theirs[group]) for test in made.tests] for group, made in rehearsals.items()}
-    ratios = {group: _ratio(made.tests, before[group]) for group, made in rehearsals.items()}
+    ratios = {group: _ratios(made.tests, before[group]) for group, made in rehearsals.items()}
     out: dict[Hashable, Assembled] = {}
     for group, made in rehearsals.items():
-        others = _mean([ratios[g] for g in ratios if g != group])
-        ratio = 0.5 * (ratios[group] + (others if np.isfinite(others) else 1.0))
+        others = [_mean([ratios[g].get(band, np.nan) for g in ratios if g != group]) for band in range(BANDS)]
+        others = np.where(np.isfinite(others), others, 1.0)
+        ratio = 0.5 * (np.array([ratios[group].get(band, other) for band, other in enumerate(others)]) + others)
         weights = weigh(_joined(own[group], theirs[group]), made.x.shape[1])
         said = tuple(_said(made, number, before[group]) for number in range(len(made.origins)))
         out[group] = Assembled(_ensemble(made, weights, ratio), said)
     return out
 
 
-def _ensemble(made: Rehearsal, weights: Array, ratio: float) -> Ensemble:
+def _ensemble(made: Rehearsal, weights: Array, ratios: Array) -> Ensemble:
     squared, counts = np.stack([t.squared for t in made.tests], 1), np.array([t.count for t in made.tests])
     known = np.isfinite(squared)
     with np.errstate(invalid="ignore"):
         rmsle = np.sqrt((np.where(known, squared, 0.0) @ counts) / (known @ counts))
     origins, reach = {test.cell.origin for test in made.tests}, np.stack([test.cell.reach for test in made.tests])
     return Ensemble(
-        made.members, weights, rmsle, ratio, len(origins), float(length(reach).max()), made.x.min(0), made.x.max(0),
+        made.members, weights, rmsle, ratios, len(origins), float(length(reach).max()), made.x.min(0), made.x.max(0),
         made.members[0].roles,
     )  # fmt: skip
 
@@ -95,10 +98,12 @@ def _within(cell: Cell, fitted: np.ndarray) -> bool:
     return bool(np.isin(cell.rows, fitted).all() and np.isin(cell.fitted, fitted).all())
 
 
-def _ratio(tests: Sequence[Told], before: Sequence[tuple[Array, Array]]) -> float:
-    """Mean over tests of squared error over foretold variance."""
-    ratios = [(error**2).mean() / variance.mean() for error, variance in before]
-    return float(np.average(ratios, weights=[test.count for test in tests]))
+def _ratios(tests: Sequence[Told], before: Sequence[tuple[Array, Array]]) -> dict[int, float]:
+    """Mean over the tests of each band of distance of squared error over foretold variance."""
+    ratios = np.array([(error**2).mean() / variance.mean() for error, variance in before])
+    band = bands(length(np.stack([test.cell.reach for test in tests])))
+    counts = np.array([test.count for test in tests])
+    return {int(b): float(np.average(ratios[band == b], weights=counts[band == b])) for b in np.unique(band)}
 
 
 def _said(made: Rehearsal, origin: int, before: Sequence[tuple[Array, Array]]) -> Said:

@@ -116,11 +116,16 @@ class Ranked:
 def attempt(runs: Rows, roles: tuple[str, ...], goal: Objective, trial: Trial) -> Tried:
     """Every form that can take the axes, put to the trial; FitError where none can be.
 
-    A floor that is noise in the labels is tried only where that noise was measured: elsewhere it is one more power
-    over a floor, which would count twice.
+    Forms that are nearly another's have no vote beside it: a floor that is noise in the labels is tried only where that
+    noise was measured, being one more power over a floor, and powers of both axes only without Chinchilla's law, which
+    is theirs where its floor is zero.
     """
     taken = applicable(tuple(r for r in roles if r != "flops") if len(roles) == 3 else roles)
-    forms = [form for form in taken if not form.floor_is_noise or runs.noise_floor > 0]
+    several = any(form.name == "chinchilla" for form in taken)
+    forms = [
+        form for form in taken
+        if (not form.floor_is_noise or runs.noise_floor > 0) and not (several and form.name == "power")
+    ]  # fmt: skip
     scored: list[tuple[Form, Array, Rehearsal]] = []
     for axes in dict.fromkeys(form.roles for form in forms):
         alike = [form for form in forms if form.roles == axes]
