@@ -8,8 +8,9 @@ predicts all larger runs. A member weighs
 m its mean squared log error in units of the typical member's, so that tests along each axis are evidence of their own
 (Bates and Granger 1969); the shrinkage towards equal weights is there because few origins tell little of a member
 (Stock and Watson 2004). The prediction is the weighted mean of the members' log losses, in which opposite errors of
-form cancel, with members far off their median held to `HELD` times the typical distance from it. Weights come from
-runs that were fitted, never from the point.
+form cancel, with members far off their median held to `HELD` times the typical distance from it. The draws behind an
+interval are shared out by 1 / (m + SHRINK) whatever the axes: which form is right is less sure than what serves the
+mean best. Weights come from runs that were fitted, never from the point.
 """
 
 from __future__ import annotations
@@ -35,7 +36,8 @@ HEAVIEST = 8  # members that a prediction names
 class Ensemble:
     """Members with their backtests.
 
-    weights (members,) sum to one; rmsle (members,): root mean squared log error over the tests
+    weights, doubt (members,) sum to one: of the mean, and of the draws
+    rmsle (members,): root mean squared log error over the tests
     ratios (bands,): by distance, squared error of the ensemble itself, as it stood before, over the variance foretold
     origins: how many fits the tests rest on; furthest: how far beyond its runs the furthest test lies, natural logs
     low, high (axes,): natural logs of the fitted runs
@@ -43,6 +45,7 @@ class Ensemble:
 
     members: tuple[Member, ...]
     weights: Array
+    doubt: Array
     rmsle: Array
     ratios: Array
     origins: int
@@ -60,12 +63,12 @@ class Ensemble:
         return held_mean(self.log_members(x), self.weights)
 
     def log_draws(self, x: Array, count: int) -> Array:
-        """Log losses of `count` parameter vectors, members in proportion to their weight, at x: (count, points).
+        """Log losses of `count` parameter vectors, members by their share of the doubt, at x: (count, points).
 
         One vector gives the whole row, so that a row is a law.
         """
         rng, out = np.random.default_rng(0), []
-        for made, number in zip(self.members, _apportion(self.weights, count), strict=True):
+        for made, number in zip(self.members, _apportion(self.doubt, count), strict=True):
             if number:
                 picks = rng.choice(len(made.shares), size=number, p=made.shares)
                 out.append(made.clouds(x)[picks])
@@ -83,7 +86,7 @@ class Ensemble:
     @property
     def noise(self) -> float:
         """Standard deviation of one run's log loss around the members."""
-        return float(np.sqrt(self.weights @ np.array([m.noise**2 for m in self.members])))
+        return float(np.sqrt(self.doubt @ np.array([m.noise**2 for m in self.members])))
 
     def stretch(self, x: Array, level: float) -> float:
         """Factor by which the spread of draws and noise at x (1, axes) is to be stretched to what the tests found.
@@ -113,7 +116,7 @@ class Ensemble:
     @classmethod
     def from_json(cls, found: Mapping[str, Any]) -> Ensemble:
         """The inverse of `to_json`."""
-        arrays = {k: np.array(found[k], float) for k in ("weights", "rmsle", "ratios", "low", "high")}
+        arrays = {k: np.array(found[k], float) for k in ("weights", "doubt", "rmsle", "ratios", "low", "high")}
         members = tuple(Member.from_json(m) for m in found["members"])
         return cls(**{**found, **arrays, "members": members, "roles": tuple(found["roles"])})
 

@@ -48,21 +48,22 @@ def assemble(rehearsals: Mapping[Hashable, Rehearsal]) -> dict[Hashable, Assembl
         others = [_mean([ratios[g].get(band, np.nan) for g in ratios if g != group]) for band in range(BANDS)]
         others = np.where(np.isfinite(others), others, 1.0)
         ratio = 0.5 * (np.array([ratios[group].get(band, other) for band, other in enumerate(others)]) + others)
-        weights = weigh(_joined(own[group], theirs[group]), made.x.shape[1])
+        errors = _joined(own[group], theirs[group])
         said = tuple(_said(made, number, before[group]) for number in range(len(made.origins)))
-        out[group] = Assembled(_ensemble(made, weights, ratio), said)
+        out[group] = Assembled(_ensemble(made, errors, ratio), said)
     return out
 
 
-def _ensemble(made: Rehearsal, weights: Array, ratios: Array) -> Ensemble:
+def _ensemble(made: Rehearsal, errors: Array, ratios: Array) -> Ensemble:
     squared, counts = np.stack([t.squared for t in made.tests], 1), np.array([t.count for t in made.tests])
     known = np.isfinite(squared)
     with np.errstate(invalid="ignore"):
         rmsle = np.sqrt((np.where(known, squared, 0.0) @ counts) / (known @ counts))
     origins, reach = {test.cell.origin for test in made.tests}, np.stack([test.cell.reach for test in made.tests])
+    axes = made.x.shape[1]
     return Ensemble(
-        made.members, weights, rmsle, ratios, len(origins), float(length(reach).max()), made.x.min(0), made.x.max(0),
-        made.members[0].roles,
+        made.members, weigh(errors, axes), weigh(errors, 1), rmsle, ratios, len(origins),
+        float(length(reach).max()), made.x.min(0), made.x.max(0), made.members[0].roles,
     )  # fmt: skip
 
 
@@ -87,10 +88,10 @@ def _before(made: Rehearsal, test: Told, theirs: Array) -> tuple[Array, Array]:
     known = [other for other in made.tests if _within(other.cell, test.cell.fitted)]
     usable = np.isfinite(test.errors).all(1)
     errors = _joined(_errors(made, known), theirs)
-    weights = weigh(errors[usable], made.x.shape[1])
+    doubt = weigh(errors[usable], 1)
     said, spread = test.errors[usable], test.spread[usable]
-    central = held_mean(said, weights)
-    return central, weights @ (said - central) ** 2 + weights @ spread
+    central = held_mean(said, weigh(errors[usable], made.x.shape[1]))
+    return central, doubt @ (said - central) ** 2 + doubt @ spread
 
 
 def _within(cell: Cell, fitted: np.ndarray) -> bool:
