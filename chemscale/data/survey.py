@@ -127,26 +127,31 @@ def look(task: Task) -> Seen:
 
 
 class _Distinct:
-    """Counts different digests, however many there are."""
+    """Counts different digests, however many there are; files only where they are more than memory should hold."""
 
     def __init__(self, folder: Path) -> None:
-        self._buckets = Buckets(folder, [("key", "u8")], _BUCKETS)
+        self._folder = folder
+        self._buckets: Buckets | None = None
         self._waiting: list[np.ndarray] = []
+        self._count = 0
 
     def add(self, values: np.ndarray) -> None:
         self._waiting.append(values)
-        if sum(map(len, self._waiting)) >= _AT_A_TIME:
+        self._count += len(values)
+        if self._count >= _AT_A_TIME:
             self._write()
 
     def count(self) -> int:
+        if self._buckets is None:
+            return len(np.unique(np.concatenate(self._waiting))) if self._waiting else 0
         self._write()
         return sum(len(np.unique(self._buckets.take(i)["key"])) for i in range(_BUCKETS))
 
     def _write(self) -> None:
-        if self._waiting:
-            values = np.concatenate(self._waiting)
-            self._buckets.add(bucket_of(values, _BUCKETS), key=values)
-            self._waiting = []
+        self._buckets = self._buckets or Buckets(self._folder, [("key", "u8")], _BUCKETS)
+        values = np.concatenate([*self._waiting, np.zeros(0, dtype=np.uint64)])
+        self._buckets.add(bucket_of(values, _BUCKETS), key=values)
+        self._waiting, self._count = [], 0
 
 
 def _all(

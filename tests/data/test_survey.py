@@ -56,6 +56,15 @@ def test_a_sample_is_spread_over_the_file_and_close_to_the_whole(home, tmp_path)
     assert abs(part["lengths"]["mean"] - whole["lengths"]["mean"]) < 1.5  # five standard errors of 5.6 / sqrt(500)
 
 
+def test_duplicates_are_counted_on_disk_as_in_memory(home, tmp_path, monkeypatch):
+    rows = read_embedded(embedded("moses-test.parquet"))[0][:300]
+    few = told(tmp_path / "a.smi", [*rows, *rows[:40]])
+    monkeypatch.setattr("chemscale.data.survey._AT_A_TIME", 50)
+    monkeypatch.setattr("chemscale.data.molecules._CHUNK", 30)
+    assert told(tmp_path / "a.smi", [*rows, *rows[:40]]) == few
+    assert (few["duplicates"], few["groups"]) == (40, 300)
+
+
 def test_the_embedded_set_is_told_without_reading_it_again(home):
     found = data.report("moses", reading=Reading(vocabulary="chemgpt-selfies2"), progress=False)
     assert (found["examples"], found["duplicates"], len(found["tokens"])) == (110_000, 0, 25)
