@@ -135,6 +135,35 @@ class Data:
 
 
 @dataclass(frozen=True)
+class InitFrom:
+    """Whose weights a run starts from, instead of fresh ones.
+
+    Args:
+        source: the store of a run, or a folder of the Hugging Face hub; not part of the id.
+        run: of a store, an id or an unambiguous beginning of one; None: the source is such a folder.
+        content: checksum of the weights and of what their rows stand for; `chemscale.complete` fills it in.
+        matched: tokens (elements) of the run's data whose rows are taken over; filled in as well.
+        fresh: tokens (elements) that the origin does not know, whose rows are drawn as without it.
+    """
+
+    source: str
+    run: str | None = None
+    content: str | None = None
+    matched: int | None = None
+    fresh: int | None = None
+
+    def __post_init__(self) -> None:
+        hint = "for a run give InitFrom('runs/base', run='1a2b…')"
+        require(bool(self.source), "InitFrom.source", self.source, "a store or a folder of the hub", hint)
+        require(self.run is None or bool(self.run), "InitFrom.run", self.run, "an id or None", hint)
+
+    @property
+    def label(self) -> str:
+        """What people call it: the run, or the folder."""
+        return f"run {self.run} of {self.source}" if self.run else self.source
+
+
+@dataclass(frozen=True)
 class Optim:
     """How parameters move: optimiser, global batch, warm-up, constant rate, cooldown.
 
@@ -279,7 +308,7 @@ class RunSpec:
 
     `objective` None means the objective that the model asks for, with its defaults. `seed` draws the initial parameters
     and the order of examples. `member` names a member of a population: the optimiser's fields in `CHANGING` may change
-    on its way and are no part of its id.
+    on its way and are no part of its id. `init_from` starts it from trained weights.
     """
 
     model: Any
@@ -291,6 +320,7 @@ class RunSpec:
     seed: int = 0
     precision: str = "float32"
     member: str | None = None
+    init_from: InitFrom | None = None
 
     def __post_init__(self) -> None:
         kind = type(self.model)
@@ -303,11 +333,22 @@ class RunSpec:
         )
         one_of("RunSpec.precision", self.precision, PRECISIONS)
         require(isinstance(self.seed, int) and self.seed >= 0, "RunSpec.seed", self.seed, "an integer of at least 0")
+        require(
+            self.init_from is None or isinstance(self.init_from, InitFrom),
+            "RunSpec.init_from",
+            self.init_from,
+            "an InitFrom or None",
+            "e.g. InitFrom('runs/base', run='1a2b…') or InitFrom('folder/of/the/hub')",
+        )
 
     @property
     def missing(self) -> tuple[str, ...]:
         """Fields that `chemscale.complete` still has to fill in before the run has an id."""
-        open_fields = {"data.content": self.data.content, "data.size": self.data.size, "optim.lr": self.optim.lr}
+        open_fields: dict[str, Any] = {
+            "data.content": self.data.content, "data.size": self.data.size, "optim.lr": self.optim.lr
+        }  # fmt: skip
+        if self.init_from is not None:
+            open_fields["init_from.content"] = self.init_from.content
         return tuple(name for name, value in open_fields.items() if value is None)
 
     @cached_property
@@ -341,6 +382,8 @@ class RunSpec:
         tree = {**self._tree(), "data": data, "spec_version": SPEC_VERSION}
         if self.member is not None:
             tree["optim"] = {k: v for k, v in tree["optim"].items() if k not in CHANGING}
+        if self.init_from is not None:
+            tree["init_from"] = {"content": self.init_from.content}
         return tree
 
     def to_json(self) -> str:
@@ -359,6 +402,7 @@ class RunSpec:
             "seed": self.seed,
             "precision": self.precision,
             **({} if self.member is None else {"member": self.member}),
+            **({} if self.init_from is None else {"init_from": _plain(self.init_from)}),
         }
 
 
@@ -375,6 +419,8 @@ def from_json(text: str) -> RunSpec:
         tree["objective"] = _revive(OBJECTIVES, tree["objective"], "name", "objective")
     for name, cls in (("data", Data), ("optim", Optim), ("budget", Budget), ("evaluation", Evaluation)):
         tree[name] = _construct(cls, tree[name])
+    if tree.get("init_from"):
+        tree["init_from"] = _construct(InitFrom, tree["init_from"])
     return RunSpec(**tree)
 
 

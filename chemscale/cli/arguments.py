@@ -110,6 +110,8 @@ def _train(verbs: Any) -> None:
     made.add_argument(
         "--set", action="append", default=[], metavar="FIELD=VALUE", help="any field, e.g. optim.clip=0.5"
     )
+    made.add_argument("--init-from", metavar="STORE|FOLDER", help="start from weights of a run or of a hub folder")
+    made.add_argument("--init-run", metavar="ID", help="the run, where --init-from is a store")
     made.add_argument("--store", required=True)
     _with_resources(made)
 
@@ -126,6 +128,11 @@ def _stores(verbs: Any) -> None:
     made.add_argument("--temperature", type=float, default=1.0)
     made.add_argument("--seed", type=int, default=0)
     made.add_argument("--out", help="file to write")
+    made = _verb(verbs, "export", models.export)
+    made.add_argument("store")
+    made.add_argument("--run", help="default: the text run with the lowest test loss")
+    made.add_argument("--out", required=True, metavar="FOLDER", help="a new folder")
+    made.add_argument("--licence", help="of the weights, as the hub spells it, e.g. mit, for the model card")
 
 
 def _store(verbs: Any) -> None:

@@ -27,7 +27,7 @@ from chemscale.records.provenance import energy_meter
 from chemscale.records.schema import DIVERGED, FINISHED
 from chemscale.records.tensorboard import Board
 from chemscale.spec import Resources, RunSpec
-from chemscale.train import state
+from chemscale.train import origins, state
 from chemscale.train.journal import Clock, Journal, Report
 from chemscale.train.measure import EVALUATION_BATCH, measure
 from chemscale.train.objectives import Metric, objective_of
@@ -106,6 +106,8 @@ def _open(
     optimiser = build_optimiser(layout.module, run.optim)
     attempt, earlier = claim(opening) if ranks.first else (None, [])
     progress = state.load(earlier, layout, optimiser)
+    if run.init_from is not None and progress.step == 0:  # whoever goes on from a state has no need of the origin
+        origins.start(layout, run, examples.manifest)
     apply(run.optim, optimiser)  # a state brings its own
     events = board(opening, progress.examples) if board and ranks.first else None
     # One process reads one machine's meter: of several workers it would count a part and call it the whole.

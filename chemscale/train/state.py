@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import torch
 
-from chemscale.records.attempt import STATE, Attempt
+from chemscale.records.attempt import STATE, WEIGHTS, Attempt
 
 if TYPE_CHECKING:
+    from chemscale.records.store import Store
     from chemscale.train.parallel import Whole
 
 LAYOUT = 2  # of state.pt; a state of another layout is left alone, and its run starts over to the same numbers
@@ -109,3 +110,20 @@ def save_weights(attempt: Attempt, name: str, weights: dict[str, Any]) -> None:
         torch.save(weights, file)
 
     attempt.save(name, write)
+
+
+def kept_weights(store: Store, run_id: str) -> dict[str, Any]:
+    """The weights that the newest attempt of a run kept, on the processor.
+
+    Raises:
+        ValueError: none were kept.
+    """
+    for attempt in reversed(store.attempts(run_id)):
+        file = attempt.open(WEIGHTS)
+        if file is not None:
+            with file:
+                return torch.load(file, map_location="cpu", weights_only=True)
+    raise ValueError(
+        f"run {run_id} has no weights (status {store.state(run_id).status}); weights of a finished run are kept under "
+        "Resources(keep='final') or 'best'."
+    )
