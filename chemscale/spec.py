@@ -169,6 +169,8 @@ class Optim:
 
     `lr` None means the stated rule of the model's family (`chemscale.train.optim`); `batch` counts examples of one
     update over all workers; `warmup` and `cooldown` are shares of all updates; `clip` bounds the global gradient norm.
+    `epoch_warmup` takes the place of `warmup`: the rate stands still within an epoch and grows by one part in so many
+    from one to the next, from zero in the first, as a schedule does that is stepped once an epoch.
     """
 
     lr: float | None = None
@@ -182,12 +184,14 @@ class Optim:
     warmup: float = 0.05
     cooldown: float = 0.3
     shape: str = "linear"
+    epoch_warmup: int | None = added_since(1, None)
 
     def __post_init__(self) -> None:
         positive("Optim.lr", self.lr, optional=True)
         positive("Optim.batch", self.batch)
         positive("Optim.eps", self.eps)
         positive("Optim.clip", self.clip, optional=True)
+        positive("Optim.epoch_warmup", self.epoch_warmup, optional=True)
         one_of("Optim.name", self.name, OPTIMISERS)
         one_of("Optim.shape", self.shape, COOLDOWNS)
         for name in ("beta1", "beta2", "weight_decay", "warmup", "cooldown"):

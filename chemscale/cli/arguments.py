@@ -70,6 +70,11 @@ def _recipes(verbs: Any) -> None:
             made.add_argument("--store", required=True, help="folder of the records")
             made.add_argument("--mlflow", metavar="URI", help="log to this MLflow tracking server or database too")
             made.add_argument("--wandb", metavar="PROJECT", help="log to this project of Weights & Biases too")
+        else:
+            made.add_argument("--like", metavar="SOURCE", help="reckon with the examples of this source instead")
+            made.add_argument("--gpu", choices=("v100", "a100", "h100"), help="tell its hours, by arithmetic")
+            made.add_argument("--utilisation", type=float, help="share of its peak that is assumed (default 0.3)")
+            made.add_argument("--price", type=float, help="money for an hour of it (default 2)")
         _with_resources(made)
 
 
@@ -198,7 +203,7 @@ def _laws(verbs: Any) -> None:
     made.add_argument("--loss", metavar="COL", required=True)
     made.add_argument("--where", metavar="EXPR", help="e.g. \"architecture == 'painn' and seed == 0\"")
     made.add_argument("--by", metavar="COL", help="a law for each value of this column")
-    made.add_argument("--form", default="chinchilla", help="one of the forms, or auto")
+    made.add_argument("--form", default="chinchilla", help="one of the forms, auto, or sliced: per amount of data")
     made.add_argument("--objective", default="huber", help="huber, lad, log_lsq or lsq")
     made.add_argument("--delta", type=float, default=1e-3, help="of huber, in log residuals (default 1e-3)")
     made.add_argument("--weights", metavar="COL", help="a column, replicates or large[:SHARE]")

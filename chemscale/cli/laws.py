@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from chemscale.cli.output import json_text, print_json, writable
+from chemscale.cli.slices import FORM, print_slices
 from chemscale.laws import FitError, Law, failure
 from chemscale.laws import fit as fit_law
 
@@ -19,6 +20,8 @@ def fit(given: argparse.Namespace) -> int:
     """A scaling law, with its doubt, from a store or any CSV or Parquet file."""
     writable(given.out)
     table = read_table(given.table)
+    if given.form == FORM:
+        return print_slices(given, table)
     points = [parse_point(text) for text in given.predict]
     try:
         found = fit_law(

@@ -13,9 +13,7 @@ SPECIALS = ("<pad>", "<start>", "<end>", "<unknown>")  # ids 0 to 3 of every alp
 PAD, START, END, UNKNOWN = range(4)
 
 # Schwaller et al. 2019, Molecular Transformer (doi 10.1021/acscentsci.9b00576), with ring labels up to %(nnn)
-SMILES_TOKEN = (
-    r"(\[[^\]]+]|Br?|Cl?|N|O|S|P|F|I|b|c|n|o|s|p|\(|\)|\.|=|#|-|\+|\\|/|:|~|@|\?|>|\*|\$|%\(\d+\)|%\d{2}|\d)"
-)
+SMILES_TOKEN = r"(\[[^\]]+]|Br?|Cl?|N|O|S|P|F|I|b|c|n|o|s|p|\(|\)|\.|=|#|-|\+|\\|/|:|~|@|\?|>|\*|\$|%\(\d+\)|%\d{2}|\d)"
 _SMILES = re.compile(SMILES_TOKEN)
 
 

@@ -1,6 +1,7 @@
 """Tables in, laws out: numpy and scipy only.
 `fit` gives a `Law` with intervals, predictions and a backtest; `axis_reading`, `tenfold` and `verdict` say what a small
-grid supports before any law is believed; `sliced` fits a power law to every amount of data by itself; `compare` fits the same law to several groups and tests what differs.
+grid supports before any law is believed; `sliced` reads it as power laws, one for every amount of data; `compare` fits
+the same law to several groups and tests what differs.
 """
 
 from __future__ import annotations

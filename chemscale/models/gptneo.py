@@ -1,8 +1,8 @@
 """ChemGPT as Hugging Face's GPT-Neo and back: configuration, and names and values of the weights; reads no file.
 
-GPT-Neo (Black et al. 2021, `transformers` GPTNeoForCausalLM) does not scale its attention logits. A factor s on them is
-a factor s on the queries, which are linear in q_proj: `(s W x) . k = s (W x . k)`. So every attention scale has an exact
-place in GPT-Neo, to the last bit where s is a power of two, as it is for heads 4, 16 or 64 wide.
+GPT-Neo (Black et al. 2021, `transformers` GPTNeoForCausalLM) does not scale its attention logits. A factor s on them
+is a factor s on the queries, which are linear in q_proj: `(s W x) . k = s (W x . k)`. So every attention scale has an
+exact place in GPT-Neo, to the last bit where s is a power of two, as it is for heads 4, 16 or 64 wide.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def scale_of(model: ChemGPT) -> float:
 
 
 def rescaled(weights: Weights, before: float, after: float) -> dict[str, Tensor]:
-    """Weights under ChemGPT's names of the same function, for attention logits scaled by `after` instead of `before`."""
+    """Weights of the same function under ChemGPT's names, for attention logits scaled by `after`, not `before`."""
     if before == after:
         return dict(weights)
     factor = before / after
@@ -102,7 +102,7 @@ def model_of(config: Mapping[str, Any]) -> ChemGPT:
 
 
 def released_weights(model: ChemGPT, weights: Weights) -> dict[str, Tensor]:
-    """A model's weights under GPT-Neo's names and with its unscaled attention, in float32; the head's where it is its own.
+    """A model's weights under GPT-Neo's names and with its unscaled attention, in float32.
 
     Raises:
         ValueError: the model has a setting that GPT-Neo cannot express.
@@ -144,8 +144,8 @@ def _require_shapes(model: ChemGPT, found: Weights) -> None:
     for name, value in found.items():
         if value.shape != wanted[name].shape:
             raise ValueError(
-                f"{_released_name(name)} has shape {tuple(value.shape)}, config.json needs {tuple(wanted[name].shape)}; "
-                "configuration and weights belong to different models."
+                f"{_released_name(name)} has shape {tuple(value.shape)}, config.json needs {tuple(wanted[name].shape)};"
+                " configuration and weights belong to different models."
             )
 
 
@@ -172,7 +172,7 @@ def _window(config: Mapping[str, Any], depth: int) -> int | None:
     types = config.get("attention_types") or [[["global", "local"], 12]]
     layers = config.get("attention_layers") or [kind for kinds, times in types for kind in kinds * times]
     if len(layers) != depth:
-        raise ValueError(f"config.json has num_layers={depth} and {len(layers)} attention layers; they must be as many.")
+        raise ValueError(f"config.json has num_layers={depth} and {len(layers)} attention layers; give as many.")
     if set(layers) == {"global"}:
         return None
     if layers != [("global", "local")[layer % 2] for layer in range(depth)]:

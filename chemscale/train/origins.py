@@ -90,11 +90,10 @@ def completed(init: InitFrom, model: Any, manifest: Manifest) -> InitFrom:
     matched = match(manifest, found.manifest)
     if not matched.rows:
         raise ValueError(
-            f"RunSpec.init_from: {init.label} shares no token with {manifest.source!r}; its strings are of another kind."
+            f"RunSpec.init_from: {init.label} shares no token with {manifest.source!r}; its strings are of another "
+            "kind, so start from weights that read the same strings."
         )
-    return replace(
-        init, run=found.run, content=found.content, matched=len(matched.rows), fresh=len(matched.fresh)
-    )
+    return replace(init, run=found.run, content=found.content, matched=len(matched.rows), fresh=len(matched.fresh))
 
 
 def read(init: InitFrom) -> Origin:
@@ -158,8 +157,8 @@ def _taken(name: str, fresh: Tensor, trained: Tensor | None, rows: Mapping[int, 
     if trained is None or trained.shape != fresh.shape:
         has = "no" if trained is None else f"a {tuple(trained.shape)}"
         raise ValueError(
-            f"RunSpec.init_from: {init.label} has {has} {name}, this run's model a {tuple(fresh.shape)} one; start from "
-            "weights of the same model."
+            f"RunSpec.init_from: {init.label} has {has} {name}, this run's model a {tuple(fresh.shape)} one; start "
+            "from weights of the same model."
         )
     return trained.to(fresh.dtype)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import pickle
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -114,7 +114,9 @@ def _alphabet(folder: Path, rows: int, context: int) -> TextManifest:
         ids = dict(tree["model"]["vocab"]) | {token["content"]: token["id"] for token in tree["added_tokens"]}
         unknown = tree["model"].get("unk_token")
     except (KeyError, TypeError, ValueError, AttributeError):
-        raise ValueError(f"{folder / TOKENIZER} has no model.vocab of tokens and ids; give a fast tokenizer's.") from None
+        raise ValueError(
+            f"{folder / TOKENIZER} has no model.vocab of tokens and ids; give that of a fast one."
+        ) from None
     tokens = sorted(ids, key=ids.__getitem__)
     if [ids[token] for token in tokens] != list(range(len(tokens))) or len(tokens) > rows:
         raise ValueError(
@@ -124,10 +126,11 @@ def _alphabet(folder: Path, rows: int, context: int) -> TextManifest:
     said = _json(folder / TOKENIZER_CONFIG) if (folder / TOKENIZER_CONFIG).is_file() else {}
     roles = {role: _special(role, {**said, **({"unk_token": unknown} if unknown else {})}, ids) for role in ROLES}
     names = (*tokens, *(f"<unused{i}>" for i in range(len(tokens), rows)))
-    written = said.get(WRITTEN_IN) or ("selfies" if "[C]" in ids else "smiles")  # SMILES write a carbon without brackets
-    return TextManifest(
-        str(folder), "text", "", 0, {}, {}, vocabulary=names, longest=context + 1, representation=written, **roles
+    written = said.get(WRITTEN_IN) or ("selfies" if "[C]" in ids else "smiles")  # SMILES have C without brackets
+    found = TextManifest(
+        str(folder), "text", "", 0, {}, {}, vocabulary=names, longest=context + 1, representation=written
     )
+    return replace(found, **roles)
 
 
 def _special(role: str, said: Mapping[str, Any], ids: Mapping[str, int]) -> int:

@@ -55,7 +55,8 @@ class Stepper:
     def step(self, number: int, *, save_due: bool) -> Made:
         """Make step `number` (0-based); a gradient that is not finite changes no parameter."""
         optim = self.run.optim
-        rate = (optim.lr or 0.0) * lr_share(number, self.run.updates, optim)
+        epoch = number * optim.batch // len(self.ids)
+        rate = (optim.lr or 0.0) * lr_share(number, self.run.updates, optim, epoch)
         for group in self.optimiser.param_groups:
             group["lr"] = rate
         positions = step_positions(

@@ -28,8 +28,8 @@ def card(trained: Trained, row: Mapping[str, Any], licence: str | None) -> str:
     parts = [
         "---\n" + "\n".join(header) + "\n---",
         f"# ChemGPT of width {run.model.width}, run {run.id}",
-        f"A causal transformer over {manifest.representation.upper()} strings (Frey et al. 2023, *Neural scaling of deep "
-        "chemical models*), trained and exported by chemscale "
+        f"A causal transformer over {manifest.representation.upper()} strings (Frey et al. 2023, *Neural scaling of "
+        "deep chemical models*), trained and exported by chemscale "
         f"{__version__}. It is a GPT-Neo: no code of its own is needed.",
         "\n".join(["| | |", "|---|---|", *lines]),
         _loading(manifest.representation),
@@ -75,7 +75,9 @@ def _losses(row: Mapping[str, Any]) -> dict[str, str]:
     metric = row.get("law_metric")
     if row.get("law_loss") is not None:
         unit = METRICS.get(str(metric), "")
-        rule = {"final": "after the cooldown", "best": "at the best validation checkpoint"}.get(str(row.get("law_rule")))
+        rule = {"final": "after the cooldown", "best": "at the best validation checkpoint"}.get(
+            str(row.get("law_rule"))
+        )
         where = ", ".join(word for word in (f"{row.get('test_examples'):,} test molecules", rule) if word)
         found["law_loss"] = f"{row['law_loss']:.5g} {unit} ({where})"
     for name, unit in METRICS.items():

@@ -128,7 +128,10 @@ def test_a_configuration_that_is_no_chemgpt_is_one_sentence(changes, says):
         (lambda w: w.pop("transformer.h.3.ln_1.bias"), "the weights lack transformer.h.3.ln_1.bias, which config.json"),
         (lambda w: w.pop("transformer.wte.weight"), "the weights lack transformer.wte.weight"),
         (lambda w: w.update({"score.weight": torch.ones(1)}), "hold transformer.score.weight, which ChemGPT has no"),
-        (lambda w: w.update({"transformer.ln_f.bias": torch.ones(3)}), r"ln_f.bias has shape \(3,\), config.json needs"),
+        (
+            lambda w: w.update({"transformer.ln_f.bias": torch.ones(3)}),
+            r"ln_f.bias has shape \(3,\), config.json needs",
+        ),
         (lambda w: w.update({"lm_head.weight": torch.ones(30, 16)}), "lm_head.weight is not transformer.wte.weight"),
     ],
 )

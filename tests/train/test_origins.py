@@ -1,6 +1,7 @@
 """Runs that start from trained weights: whose, in which rows, under which id, and what is refused."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -53,7 +54,7 @@ def warm(molecules, init, **changes):
 def others(tmp_path_factory, molecules):
     """Other molecules, with elements that the first ones lack and without some that they have."""
     path = tmp_path_factory.mktemp("others") / "others.smi"
-    kept = [line for line in open(molecules).read().split() if "F" not in line and "S" not in line]
+    kept = [line for line in Path(molecules).read_text().split() if "F" not in line and "S" not in line]
     path.write_text("\n".join([*kept[:150], *(f"{'C' * n}[Si](C)(C)Br" for n in range(1, 40))]) + "\n")
     return str(path)
 
@@ -166,7 +167,7 @@ def test_a_potential_starts_from_one_with_other_elements(structures, tmp_path):
 
 
 def test_it_survives_a_kill_and_does_not_need_the_origin_again(molecules, base, tmp_path):
-    run, store = base
+    run, _ = base
     origin = Store(tmp_path / "origin", create=True)
     train_in_store(run, origin.path, resources=Resources())
     again = warm(molecules, InitFrom(str(origin.path), run.id), budget=Budget(updates=12))
@@ -248,7 +249,7 @@ def test_laws_keep_them_apart():
     table = {"params": [1, 2, 3], "loss": [3.0, 2.0, 1.0], "init_content": [None, "a", "a"]}
     alone, notes = select(table)
     assert alone["params"] == [1] and "2 runs that started from trained weights" in notes[0]
-    warmed, notes = select(table, 'init_content != None')
+    warmed, notes = select(table, "init_content != None")
     assert warmed["params"] == [2, 3] and not notes
 
 

@@ -196,7 +196,9 @@ def test_other_spellings_of_the_layout_are_read_too(kind, released):
     if kind == "safetensors":
         save_file(weights, folder / "model.safetensors")
     elif kind == "half":
-        torch.save({k: v.half() if v.is_floating_point() else v for k, v in weights.items()}, folder / "pytorch_model.bin")
+        torch.save(
+            {k: v.half() if v.is_floating_point() else v for k, v in weights.items()}, folder / "pytorch_model.bin"
+        )
         within = 1e-3
     elif kind == "base":  # a GPTNeoModel without its head has no prefix
         torch.save({k.removeprefix("transformer."): v for k, v in weights.items()}, folder / "pytorch_model.bin")
@@ -273,6 +275,4 @@ def test_the_released_layout_is_what_transformers_says(released):
     theirs = transformers.AutoModelForCausalLM.from_pretrained(folder)
     batch = TokenBatch(torch.randint(0, 15, (2, 30)), torch.tensor([30, 30]))
     with torch.no_grad():
-        torch.testing.assert_close(
-            theirs(input_ids=batch.tokens[:, :-1]).logits, module(batch), rtol=0, atol=1e-5
-        )
+        torch.testing.assert_close(theirs(input_ids=batch.tokens[:, :-1]).logits, module(batch), rtol=0, atol=1e-5)

@@ -135,9 +135,7 @@ def _exponents(bend: Line, level: float) -> tuple[float, float] | None:
     return None if ends is None else (-ends[1], -ends[0])
 
 
-def _cells(
-    grid: Rows, sizes: np.ndarray, amounts: np.ndarray, noise: Noise | None
-) -> dict[tuple[int, int], Cell]:
+def _cells(grid: Rows, sizes: np.ndarray, amounts: np.ndarray, noise: Noise | None) -> dict[tuple[int, int], Cell]:
     """Every cell that was run, by the numbers of its two levels."""
     count, total = np.zeros((2, sizes.max() + 1, amounts.max() + 1))
     np.add.at(count, (sizes, amounts), 1)

@@ -190,7 +190,7 @@ def _of_one_start(columns: Columns) -> tuple[Columns, tuple[str, ...]]:
         return columns, ()
     note = (
         f"left out {int((~fresh).sum())} runs that started from trained weights; "
-        "for a law of those alone say where=\"init_content != None\""
+        'for a law of those alone say where="init_content != None"'
     )
     return keep(columns, fresh), (note,)
 
