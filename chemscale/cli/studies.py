@@ -85,10 +85,10 @@ def _cell_row(cell: Any, hours: float | None, assumed: Any) -> dict[str, Any]:
 def _cell_json(cell: Any, hours: float | None, assumed: Any) -> dict[str, Any]:
     run = cell.run
     return {
-        "run_id": run.id, "architecture": run.model.architecture, "width": run.model.width, "size": run.data.size,
-        "seed": run.seed, "params": cell.params, "params_all": cell.params_all, "updates": cell.updates,
-        "flops": cell.flops, "memory_bytes": cell.memory, "disk_bytes": cell.disk, "seconds": cell.seconds,
-        "gpu_hours": hours, "money": None if hours is None else hours * assumed.price,
+        "run_id": None if run.missing else run.id, "architecture": run.model.architecture, "width": run.model.width,
+        "size": run.data.size, "seed": run.seed, "params": cell.params, "params_all": cell.params_all,
+        "updates": cell.updates, "flops": cell.flops, "memory_bytes": cell.memory, "disk_bytes": cell.disk,
+        "seconds": cell.seconds, "gpu_hours": hours, "money": None if hours is None else hours * assumed.price,
     }  # fmt: skip
 
 

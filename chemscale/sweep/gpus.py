@@ -11,8 +11,8 @@ from chemscale.values import one_of, positive, require
 # unless it is told otherwise, so that is what float32 means here.
 PEAKS: dict[str, dict[str, float]] = {
     "v100": {"float64": 7.8e12, "float32": 15.7e12},  # V100 SXM2
-    "a100": {"float64": 9.7e12, "float32": 19.5e12, "bf16": 312e12},  # A100 SXM
-    "h100": {"float64": 34e12, "float32": 67e12, "bf16": 989e12},  # H100 SXM
+    "a100": {"float64": 9.7e12, "float32": 19.5e12, "bfloat16": 312e12},  # A100 SXM
+    "h100": {"float64": 34e12, "float32": 67e12, "bfloat16": 989e12},  # H100 SXM
 }
 
 
@@ -46,7 +46,7 @@ class Assumed:
 
     def peak(self, precision: str) -> float:
         """FLOPs a second at best."""
-        kind = "bf16" if precision.startswith("bf16") else precision
+        kind = "bfloat16" if precision.startswith("bfloat16") else precision
         if kind not in PEAKS[self.gpu]:
             raise ValueError(f"gpu={self.gpu!r} has no {precision}; it has {', '.join(PEAKS[self.gpu])}.")
         return PEAKS[self.gpu][kind]

@@ -79,7 +79,7 @@ def _stretched(run: RunSpec, one: CellCost, several: CellCost, micro: int, whole
     """The cell for the run's own examples and batch: work is in proportion, memory a constant and a part for each."""
     size = run.data.size or whole
     optim = replace(run.optim, lr=run.optim.lr or several.run.optim.lr)
-    data_meant = replace(several.run.data, size=size, key=run.data.key)
+    data_meant = replace(several.run.data, source=run.data.source, size=size, key=run.data.key, content=None)
     meant = replace(several.run, data=data_meant, optim=optim, budget=run.budget, seed=run.seed)
     share = meant.examples / several.run.examples
     each = (several.memory - one.memory) / (BATCH - 1)

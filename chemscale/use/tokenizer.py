@@ -9,6 +9,8 @@ from chemscale.batch import TextManifest
 from chemscale.data.tokens import SMILES_TOKEN
 from chemscale.train.released import WRITTEN_IN
 
+CONTINUES = "##"  # WordPiece: the token goes on with this entry
+LONGEST_WORD = 100  # characters; WordPiece calls longer tokens unknown
 PATTERNS = {"selfies": r"\[[^\]]*\]|\.", "smiles": SMILES_TOKEN}
 
 
@@ -40,12 +42,8 @@ def tokenizer(manifest: TextManifest) -> dict[str, Any]:
                 text: {"id": text, "ids": [manifest.vocabulary.index(text)], "tokens": [text]} for text in (start, end)
             },
         },
-        "decoder": {"type": "Fuse"},
-        "model": {
-            "type": "WordLevel",
-            "vocab": {token: i for i, token in enumerate(manifest.vocabulary)},
-            "unk_token": special["unknown"],
-        },
+        "decoder": {"type": "Sequence", "decoders": [_replaced(CONTINUES), {"type": "Fuse"}]},
+        "model": _model(manifest, special["unknown"]),
     }  # fmt: skip
 
 
@@ -64,6 +62,20 @@ def tokenizer_config(manifest: TextManifest, context: int) -> dict[str, Any]:
         "model_input_names": ["input_ids", "attention_mask"],
         WRITTEN_IN: manifest.representation,
     }
+
+
+def _model(manifest: TextManifest, unknown: str) -> dict[str, Any]:
+    """Tokens are looked up whole; in a vocabulary with pieces, as the released ones, others are cut into pieces."""
+    model = {"vocab": {token: i for i, token in enumerate(manifest.vocabulary)}, "unk_token": unknown}
+    if not any(token.startswith(CONTINUES) for token in manifest.vocabulary):
+        return {"type": "WordLevel", **model}
+    return {
+        "type": "WordPiece", **model, "continuing_subword_prefix": CONTINUES, "max_input_chars_per_word": LONGEST_WORD,
+    }  # fmt: skip
+
+
+def _replaced(text: str) -> dict[str, Any]:
+    return {"type": "Replace", "pattern": {"String": text}, "content": ""}
 
 
 def _roles(manifest: TextManifest) -> dict[str, int]:

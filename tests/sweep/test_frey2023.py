@@ -84,8 +84,8 @@ def test_a_stand_in_costs_what_the_data_themselves_do(runs):  # noqa: F811
 def test_hours_and_money_are_arithmetic(runs):  # noqa: F811
     """1.4e18 FLOPs at 19.5e12 x 0.5 a second: 39.9 hours."""
     assert Assumed("a100", 0.5).hours(runs[0], 1.4e18) == pytest.approx(39.886, rel=1e-4)
-    with pytest.raises(ValueError, match="gpu='v100' has no bf16"):
-        Assumed("v100").peak("bf16")
+    with pytest.raises(ValueError, match="gpu='v100' has no bfloat16"):
+        Assumed("v100").peak("bfloat16")
 
 
 @pytest.mark.slow

@@ -1,7 +1,9 @@
 """Folders of the hub: written so that `transformers` loads them, read back whatever wrote them, and never trusted."""
 
 import json
+import os
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -23,6 +25,7 @@ from tests.train.runs import atoms_run, text_run, train
 transformers = pytest.importorskip("transformers")
 
 MOLECULES = 5_000
+SHARED = Path(os.environ.get("CHEMSCALE_SHARED", Path(__file__).parents[3] / "shared")) / "data" / "chemgpt"
 SPECIAL = ["[UNK]", "[PAD]", "[CLS]", "[SEP]", "[MASK]"]  # the released tokenizers' first ids
 LEFT_OVER = ["C", "##C", "##]", "[=Br", "[C]", "[=C]", "[O]", "[Ring1]", "[Branch1_1]", "[Expl=Ring1]"]
 
@@ -69,6 +72,7 @@ def manifest_of(strings, representation):
 
 
 def as_transformers_does(manifest, folder):
+    folder.mkdir(exist_ok=True)
     write(folder / "tokenizer.json", tokenizer(manifest))
     write(folder / "tokenizer_config.json", tokenizer_config(manifest, 128))
     return transformers.PreTrainedTokenizerFast.from_pretrained(folder)
@@ -93,6 +97,25 @@ def test_thousands_of_molecules_are_cut_into_our_ids(representation, tmp_path):
     ours = [[1, *(place[token] for token in split_string(string, representation)), 2] for string in strings]
     assert theirs(strings)["input_ids"] == ours
     assert theirs.batch_decode(ours, skip_special_tokens=True) == strings
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason="the released tokenizers are not at hand")
+@pytest.mark.parametrize("version", [1, 2])
+def test_the_released_vocabularies_are_read_and_written_as_they_are(version, released, tmp_path):
+    """Also tokens that are no entry of theirs, which WordPiece cuts into pieces or calls unknown."""
+    folder, _ = released
+    text = (SHARED / f"tokenizer_selfies{version}.json").read_text()
+    (folder / "tokenizer.json").write_text(text)
+    rows = len(json.loads(text)["model"]["vocab"])
+    model = ChemGPT.sized(width=16, shape="chemgpt")
+    torch.save(released_weights(model, built(model, rows).state_dict()), folder / "pytorch_model.bin")
+    write(folder / "config.json", released_config(model, rows))
+    manifest = read_released(folder).manifest
+    assert len(manifest.vocabulary) == rows and (manifest.pad, manifest.start, manifest.end) == (1, 2, 3)
+    ours = as_transformers_does(manifest, tmp_path / "ours")
+    theirs = transformers.PreTrainedTokenizerFast(tokenizer_file=str(SHARED / f"tokenizer_selfies{version}.json"))
+    strings = [*embedded_strings("selfies"), "[C][Si][13CH1][=N+1][Oexpl][Unheard][Br]"]
+    assert ours(strings)["input_ids"] == theirs(strings)["input_ids"]
 
 
 @pytest.mark.parametrize(
