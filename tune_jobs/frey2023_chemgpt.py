@@ -82,9 +82,7 @@ def released_rows(size: int) -> int:
 
 def as_released(run: RunSpec) -> RunSpec:
     """Two epochs of AdamW as `transformers` 4 has it (eps 1e-6, no decay), no clipping, a rate that hardly starts."""
-    optim = Optim(
-        lr=2e-5, batch=RELEASED_BATCH, beta2=0.999, eps=1e-6, clip=None, warmup=0.0, cooldown=0.0, epoch_warmup=100
-    )
+    optim = Optim(lr=2e-5, batch=RELEASED_BATCH, beta2=0.999, eps=1e-6, clip=None, cooldown=0.0, epoch_warmup=100)
     return replace(run, optim=optim, budget=Budget(epochs=2))
 
 

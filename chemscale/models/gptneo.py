@@ -2,14 +2,15 @@
 
 GPT-Neo (Black et al. 2021, `transformers` GPTNeoForCausalLM) does not scale its attention logits. A factor s on them
 is a factor s on the queries, which are linear in q_proj: `(s W x) . k = s (W x . k)`. So every attention scale has an
-exact place in GPT-Neo, to the last bit where s is a power of two, as it is for heads 4, 16 or 64 wide.
+exact place in GPT-Neo, to the last bit where s is a power of two, as it is for heads 4, 16 or 64 wide. So have
+CompleteP's factors on what the residual branches add (in their last layers) and on the logits (in the last norm).
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import fields, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import torch
@@ -17,27 +18,48 @@ from torch import Tensor
 
 from chemscale.models.chemgpt import ACTIVATIONS, NORM_EPS, CausalTransformer, ChemGPT
 
-UNSCALED = 1.0  # GPT-Neo's factor on its attention logits
 WINDOW = 256  # GPTNeoConfig's default, written where no layer has a window
 MASKS = ("attn.attention.bias", "attn.attention.masked_bias")  # buffers that older checkpoints hold; no parameters
 EXPRESSED = (  # fields that have a place in GPT-Neo; any other one must have its default
     "width", "depth", "heads", "mlp_ratio", "context", "window", "attention_scale", "activation", "init", "tied",
+    "parametrisation", "base_width", "base_depth",
 )  # fmt: skip
+FREE = ("init", "attention_scale", "context", "parametrisation", "base_width", "base_depth")  # of equal functions
 
 Weights = Mapping[str, Tensor]
 
 
-def scale_of(model: ChemGPT) -> float:
-    """The factor on a model's attention logits."""
-    return 1 / math.sqrt(model.width / model.heads) if model.attention_scale is None else model.attention_scale
+@dataclass(frozen=True)
+class Factors:
+    """What a model multiplies by, beside its weights: attention logits, what a residual branch adds, output logits."""
+
+    attention: float = 1.0
+    branch: float = 1.0
+    logits: float = 1.0
+
+    @classmethod
+    def of(cls, model: ChemGPT) -> Factors:
+        """Those of a model."""
+        scale = 1 / math.sqrt(model.width // model.heads) if model.logit_scale is None else model.logit_scale
+        return cls(scale, model.scaling.branch, model.scaling.logits)
+
+    def over(self, other: Factors, name: str) -> float:
+        """The factor on the weight of this name that keeps the function where `other` takes the place of these."""
+        if name.endswith("q_proj.weight"):
+            return self.attention / other.attention
+        if ".out_proj." in name or ".c_proj." in name:
+            return self.branch / other.branch
+        return self.logits / other.logits if name.startswith("ln_f.") else 1.0
 
 
-def rescaled(weights: Weights, before: float, after: float) -> dict[str, Tensor]:
-    """Weights of the same function under ChemGPT's names, for attention logits scaled by `after`, not `before`."""
-    if before == after:
-        return dict(weights)
-    factor = before / after
-    return {name: value * factor if name.endswith("q_proj.weight") else value for name, value in weights.items()}
+NEO = Factors()  # GPT-Neo has none
+
+
+def rescaled(weights: Weights, before: Factors, after: Factors) -> dict[str, Tensor]:
+    """Weights of the same function under ChemGPT's names, for a model with the factors `after` instead of `before`."""
+    return {
+        name: value if (factor := before.over(after, name)) == 1 else value * factor for name, value in weights.items()
+    }
 
 
 def released_config(model: ChemGPT, vocabulary: int) -> dict[str, Any]:
@@ -96,19 +118,19 @@ def model_of(config: Mapping[str, Any]) -> ChemGPT:
     return ChemGPT(
         width=width, depth=depth, heads=_size(config, "num_heads", 16), mlp_ratio=inner // width,
         context=_size(config, "max_position_embeddings", 2048), window=_window(config, depth), activation=activation,
-        attention_scale=UNSCALED, init=config.get("initializer_range", 0.02),
+        attention_scale=NEO.attention, init=config.get("initializer_range", 0.02),
         tied=config.get("tie_word_embeddings", True),
     )  # fmt: skip
 
 
 def released_weights(model: ChemGPT, weights: Weights) -> dict[str, Tensor]:
-    """A model's weights under GPT-Neo's names and with its unscaled attention, in float32.
+    """A model's weights under GPT-Neo's names and with without factors, in float32.
 
     Raises:
         ValueError: the model has a setting that GPT-Neo cannot express.
     """
     _refuse_inexpressible(model)
-    unscaled = rescaled(weights, scale_of(model), UNSCALED)
+    unscaled = rescaled(weights, Factors.of(model), NEO)
     return {_released_name(name): value.to(torch.float32).contiguous() for name, value in unscaled.items()}
 
 
@@ -192,8 +214,8 @@ def _size(config: Mapping[str, Any], name: str, default: int) -> int:
 def same_function(one: ChemGPT, other: ChemGPT) -> str | None:
     """The first field in which two models' functions differ, None where weights of one suit the other.
 
-    The initial spread is no part of a function, an attention scale can be moved into the weights (`rescaled`), and a
-    shorter context is the beginning of a longer one.
+    The initial spread is no part of a function, factors can be moved into the weights (`rescaled`), and a shorter
+    context is the beginning of a longer one.
     """
-    alike = replace(other, init=one.init, attention_scale=one.attention_scale, context=one.context)
+    alike = replace(other, **{name: getattr(one, name) for name in FREE})
     return next((f.name for f in fields(one) if getattr(one, f.name) != getattr(alike, f.name)), None)

@@ -19,7 +19,7 @@ from torch import Tensor
 from chemscale import data
 from chemscale.batch import AtomicManifest, Manifest, TextManifest
 from chemscale.models.chemgpt import ChemGPT
-from chemscale.models.gptneo import rescaled, same_function, scale_of
+from chemscale.models.gptneo import Factors, rescaled, same_function
 from chemscale.records.attempt import WEIGHTS
 from chemscale.records.store import Store
 from chemscale.spec import InitFrom, RunSpec
@@ -140,7 +140,7 @@ def _merged(fresh: Mapping[str, Tensor], run: RunSpec, manifest: Manifest) -> di
         )
     weights = dict(origin.weights)
     if isinstance(origin.model, ChemGPT):
-        weights = rescaled(weights, scale_of(origin.model), scale_of(run.model))
+        weights = rescaled(weights, Factors.of(origin.model), Factors.of(run.model))
     rows = match(manifest, origin.manifest).rows
     return {name: _taken(name, value, weights.get(name), rows, init) for name, value in fresh.items()}
 

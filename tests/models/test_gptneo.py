@@ -6,7 +6,15 @@ import pytest
 import torch
 
 from chemscale.models.chemgpt import ChemGPT
-from chemscale.models.gptneo import model_of, own_weights, released_config, released_weights, rescaled, same_function
+from chemscale.models.gptneo import (
+    Factors,
+    model_of,
+    own_weights,
+    released_config,
+    released_weights,
+    rescaled,
+    same_function,
+)
 from tests.models.test_chemgpt import built, tokens
 
 transformers = pytest.importorskip("transformers")
@@ -20,6 +28,8 @@ EXACT = [  # every kind that can be expressed: windows, odd depths, scales, both
     ChemGPT(width=32, depth=3, heads=2, context=64, window=7, attention_scale=0.3, tied=False),
     ChemGPT(width=16, depth=1, heads=2, context=48, window=5, mlp_ratio=2, activation="gelu_new"),
     ChemGPT(width=16, depth=5, heads=1, context=60, window=11, init=0.1),
+    ChemGPT.sized(width=128, parametrisation="completep"),  # twice the base's width
+    ChemGPT(width=48, depth=6, heads=3, parametrisation="completep", base_width=16, base_depth=2, tied=False),
 ]
 
 
@@ -99,7 +109,7 @@ def test_the_released_shape_comes_back_to_the_last_bit():
 
 def test_scales_of_usual_heads_move_without_rounding():
     weights = built(ChemGPT.sized(width=64), 30).state_dict()
-    there_and_back = rescaled(rescaled(weights, 0.25, 1.0), 1.0, 0.25)
+    there_and_back = rescaled(rescaled(weights, Factors(0.25), Factors()), Factors(), Factors(0.25))
     assert all(torch.equal(there_and_back[name], value) for name, value in weights.items())
 
 

@@ -51,7 +51,7 @@ def test_as_released_is_the_released_code():
 
 def test_a_warm_up_that_is_stepped_by_epochs_ends():
     """As torch's LambdaLR does with transformers' get_constant_schedule_with_warmup, stepped once an epoch."""
-    optim = Optim(lr=1.0, warmup=0.0, cooldown=0.0, epoch_warmup=4)
+    optim = Optim(lr=1.0, cooldown=0.0, epoch_warmup=4)
     assert [lr_share(k, 12, optim, epoch=k // 2) for k in range(12)] == [
         0,
         0,
@@ -63,7 +63,9 @@ def test_a_warm_up_that_is_stepped_by_epochs_ends():
         0.75,
         *[1] * 4,
     ]
-    assert Optim(lr=1.0).epoch_warmup is None
+    assert optim.warmup == 0.0 and Optim(lr=1.0).epoch_warmup is None
+    with pytest.raises(ValueError, match="exclude each other"):
+        Optim(epoch_warmup=4, warmup_updates=2)
 
 
 def test_a_mistake_is_one_sentence(capsys):
