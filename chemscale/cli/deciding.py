@@ -7,8 +7,9 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
-from chemscale.cli.laws import parse_point, read_table
+from chemscale.cli.laws import parse_point
 from chemscale.cli.output import print_json, writable
+from chemscale.cli.reading import read_table
 from chemscale.laws import FitError, Law
 from chemscale.laws import fit as fit_law
 

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from chemscale.laws.law import Law, Prediction
+from chemscale.laws.law import Law
+from chemscale.laws.prediction import Prediction
 from chemscale.laws.readings.verdict import NextRun
 from chemscale.plan.cost import UNITS, RunCost, Spend, law_cost
 from chemscale.plan.line import Line
