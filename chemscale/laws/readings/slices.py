@@ -13,8 +13,9 @@ from typing import Any
 
 import numpy as np
 
+from chemscale.laws.errors import require_level
 from chemscale.laws.objectives import Array
-from chemscale.laws.readings.regression import Line, Noise
+from chemscale.laws.readings.regression import Scatter, Slope
 from chemscale.laws.readings.slopes import grid_rows, levels, noise_of, slope_of
 from chemscale.laws.tables.table import Rows
 
@@ -96,6 +97,7 @@ def sliced(
     Raises:
         ValueError: as `fit`; or no amount of data has runs at two values of `params`.
     """
+    require_level(level)
     grid = grid_rows(table, params, data, loss, where)  # `params` of the grid is what is held, `data` what varies
     sizes, amounts, noise = levels(grid.axes["data"]), levels(grid.axes["params"]), noise_of(grid)
     cells = _cells(grid, sizes, amounts, noise)
@@ -112,7 +114,7 @@ def sliced(
     return Slices(tuple(found), in_order, columns, grid.units["loss"], level, grid.warnings)
 
 
-def _slice(part: Rows, limited: np.ndarray, noise: Noise | None, level: float) -> Slice:
+def _slice(part: Rows, limited: np.ndarray, noise: Scatter | None, level: float) -> Slice:
     bend = slope_of(_alone(part), part, noise)
     free = part.take(~limited)
     told = len(free) > 0 and levels(free.axes["data"]).max() + 1 >= LEAST
@@ -130,12 +132,12 @@ def _alone(part: Rows) -> Rows:
     return replace(part, axes={"data": part.axes["data"]})
 
 
-def _exponents(bend: Line, level: float) -> tuple[float, float] | None:
+def _exponents(bend: Slope, level: float) -> tuple[float, float] | None:
     ends = bend.interval(level)
     return None if ends is None else (-ends[1], -ends[0])
 
 
-def _cells(grid: Rows, sizes: np.ndarray, amounts: np.ndarray, noise: Noise | None) -> dict[tuple[int, int], Cell]:
+def _cells(grid: Rows, sizes: np.ndarray, amounts: np.ndarray, noise: Scatter | None) -> dict[tuple[int, int], Cell]:
     """Every cell that was run, by the numbers of its two levels."""
     count, total = np.zeros((2, sizes.max() + 1, amounts.max() + 1))
     np.add.at(count, (sizes, amounts), 1)
