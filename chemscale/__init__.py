@@ -22,6 +22,7 @@ _HOME = {
     "Grid": "chemscale.sweep.grid",
     "Halving": "chemscale.sweep.stop",
     "HyperBand": "chemscale.sweep.stop",
+    "InitFrom": "chemscale.spec",
     "Job": "chemscale.sweep.jobs",
     "Law": "chemscale.laws",
     "Median": "chemscale.sweep.stop",

@@ -183,12 +183,43 @@ class Data:
 
 
 @dataclass(frozen=True)
+class InitFrom:
+    """Whose weights a run starts from, instead of fresh ones.
+
+    Args:
+        source: the store of a run, or a folder of the Hugging Face hub; not part of the id.
+        run: of a store, an id or an unambiguous beginning of one; None: the source is such a folder.
+        content: checksum of the weights and of what their rows stand for; `chemscale.complete` fills it in.
+        matched: tokens (elements) of the run's data whose rows are taken over; filled in as well.
+        fresh: tokens (elements) that the origin does not know, whose rows are drawn as without it.
+    """
+
+    source: str
+    run: str | None = None
+    content: str | None = None
+    matched: int | None = None
+    fresh: int | None = None
+
+    def __post_init__(self) -> None:
+        hint = "for a run give InitFrom('runs/base', run='1a2b…')"
+        require(bool(self.source), "InitFrom.source", self.source, "a store or a folder of the hub", hint)
+        require(self.run is None or bool(self.run), "InitFrom.run", self.run, "an id or None", hint)
+
+    @property
+    def label(self) -> str:
+        """What people call it: the run, or the folder."""
+        return f"run {self.run} of {self.source}" if self.run else self.source
+
+
+@dataclass(frozen=True)
 class Optim:
     """How parameters move: optimiser, global batch, warm-up, constant rate, cooldown.
 
     `lr` None means the stated rule of the model's family (`chemscale.train.optim`); `batch` counts examples of one
     update over all workers; `name` "muon" moves the matrices within a model by Muon, all else by AdamW; `warmup` and
     `cooldown` are shares of all updates, `warmup_updates` a number instead; `clip` bounds the global gradient norm.
+    `epoch_warmup` takes the place of both warm-ups: the rate stands still within an epoch and grows by one part in so
+    many from one to the next, from zero in the first, as a schedule does that is stepped once an epoch.
     """
 
     lr: float | None = None
@@ -202,11 +233,15 @@ class Optim:
     warmup: float = 0.05
     cooldown: float = 0.3
     shape: str = "linear"
+    epoch_warmup: int | None = added_since(1, None)
     warmup_updates: int | None = added_since(1, None)
 
     def __post_init__(self) -> None:
         positive("Optim.warmup_updates", self.warmup_updates, optional=True)
-        if self.warmup_updates is not None:
+        positive("Optim.epoch_warmup", self.epoch_warmup, optional=True)
+        if None not in (self.warmup_updates, self.epoch_warmup):
+            raise ValueError("Optim.warmup_updates and epoch_warmup exclude each other; give one of them.")
+        if self.warmup_updates is not None or self.epoch_warmup is not None:
             object.__setattr__(self, "warmup", 0.0)  # it says nothing then: equal trainings have equal ids
         positive("Optim.lr", self.lr, optional=True)
         positive("Optim.batch", self.batch)
@@ -332,7 +367,7 @@ class RunSpec:
 
     `objective` None means the objective that the model asks for, with its defaults. `seed` draws the initial parameters
     and the order of examples. `member` names a member of a population: the optimiser's fields in `CHANGING` may change
-    on its way and are no part of its id.
+    on its way and are no part of its id. `init_from` starts it from trained weights.
     """
 
     model: Any
@@ -344,6 +379,7 @@ class RunSpec:
     seed: int = 0
     precision: str = "float32"
     member: str | None = None
+    init_from: InitFrom | None = None
 
     def __post_init__(self) -> None:
         kind = type(self.model)
@@ -356,11 +392,22 @@ class RunSpec:
         )
         one_of("RunSpec.precision", self.precision, PRECISIONS)
         require(isinstance(self.seed, int) and self.seed >= 0, "RunSpec.seed", self.seed, "an integer of at least 0")
+        require(
+            self.init_from is None or isinstance(self.init_from, InitFrom),
+            "RunSpec.init_from",
+            self.init_from,
+            "an InitFrom or None",
+            "e.g. InitFrom('runs/base', run='1a2b…') or InitFrom('folder/of/the/hub')",
+        )
 
     @property
     def missing(self) -> tuple[str, ...]:
         """Fields that `chemscale.complete` still has to fill in before the run has an id."""
-        open_fields = {"data.content": self.data.content, "data.size": self.data.size, "optim.lr": self.optim.lr}
+        open_fields: dict[str, Any] = {
+            "data.content": self.data.content, "data.size": self.data.size, "optim.lr": self.optim.lr
+        }  # fmt: skip
+        if self.init_from is not None:
+            open_fields["init_from.content"] = self.init_from.content
         return tuple(name for name, value in open_fields.items() if value is None)
 
     @cached_property
@@ -394,6 +441,8 @@ class RunSpec:
         tree = {**self._tree(), "data": data, "spec_version": SPEC_VERSION}
         if self.member is not None:
             tree["optim"] = {k: v for k, v in tree["optim"].items() if k not in CHANGING}
+        if self.init_from is not None:
+            tree["init_from"] = {"content": self.init_from.content}
         return tree
 
     def to_json(self) -> str:
@@ -412,6 +461,7 @@ class RunSpec:
             "seed": self.seed,
             "precision": self.precision,
             **({} if self.member is None else {"member": self.member}),
+            **({} if self.init_from is None else {"init_from": _plain(self.init_from)}),
         }
 
 
@@ -430,6 +480,8 @@ def from_json(text: str) -> RunSpec:
         tree["objective"] = _revive(OBJECTIVES, tree["objective"], "name", "objective")
     for name, cls in (("data", Data), ("optim", Optim), ("budget", Budget), ("evaluation", Evaluation)):
         tree[name] = _construct(cls, tree[name])
+    if tree.get("init_from"):
+        tree["init_from"] = _construct(InitFrom, tree["init_from"])
     return RunSpec(**tree)
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from chemscale import spec
 from chemscale.models import ChemGPT, PaiNN
-from chemscale.spec import Budget, Data, Evaluation, Optim, Resources, RunSpec, from_json, with_fields
+from chemscale.spec import Budget, Data, Evaluation, InitFrom, Optim, Resources, RunSpec, from_json, with_fields
 from chemscale.train.objectives import EnergyForce
 
 CONTENT = "0" * 64
@@ -61,6 +61,7 @@ def test_same_id_in_another_process():
         ("optim.warmup", 0.1),
         ("optim.cooldown", 0.1),
         ("optim.shape", "sqrt"),
+        ("optim.epoch_warmup", 10),
         ("budget.epochs", 2),
         ("budget.min_updates", 5),
         ("evaluation.points", 3),
@@ -80,8 +81,23 @@ def test_every_field_of_a_run_is_covered_by_the_id():
         later = {f.name for f in fields(cls) if "since" in f.metadata}  # left out while they have their defaults
         expected = set(cls.__dataclass_fields__) - later - ({"source"} if name == "data" else set())
         assert set(tree[name]) == expected
-    assert set(tree) == set(RunSpec.__dataclass_fields__) - {"member"} | {"spec_version"}
-    assert set(replace(BASE, member="p-0").identity()) == set(RunSpec.__dataclass_fields__) | {"spec_version"}
+    assert set(tree) == set(RunSpec.__dataclass_fields__) - {"member", "init_from"} | {"spec_version"}
+    whole = replace(BASE, member="p-0", init_from=InitFrom("runs/base", "ab12", CONTENT))
+    assert set(whole.identity()) == set(RunSpec.__dataclass_fields__) | {"spec_version"}
+
+
+def test_weights_to_start_from_are_in_the_id_by_content_alone():
+    starts = [
+        replace(BASE, init_from=init)
+        for init in (
+            InitFrom("runs/base", "ab12", CONTENT),
+            InitFrom("/elsewhere", None, CONTENT, matched=3, fresh=1),
+            InitFrom("runs/base", "ab12", "1" * 64),
+        )
+    ]
+    assert starts[0].id == starts[1].id
+    assert len({BASE.id, starts[0].id, starts[2].id}) == 3
+    assert from_json(starts[1].to_json()) == starts[1]
 
 
 def test_a_member_of_a_population_keeps_its_id_while_its_optimiser_changes():

@@ -114,7 +114,8 @@ def groups_of(runs: Iterable[Row], metrics: Sequence[str] | None = None) -> tupl
 
 
 def _split(rows: list[Row], metrics: Sequence[str] | None) -> Iterable[Group]:
-    usable = [r for r in rows if r["status"] == FINISHED and r["lineage"] is None and r["params"]]
+    plain = (r for r in rows if r["lineage"] is None and r.get("init_content") is None)
+    usable = [r for r in plain if r["status"] == FINISHED and r["params"]]
     asked = metrics or sorted({r["law_metric"] for r in usable if r["law_metric"] is not None})
     for metric in asked:
         if metric not in METRICS:  # an objective of the user's own: its loss is in law_loss

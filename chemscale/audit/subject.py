@@ -202,6 +202,8 @@ def _of_part(
             left.append((row, str(status)))
         elif row.get("lineage"):
             left.append((row, "continued from another run"))
+        elif row.get("init_content"):
+            left.append((row, "started from trained weights"))
         elif all(positive_number(row[name]) for name in (*axes.values(), loss)):
             rows.append({**row, **{name: float(row[name]) for name in (*axes.values(), loss)}})
         else:

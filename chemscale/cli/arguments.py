@@ -72,6 +72,11 @@ def _recipes(verbs: Any) -> None:
             made.add_argument("--store", required=True, help="folder of the records")
             made.add_argument("--mlflow", metavar="URI", help="log to this MLflow tracking server or database too")
             made.add_argument("--wandb", metavar="PROJECT", help="log to this project of Weights & Biases too")
+        else:
+            made.add_argument("--like", metavar="SOURCE", help="reckon with the examples of this source instead")
+            made.add_argument("--gpu", choices=("v100", "a100", "h100"), help="tell its hours, by arithmetic")
+            made.add_argument("--utilisation", type=float, help="share of its peak that is assumed (default 0.3)")
+            made.add_argument("--price", type=float, help="money for an hour of it (default 2)")
         _with_resources(made)
 
 
@@ -128,6 +133,8 @@ def _train(verbs: Any) -> None:
     made.add_argument(
         "--set", action="append", default=[], metavar="FIELD=VALUE", help="any field, e.g. optim.clip=0.5"
     )
+    made.add_argument("--init-from", metavar="STORE|FOLDER", help="start from weights of a run or of a hub folder")
+    made.add_argument("--init-run", metavar="ID", help="the run, where --init-from is a store")
     made.add_argument("--store", required=True)
     _with_resources(made)
 
@@ -144,6 +151,11 @@ def _stores(verbs: Any) -> None:
     made.add_argument("--temperature", type=float, default=1.0)
     made.add_argument("--seed", type=int, default=0)
     made.add_argument("--out", help="file to write")
+    made = _verb(verbs, "export", models.export)
+    made.add_argument("store")
+    made.add_argument("--run", help="default: the text run with the lowest test loss")
+    made.add_argument("--out", required=True, metavar="FOLDER", help="a new folder")
+    made.add_argument("--licence", help="of the weights, as the hub spells it, e.g. mit, for the model card")
 
 
 def _store(verbs: Any) -> None:
@@ -209,7 +221,7 @@ def _laws(verbs: Any) -> None:
     made.add_argument("--loss", metavar="COL", required=True)
     made.add_argument("--where", metavar="EXPR", help="e.g. \"architecture == 'painn' and seed == 0\"")
     made.add_argument("--by", metavar="COL", help="a law for each value of this column")
-    made.add_argument("--form", default="chinchilla", help="one of the forms, or auto")
+    made.add_argument("--form", default="chinchilla", help="one of the forms, auto, or sliced: per amount of data")
     made.add_argument("--objective", default="huber", help="huber, lad, log_lsq or lsq")
     made.add_argument("--delta", type=float, default=1e-3, help="of huber, in log residuals (default 1e-3)")
     made.add_argument("--weights", metavar="COL", help="a column, replicates or large[:SHARE]")

@@ -10,6 +10,7 @@ from typing import Any
 
 from chemscale.cli.output import json_text, print_json, writable
 from chemscale.cli.reading import read_table
+from chemscale.cli.slices import FORM, print_slices
 from chemscale.laws import FitError, Law, PartialFitError, failure
 from chemscale.laws import fit as fit_law
 
@@ -20,6 +21,8 @@ def fit(given: argparse.Namespace) -> int:
     """A scaling law, with its doubt, from a store or any CSV or Parquet file."""
     writable(given.out)
     table = read_table(given.table)
+    if given.form == FORM:
+        return print_slices(given, table)
     points = [parse_point(text) for text in given.predict]
     found: Any
     failed: dict[Any, Exception] = {}

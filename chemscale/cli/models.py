@@ -1,4 +1,4 @@
-"""Single models: train, generate."""
+"""Single models: train, generate, export."""
 
 from __future__ import annotations
 
@@ -19,6 +19,9 @@ def train(given: argparse.Namespace) -> int:
     require_room(on)
     run = prepare([_run_from(given, parse_options(given.set))], on)[0]
     store = Store(given.store, create=True)
+    if run.init_from is not None and not given.json:
+        init = run.init_from
+        print(f"starts from {init.label}: {init.matched} rows of its tables taken over, {init.fresh} new ones drawn")
     store.enlist("train", [run])
     row = _train_one(run, store, on)
     print_record(readable(row), given.json)
@@ -27,8 +30,10 @@ def train(given: argparse.Namespace) -> int:
 
 def _run_from(given: argparse.Namespace, changes: dict[str, Any]) -> Any:
     import chemscale.models  # noqa: F401  # registers the models
-    from chemscale.spec import MODELS, Budget, Data, Optim, RunSpec, with_fields
+    from chemscale.spec import MODELS, Budget, Data, InitFrom, Optim, RunSpec, with_fields
 
+    if given.init_run and not given.init_from:
+        raise ValueError(f"--init-run {given.init_run!r} needs --init-from STORE, the store of that run.")
     if given.architecture not in MODELS:
         raise ValueError(f"architecture={given.architecture!r} is unknown; choose one of {', '.join(sorted(MODELS))}.")
     source = given.data or ("moses" if MODELS[given.architecture].family == "text" else "fragments-gfn2")
@@ -40,6 +45,7 @@ def _run_from(given: argparse.Namespace, changes: dict[str, Any]) -> Any:
         optim=Optim(lr=given.lr, batch=given.batch),
         budget=budget,
         seed=given.seed,
+        init_from=InitFrom(given.init_from, given.init_run) if given.init_from else None,
     )
     return with_fields(run, changes)
 
@@ -88,6 +94,22 @@ def generate(given: argparse.Namespace) -> None:
             return print_json({"path": given.out, "molecules": len(lines), "run_id": trained.run.id})
         return print(f"{given.out}: {len(lines)} molecules of run {trained.run.id}")
     return print_json(rows) if given.json else print(*lines, sep="", end="")
+
+
+def export(given: argparse.Namespace) -> None:
+    """A trained ChemGPT as a folder of the Hugging Face hub: weights, tokenizer, configuration and model card."""
+    from chemscale.records.store import Store
+    from chemscale.use.hub import export as write
+    from chemscale.use.load import load
+
+    store = Store(given.store)
+    trained = load(store, given.run or best_run(store, "text"))
+    row = store.runs(run_id=trained.run.id).to_pylist()[0]
+    out = write(trained, given.out, row=row, licence=given.licence)
+    files = sorted(path.name for path in out.iterdir())
+    if given.json:
+        return print_json({"path": str(out), "files": files, "run_id": trained.run.id})
+    return print(f"{out}: run {trained.run.id} as {', '.join(files)}")
 
 
 def best_run(store: Any, family: str) -> str:

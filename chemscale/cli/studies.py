@@ -13,41 +13,85 @@ from chemscale.cli.output import bytes_text, cell_text, print_json, print_rows, 
 
 def show(given: argparse.Namespace) -> None:
     """What a recipe would run and cost; starts nothing."""
-    from chemscale.sweep.estimate import costs
-    from chemscale.sweep.recipe import load_recipe, parse_options, recipe_resources
+    from chemscale.sweep.recipe import load_recipe, parse_options
     from chemscale.sweep.search import Search
-    from chemscale.train.complete import complete
 
     recipe = load_recipe(given.recipe, parse_options(given.set))
     runs = recipe.unsampled() if isinstance(recipe, Search) else recipe.runs()
-    cells = costs([complete(run) for run in runs], recipe_resources(given.recipe, resources_of(given)))
+    assumed = _assumed(given)
+    cells, notes = _cells(runs, given)
+    gpu = [None if assumed is None else assumed.hours(cell.run, cell.flops) for cell in cells]
     if given.json:
-        return print_json([_cell_json(cell) for cell in cells])
-    from rich.table import Table
-
-    table = Table("model", "width", "data", "seed", "parameters", "updates", "FLOPs", "memory", "time", box=None)
-    for cell in cells:
-        run = cell.run
-        table.add_row(
-            run.model.architecture, str(run.model.width), f"{run.data.size:,}", str(run.seed), f"{cell.params:,}",
-            f"{cell.updates:,}", f"{cell.flops:.1e}", bytes_text(cell.memory), f"{cell.seconds:.1f} s",
-        )  # fmt: skip
-    Console().print(table)
+        return print_json([_cell_json(cell, hours, assumed) for cell, hours in zip(cells, gpu, strict=True)])
+    print_rows([_cell_row(cell, hours, assumed) for cell, hours in zip(cells, gpu, strict=True)], False)
     hours, disk = sum(cell.seconds for cell in cells) / 3600, bytes_text(sum(cell.disk for cell in cells))
     flops = sum(cell.flops for cell in cells)
     print(f"{len(cells)} runs, {flops:.2e} FLOPs, {disk} of disk, about {hours:.2f} hours of one slot.")
     if saved := sum(cell.flops * cell.inherited / cell.updates for cell in cells):
         print(f"Runs that go on from a shorter one's trunk spare {saved:.2e} of these FLOPs.")
+    if assumed is not None:
+        total = sum(hours or 0 for hours in gpu)
+        print(f"{total:,.1f} GPU-hours, {total * assumed.price:,.0f} of money.")
+        notes.append(assumed.sentence({cell.run.precision for cell in cells}))
+    for note in notes:
+        print(f"note: {note}")
     return None
 
 
-def _cell_json(cell: Any) -> dict[str, Any]:
+def _cells(runs: list[Any], given: argparse.Namespace) -> tuple[list[Any], list[str]]:
+    """What every run costs, and what stood in for data that are not here."""
+    from chemscale.sweep.estimate import costs
+    from chemscale.sweep.likeness import absent, costs_like
+    from chemscale.sweep.recipe import recipe_plan, recipe_resources
+    from chemscale.train.complete import complete
+
+    on, planned = recipe_resources(given.recipe, resources_of(given)), recipe_plan(given.recipe)
+    missing = absent(runs)
+    like = given.like or (planned.like if planned is not None and missing else None)
+    if like is None:
+        return costs([complete(run) for run in runs], on), []
+    note = (
+        f"{missing or runs[0].data.source} stands behind {like}, whose alphabet and lengths are reckoned with; "
+        "non-embedding parameters and updates are exact."
+    )
+    return costs_like(runs, like, on, planned.whole if planned is not None else None), [note]
+
+
+def _assumed(given: argparse.Namespace) -> Any:
+    """The GPU that hours and money are told of: the command line's over the recipe's; None where neither names one."""
+    from dataclasses import replace
+
+    from chemscale.sweep.gpus import Assumed
+    from chemscale.sweep.recipe import recipe_plan
+
+    asked = {name: getattr(given, name) for name in ("gpu", "utilisation", "price")}
+    asked = {name: value for name, value in asked.items() if value is not None}
+    planned = recipe_plan(given.recipe)
+    if planned is None:
+        return Assumed(**asked) if asked else None
+    return replace(planned.on, **asked)
+
+
+def _cell_row(cell: Any, hours: float | None, assumed: Any) -> dict[str, Any]:
+    run = cell.run
+    row = {
+        "model": run.model.architecture, "width": str(run.model.width), "data": f"{run.data.size:,}",
+        "seed": str(run.seed), "parameters": f"{cell.params:,}", "updates": f"{cell.updates:,}",
+        "FLOPs": f"{cell.flops:.1e}", "memory": bytes_text(cell.memory), "time": f"{cell.seconds:.1f} s",
+    }  # fmt: skip
+    if hours is not None:
+        row |= {"GPU-hours": f"{hours:.3g}", "cost": f"{hours * assumed.price:.3g}"}
+    return row
+
+
+def _cell_json(cell: Any, hours: float | None, assumed: Any) -> dict[str, Any]:
     run = cell.run
     return {
-        "run_id": run.id, "architecture": run.model.architecture, "width": run.model.width, "size": run.data.size,
-        "seed": run.seed, "params": cell.params, "params_all": cell.params_all, "updates": cell.updates,
-        "flops": cell.flops, "memory_bytes": cell.memory, "disk_bytes": cell.disk, "seconds": cell.seconds,
-        "inherited_updates": cell.inherited,
+        "run_id": None if run.missing else run.id, "architecture": run.model.architecture, "width": run.model.width,
+        "size": run.data.size, "seed": run.seed, "params": cell.params, "params_all": cell.params_all,
+        "updates": cell.updates, "flops": cell.flops, "memory_bytes": cell.memory, "disk_bytes": cell.disk,
+        "seconds": cell.seconds, "inherited_updates": cell.inherited, "gpu_hours": hours,
+        "money": None if hours is None else hours * assumed.price,
     }  # fmt: skip
 
 

@@ -1,6 +1,7 @@
 """Tables in, laws out: numpy and scipy only.
 `fit` gives a `Law` with intervals, predictions and a backtest; `axis_reading`, `tenfold` and `verdict` say what a small
-grid supports before any law is believed; `compare` fits the same law to several groups and tests what differs.
+grid supports before any law is believed; `sliced` reads it as power laws, one for every amount of data; `compare` fits
+the same law to several groups and tests what differs.
 """
 
 from __future__ import annotations
@@ -22,14 +23,15 @@ from chemscale.laws.law import Law
 from chemscale.laws.objectives import OBJECTIVES, Objective
 from chemscale.laws.optimum import Optimum
 from chemscale.laws.prediction import Prediction
+from chemscale.laws.readings.slices import Cell, Slice, Slices, sliced
 from chemscale.laws.readings.slopes import AxisReading, Tenfold, axis_reading, tenfold
 from chemscale.laws.readings.verdict import NextRun, Verdict, verdict
 from chemscale.laws.record import failure
 from chemscale.laws.tables.cost import MeasuredCost
 
 __all__ = [
-    "FORMS", "INTERVALS", "OBJECTIVES", "AxisReading", "Backtest", "Break", "Calibration", "Comparison", "Difference",
-    "Ensemble", "FitError", "JointLaw", "Law", "MeasuredCost", "Multiplier", "NextRun", "Objective", "Optimum",
-    "Paired", "PartialFitError", "Prediction", "Profile", "Ratio", "SeedNoise", "Tenfold", "Verdict", "axis_reading",
-    "compare", "failure", "find_breaks", "fit", "tenfold", "verdict",
+    "FORMS", "INTERVALS", "OBJECTIVES", "AxisReading", "Backtest", "Break", "Calibration", "Cell", "Comparison",
+    "Difference", "Ensemble", "FitError", "JointLaw", "Law", "MeasuredCost", "Multiplier", "NextRun", "Objective",
+    "Optimum", "Paired", "PartialFitError", "Prediction", "Profile", "Ratio", "SeedNoise", "Slice", "Slices", "Tenfold",
+    "Verdict", "axis_reading", "compare", "failure", "find_breaks", "fit", "sliced", "tenfold", "verdict",
 ]  # fmt: skip

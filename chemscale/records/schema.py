@@ -173,6 +173,7 @@ def _units() -> Iterable[Column]:
 SPEC_COLUMNS = (  # what a complete spec alone knows
     "run_id", "family", "architecture", "spec", "depth", "width", "examples", "batch", "seed", "subset_key",
     "precision", "optimiser", "lr", "weight_decay", "warmup", "cooldown", "data_source", "data_content",
+    "init_from", "init_content", "init_matched", "init_fresh",
 )  # fmt: skip
 
 RUNS = Schema(
@@ -205,6 +206,10 @@ RUNS = Schema(
         Column("cooldown", REAL, "share", "share of the updates spent cooling down"),
         Column("data_source", STRING, "", "name of the source"),
         Column("data_content", STRING, "", "checksum of the built examples, splits and builder", nullable=False),
+        Column("init_from", STRING, "", "run or folder whose weights it started from; null: fresh ones", volatile=True),
+        Column("init_content", STRING, "", "checksum of those weights; such runs are no runs from scratch"),
+        Column("init_matched", INTEGER, "rows", "tokens or elements whose rows were taken over from there"),
+        Column("init_fresh", INTEGER, "rows", "tokens or elements that were not known there"),
         Column("test_checksum", STRING, "", "checksum of the test examples' ids and content"),
         Column("test_examples", INTEGER, "examples", "examples of the test set that were measured"),
         Column("status", STRING, "", "one of " + ", ".join(STATUSES), nullable=False),

@@ -197,7 +197,7 @@ class Studies:
 
 def spec_columns(run: RunSpec) -> dict[str, Any]:
     """The columns of RUNS that a complete spec alone knows."""
-    model, data, optim = run.model, run.data, run.optim
+    model, data, optim, init = run.model, run.data, run.optim, run.init_from
     return {
         "run_id": run.id,
         "family": model.family,
@@ -217,6 +217,10 @@ def spec_columns(run: RunSpec) -> dict[str, Any]:
         "cooldown": optim.cooldown,
         "data_source": data.source,
         "data_content": data.content,
+        "init_from": init and init.label,
+        "init_content": init and init.content,
+        "init_matched": init and init.matched,
+        "init_fresh": init and init.fresh,
     }
 
 

@@ -1,7 +1,8 @@
 """Recipes: Python files whose function `recipe` returns a Grid, a Search or a Study.
 
 A second function `resources`, if there is one, says where each run trains: `resources(run) -> Resources`. Where it
-returns None, the run gets what the command line says.
+returns None, the run gets what the command line says. A value `PLANNED` (`sweep.likeness.Planned`) tells
+`chemscale show` what to reckon with while data or GPUs are not at hand.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from chemscale.sweep.grid import Grid, Study
 from chemscale.sweep.placement import On
 from chemscale.sweep.search import Search
 
-FUNCTION, RESOURCES = "recipe", "resources"
+FUNCTION, RESOURCES, PLANNED = "recipe", "resources", "PLANNED"
 
 
 def load_recipe(path: str, options: Mapping[str, Any] | None = None) -> Study | Search:
@@ -71,6 +72,11 @@ def recipe_resources(path: str, default: Resources) -> On:
         return default if found is None else found
 
     return resources
+
+
+def recipe_plan(path: str) -> Any:
+    """`PLANNED` of a loaded recipe, or None."""
+    return getattr(sys.modules[_module_name(Path(path))], PLANNED, None)
 
 
 def _module_name(file: Path) -> str:

@@ -6,16 +6,17 @@ from dataclasses import replace
 
 from chemscale import data
 from chemscale.spec import RunSpec
+from chemscale.train import origins
 from chemscale.train.objectives import objective_of
 from chemscale.train.optim import ladder_lr
 
 
 def complete(run: RunSpec) -> RunSpec:
-    """Fill in the data's checksum, sizes of whole splits and the family's learning rate.
+    """Fill in the data's checksum, sizes of whole splits, the family's learning rate, and whose weights it starts from.
 
     Raises:
         ValueError: the source is unknown or not built yet, it feeds another family, or it holds fewer examples than
-            `data.size`; the message says what to do.
+            `data.size`; or the weights that it is to start from do not suit it; the message says what to do.
     """
     manifest = data.manifest(run.data)
     if manifest.family != run.model.family:
@@ -44,4 +45,5 @@ def complete(run: RunSpec) -> RunSpec:
         data=replace(run.data, content=manifest.content, size=size),
         optim=replace(run.optim, lr=lr),
         evaluation=evaluation,
+        init_from=None if run.init_from is None else origins.completed(run.init_from, run.model, manifest),
     )

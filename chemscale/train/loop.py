@@ -27,7 +27,7 @@ from chemscale.records.provenance import energy_meter
 from chemscale.records.schema import DIVERGED, FINISHED
 from chemscale.records.tensorboard import Board
 from chemscale.spec import Resources, RunSpec
-from chemscale.train import state
+from chemscale.train import origins, state
 from chemscale.train.journal import Clock, Journal, Report
 from chemscale.train.measure import EVALUATION_BATCH, measure
 from chemscale.train.objectives import Metric, objective_of
@@ -109,6 +109,8 @@ def _open(
     trunk = trunk_of(run)
     shared = trunk.states(attempt.root) if trunk is not None and attempt is not None else ()
     progress = state.load([*earlier, *shared], layout, optimiser)
+    if run.init_from is not None and progress.step == 0:  # whoever goes on from a state has no need of the origin
+        origins.start(layout, run, examples.manifest)
     optimiser.set_constants(run.optim)  # a state brings its own
     events = board(opening, progress.examples) if board and ranks.first else None
     # One process reads one machine's meter: of several workers it would count a part and call it the whole.

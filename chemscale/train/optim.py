@@ -116,8 +116,8 @@ def _grouped(found: Iterable[Treatment]) -> dict[tuple[bool, Scale], list[nn.Par
     return groups
 
 
-def lr_share(step: int, updates: int, optim: Optim) -> float:
-    """Share of the highest rate at update `step` (0-based) of `updates`: warm-up, constant, cooldown.
+def lr_share(step: int, updates: int, optim: Optim, epoch: int = 0) -> float:
+    """Share of the highest rate at update `step` (0-based) of `updates`, in epoch `epoch`: warm-up, constant, cooldown.
 
     The cooldown falls to zero just after the last update, linearly or as 1 - sqrt (Hägele et al. 2024).
     """
@@ -125,8 +125,9 @@ def lr_share(step: int, updates: int, optim: Optim) -> float:
     cool = math.ceil(optim.cooldown * updates)
     if step < warm:
         return (step + 1) / warm
+    grown = 1.0 if optim.epoch_warmup is None else min(1.0, epoch / optim.epoch_warmup)
     left = updates - step  # updates still to make, this one included
     if left > cool:
-        return 1.0
+        return grown
     done = 1 - left / (cool + 1)
-    return 1 - (math.sqrt(done) if optim.shape == "sqrt" else done)
+    return grown * (1 - (math.sqrt(done) if optim.shape == "sqrt" else done))

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
 import torch
 
-from chemscale.records.attempt import STATE, Attempt
+from chemscale.records.attempt import STATE, WEIGHTS, Attempt
 
 if TYPE_CHECKING:
+    from chemscale.records.store import Store
     from chemscale.train.optim import Optimisers
     from chemscale.train.parallel import Whole
 
@@ -121,3 +122,20 @@ def save_weights(attempt: Attempt, name: str, weights: dict[str, Any]) -> None:
         torch.save(weights, file)
 
     attempt.save(name, write)
+
+
+def kept_weights(store: Store, run_id: str) -> dict[str, Any]:
+    """The weights that the newest attempt of a run kept, on the processor.
+
+    Raises:
+        ValueError: none were kept.
+    """
+    for attempt in reversed(store.attempts(run_id)):
+        file = attempt.open(WEIGHTS)
+        if file is not None:
+            with file:
+                return torch.load(file, map_location="cpu", weights_only=True)
+    raise ValueError(
+        f"run {run_id} has no weights (status {store.state(run_id).status}); weights of a finished run are kept under "
+        "Resources(keep='final') or 'best'."
+    )

@@ -54,7 +54,9 @@ class Stepper:
 
     def rate(self, number: int) -> float:
         """The learning rate of step `number` (0-based)."""
-        return (self.run.optim.lr or 0.0) * lr_share(number, self.run.updates, self.run.optim)
+        optim = self.run.optim
+        epoch = number * optim.batch // len(self.ids)
+        return (optim.lr or 0.0) * lr_share(number, self.run.updates, optim, epoch)
 
     def step(self, number: int, *, save_due: bool) -> Made:
         """Make step `number` (0-based); a gradient that is not finite changes no parameter."""

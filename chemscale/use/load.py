@@ -9,9 +9,9 @@ import torch
 from torch import nn
 
 from chemscale import data
-from chemscale.records.attempt import WEIGHTS
 from chemscale.records.store import Store
 from chemscale.spec import RunSpec
+from chemscale.train.state import kept_weights
 
 
 @dataclass(frozen=True)
@@ -37,17 +37,8 @@ def load(store: Store, run_id: str) -> Trained:
         ValueError: there is no such run, it has not finished, or its weights were not kept.
     """
     run = store.spec(run_id)
-    kept = [file for a in reversed(store.attempts(run.id)) if (file := a.open(WEIGHTS)) is not None]
-    if not kept:
-        status = store.state(run.id).status
-        raise ValueError(
-            f"run {run.id} has no weights (status {status}); weights of a finished run are kept under "
-            "Resources(keep='final') or 'best'."
-        )
+    weights = kept_weights(store, run.id)
     manifest = data.manifest(run.data)
-    module = run.model.build(manifest)
-    with kept[0] as file:
-        weights = torch.load(file, map_location="cpu", weights_only=True)
+    module = run.model.build(manifest).to(getattr(torch, run.precision))
     module.load_state_dict(weights)
-    module = module.to(getattr(torch, run.precision)).eval()
-    return Trained(run, module, manifest)
+    return Trained(run, module.eval(), manifest)

@@ -165,8 +165,9 @@ def select(table: Any, where: str | None = None, censored: str | None = None) ->
         if not len(next(iter(columns.values()))):
             raise ValueError(f"where={where!r} leaves no rows.")
     columns, heirs = _without_lineage(columns)
+    columns, started = _of_one_start(columns)
     columns, unfinished = _finished(columns, censored)
-    return columns, heirs + unfinished
+    return columns, heirs + started + unfinished
 
 
 def _without_lineage(columns: Columns) -> tuple[Columns, tuple[str, ...]]:
@@ -180,6 +181,18 @@ def _without_lineage(columns: Columns) -> tuple[Columns, tuple[str, ...]]:
         )
     note = f"left out {int((~alone).sum())} members of populations, which are no plain runs"
     return keep(columns, alone), (note,)
+
+
+def _of_one_start(columns: Columns) -> tuple[Columns, tuple[str, ...]]:
+    """Runs that started from trained weights follow a law of their own: among runs from scratch they are left out."""
+    fresh = np.array([value is None or value == "" for value in columns.get("init_content", [])], dtype=bool)
+    if fresh.all() or not fresh.any():
+        return columns, ()
+    note = (
+        f"left out {int((~fresh).sum())} runs that started from trained weights; "
+        'for a law of those alone say where="init_content != None"'
+    )
+    return keep(columns, fresh), (note,)
 
 
 def _finished(columns: Columns, censored: str | None) -> tuple[Columns, tuple[str, ...]]:

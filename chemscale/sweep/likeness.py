@@ -1,0 +1,95 @@
+"""What a study would cost whose data are not here yet: another source's alphabet and lengths stand in for theirs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+from chemscale import data
+from chemscale.data.sources import resolve
+from chemscale.spec import Budget, Data, Optim, RunSpec
+from chemscale.sweep.estimate import EVALUATION_SHARE, SECONDS_PER_RUN, CellCost, costs
+from chemscale.sweep.gpus import Assumed
+from chemscale.sweep.placement import On, resources_for
+from chemscale.train.complete import complete
+from chemscale.train.ranks import MICRO_BATCH
+
+BATCH, EXAMPLES = 16, 1_000  # of the runs that are counted in place of others
+
+
+@dataclass(frozen=True)
+class Planned:
+    """What a recipe says for `chemscale show` of a study that is larger than the machine at hand.
+
+    Args:
+        like: source whose alphabet and lengths stand in for the recipe's while that is not here.
+        whole: examples of the recipe's whole training split, for runs with an open `data.size`.
+        on: the GPUs whose hours and price are told.
+    """
+
+    like: str
+    whole: int | None = None
+    on: Assumed = field(default_factory=Assumed)
+
+
+def absent(runs: Sequence[RunSpec]) -> str | None:
+    """The first source of these runs that is neither known nor a file here."""
+    for source in dict.fromkeys(run.data.source for run in runs):
+        try:
+            resolve(source)
+        except ValueError:
+            return source
+    return None
+
+
+def costs_like(runs: Sequence[RunSpec], source: str, on: On | None = None, whole: int | None = None) -> list[CellCost]:
+    """The cost of runs as if their examples were those of `source`, whatever their number.
+
+    Non-embedding parameters and updates are exact; FLOPs and times are those of the other examples' mean length. Runs
+    of one model are counted and timed once, with a batch of one and one of sixteen.
+
+    Args:
+        source: a known name or a file; built where it is not.
+        whole: examples that a run with an open `data.size` will have; None: as many as `source`.
+
+    Raises:
+        ValueError: the source is of another family, or unknown.
+    """
+    found: dict[tuple[object, ...], tuple[CellCost, CellCost]] = {}
+    cells = []
+    for run in runs:
+        held = data.build(source, representation=run.data.representation).counts["train"]
+        place = resources_for(on, run)
+        alike = (run.model, run.precision, run.evaluation, run.data.representation, place)
+        if alike not in found:
+            one, several = costs([_near(run, source, held, batch) for batch in (1, BATCH)], place)
+            found[alike] = one, several
+        micro = min(run.optim.batch, place.micro_batch or MICRO_BATCH["cpu"])
+        cells.append(_stretched(run, *found[alike], micro, whole or held))
+    return cells
+
+
+def _near(run: RunSpec, source: str, held: int, batch: int) -> RunSpec:
+    """A run of the same model that can be counted here."""
+    stand_in = Data(source, size=min(EXAMPLES, held), representation=run.data.representation)
+    return complete(replace(run, data=stand_in, optim=Optim(batch=batch), budget=Budget(epochs=1), init_from=None))
+
+
+def _stretched(run: RunSpec, one: CellCost, several: CellCost, micro: int, whole: int) -> CellCost:
+    """The cell for the run's own examples and batch: work is in proportion, memory a constant and a part for each."""
+    size = run.data.size or whole
+    optim = replace(run.optim, lr=run.optim.lr or several.run.optim.lr)
+    data_meant = replace(several.run.data, source=run.data.source, size=size, key=run.data.key, content=None)
+    meant = replace(several.run, data=data_meant, optim=optim, budget=run.budget, seed=run.seed)
+    share = meant.examples / several.run.examples
+    each = (several.memory - one.memory) / (BATCH - 1)
+    return replace(
+        several, run=meant, updates=meant.updates, flops=several.flops * share, memory=one.memory + (micro - 1) * each,
+        seconds=(several.seconds - SECONDS_PER_RUN) * _passes(meant) / _passes(several.run) + SECONDS_PER_RUN,
+    )  # fmt: skip
+
+
+def _passes(run: RunSpec) -> float:
+    """Examples trained on, and those of its measurements as shares of them."""
+    asked = run.evaluation
+    return run.examples + EVALUATION_SHARE * ((asked.valid or 0) * asked.points + (asked.test or 0))
