@@ -18,6 +18,8 @@ from torch import Tensor
 
 from chemscale import data
 from chemscale.batch import AtomicManifest, Manifest, TextManifest
+from chemscale.data.tokens import version_of
+from chemscale.data.vocabulary import version_1
 from chemscale.models.chemgpt import ChemGPT
 from chemscale.models.gptneo import Factors, rescaled, same_function
 from chemscale.records.attempt import WEIGHTS
@@ -111,11 +113,17 @@ def read(init: InitFrom) -> Origin:
 
 
 def match(now: Manifest, before: Manifest) -> Match:
-    """Which rows stand for the same: special tokens by what they do, all others by their text, elements by number."""
+    """Which rows stand for the same: special tokens by what they do, all others by their text, elements by number.
+
+    Where one alphabet is of SELFIES 1, as the released one, and the other of SELFIES 2, tokens are translated.
+    """
     new, old = _rows(now), _rows(before)
+    texts, versions = list(new), [version_of(new), version_of(old)]
+    new = [version_1(text) for text in new] if versions == [2, 1] else new
+    old = [version_1(text) for text in old] if versions == [1, 2] else old
     place = {text: i for i, text in enumerate(old)}
     rows = {i: place[text] for i, text in enumerate(new) if text in place}
-    return Match(rows, tuple(text for i, text in enumerate(new) if i not in rows))
+    return Match(rows, tuple(text for i, text in enumerate(texts) if i not in rows))
 
 
 def start(layout: Whole, run: RunSpec, manifest: Manifest) -> None:
@@ -230,5 +238,6 @@ def _folder(init: InitFrom) -> Path:
 
 def _manifest(run: RunSpec) -> Manifest:
     """What the origin's data say of themselves; built where they are not yet, as for the run itself."""
-    data.build(run.data.source, representation=run.data.representation, processes=1, progress=False)
+    how = {"representation": run.data.representation, "reading": run.data.reading}
+    data.build(run.data.source, **how, processes=1, progress=False)
     return data.manifest(run.data)

@@ -6,12 +6,11 @@ import re
 from typing import Any
 
 from chemscale.batch import TextManifest
-from chemscale.data.tokens import SMILES_TOKEN
+from chemscale.data.tokens import CONTINUES, SMILES_TOKEN
 from chemscale.train.released import WRITTEN_IN
 
-CONTINUES = "##"  # WordPiece: the token goes on with this entry
 LONGEST_WORD = 100  # characters; WordPiece calls longer tokens unknown
-PATTERNS = {"selfies": r"\[[^\]]*\]|\.", "smiles": SMILES_TOKEN}
+PATTERNS = {"selfies": r"\[[^\]]*\]|\.", "smiles": SMILES_TOKEN, "protein": "."}
 
 
 def tokenizer(manifest: TextManifest) -> dict[str, Any]:

@@ -141,6 +141,19 @@ def test_special_tokens_are_matched_by_what_they_do():
     assert match(*species) == Match({0: 0, 1: 1}, ("17",))
 
 
+def test_tokens_of_selfies_2_find_their_rows_in_a_model_of_selfies_1():
+    ours = ("<pad>", "<start>", "<end>", "<unknown>", "[=Branch1]", "[=Ring2]", "[C@@H1]", "[NH1+1]", "[C]")
+    theirs = ("[UNK]", "[PAD]", "[CLS]", "[SEP]", "[C]", "[Branch1_2]", "[Expl=Ring2]", "[NH+expl]", "[Branch1_1]")
+    now, before = (
+        TextManifest("t", "text", "", 0, {}, {}, vocabulary=ours),
+        TextManifest("t", "text", "", 0, {}, {}, vocabulary=theirs, unknown=0, pad=1, start=2, end=3),
+    )
+    assert match(now, before) == Match({0: 1, 1: 2, 2: 3, 3: 0, 4: 5, 5: 6, 7: 7, 8: 4}, ("[C@@H1]",))
+    back = match(before, now)
+    assert back.rows == {old: new for new, old in match(now, before).rows.items()}
+    assert back.fresh == ("[Branch1_1]",)
+
+
 def test_a_folder_of_the_hub_suits_the_shape_that_it_was_exported_from(molecules, base, tmp_path):
     """A balanced model is exported with its attention scale in the queries; starting from the folder takes it out."""
     run, store = base
