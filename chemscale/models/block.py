@@ -26,6 +26,7 @@ aten = torch.ops.aten
 GELU_SLOPE = 2 * math.sqrt(2 / math.pi)  # gelu_new: x/2 (1 + tanh z) is x sigmoid(2z), z = sqrt(2/pi)(x + 0.044715 x^3)
 GELU_CUBIC = 0.044715  # Hendrycks & Gimpel 2016
 NARROW_HEAD = 8  # up to here products with few columns are 2 to 3 times faster transposed; from 16 on they are not
+CACHED_SHARES = 2**18  # 1 MB in float32: forward of 512 heads of 64 tokens 6.2 -> 4.7 ms on a processor with 0.5 MB L2
 
 PRODUCTS: ContextVar[torch.dtype | None] = ContextVar("products", default=None)  # what linear layers multiply in
 
@@ -196,7 +197,7 @@ def _to_cells(plan: Plan, table: Tensor, which: int) -> Tensor:
 
 def _to_tokens(plan: Plan, cells: Tensor, which: int) -> Tensor:
     """(parts, strings x heads, longest, head) back to (tokens, parts x width)."""
-    head = cells.shape[-1]
+    head = cells.shape[3]
     return cells.view(-1, head).index_select(0, plan.outward[which]).view(len(plan.grid.cell), -1)
 
 
@@ -207,36 +208,49 @@ def _upright(plan: Plan, cells: Tensor, which: int) -> Tensor:
     return table.reshape(len(grid.token), -1).index_select(0, grid.cell)
 
 
+def _slices(heads: Tensor) -> list[slice]:
+    """Cuts of strings x heads, so that what passes between the kernels of one cut stays in a processor's cache."""
+    count, longest = heads.shape[1:3]
+    size = max(1, CACHED_SHARES // longest**2)
+    return [slice(start, start + size) for start in range(0, count, size)]
+
+
 def _attend(plan: Plan, window: int | None, heads: Tensor) -> tuple[Tensor, Tensor]:
     """Mixed values, (tokens, width), and the share of each token in each, (strings x heads, longest, longest)."""
-    query, key, value = heads.unbind(0)
-    logits = torch.baddbmm(plan.hidden[window], query, key.transpose(1, 2), alpha=plan.scale)
-    shares = torch.softmax(logits, -1)
-    if value.shape[-1] > NARROW_HEAD:
-        return _to_tokens(plan, torch.bmm(shares, value)[None], 1), shares
-    return _upright(plan, torch.bmm(value.transpose(1, 2), shares.transpose(1, 2))[None], 1), shares
+    _, count, longest, head = heads.shape
+    narrow = head <= NARROW_HEAD
+    shares = heads.new_empty(count, longest, longest)
+    mixed = heads.new_empty(1, count, head, longest) if narrow else heads.new_empty(1, count, longest, head)
+    for cut in _slices(heads):
+        query, key, value = heads[:, cut].unbind(0)
+        logits = torch.baddbmm(plan.hidden[window], query, key.transpose(1, 2), alpha=plan.scale)
+        share = torch.softmax(logits, -1, out=shares[cut])
+        factors = (value.transpose(1, 2), share.transpose(1, 2)) if narrow else (share, value)
+        torch.bmm(*factors, out=mixed[0, cut])
+    return (_upright if narrow else _to_tokens)(plan, mixed, 1), shares
 
 
 def _attend_backward(plan: Plan, heads: Tensor, shares: Tensor, grad: Tensor) -> Tensor:
     """Gradient of queries, keys and values, (tokens, 3 x width), from that of the mixed values in cells."""
-    query, key, value = heads.unbind(0)
-    grad = grad[0]
-    d_shares = torch.bmm(grad, value.transpose(1, 2))
-    d_logits = aten._softmax_backward_data(d_shares, shares, -1, shares.dtype)
-    if value.shape[-1] > NARROW_HEAD:
-        made = torch.empty_like(heads)
-        torch.bmm(d_logits, key, out=made[0])
-        torch.bmm(d_logits.transpose(1, 2), query, out=made[1])
-        torch.bmm(shares.transpose(1, 2), grad, out=made[2])
-        made[:2] *= plan.scale
-        return _to_tokens(plan, made, 0)
-    made = heads.new_empty(3, heads.shape[1], heads.shape[3], heads.shape[2])
-    torch.bmm(key.transpose(1, 2), d_logits.transpose(1, 2), out=made[0])
-    torch.bmm(query.transpose(1, 2), d_logits, out=made[1])
-    torch.bmm(grad.transpose(1, 2), shares, out=made[2])
+    _, count, longest, head = heads.shape
+    narrow = head <= NARROW_HEAD
+    made = heads.new_empty(3, count, head, longest) if narrow else torch.empty_like(heads)
+    for cut in _slices(heads):
+        query, key, value = heads[:, cut].unbind(0)
+        out, share, d_query, d_key, d_value = grad[0, cut], shares[cut], *made[:, cut].unbind(0)
+        d_shares = torch.bmm(out, value.transpose(1, 2))
+        d_logits = aten._softmax_backward_data(d_shares, share, -1, share.dtype)
+        if narrow:
+            torch.bmm(key.transpose(1, 2), d_logits.transpose(1, 2), out=d_query)
+            torch.bmm(query.transpose(1, 2), d_logits, out=d_key)
+            torch.bmm(out.transpose(1, 2), share, out=d_value)
+        else:
+            torch.bmm(d_logits, key, out=d_query)
+            torch.bmm(d_logits.transpose(1, 2), query, out=d_key)
+            torch.bmm(share.transpose(1, 2), out, out=d_value)
     if plan.scale != 1:
         made[:2] *= plan.scale
-    return _upright(plan, made, 0)
+    return (_upright if narrow else _to_tokens)(plan, made, 0)
 
 
 # -- activations: (inner) -> what comes out and what the backward pass needs; (gradient, that) -> gradient of inner -------
