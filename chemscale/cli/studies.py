@@ -20,12 +20,14 @@ def show(given: argparse.Namespace) -> None:
 
     recipe = load_recipe(given.recipe, parse_options(given.set))
     runs = recipe.unsampled() if isinstance(recipe, Search) else recipe.runs()
+    if given.tune:
+        return _show_tuned(runs, recipe_resources(given.recipe, resources_of(given)), given.json)
     cells = costs([complete(run) for run in runs], recipe_resources(given.recipe, resources_of(given)))
     if given.json:
         return print_json([_cell_json(cell) for cell in cells])
     from rich.table import Table
 
-    table = Table("model", "width", "data", "seed", "parameters", "updates", "FLOPs", "memory", "time", box=None)
+    table = Table("model", "width", "data", "seed", "parameters", "updates", "FLOPs", "memory each", "time", box=None)
     for cell in cells:
         run = cell.run
         table.add_row(
@@ -37,6 +39,39 @@ def show(given: argparse.Namespace) -> None:
     flops = sum(cell.flops for cell in cells)
     print(f"{len(cells)} runs, {flops:.2e} FLOPs, {disk} of disk, about {hours:.2f} hours of one slot.")
     return None
+
+
+def _show_tuned(runs: Any, on: Any, as_json: bool) -> None:
+    """Every choice measured, and what is worth changing."""
+    from chemscale.sweep.tuning import WORTH, tune
+
+    found = tune(runs, on)
+    if as_json:
+        return print_json([_tuned_json(tuned) for tuned in found])
+    from rich.table import Table
+
+    for tuned in found:
+        run = tuned.run
+        unit = "tokens/s" if run.model.family == "text" else "atoms/s"
+        print(f"{run.model.architecture}, width {run.model.width}, depth {run.model.depth}, batch {run.optim.batch}:")
+        table = Table("choice", "value", unit, "ratio", "padding", box=None)
+        for choice in tuned.choices:
+            value = "" if choice.value is None else str(choice.value)
+            table.add_row(choice.field, value, f"{choice.rate:,.0f}", f"{choice.ratio:.2f}", f"{choice.padding:.1%}")
+        Console().print(table)
+        best = ", ".join(f"{field}={value}" for field, value in tuned.recommended.items())
+        print(f"recommended: {best or 'as asked'} (a change is worth it from {WORTH:g} times the rate)\n")
+    print("A precision changes numbers and ids: take one for a whole study. The rest changes rounding alone.")
+    return None
+
+
+def _tuned_json(tuned: Any) -> dict[str, Any]:
+    from dataclasses import asdict
+
+    model = tuned.run.model
+    cell = {"architecture": model.architecture, "width": model.width, "depth": model.depth}
+    choices = [asdict(choice) for choice in tuned.choices]
+    return {**cell, "batch": tuned.run.optim.batch, "choices": choices, "recommended": tuned.recommended}
 
 
 def _cell_json(cell: Any) -> dict[str, Any]:

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,14 +20,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from chemscale.models.products import PRODUCTS, rounded_product
+
 aten = torch.ops.aten
 
 GELU_SLOPE = 2 * math.sqrt(2 / math.pi)  # gelu_new: x/2 (1 + tanh z) is x sigmoid(2z), z = sqrt(2/pi)(x + 0.044715 x^3)
 GELU_CUBIC = 0.044715  # Hendrycks & Gimpel 2016
 NARROW_HEAD = 8  # up to here products with few columns are 2 to 3 times faster transposed; from 16 on they are not
 CACHED_SHARES = 2**18  # 1 MB in float32: forward of 512 heads of 64 tokens 6.2 -> 4.7 ms on a processor with 0.5 MB L2
-
-PRODUCTS: ContextVar[torch.dtype | None] = ContextVar("products", default=None)  # what linear layers multiply in
 
 
 @dataclass(frozen=True)
@@ -161,11 +160,6 @@ def _product(plan: Plan, a: Tensor, b: Tensor) -> Tensor:
     return torch.mm(a, b) if plan.products is None else rounded_product(a, b, plan.products)
 
 
-def rounded_product(a: Tensor, b: Tensor, dtype: torch.dtype) -> Tensor:
-    """a @ b with both rounded to `dtype`; the result in the type of `a`."""
-    return torch.mm(a.to(dtype), b.to(dtype)).to(a.dtype)
-
-
 def _add_product(plan: Plan, x: Tensor, a: Tensor, b: Tensor, bias: Tensor) -> Tensor:
     """x + branch * (a @ b + bias)."""
     if plan.products is None:
@@ -188,7 +182,7 @@ def _with_blank(plan: Plan, a: Tensor, b: Tensor) -> Tensor:
 
 
 def _to_cells(plan: Plan, table: Tensor, which: int) -> Tensor:
-    """(tokens + 1, parts x width) to (parts, strings x heads, longest, head); `which` is 0 for three parts, 1 for one."""
+    """(tokens + 1, parts x width) to (parts, strings x heads, longest, head); `which`: 0 is three parts, 1 one."""
     parts, grid = (3, 1)[which], plan.grid
     head = table.shape[1] // parts // plan.heads
     rows = table.view(-1, head).index_select(0, plan.inward[which])
@@ -253,7 +247,7 @@ def _attend_backward(plan: Plan, heads: Tensor, shares: Tensor, grad: Tensor) ->
     return (_upright if narrow else _to_tokens)(plan, made, 0)
 
 
-# -- activations: (inner) -> what comes out and what the backward pass needs; (gradient, that) -> gradient of inner -------
+# -- activations: inner -> what comes out, what the backward pass needs; (gradient, that) -> gradient of inner -------
 
 
 def _gelu(inner: Tensor) -> tuple[Tensor, Tensor]:

@@ -24,6 +24,7 @@ from torch.nn import functional
 from chemscale.batch import PackedTokens, TextManifest, TokenBatch
 from chemscale.models import mixing
 from chemscale.models.block import Block, Grid, Plan
+from chemscale.models.products import Linear, linear
 from chemscale.spec import register_model
 
 SHAPES = ("balanced", "chemgpt")
@@ -158,7 +159,7 @@ class CausalTransformer(nn.Module):
         self.wpe = nn.Embedding(config.context, config.width)
         self.h = nn.ModuleList(_Block(config, layer) for layer in range(config.depth))
         self.ln_f = nn.LayerNorm(config.width, NORM_EPS)
-        self.lm_head = None if config.tied else nn.Linear(config.width, vocabulary, bias=False)
+        self.lm_head = None if config.tied else Linear(config.width, vocabulary, bias=False)
         self._initialise(config.init)
 
     def forward(self, batch: TokenBatch | PackedTokens) -> Tensor:
@@ -247,7 +248,7 @@ class CausalTransformer(nn.Module):
         return groups
 
     def _logits(self, x: Tensor) -> Tensor:
-        return functional.linear(self.ln_f(x), (self.lm_head or self.wte).weight)  # (..., vocabulary)
+        return linear(self.ln_f(x), (self.lm_head or self.wte).weight)  # (..., vocabulary)
 
     def _check_length(self, length: int) -> None:
         if length > self.config.context:
@@ -302,8 +303,8 @@ class _Attention(nn.Module):
     def __init__(self, config: ChemGPT, window: int | None) -> None:
         super().__init__()
         self.heads, self.window, self.scale = config.heads, window, config.attention_scale
-        self.q_proj, self.k_proj, self.v_proj = (nn.Linear(config.width, config.width, bias=False) for _ in range(3))
-        self.out_proj = nn.Linear(config.width, config.width)
+        self.q_proj, self.k_proj, self.v_proj = (Linear(config.width, config.width, bias=False) for _ in range(3))
+        self.out_proj = Linear(config.width, config.width)
 
     def forward(self, x: Tensor, strings: mixing.Strings) -> Tensor:  # (tokens, width)
         parts = (project(x).unflatten(-1, (self.heads, -1)) for project in (self.q_proj, self.k_proj, self.v_proj))
@@ -328,8 +329,8 @@ class _FeedForward(nn.Module):
     def __init__(self, config: ChemGPT) -> None:
         super().__init__()
         self.activation = ACTIVATIONS[config.activation]
-        self.c_fc = nn.Linear(config.width, config.mlp_ratio * config.width)
-        self.c_proj = nn.Linear(config.mlp_ratio * config.width, config.width)
+        self.c_fc = Linear(config.width, config.mlp_ratio * config.width)
+        self.c_proj = Linear(config.mlp_ratio * config.width, config.width)
 
     def forward(self, x: Tensor) -> Tensor:  # (..., width)
         return self.c_proj(self.activation(self.c_fc(x)))

@@ -50,9 +50,7 @@ class Strings:
         return torch.repeat_interleave(self.fed, output_size=len(self.positions))
 
 
-def attend(
-    query: Tensor, key: Tensor, value: Tensor, strings: Strings, *, scale: float, window: int | None
-) -> Tensor:
+def attend(query: Tensor, key: Tensor, value: Tensor, strings: Strings, *, scale: float, window: int | None) -> Tensor:
     """Values mixed by the fastest way that the device and the type have: (tokens, heads, head) each.
 
     Args:

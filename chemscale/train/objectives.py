@@ -102,10 +102,10 @@ def _token_losses(model: nn.Module, batch: TokenBatch | PackedTokens) -> Tensor:
     targets = batch.targets if packed else batch.tokens[:, 1:]
     if logits.shape[:-1] != targets.shape:
         tokens = batch.inputs if packed else batch.tokens
-        wanted = "(tokens, vocabulary)" if packed else "(batch, length - 1, vocabulary), one for each token but the first"
+        shape = "(tokens, vocabulary)" if packed else "(batch, length - 1, vocabulary)"
         raise ValueError(
             f"{type(model).__name__} gave logits of shape {tuple(logits.shape)} for tokens of shape "
-            f"{tuple(tokens.shape)}; give {wanted}."
+            f"{tuple(tokens.shape)}; give {shape}, one for each token but the first."
         )
     flat = logits.flatten(0, -2)
     losses = F.cross_entropy(flat, targets.flatten(), reduction="none").view(targets.shape)

@@ -21,6 +21,7 @@ from chemscale.train.objectives import Objective
 from chemscale.train.optim import lr_share
 from chemscale.train.order import step_positions
 from chemscale.train.parallel import Whole
+from chemscale.train.precision import arithmetic, parameter_type
 from chemscale.train.ranks import MICRO_BATCH
 
 
@@ -42,6 +43,7 @@ class Stepper:
     Args:
         ids: (size,) examples of the subset, in their nested order.
         micro_batch: examples of one forward pass; None is as many as usually fit.
+        packing: whether strings lie "packed" or "padded", where the model takes both.
     """
 
     run: RunSpec
@@ -51,6 +53,7 @@ class Stepper:
     layout: Whole
     optimiser: torch.optim.Optimizer
     micro_batch: int | None = None
+    packing: str = "packed"
 
     def step(self, number: int, *, save_due: bool) -> Made:
         """Make step `number` (0-based); a gradient that is not finite changes no parameter."""
@@ -80,7 +83,8 @@ class Stepper:
         loss = torch.zeros((), device=ranks.device)
         for k, (batch, weight) in enumerate(batches):
             with self.layout.exchange(last=k == len(batches) - 1):
-                share = self.objective.loss(self.layout.model, batch, totals[:-1]) * weight
+                with arithmetic(self.run.precision, ranks.device):
+                    share = self.objective.loss(self.layout.model, batch, totals[:-1]) * weight
                 (share * self.layout.copies).backward()  # the exchange divides by the number of workers
             loss = loss + share.detach()
         return loss, totals[-1]
@@ -102,8 +106,10 @@ class Stepper:
     def batch(self, ids: np.ndarray) -> Any:
         """These examples on this worker's device, in the run's precision."""
         batch = self.examples.batch(ids)
+        if self.packing == "packed" and getattr(self.run.model, "packs", False):
+            batch = batch.packed()
         if self.run.precision != "float32" and hasattr(batch, "astype"):
-            batch = batch.astype(getattr(torch, self.run.precision))
+            batch = batch.astype(parameter_type(self.run.precision))
         return batch.to(self.layout.ranks.device)
 
 
