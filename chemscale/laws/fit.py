@@ -13,8 +13,9 @@ from chemscale.laws.backtests.trials import ask, rank, usual
 from chemscale.laws.backtests.weighting import refuse_unknown, weighted
 from chemscale.laws.doubt.assess import assess
 from chemscale.laws.doubt.censor import with_noise
+from chemscale.laws.doubt.counts import counts_beside
 from chemscale.laws.doubt.draws import refuse_seed
-from chemscale.laws.doubt.hygiene import counts_beside, inspect
+from chemscale.laws.doubt.hygiene import inspect
 from chemscale.laws.doubt.identify import (
     cut_short,
     near_noise,
@@ -26,18 +27,17 @@ from chemscale.laws.doubt.identify import (
 )
 from chemscale.laws.doubt.intervals import choose_method
 from chemscale.laws.doubt.residuals import residuals
-from chemscale.laws.errors import FitError, naming, require_level
+from chemscale.laws.errors import FitError, PartialFitError, naming, require_level
 from chemscale.laws.forms import FORMS, choose
 from chemscale.laws.forms.form import ROLES, Form
-from chemscale.laws.law import Law, Solution, named_columns
+from chemscale.laws.law import Law, named_columns
 from chemscale.laws.objectives import Objective
+from chemscale.laws.prediction import Solution
 from chemscale.laws.solver.solve import Problem, solve
 from chemscale.laws.tables.cost import measure
 from chemscale.laws.tables.serial import as_curve
 from chemscale.laws.tables.stopped import stopped
 from chemscale.laws.tables.table import Columns, Rows, data_of, refuse_shared, rows, select, split, with_epochs
-
-MOST_REFITTED = 1e7  # runs in all refits together: 2 GB and half a minute
 
 
 class Options(TypedDict, total=False):
@@ -102,7 +102,8 @@ def fit(
         data by the loss: unique molecules for text, structures for forces and energies
     seen: column of the units seen, repeats counted, for form="repeated"; `epochs` makes it (data x epochs), or the
         unique data (seen / epochs)
-    weights: a column that multiplies each run's penalty, "replicates" or "large[:SHARE]", see `weighting.weighted`
+    weights: a column that multiplies each run's penalty, "replicates" or "large[:SHARE]", see `weighting.weighted`; it
+        is read as precision (noise of weight w is s / sqrt(w), see `doubt.residuals`), not as emphasis
     cluster: column of groups whose errors move together; without it `cluster`, or the rows of one `run_id`
     noise_floor: the part of the loss, in its unit, that noise in the test labels makes; a lower bound on the floor,
         since what no model can learn adds to it; runs within a factor two of it are counted in `warnings`
@@ -111,7 +112,8 @@ def fit(
     censored: a boolean column; the losses it marks are upper bounds of the final ones, of replicates or tuned runs
         that a budget stopped: see `chemscale.laws.doubt.censor`
     objective, delta: see `Objective`
-    bootstrap: refits for the draws behind predictions; 0 takes the normal approximation instead
+    bootstrap: refits for the draws behind predictions, of large tables steps (see `laws.doubt.draws`); 0 takes the
+        normal approximation instead
     interval: the method of the parameters' intervals at `level`, one of `INTERVALS` (see `laws.doubt.intervals`)
     hold_out: what the backtest leaves out from the top of `along` (params, data or flops): "largest", "largest:0.2" or
         0.2, a share of the runs; "beyond:10", all that lie within that factor of the largest, so that what is asked ten
@@ -121,7 +123,8 @@ def fit(
         move with the count
 
     Raises ValueError for the caller's mistakes (unknown column or form, a loss that is not positive, too few rows, a
-    table that mixes kinds of runs) and FitError for a law that is not to be believed (flat loss, axes on one ray).
+    table that mixes kinds of runs) and FitError for a law that is not to be believed (flat loss, axes on one ray); with
+    `by` PartialFitError, which holds the laws of the other groups, where some bear none.
     """
     goal = Objective(objective, delta)
     require_level(level)
@@ -147,11 +150,6 @@ def fit(
         given_up = stopped(part, loss, censored)
         runs = rows(given_up.columns, roles, loss, by_column, (*notes, *given_up.notes), cluster, noise_floor)
         runs = replace(runs, censored=given_up.bounds, imputed=given_up.imputed)
-        if bootstrap * len(runs) > MOST_REFITTED:
-            raise ValueError(
-                f"bootstrap={bootstrap} refits of {len(runs)} runs are more than memory bears; give at most "
-                f"{int(MOST_REFITTED // len(runs))}, 0 for the normal approximation, or fewer runs by where."
-            )
         if weights and not by_column:
             refuse_unknown(weights, part)
             runs = weighted(runs, weights, along)
@@ -166,10 +164,18 @@ def fit(
 
     if by is None:
         return one(columns)
-    laws = {}
+    laws: dict[Any, Law] = {}
+    errors: dict[Any, Exception] = {}
     for value, part in split(columns, by).items():
-        with naming(f"{by}={value}"):
-            laws[value] = one(part)
+        try:
+            with naming(f"{by}={value}"):
+                laws[value] = one(part)
+        except (ValueError, FitError) as error:
+            errors[value] = error
+    if errors and laws:
+        raise PartialFitError(laws, errors)
+    if errors:
+        raise next(iter(errors.values()))
     return laws
 
 
