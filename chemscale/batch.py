@@ -75,8 +75,8 @@ class PackedTokens:
 
     def to(self, device: torch.device | str) -> PackedTokens:
         """The same batch on another device."""
-        tensors = (self.inputs, self.targets, self.positions, self.fed)
-        return PackedTokens(*(t.to(device, non_blocking=True) for t in tensors), self.longest)
+        tensors = {name: getattr(self, name) for name in ("inputs", "targets", "positions", "fed")}
+        return replace(self, **{name: tensor.to(device, non_blocking=True) for name, tensor in tensors.items()})
 
 
 @dataclass(frozen=True)

@@ -352,9 +352,11 @@ class _Attention(nn.Module):
         self.out_proj = Linear(config.width, config.width)
 
     def forward(self, x: Tensor, strings: mixing.Strings) -> Tensor:  # (tokens, width)
-        parts = (project(x).unflatten(-1, (self.heads, -1)) for project in (self.q_proj, self.k_proj, self.v_proj))
+        projected = (project(x) for project in (self.q_proj, self.k_proj, self.v_proj))
+        query, key, value = (part.unflatten(-1, (self.heads, -1)) for part in projected)
         scale = (x.shape[-1] // self.heads) ** -0.5 if self.scale is None else self.scale
-        return self.out_proj(mixing.attend(*parts, strings, scale=scale, window=self.window).flatten(1))
+        mixed = mixing.attend(query, key, value, strings, scale=scale, window=self.window)
+        return self.out_proj(mixed.flatten(1))
 
     def step(self, x: Tensor, keys: Tensor, values: Tensor, at: int) -> Tensor:
         """One token of each row, (batch, 1, width), after `at` others; keys and values (batch, heads, length, head)."""

@@ -112,8 +112,8 @@ def _ways(run: RunSpec, on: Resources) -> list[tuple[str, Any, RunSpec, Resource
     return made
 
 
-def _steps(run: RunSpec, on: Resources) -> Callable[[int], float]:
-    """What makes the run's step of a number, and returns its seconds."""
+def _steps(run: RunSpec, on: Resources) -> Callable[[], float]:
+    """What makes the first step of a run again, and returns its seconds."""
     examples = opened(run.data, tuple(sorted(run.model.view.items())))
     ids = examples.subset(run.data.size, run.data.key, run.data.per_group)
     model = run.model.build(examples.manifest).to(parameter_type(run.precision))

@@ -14,6 +14,7 @@ SHAPES = {
     "balanced": ChemGPT.sized(width=24),
     "narrow heads": ChemGPT(width=32, depth=2, heads=8, context=64),
     "neo": ChemGPT(width=32, depth=3, heads=2, context=64, window=7, attention_scale=1.0, activation="gelu_new"),
+    "completep": ChemGPT(width=32, depth=6, heads=2, context=64, parametrisation="completep", base_width=16),
     "untied": ChemGPT(width=16, depth=2, heads=4, context=64, window=9, activation="gelu_new", tied=False),
 }
 

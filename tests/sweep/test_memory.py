@@ -36,7 +36,7 @@ def test_the_largest_shape_is_counted_without_being_held(large):
     assert shared.state == 2 * PARAMETERS
     assert alone.gathered == 0
     block = 12 * 2048**2 + 10 * 2048  # query, key, value, output, two of 4 x width; norms and biases
-    assert shared.gathered == 8 * pytest.approx(block, rel=1e-3)
+    assert shared.gathered == pytest.approx(8 * block, rel=1e-3)
     assert alone.activations == pytest.approx(8 * shared.activations)  # 16 examples, or 2 on each of 8
 
 
