@@ -27,6 +27,7 @@ aten = torch.ops.aten
 GELU_SLOPE = 2 * math.sqrt(2 / math.pi)  # gelu_new: x/2 (1 + tanh z) is x sigmoid(2z), z = sqrt(2/pi)(x + 0.044715 x^3)
 GELU_CUBIC = 0.044715  # Hendrycks & Gimpel 2016
 NARROW_HEAD = 8  # up to here products with few columns are 2 to 3 times faster transposed; from 16 on they are not
+PART_STRINGS, PARTS = 4, 4  # strings of a grid at least, and grids at most: 64 MOSES molecules pad 27 % in one grid
 CACHED_SHARES = 2**18  # 1 MB in float32: forward of 512 heads of 64 tokens 6.2 -> 4.7 ms on a processor with 0.5 MB L2
 
 
@@ -46,13 +47,17 @@ class Grid:
     cell: Tensor
 
     @classmethod
-    def of(cls, lengths: Tensor, positions: Tensor, longest: int) -> Grid:
-        """The grid of strings of these lengths, (strings,), whose tokens stand at `positions`, (tokens,), in them."""
-        strings = len(lengths)
-        first = torch.arange(strings, device=lengths.device) * longest
-        cell = positions + torch.repeat_interleave(first, lengths, output_size=len(positions))
-        token = torch.full((strings * longest,), len(positions), dtype=torch.int64, device=lengths.device)
-        token[cell] = torch.arange(len(cell), device=lengths.device)
+    def of(cls, lengths: Tensor, positions: Tensor, longest: int, *, first: int = 0, total: int | None = None) -> Grid:
+        """The grid of strings of these lengths, (strings,), whose tokens stand at `positions`, (tokens,), in them.
+
+        Where they are a part of `total` tokens, the one at `first` is theirs to begin with.
+        """
+        strings, count = len(lengths), len(positions)
+        row = torch.arange(strings, device=lengths.device) * longest
+        cell = positions + torch.repeat_interleave(row, lengths, output_size=count)
+        blank = count if total is None else total
+        token = torch.full((strings * longest,), blank, dtype=torch.int64, device=lengths.device)
+        token[cell] = torch.arange(first, first + count, device=lengths.device)
         return cls(strings, longest, token, cell)
 
     def split(self, parts: int, heads: int) -> Tensor:
@@ -72,36 +77,78 @@ class Grid:
 
 
 @dataclass(frozen=True)
-class Plan:
-    """What every block of a forward pass needs to know of its batch, made once.
+class Part:
+    """Strings that stand in one grid for attention.
 
     Attributes:
-        grid: where the tokens stand.
-        heads, scale: of the attention; `scale` multiplies its logits.
-        branch: factor on what each part adds to the residual stream.
-        activation: "gelu" or "gelu_new". eps: of the layer norms.
-        inward, outward: rows of heads, tokens to cells for three parts and one, and back.
+        grid: where their tokens stand.
+        inward, outward: rows of heads, from tokens to cells for three tables and one, and back.
         hidden: {window: (longest, longest)}, 0 where a token is seen and minus infinity where it is not.
     """
 
     grid: Grid
+    inward: tuple[Tensor, Tensor]
+    outward: tuple[Tensor, Tensor]
+    hidden: dict[int | None, Tensor]
+
+    @classmethod
+    def of(cls, grid: Grid, heads: int, windows: set[int | None], like: Tensor) -> Part:
+        hidden = {window: hidden_tokens(grid.longest, window, like) for window in windows}
+        return cls(
+            grid, (grid.split(3, heads), grid.split(1, heads)), (grid.join(3, heads), grid.join(1, heads)), hidden
+        )
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What every block of a forward pass needs to know of its batch, made once.
+
+    Attributes:
+        parts: the strings, a few at a time, so that short ones are not padded to the longest of all.
+        heads, scale: of the attention; `scale` multiplies its logits.
+        branch: factor on what each part adds to the residual stream.
+        activation: "gelu" or "gelu_new". eps: of the layer norms.
+        products: what linear layers multiply in; None is the tensors' type.
+    """
+
+    parts: tuple[Part, ...]
     heads: int
     scale: float
     branch: float
     activation: str
     eps: float
     products: torch.dtype | None
-    inward: tuple[Tensor, Tensor]
-    outward: tuple[Tensor, Tensor]
-    hidden: dict[int | None, Tensor]
 
     @classmethod
-    def of(cls, grid: Grid, *, heads: int, windows: tuple[int | None, ...], like: Tensor, **more: Any) -> Plan:
-        """The plan of one batch; `like` has the tensors' type and device."""
-        rows = {"inward": (grid.split(3, heads), grid.split(1, heads))}
-        rows["outward"] = (grid.join(3, heads), grid.join(1, heads))
-        hidden = {window: hidden_tokens(grid.longest, window, like) for window in set(windows)}
-        return cls(grid, heads, hidden=hidden, products=PRODUCTS.get(), **rows, **more)
+    def of(
+        cls,
+        fed: Tensor,
+        positions: Tensor,
+        longest: int,
+        *,
+        heads: int,
+        windows: set[int | None],
+        like: Tensor,
+        **more: Any,
+    ) -> Plan:
+        """The plan for strings of `fed` tokens, (strings,), at `positions`, (tokens,); `like` has the tensors' type."""
+        grids = _grids(fed, positions, longest)
+        parts = tuple(Part.of(grid, heads, windows, like) for grid in grids)
+        return cls(parts, heads, products=PRODUCTS.get(), **more)
+
+
+def _grids(fed: Tensor, positions: Tensor, longest: int) -> list[Grid]:
+    """One grid for every run of at least PART_STRINGS strings, which the trainer sorts by length."""
+    count = min(PARTS, len(fed) // PART_STRINGS)
+    if count <= 1 or fed.device.type == "meta":
+        return [Grid.of(fed, positions, longest)]
+    grids, first = [], 0
+    for some in fed.tensor_split(count):
+        end = first + int(some.sum())
+        whole = len(positions)
+        grids.append(Grid.of(some, positions[first:end], int(some.max()), first=first, total=whole))
+        first = end
+    return grids
 
 
 def hidden_tokens(length: int, window: int | None, like: Tensor) -> Tensor:
@@ -118,21 +165,26 @@ class Block(torch.autograd.Function):
         g1, b1, wqkv, wo, bo, g2, b2, wi, bi, wf, bf = weights
         width = x.shape[1]
         h1, mean1, rstd1 = aten.native_layer_norm(x, (width,), g1, b1, plan.eps)
-        heads = _to_cells(plan, _with_blank(plan, h1, wqkv.t()), 0)
-        mixed, shares = _attend(plan, window, heads)
+        table = _with_blank(plan, h1, wqkv.t())
+        heads = [_to_cells(plan, part, table, 0) for part in plan.parts]
+        made = [_attend(plan, part, window, cells) for part, cells in zip(plan.parts, heads, strict=True)]
+        mixed, shares = _end_to_end([one[0] for one in made]), [one[1] for one in made]
         x1 = _add_product(plan, x, mixed, wo.t(), bo)
         h2, mean2, rstd2 = aten.native_layer_norm(x1, (width,), g2, b2, plan.eps)
         inner = _product(plan, h2, wi.t()).add_(bi)
         active, slope = ACTIVATED[plan.activation](inner)
         ctx.plan, ctx.window = plan, window
-        ctx.save_for_backward(x, h1, mean1, rstd1, heads, shares, mixed, x1, h2, mean2, rstd2, active, slope, *weights)
+        kept = (x, h1, mean1, rstd1, mixed, x1, h2, mean2, rstd2, active, slope)
+        ctx.save_for_backward(*kept, *weights, *heads, *shares)
         return _add_product(plan, x1, active, wf.t(), bf)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:  # type: ignore[override]
         plan: Plan = ctx.plan
-        x, h1, mean1, rstd1, heads, shares, mixed, x1, h2, mean2, rstd2, active, slope, *weights = ctx.saved_tensors
-        g1, b1, wqkv, wo, _, g2, b2, wi, _, wf, _ = weights
+        x, h1, mean1, rstd1, mixed, x1, h2, mean2, rstd2, active, slope, *more = ctx.saved_tensors
+        g1, b1, wqkv, wo, _, g2, b2, wi, _, wf, _, *attended = more
+        count = len(plan.parts)
+        each = zip(plan.parts, attended[:count], attended[count:], strict=True)
         (grad,) = grads
         width, every = x.shape[1], [True, True, True]
         branch = grad if plan.branch == 1 else grad * plan.branch
@@ -144,7 +196,8 @@ class Block(torch.autograd.Function):
         d_x1 += grad
         branch = d_x1 if plan.branch == 1 else d_x1 * plan.branch
         d_bo, d_wo = branch.sum(0), _product(plan, branch.t(), mixed)
-        d_qkv = _attend_backward(plan, heads, shares, _to_cells(plan, _with_blank(plan, branch, wo), 1))
+        table = _with_blank(plan, branch, wo)
+        d_qkv = _end_to_end([_attend_backward(plan, p, h, s, _to_cells(plan, p, table, 1)) for p, h, s in each])
         d_wqkv = _product(plan, d_qkv.t(), h1)
         d_h1 = _product(plan, d_qkv, wqkv)
         d_x, d_g1, d_b1 = aten.native_layer_norm_backward(d_h1, x, (width,), mean1, rstd1, g1, b1, every)
@@ -181,24 +234,28 @@ def _with_blank(plan: Plan, a: Tensor, b: Tensor) -> Tensor:
 # -- attention --------------------------------------------------------------------------------------------------------
 
 
-def _to_cells(plan: Plan, table: Tensor, which: int) -> Tensor:
-    """(tokens + 1, parts x width) to (parts, strings x heads, longest, head); `which`: 0 is three parts, 1 one."""
-    parts, grid = (3, 1)[which], plan.grid
-    head = table.shape[1] // parts // plan.heads
-    rows = table.view(-1, head).index_select(0, plan.inward[which])
-    return rows.view(parts, grid.strings * plan.heads, grid.longest, head)
+def _end_to_end(parts: list[Tensor]) -> Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
-def _to_tokens(plan: Plan, cells: Tensor, which: int) -> Tensor:
-    """(parts, strings x heads, longest, head) back to (tokens, parts x width)."""
-    head = cells.shape[3]
-    return cells.view(-1, head).index_select(0, plan.outward[which]).view(len(plan.grid.cell), -1)
+def _to_cells(plan: Plan, part: Part, table: Tensor, which: int) -> Tensor:
+    """(tokens + 1, tables x width) to (tables, strings x heads, longest, head); `which`: 0 is three tables, 1 one."""
+    tables, grid = (3, 1)[which], part.grid
+    head = table.shape[1] // tables // plan.heads
+    rows = table.view(-1, head).index_select(0, part.inward[which])
+    return rows.view(tables, grid.strings * plan.heads, grid.longest, head)
 
 
-def _upright(plan: Plan, cells: Tensor, which: int) -> Tensor:
-    """(parts, strings x heads, head, longest) to (tokens, parts x width)."""
-    grid, parts, head = plan.grid, cells.shape[0], cells.shape[2]
-    table = cells.view(parts, grid.strings, plan.heads, head, grid.longest).permute(1, 4, 0, 2, 3)
+def _to_tokens(plan: Plan, part: Part, cells: Tensor, which: int) -> Tensor:
+    """(tables, strings x heads, longest, head) back to (tokens, tables x width)."""
+    rows = cells.view(-1, cells.shape[3]).index_select(0, part.outward[which])
+    return rows.view(len(part.grid.cell), -1)
+
+
+def _upright(plan: Plan, part: Part, cells: Tensor, which: int) -> Tensor:
+    """(tables, strings x heads, head, longest) to (tokens, tables x width)."""
+    grid, tables, head = part.grid, cells.shape[0], cells.shape[2]
+    table = cells.view(tables, grid.strings, plan.heads, head, grid.longest).permute(1, 4, 0, 2, 3)
     return table.reshape(len(grid.token), -1).index_select(0, grid.cell)
 
 
@@ -209,7 +266,7 @@ def _slices(heads: Tensor) -> list[slice]:
     return [slice(start, start + size) for start in range(0, count, size)]
 
 
-def _attend(plan: Plan, window: int | None, heads: Tensor) -> tuple[Tensor, Tensor]:
+def _attend(plan: Plan, part: Part, window: int | None, heads: Tensor) -> tuple[Tensor, Tensor]:
     """Mixed values, (tokens, width), and the share of each token in each, (strings x heads, longest, longest)."""
     _, count, longest, head = heads.shape
     narrow = head <= NARROW_HEAD
@@ -217,14 +274,14 @@ def _attend(plan: Plan, window: int | None, heads: Tensor) -> tuple[Tensor, Tens
     mixed = heads.new_empty(1, count, head, longest) if narrow else heads.new_empty(1, count, longest, head)
     for cut in _slices(heads):
         query, key, value = heads[:, cut].unbind(0)
-        logits = torch.baddbmm(plan.hidden[window], query, key.transpose(1, 2), alpha=plan.scale)
+        logits = torch.baddbmm(part.hidden[window], query, key.transpose(1, 2), alpha=plan.scale)
         share = torch.softmax(logits, -1, out=shares[cut])
         factors = (value.transpose(1, 2), share.transpose(1, 2)) if narrow else (share, value)
         torch.bmm(*factors, out=mixed[0, cut])
-    return (_upright if narrow else _to_tokens)(plan, mixed, 1), shares
+    return (_upright if narrow else _to_tokens)(plan, part, mixed, 1), shares
 
 
-def _attend_backward(plan: Plan, heads: Tensor, shares: Tensor, grad: Tensor) -> Tensor:
+def _attend_backward(plan: Plan, part: Part, heads: Tensor, shares: Tensor, grad: Tensor) -> Tensor:
     """Gradient of queries, keys and values, (tokens, 3 x width), from that of the mixed values in cells."""
     _, count, longest, head = heads.shape
     narrow = head <= NARROW_HEAD
@@ -244,7 +301,7 @@ def _attend_backward(plan: Plan, heads: Tensor, shares: Tensor, grad: Tensor) ->
             torch.bmm(share.transpose(1, 2), out, out=d_value)
     if plan.scale != 1:
         made[:2] *= plan.scale
-    return (_upright if narrow else _to_tokens)(plan, made, 0)
+    return (_upright if narrow else _to_tokens)(plan, part, made, 0)
 
 
 # -- activations: inner -> what comes out, what the backward pass needs; (gradient, that) -> gradient of inner -------

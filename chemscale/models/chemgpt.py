@@ -23,7 +23,7 @@ from torch.nn import functional
 
 from chemscale.batch import PackedTokens, TextManifest, TokenBatch
 from chemscale.models import mixing
-from chemscale.models.block import Block, Grid, Plan
+from chemscale.models.block import Block, Plan
 from chemscale.models.parametrisation import PARAMETRISATIONS, Scaling
 from chemscale.models.products import Linear, linear
 from chemscale.spec import added_since, register_model
@@ -238,9 +238,11 @@ class CausalTransformer(nn.Module):
             return None
         scale = config.logit_scale
         return Plan.of(
-            Grid.of(strings.fed, strings.positions, strings.longest),
+            strings.fed,
+            strings.positions,
+            strings.longest,
             heads=config.heads,
-            windows=(None, config.window),
+            windows={None, config.window},
             like=x,
             scale=1 / math.sqrt(config.width // config.heads) if scale is None else scale,
             branch=config.scaling.branch,

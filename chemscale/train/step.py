@@ -98,7 +98,7 @@ class Stepper:
         ranks = self.layout.ranks
         size = self.micro_batch or MICRO_BATCH[ranks.device.type]
         mine = ids[ranks.rank :: ranks.world]
-        if len(mine) > size:  # neighbours in length share a micro-batch, so that little is padded
+        if len(mine) > size or self._packs:  # neighbours in length share a micro-batch and a grid of attention
             mine = mine[np.argsort(self.examples.lengths(mine), kind="stable")]
         starts = range(0, len(mine), size)
         for start in starts:
@@ -106,10 +106,14 @@ class Stepper:
         for _ in range(passes(len(ids), ranks.world, size) - len(starts)):
             yield ids[:1], 0
 
+    @property
+    def _packs(self) -> bool:
+        return self.packing == "packed" and getattr(self.run.model, "packs", False)
+
     def batch(self, ids: np.ndarray) -> Any:
         """These examples on this worker's device, in the run's precision."""
         batch = self.examples.batch(ids)
-        if self.packing == "packed" and getattr(self.run.model, "packs", False):
+        if self._packs:
             batch = batch.packed()
         if self.run.precision != "float32" and hasattr(batch, "astype"):
             batch = batch.astype(parameter_type(self.run.precision))

@@ -9,7 +9,7 @@ from chemscale.models import chemgpt, mixing
 from chemscale.models.chemgpt import ChemGPT
 from tests.models.test_chemgpt import built
 
-LENGTHS = (12, 3, 40, 2, 25)
+LENGTHS = (12, 3, 40, 2, 25, 7, 7, 9, 30)  # two grids
 SHAPES = {
     "balanced": ChemGPT.sized(width=24),
     "narrow heads": ChemGPT(width=32, depth=2, heads=8, context=64),
