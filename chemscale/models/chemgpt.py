@@ -23,7 +23,8 @@ from torch.nn import functional
 
 from chemscale.batch import PackedTokens, TextManifest, TokenBatch
 from chemscale.models import mixing
-from chemscale.models.block import Block, Plan
+from chemscale.models.block import Block
+from chemscale.models.grid import Plan
 from chemscale.models.parametrisation import PARAMETRISATIONS, Scaling
 from chemscale.models.products import Linear, linear
 from chemscale.spec import added_since, register_model

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from chemscale.models.block import Grid, hidden_tokens
+from chemscale.models.grid import Grid, hidden_tokens
 
 
 @dataclass(frozen=True)
