@@ -1,7 +1,7 @@
 """ChemGPT's training beside Hugging Face's models, taking turns in one process, one thread each, processor time.
 
     python -m tests.benchmarks.chemgpt steps [--rounds 10] [--strings 32] [--length 64] [--vocabulary 684]
-    python -m tests.benchmarks.chemgpt moses [--width 128] [--steps 1250] [--precision float32] [--vocabulary 684]
+    python -m tests.benchmarks.chemgpt moses [--width 128] [--depth 24] [--steps 1250] [--precision float32] [--vocabulary 684]
 
 `steps`: forward, backward and AdamW (fused in both) on full rows: the released shape, 24 layers of width 128, beside
 GPTNeo (eager attention is all that it has); six layers of width 128 and 256 beside Llama with SDPA of as many layers
@@ -56,6 +56,7 @@ def main() -> None:
     moses = kinds.add_parser("moses")
     moses.set_defaults(run=_moses)
     moses.add_argument("--width", type=int, default=128)
+    moses.add_argument("--depth", type=int, default=24)
     moses.add_argument("--steps", type=int, default=1250)
     moses.add_argument("--batch", type=int, default=16)
     moses.add_argument("--precision", default="float32")
@@ -167,7 +168,7 @@ def _moses(options: argparse.Namespace) -> None:
     data.build("moses", progress=False)
     run = complete(
         RunSpec(
-            model=ChemGPT.sized(width=options.width, shape="chemgpt"),
+            model=replace(ChemGPT.sized(width=options.width, shape="chemgpt"), depth=options.depth),
             data=Data("moses", size=20_000),
             optim=Optim(lr=LR, batch=options.batch, warmup=0.0, cooldown=0.0, clip=None, beta2=0.999),
             budget=Budget(epochs=1),
@@ -231,7 +232,7 @@ def _said(options: argparse.Namespace, useful: np.ndarray, seconds: np.ndarray, 
     apart = np.abs(losses[0] / losses[1] - 1)
     tail = np.abs(losses[:, -50:].mean(axis=1)[0] / losses[:, -50:].mean(axis=1)[1] - 1)
     print(
-        f"24 layers of width {options.width}, {options.precision}, batch {options.batch}, {options.steps} steps: "
+        f"{options.depth} layers of width {options.width}, {options.precision}, batch {options.batch}, {options.steps} steps: "
         f"ours {rates[0]:,.0f}, GPTNeo {rates[1]:,.0f} useful tokens/s, ratio {rates[0] / rates[1]:.2f}; "
         f"losses apart by at most {apart.max():.1e} of a step's, {tail:.1e} over the last 50 "
         f"({'within' if tail < AGREE else 'beyond'} {AGREE:g}); last loss {losses[0, -1]:.4f}, "

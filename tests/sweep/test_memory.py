@@ -66,3 +66,19 @@ def test_choices_are_measured_beside_the_run_as_it_is(molecules):
     for field, value in tuned.recommended.items():
         assert next(c for c in tuned.choices if (c.field, c.value) == (field, value)).ratio >= WORTH
     assert ROUNDS >= 3
+
+
+def test_the_command_line_shows_what_was_measured(molecules, tmp_path, capsys):
+    from chemscale.cli import main
+
+    text_run(molecules)  # builds the data
+    recipe = tmp_path / "one.py"
+    recipe.write_text(
+        "import chemscale as cs\n\n\ndef recipe(source):\n"
+        "    run = cs.RunSpec(cs.ChemGPT.sized(width=8), cs.Data(source, size=60), cs.Optim(lr=0.01, batch=16))\n"
+        "    return cs.Grid(run, models=[run.model], sizes=(60,), seeds=(0, 1))\n"
+    )
+    assert main(["show", str(recipe), "--set", f"source={molecules}", "--tune"]) in (None, 0)
+    printed = capsys.readouterr().out
+    assert printed.count("chemgpt, width 8, depth 4, batch 16:") == 1  # two seeds are one kind of cell
+    assert "bfloat16_linears" in printed and "recommended: " in printed
