@@ -1,7 +1,7 @@
 """ChemGPT's training beside Hugging Face's models, taking turns in one process, one thread each, processor time.
 
     python -m tests.benchmarks.chemgpt steps [--rounds 10] [--strings 32] [--length 64] [--vocabulary 684]
-    python -m tests.benchmarks.chemgpt moses [--width 128] [--depth 24] [--steps 1250] [--precision float32] [--vocabulary 684]
+    python -m tests.benchmarks.chemgpt moses [--width 128] [--depth 24] [--steps 1250] [--precision float32]
 
 `steps`: forward, backward and AdamW (fused in both) on full rows: the released shape, 24 layers of width 128, beside
 GPTNeo (eager attention is all that it has); six layers of width 128 and 256 beside Llama with SDPA of as many layers
@@ -231,8 +231,9 @@ def _said(options: argparse.Namespace, useful: np.ndarray, seconds: np.ndarray, 
     rates = useful[warm].sum() / seconds[:, warm].sum(axis=1)
     apart = np.abs(losses[0] / losses[1] - 1)
     tail = np.abs(losses[:, -50:].mean(axis=1)[0] / losses[:, -50:].mean(axis=1)[1] - 1)
+    shape = f"{options.depth} layers of width {options.width}, {options.precision}"
     print(
-        f"{options.depth} layers of width {options.width}, {options.precision}, batch {options.batch}, {options.steps} steps: "
+        f"{shape}, batch {options.batch}, {options.steps} steps: "
         f"ours {rates[0]:,.0f}, GPTNeo {rates[1]:,.0f} useful tokens/s, ratio {rates[0] / rates[1]:.2f}; "
         f"losses apart by at most {apart.max():.1e} of a step's, {tail:.1e} over the last 50 "
         f"({'within' if tail < AGREE else 'beyond'} {AGREE:g}); last loss {losses[0, -1]:.4f}, "
