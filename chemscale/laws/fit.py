@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from typing import Any, TypedDict, Unpack, overload
 
 import numpy as np
 
-from chemscale.laws.backtests.trials import ask, rank, usual
+from chemscale.laws.backtests.trials import Ranked, Tried, ask, attempt, rank, usual
 from chemscale.laws.backtests.weighting import refuse_unknown, weighted
 from chemscale.laws.doubt.assess import assess
 from chemscale.laws.doubt.censor import with_noise
@@ -107,8 +108,9 @@ def fit(
     cluster: column of groups whose errors move together; without it `cluster`, or the rows of one `run_id`
     noise_floor: the part of the loss, in its unit, that noise in the test labels makes; a lower bound on the floor,
         since what no model can learn adds to it; runs within a factor two of it are counted in `warnings`
-    form: one of `FORMS`, or "auto": every form that can take the axes, ranked by its backtest; the law is the best
-        one's, and predictions are those of the backtest-weighted ensemble of all, see `ensemble`
+    form: one of `FORMS`, or "auto": every form that can take the axes, ranked by its backtest; the law is the leading
+        one's, and predictions are those of the backtest-weighted ensemble of all, see `ensemble`; with `by` the groups
+        tell one another which members foretell well, so that a group's law depends on the others, not on their order
     censored: a boolean column; the losses it marks are upper bounds of the final ones, of replicates or tuned runs
         that a budget stopped: see `chemscale.laws.doubt.censor`
     objective, delta: see `Objective`
@@ -143,7 +145,7 @@ def fit(
     columns, notes = select(table, where, censored)
     given = {role: name for role, name in zip(ROLES, (params, data, seen, flops), strict=True) if name}
 
-    def one(part: Columns) -> Law:
+    def prepared(part: Columns) -> tuple[Rows, tuple[str, ...], Callable[..., Law]]:
         part, named = with_epochs(part, given, epochs) if epochs else (part, given)
         roles = axes_of(part, form, named, loss)
         by_column = weights if weights in part else None
@@ -158,25 +160,44 @@ def fit(
         chosen = partial(
             _fit, runs, goal=goal, level=level, hold_out=hold_out, along=along, settings=settings, counts=beside
         )
-        if form == "auto":
-            return _best(runs, tuple(roles), goal, hold_out, along, chosen)
-        return chosen(choose(form, tuple(roles)))
+        return runs, tuple(roles), chosen
 
-    if by is None:
-        return one(columns)
-    laws: dict[Any, Law] = {}
+    def alone(part: Columns) -> Law:
+        _, roles, chosen = prepared(part)
+        return chosen(choose(form, roles))
+
+    def tried(runs: Rows, roles: tuple[str, ...]) -> Tried:
+        return attempt(runs, roles, goal, ask(runs, hold_out, along))
+
+    parts: dict[Any, Columns] = {None: columns} if by is None else split(columns, by)
     errors: dict[Any, Exception] = {}
-    for value, part in split(columns, by).items():
-        try:
-            with naming(f"{by}={value}"):
-                laws[value] = one(part)
-        except (ValueError, FitError) as error:
-            errors[value] = error
+    each = partial(_each, by, errors)
+    if form == "auto":  # groups tell one another which forms foretell well, so all are tried before any is fitted
+        ready = each(prepared, {value: (part,) for value, part in parts.items()})
+        tries = each(tried, {value: (runs, roles) for value, (runs, roles, _) in ready.items()})
+        ranked = rank(tries) if tries else {}
+        laws = each(_best, {value: (found, ready[value][2]) for value, found in ranked.items()})
+    else:
+        laws = each(alone, {value: (part,) for value, part in parts.items()})
     if errors and laws:
         raise PartialFitError(laws, errors)
     if errors:
         raise next(iter(errors.values()))
-    return laws
+    return laws if by else laws[None]
+
+
+def _each(
+    by: str | None, errors: dict[Any, Exception], do: Callable[..., Any], given: Mapping[Any, tuple[Any, ...]]
+) -> dict[Any, Any]:
+    """do(*arguments) of every group; what it raises names the group and goes to `errors`."""
+    done = {}
+    for value, arguments in given.items():
+        try:
+            with naming(f"{by}={value}") if by else nullcontext():
+                done[value] = do(*arguments)
+        except (ValueError, FitError) as error:
+            errors[value] = error
+    return done
 
 
 def axes_of(columns: Columns, form: str, given: Mapping[str, str], loss: str) -> dict[str, str]:
@@ -199,18 +220,19 @@ def axes_of(columns: Columns, form: str, given: Mapping[str, str], loss: str) ->
     return {role: roles[role] for role in ROLES if role in roles}
 
 
-def _best(runs: Rows, roles: tuple[str, ...], goal: Objective, hold_out: Any, along: str | None, chosen: Any) -> Law:
+def _best(found: Ranked, chosen: Callable[..., Law]) -> Law:
     """The law of the form that leads in the backtest, with the ensemble of all that could be tested."""
-    found = rank(runs, roles, goal, ask(runs, hold_out, along))
     refused = list(found.skipped)
+    first: FitError | None = None
     for form in found.order:
         try:
-            law: Law = chosen(form, skipped=tuple(refused))
+            law = chosen(form, skipped=tuple(refused))
         except FitError as error:
             refused.append(f"{form.name}: {error}")
+            first = first or error
         else:
             return replace(law, scores=found.scores, ensemble=found.ensemble, backtest=found.backtest)
-    raise FitError(f"form='auto' believes no form ({'; '.join(refused)}).")
+    raise FitError(f"form='auto' believes no form, and of the best of them: {first}")
 
 
 def _fit(

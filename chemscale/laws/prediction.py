@@ -102,18 +102,18 @@ def _by_draws(law: Law, x: Array, value: Array) -> Array:
     out = []
     for at, centre in zip(x[:, None], value, strict=True):
         draws = law.log_draws(at)[:, 0]
-        noisy = draws + np.random.default_rng(0).choice(_noise(law, at), size=len(draws))
+        noisy = draws + np.random.default_rng(0).choice(_noise(law), size=len(draws))
         widen = law.widening if law.ensemble is None else law.ensemble.stretch(at + law.solution.centre, law.level)
         out.append(interval(noisy, float(centre), law.level, widen))
     return np.array(out)
 
 
-def _noise(law: Law, x: Array) -> Array:
+def _noise(law: Law) -> Array:
     """Log residuals of single runs, on the scale of the ensemble's members where there is one."""
     noise = law.solution.noise
     if law.ensemble is None:
         return noise
-    return noise * (law.ensemble.noise(x + law.solution.centre) / max(float(np.sqrt((noise**2).mean())), 1e-300))
+    return noise * (law.ensemble.noise / max(float(np.sqrt((noise**2).mean())), 1e-300))
 
 
 def centred(law: Law, at: Mapping[str, float]) -> Array:
