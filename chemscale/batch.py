@@ -35,6 +35,49 @@ class TokenBatch:
         """The same batch on another device."""
         return TokenBatch(self.tokens.to(device, non_blocking=True), self.lengths.to(device, non_blocking=True))
 
+    def packed(self) -> PackedTokens:
+        """The same strings end to end, without padding."""
+        import torch
+
+        fed, steps = self.lengths - 1, torch.arange(self.tokens.shape[1] - 1, device=self.tokens.device)
+        real = steps < fed[:, None]  # (batch, length - 1)
+        positions = steps.expand_as(real)[real]
+        return PackedTokens(
+            self.tokens[:, :-1][real], self.tokens[:, 1:][real], positions, fed, int(fed.max()) if len(fed) else 0
+        )
+
+
+@dataclass(frozen=True)
+class PackedTokens:
+    """Strings as token ids, laid end to end; positions start again with each, and none sees another.
+
+    Attributes:
+        inputs, targets: (tokens,) int64, each string without its last token, and without its first.
+        positions: (tokens,) int64, place of each input in its own string.
+        fed: (batch,) int64, inputs of each string.
+        longest: inputs of the longest string.
+    """
+
+    inputs: Tensor
+    targets: Tensor
+    positions: Tensor
+    fed: Tensor
+    longest: int
+
+    @property
+    def examples(self) -> int:
+        return self.fed.shape[0]
+
+    @property
+    def lengths(self) -> Tensor:
+        """(batch,) int64, tokens of each string with its start and end token, as in `TokenBatch`."""
+        return self.fed + 1
+
+    def to(self, device: torch.device | str) -> PackedTokens:
+        """The same batch on another device."""
+        tensors = {name: getattr(self, name) for name in ("inputs", "targets", "positions", "fed")}
+        return replace(self, **{name: tensor.to(device, non_blocking=True) for name, tensor in tensors.items()})
+
 
 @dataclass(frozen=True)
 class AtomicBatch:

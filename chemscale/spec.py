@@ -20,7 +20,8 @@ from chemscale.values import canonical_json, is_number, one_of, positive, requir
 SPEC_VERSION = 1  # rises when code changes the numbers that an unchanged spec produces
 ID_LENGTH = 16  # hexadecimal digits: 64 bits, a chance of 3e-10 of one collision among 10^5 runs
 
-PRECISIONS = ("float32", "float64")
+PRECISIONS = ("float32", "float64", "bfloat16_linears", "bfloat16")  # `train.precision` says what each means
+FULL_PRECISIONS = PRECISIONS[:2]  # of a model that does not name its own in `precisions`
 COOLDOWNS = ("linear", "sqrt")
 ORDERS = ("shuffled", "nested")
 OPTIMISERS = ("adamw", "muon")
@@ -31,6 +32,8 @@ NOTATIONS = ("smiles", "selfies", "protein")  # what a file is written in
 FORMS = ("written", "parent")
 DUPLICATES = ("dropped", "kept")
 SHARDING = ("ddp", "fsdp")
+LAYOUTS = ("packed", "padded")
+ACTIVATIONS = ("kept", "recomputed")
 
 OWN_MODELS, OWN_OBJECTIVES = "chemscale.models", "chemscale.train.objectives"  # register themselves when imported
 
@@ -42,7 +45,9 @@ class ModelConfig(Protocol):
     """A frozen dataclass that describes one model: what the hash sees, and what builds the module.
 
     `architecture` is its registered name, `family` says which batches it eats ("text" or "structures"), `objective`
-    names the registered objective that trains it; `depth` and `width` are the two dials that records keep.
+    names the registered objective that trains it; `depth` and `width` are the two dials that records keep. It may have
+    two class attributes more: `precisions`, what it trains in beyond float32 and float64, and `packs`, true where its
+    module takes `PackedTokens`.
     """
 
     architecture: ClassVar[str]
@@ -314,6 +319,9 @@ class Resources:
         cpus: processors for each worker; also its number of torch threads.
         gpus: GPUs for each worker, at most one; a fraction lets small runs share one.
         micro_batch: examples of one forward pass; None lets the loop choose.
+        layout: how strings lie in memory: "packed", end to end, where the model can; "padded" to the longest.
+        activations: "kept" for the backward pass, or "recomputed" block by block, for models that name their blocks:
+            a third more work, and memory for one block instead of all.
         keep: which checkpoint stays after the end: "final", "best" or "none".
         checkpoint_seconds: least time between two checkpoints.
         concurrent: runs at a time, to which a cluster with an autoscaler may grow; None fills the cluster as it is.
@@ -327,6 +335,8 @@ class Resources:
     cpus: float = 1
     gpus: float = 0
     micro_batch: int | None = None
+    layout: str = "packed"
+    activations: str = "kept"
     keep: str = "final"
     checkpoint_seconds: float = 15.0
     concurrent: int | None = None
@@ -341,6 +351,8 @@ class Resources:
             gpus, "Resources.gpus", self.gpus, "between 0 and 1", "a worker is one process; for more, raise workers"
         )
         positive("Resources.micro_batch", self.micro_batch, optional=True)
+        one_of("Resources.layout", self.layout, LAYOUTS)
+        one_of("Resources.activations", self.activations, ACTIVATIONS)
         one_of("Resources.keep", self.keep, KEEP)
         require(self.checkpoint_seconds >= 0, "Resources.checkpoint_seconds", self.checkpoint_seconds, "at least 0")
         positive("Resources.concurrent", self.concurrent, optional=True)
@@ -391,6 +403,9 @@ class RunSpec:
             "register a class of your own with chemscale.register_model",
         )
         one_of("RunSpec.precision", self.precision, PRECISIONS)
+        able = getattr(self.model, "precisions", FULL_PRECISIONS)
+        what = f"one of {', '.join(able)} for {self.model.architecture}"
+        require(self.precision in able, "RunSpec.precision", self.precision, what)
         require(isinstance(self.seed, int) and self.seed >= 0, "RunSpec.seed", self.seed, "an integer of at least 0")
         require(
             self.init_from is None or isinstance(self.init_from, InitFrom),

@@ -53,6 +53,13 @@ def _with_resources(made: argparse.ArgumentParser) -> None:
     group.add_argument("--sharding", default="ddp", choices=("ddp", "fsdp"), help="a copy or a share of the model each")
     group.add_argument("--cpus", type=float, default=1, help="processors of each worker (default 1)")
     group.add_argument("--gpus", type=float, default=0, help="GPUs of each worker, fractions too (default 0)")
+    group.add_argument("--layout", default="packed", choices=("packed", "padded"), help="strings end to end, or padded")
+    group.add_argument(
+        "--activations",
+        default="kept",
+        choices=("kept", "recomputed"),
+        help="recomputed: less memory, more work",
+    )
     group.add_argument("--micro-batch", type=int, help="examples of one forward pass")
     group.add_argument(
         "--concurrent", type=int, help="runs at a time; a cluster may grow for them (default: as many as fit)"
@@ -68,7 +75,9 @@ def _recipes(verbs: Any) -> None:
         made = _verb(verbs, name, function)
         made.add_argument("recipe", help="a Python file with a function `recipe`, e.g. tune_jobs/quickstart.py")
         made.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="argument of the recipe")
-        if name != "show":
+        if name == "show":
+            made.add_argument("--tune", action="store_true", help="measure precisions, micro-batches, layouts, threads")
+        else:
             made.add_argument("--store", required=True, help="folder of the records")
             made.add_argument("--mlflow", metavar="URI", help="log to this MLflow tracking server or database too")
             made.add_argument("--wandb", metavar="PROJECT", help="log to this project of Weights & Biases too")

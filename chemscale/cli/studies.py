@@ -18,6 +18,8 @@ def show(given: argparse.Namespace) -> None:
 
     recipe = load_recipe(given.recipe, parse_options(given.set))
     runs = recipe.unsampled() if isinstance(recipe, Search) else recipe.runs()
+    if given.tune:
+        return _show_tuned(runs, recipe_resources(given.recipe, resources_of(given)), given.json)
     assumed = _assumed(given)
     cells, notes = _cells(runs, given)
     gpu = [None if assumed is None else assumed.hours(cell.run, cell.flops) for cell in cells]
@@ -36,6 +38,39 @@ def show(given: argparse.Namespace) -> None:
     for note in notes:
         print(f"note: {note}")
     return None
+
+
+def _show_tuned(runs: Any, on: Any, as_json: bool) -> None:
+    """Every choice measured, and what is worth changing."""
+    from chemscale.sweep.tuning import WORTH, tune
+
+    found = tune(runs, on)
+    if as_json:
+        return print_json([_tuned_json(tuned) for tuned in found])
+    from rich.table import Table
+
+    for tuned in found:
+        run = tuned.run
+        unit = "tokens/s" if run.model.family == "text" else "atoms/s"
+        print(f"{run.model.architecture}, width {run.model.width}, depth {run.model.depth}, batch {run.optim.batch}:")
+        table = Table("choice", "value", unit, "ratio", "padding", box=None)
+        for choice in tuned.choices:
+            value = "" if choice.value is None else str(choice.value)
+            table.add_row(choice.field, value, f"{choice.rate:,.0f}", f"{choice.ratio:.2f}", f"{choice.padding:.1%}")
+        Console().print(table)
+        best = ", ".join(f"{field}={value}" for field, value in tuned.recommended.items())
+        print(f"recommended: {best or 'as asked'} (a change is worth it from {WORTH:g} times the rate)\n")
+    print("A precision changes numbers and ids: take one for a whole study. The rest changes rounding alone.")
+    return None
+
+
+def _tuned_json(tuned: Any) -> dict[str, Any]:
+    from dataclasses import asdict
+
+    model = tuned.run.model
+    cell = {"architecture": model.architecture, "width": model.width, "depth": model.depth}
+    choices = [asdict(choice) for choice in tuned.choices]
+    return {**cell, "batch": tuned.run.optim.batch, "choices": choices, "recommended": tuned.recommended}
 
 
 def _cells(runs: list[Any], given: argparse.Namespace) -> tuple[list[Any], list[str]]:
@@ -77,7 +112,7 @@ def _cell_row(cell: Any, hours: float | None, assumed: Any) -> dict[str, Any]:
     row = {
         "model": run.model.architecture, "width": str(run.model.width), "data": f"{run.data.size:,}",
         "seed": str(run.seed), "parameters": f"{cell.params:,}", "updates": f"{cell.updates:,}",
-        "FLOPs": f"{cell.flops:.1e}", "memory": bytes_text(cell.memory), "time": f"{cell.seconds:.1f} s",
+        "FLOPs": f"{cell.flops:.1e}", "memory each": bytes_text(cell.memory), "time": f"{cell.seconds:.1f} s",
     }  # fmt: skip
     if hours is not None:
         row |= {"GPU-hours": f"{hours:.3g}", "cost": f"{hours * assumed.price:.3g}"}

@@ -21,8 +21,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from chemscale.batch import TextManifest, TokenBatch
+from chemscale.batch import PackedTokens, TextManifest, TokenBatch
+from chemscale.models import mixing
+from chemscale.models.block import Block
+from chemscale.models.grid import Plan
 from chemscale.models.parametrisation import PARAMETRISATIONS, Scaling
+from chemscale.models.products import Linear, linear
 from chemscale.spec import added_since, register_model
 from chemscale.values import one_of
 
@@ -32,6 +36,7 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "gelu_new": partial(functional.gelu, approximate="tanh"),
 }
 NORM_EPS = 1e-5  # GPT-2 and GPT-Neo
+LONGEST_GRID = 128  # tokens up to which a block keeps all attention shares for its backward pass; above, SDPA
 
 # The balanced shape, measured on MOSES SELFIES, one CPU thread, 10,000 molecules, one epoch, means of 2 seeds.
 HEAD_WIDTH = 16  # loss at width 64 by heads 1, 2, 4, 8: 1.083, 1.073, 1.064, 1.073; attention's time: 1, 1, 1.3, 2.5
@@ -68,6 +73,8 @@ class ChemGPT:
     architecture: ClassVar[str] = "chemgpt"
     family: ClassVar[str] = "text"
     objective: ClassVar[str] = "next_token"
+    precisions: ClassVar[tuple[str, ...]] = ("float32", "float64", "bfloat16_linears", "bfloat16")
+    packs: ClassVar[bool] = True  # it takes strings end to end
 
     width: int = 64
     depth: int = 4
@@ -192,24 +199,57 @@ class CausalTransformer(nn.Module):
         self.wpe = nn.Embedding(config.context, config.width)
         self.h = nn.ModuleList(_Block(config, layer) for layer in range(config.depth))
         self.ln_f = nn.LayerNorm(config.width, NORM_EPS)
-        self.lm_head = None if config.tied else nn.Linear(config.width, vocabulary, bias=False)
+        self.lm_head = None if config.tied else Linear(config.width, vocabulary, bias=False)
         self._initialise(config.init)
 
-    def forward(self, batch: TokenBatch) -> Tensor:
-        """Logits of each row's next token, (batch, length - 1, vocabulary), for inputs `tokens[:, :-1]`.
+    def forward(self, batch: TokenBatch | PackedTokens) -> Tensor:
+        """Logits of each next token: (batch, length - 1, vocabulary) for inputs `tokens[:, :-1]`, or (tokens,
+        vocabulary) for packed ones.
 
-        Padding stands on the right, where the causal mask already hides it.
+        Padding stands on the right, where the causal mask already hides it; strings laid end to end see only
+        themselves.
 
         Raises:
-            ValueError: rows are longer than the context.
+            ValueError: strings are longer than the context.
         """
+        if isinstance(batch, PackedTokens):
+            self._check_length(batch.longest)
+            x = self.wte(batch.inputs) + self.wpe(batch.positions)  # (tokens, width)
+            return self._logits(self._through(x, batch.fed, batch.positions, batch.longest))
         tokens = batch.tokens[:, :-1]  # (batch, length)
-        length = tokens.shape[1]
+        rows, length = tokens.shape
         self._check_length(length)
-        x = self.wte(tokens) + self.wpe.weight[:length]  # (batch, length, width)
+        x = (self.wte(tokens) + self.wpe.weight[:length]).flatten(0, 1)  # (tokens, width)
+        positions = torch.arange(length, device=x.device).repeat(rows)
+        x = self._through(x, torch.full((rows,), length, device=x.device), positions, length)
+        return self._logits(x).unflatten(0, (rows, length))
+
+    def _through(self, x: Tensor, fed: Tensor, positions: Tensor, longest: int) -> Tensor:
+        """All blocks, on strings end to end: (tokens, width)."""
+        strings = mixing.Strings(fed, positions, longest)
+        plan = self._plan(x, strings)
         for block in self.h:
-            x = block(x)
-        return self._logits(x)
+            x = block(x, strings) if plan is None else block(x, plan)
+        return x
+
+    def _plan(self, x: Tensor, strings: mixing.Strings) -> Plan | None:
+        """How the blocks run as one step each, where that is faster: short strings on a processor."""
+        config = self.config
+        if x.device.type not in ("cpu", "meta") or strings.longest > LONGEST_GRID or torch.is_autocast_enabled("cpu"):
+            return None
+        scale = config.logit_scale
+        return Plan.of(
+            strings.fed,
+            strings.positions,
+            strings.longest,
+            heads=config.heads,
+            windows={None, config.window},
+            like=x,
+            scale=1 / math.sqrt(config.width // config.heads) if scale is None else scale,
+            branch=config.scaling.branch,
+            activation=config.activation,
+            eps=NORM_EPS,
+        )
 
     def start_cache(self, batch: int, length: int) -> Cache:
         """An empty cache for `step`, for so many rows of at most `length` tokens.
@@ -233,7 +273,7 @@ class CausalTransformer(nn.Module):
             raise ValueError(f"the cache holds {at} tokens and is full; start_cache with a larger length.")
         x = (self.wte(tokens) + self.wpe.weight[at])[:, None]  # (batch, 1, width)
         for block, keys, values in zip(self.h, cache.keys, cache.values, strict=True):
-            x = block(x, keys, values, at)
+            x = block.step(x, keys, values, at)  # type: ignore[operator]
         return self._logits(x[:, 0]), replace(cache, position=at + 1)
 
     def blocks(self) -> list[nn.Module]:
@@ -253,7 +293,7 @@ class CausalTransformer(nn.Module):
         x = self.ln_f(x)
         if self.scaling.logits != 1:
             x = x * self.scaling.logits
-        return functional.linear(x, (self.lm_head or self.wte).weight)  # (..., vocabulary)
+        return linear(x, (self.lm_head or self.wte).weight)  # (..., vocabulary)
 
     def _check_length(self, length: int) -> None:
         if length > self.config.context:
@@ -289,30 +329,44 @@ class _Block(nn.Module):
         self.mlp = _FeedForward(config)
         self.branch = config.scaling.branch
 
-    def forward(self, x: Tensor, *past: Any) -> Tensor:  # (batch, length, width)
-        mixed = self.attn.step(self.ln_1(x), *past) if past else self.attn(self.ln_1(x))
+    def forward(self, x: Tensor, how: Plan | mixing.Strings) -> Tensor:  # (tokens, width)
+        return self._at_once(x, how) if isinstance(how, Plan) else self._added(x, self.attn(self.ln_1(x), how))
+
+    def step(self, x: Tensor, *past: Any) -> Tensor:  # (batch, 1, width)
+        return self._added(x, self.attn.step(self.ln_1(x), *past))
+
+    def _added(self, x: Tensor, mixed: Tensor) -> Tensor:
         x = torch.add(x, mixed, alpha=self.branch)
         return torch.add(x, self.mlp(self.ln_2(x)), alpha=self.branch)
+
+    def _at_once(self, x: Tensor, plan: Plan) -> Tensor:
+        attn, mlp = self.attn, self.mlp
+        qkv = torch.cat((attn.q_proj.weight, attn.k_proj.weight, attn.v_proj.weight))
+        layers = (attn.out_proj, self.ln_2, mlp.c_fc, mlp.c_proj)
+        rest = [p for layer in layers for p in (layer.weight, layer.bias)]
+        return Block.apply(plan, attn.window, x, self.ln_1.weight, self.ln_1.bias, qkv, *rest)  # type: ignore[return-value]
 
 
 class _Attention(nn.Module):
     def __init__(self, config: ChemGPT, window: int | None) -> None:
         super().__init__()
         self.heads, self.window, self.scale = config.heads, window, config.logit_scale
-        self.q_proj, self.k_proj, self.v_proj = (nn.Linear(config.width, config.width, bias=False) for _ in range(3))
-        self.out_proj = nn.Linear(config.width, config.width)
+        self.q_proj, self.k_proj, self.v_proj = (Linear(config.width, config.width, bias=False) for _ in range(3))
+        self.out_proj = Linear(config.width, config.width)
 
-    def forward(self, x: Tensor) -> Tensor:  # (batch, length, width)
-        length, mask = x.shape[1], None
-        if self.window is not None and length > self.window:
-            mask = torch.ones(length, length, dtype=torch.bool, device=x.device).tril().triu(1 - self.window)
-        return self._mix(*self._project(x), attn_mask=mask, is_causal=mask is None)
+    def forward(self, x: Tensor, strings: mixing.Strings) -> Tensor:  # (tokens, width)
+        projected = (project(x) for project in (self.q_proj, self.k_proj, self.v_proj))
+        query, key, value = (part.unflatten(-1, (self.heads, -1)) for part in projected)
+        scale = (x.shape[-1] // self.heads) ** -0.5 if self.scale is None else self.scale
+        mixed = mixing.attend(query, key, value, strings, scale=scale, window=self.window)
+        return self.out_proj(mixed.flatten(1))
 
     def step(self, x: Tensor, keys: Tensor, values: Tensor, at: int) -> Tensor:
         """One token of each row, (batch, 1, width), after `at` others; keys and values (batch, heads, length, head)."""
         query, keys[:, :, at : at + 1], values[:, :, at : at + 1] = self._project(x)
         seen = slice(0 if self.window is None else max(0, at + 1 - self.window), at + 1)
-        return self._mix(query, keys[:, :, seen], values[:, :, seen])
+        mixed = functional.scaled_dot_product_attention(query, keys[:, :, seen], values[:, :, seen], scale=self.scale)
+        return self.out_proj(mixed.transpose(1, 2).flatten(2))  # (batch, 1, width)
 
     def _project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         batch, length, _ = x.shape
@@ -320,19 +374,15 @@ class _Attention(nn.Module):
         query, key, value = (p.view(batch, length, self.heads, -1).transpose(1, 2) for p in parts)
         return query, key, value  # each (batch, heads, length, head)
 
-    def _mix(self, query: Tensor, key: Tensor, value: Tensor, **mask: Any) -> Tensor:
-        mixed = functional.scaled_dot_product_attention(query, key, value, scale=self.scale, **mask)
-        return self.out_proj(mixed.transpose(1, 2).flatten(2))  # (batch, length, width)
-
 
 class _FeedForward(nn.Module):
     def __init__(self, config: ChemGPT) -> None:
         super().__init__()
         self.activation = ACTIVATIONS[config.activation]
-        self.c_fc = nn.Linear(config.width, config.mlp_ratio * config.width)
-        self.c_proj = nn.Linear(config.mlp_ratio * config.width, config.width)
+        self.c_fc = Linear(config.width, config.mlp_ratio * config.width)
+        self.c_proj = Linear(config.mlp_ratio * config.width, config.width)
 
-    def forward(self, x: Tensor) -> Tensor:  # (batch, length, width)
+    def forward(self, x: Tensor) -> Tensor:  # (..., width)
         return self.c_proj(self.activation(self.c_fc(x)))
 
 

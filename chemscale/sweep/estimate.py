@@ -14,8 +14,10 @@ import torch
 
 from chemscale.models import cost
 from chemscale.spec import Resources, RunSpec
+from chemscale.sweep.memory import memory_of
 from chemscale.sweep.placement import On, resources_for
 from chemscale.train.objectives import objective_of
+from chemscale.train.precision import arithmetic, parameter_type
 from chemscale.train.rows import Ledger, training_cost
 from chemscale.train.session import opened
 from chemscale.train.trunk import lines_of, trunk_of
@@ -33,7 +35,7 @@ class CellCost:
 
     Attributes:
         params, params_all: non-embedding and all trainable parameters.
-        flops: matrix FLOPs of its training. memory: bytes of weights, gradients, AdamW's two moments and activations.
+        flops: matrix FLOPs of its training. memory: bytes at the peak of a step on each worker (`sweep.memory`).
         disk: bytes of its weights and records. seconds: estimated on this machine, evaluation included.
         inherited: first updates, of `updates`, that a shorter run of the same trunk makes; not in `seconds`.
     """
@@ -118,10 +120,8 @@ def _cell(run: RunSpec, on: Resources, known_rate: float) -> tuple[CellCost, flo
     )
     seconds = step * run.updates + step / run.optim.batch * evaluated * EVALUATION_SHARE + SECONDS_PER_RUN
     sizes = _sizes(run, examples.manifest)
-    largest_unit = {name: np.asarray([each.max()]) for name, each in ledger.units.items()}
-    micro = min(run.optim.batch, on.micro_batch or 64)
     width = 8 if run.precision == "float64" else 4
-    memory = sizes["all"] * width * 4 + micro * float(counted.bytes(largest_unit)[0])
+    memory = memory_of(run, on, counted, ledger.units, examples.manifest).total
     cell = CellCost(
         run, sizes["non_embedding"], sizes["all"], run.updates, ledger.flops(run.examples), memory,
         sizes["all"] * width + 60_000, seconds / on.workers,
@@ -140,7 +140,7 @@ def _step_seconds(model: Any, source: Any, count: int, precision: str) -> float:
     run = RunSpec(model=model, data=source, precision=precision)
     examples = opened(source, tuple(sorted(model.view.items())))
     objective = objective_of(run)
-    module = model.build(examples.manifest).to(getattr(torch, precision))
+    module = model.build(examples.manifest).to(parameter_type(precision))
     ids = examples.subset(source.size, source.key, source.per_group)
     chosen = np.resize(ids, count)
     threads = torch.get_num_threads()
@@ -149,8 +149,11 @@ def _step_seconds(model: Any, source: Any, count: int, precision: str) -> float:
     for _ in range(4):
         begin = time.thread_time()  # of this thread: other work on the machine does not count
         inputs = examples.batch(chosen)
-        inputs = inputs.astype(getattr(torch, precision)) if hasattr(inputs, "astype") else inputs
-        objective.loss(module, inputs, objective.denominators(inputs)).backward()
+        inputs = inputs.astype(parameter_type(precision)) if hasattr(inputs, "astype") else inputs
+        inputs = inputs.packed() if getattr(model, "packs", False) else inputs
+        with arithmetic(precision, torch.device("cpu")):
+            loss = objective.loss(module, inputs, objective.denominators(inputs))
+        loss.backward()
         seconds.append(time.thread_time() - begin)
     torch.set_num_threads(threads)
     return float(np.median(seconds[1:]))

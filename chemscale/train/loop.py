@@ -33,6 +33,7 @@ from chemscale.train.measure import EVALUATION_BATCH, measure
 from chemscale.train.objectives import Metric, objective_of
 from chemscale.train.optim import build_optimiser
 from chemscale.train.parallel import spread
+from chemscale.train.precision import arithmetic, keep_freed_memory, parameter_type
 from chemscale.train.ranks import Ranks, device_name, memory_limit_named, require_sharding
 from chemscale.train.rows import Ledger, metric_columns, opening_row, point_row, training_cost
 from chemscale.train.step import Made, Stepper
@@ -78,6 +79,7 @@ def train(
     require_sharding(run, resources)
     torch.set_num_threads(max(1, int(resources.cpus)))
     torch.set_default_dtype(torch.float32)
+    keep_freed_memory()
     with memory_limit_named(run, resources, ranks):
         counted = counted or training_cost(run, examples.manifest)
         training = _open(run, examples, claim, board, resources, ranks, report, counted, saved)
@@ -99,11 +101,11 @@ def _open(
     saved: str,
 ) -> _Training:
     _seed(run.seed)
-    model = run.model.build(examples.manifest).to(getattr(torch, run.precision))
+    model = run.model.build(examples.manifest).to(parameter_type(run.precision))
     ledger = Ledger(run, examples, examples.subset(run.data.size, run.data.key, run.data.per_group), counted)
     opening = {**opening_row(run), **_parameters(model), "started": time.time(), "host": socket.gethostname()}
     opening |= {"device": device_name(ranks.device), "devices": ranks.world, **ledger.unique}
-    layout = spread(model, ranks, resources.sharding)
+    layout = spread(model, ranks, resources.sharding, resources.activations)
     optimiser = build_optimiser(layout.module, run.optim)
     attempt, earlier = claim(opening) if ranks.first else (None, [])
     trunk = trunk_of(run)
@@ -117,7 +119,8 @@ def _open(
     meter = energy_meter(resources.cpus, resources.gpus) if ranks.world == 1 else None
     clock = Clock(progress, meter)
     journal = Journal(ledger, opening, attempt, events, clock, ranks.world == 1, report)
-    stepper = Stepper(run, examples, ledger.ids, objective_of(run), layout, optimiser, resources.micro_batch)
+    how = resources.micro_batch, resources.layout
+    stepper = Stepper(run, examples, ledger.ids, objective_of(run), layout, optimiser, *how)
     return _Training(run, examples, stepper, progress, journal, resources, saved, trunk)
 
 
@@ -198,16 +201,17 @@ class _Training:
     # -- measuring ----------------------------------------------------------------------------------------------------
 
     def _measure(self, ids: np.ndarray) -> dict[str, Metric]:
-        return measure(
-            self.objective,
-            self.layout.module,
-            self.examples,
-            ids,
-            size=self.resources.micro_batch or EVALUATION_BATCH.get(self.run.model.family, 64),
-            ranks=self.ranks,
-            batch_of=self.stepper.batch,
-            pulse=lambda: self.journal.alive(self.progress),
-        )
+        with arithmetic(self.run.precision, self.ranks.device):
+            return measure(
+                self.objective,
+                self.layout.module,
+                self.examples,
+                ids,
+                size=self.resources.micro_batch or EVALUATION_BATCH.get(self.run.model.family, 64),
+                ranks=self.ranks,
+                batch_of=self.stepper.batch,
+                pulse=lambda: self.journal.alive(self.progress),
+            )
 
     @functools.cached_property
     def _valid_ids(self) -> np.ndarray:

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from chemscale.batch import AtomicBatch, TokenBatch
+from chemscale.batch import AtomicBatch, PackedTokens, TokenBatch
 from chemscale.spec import OBJECTIVES, RunSpec, register_objective
 
 
@@ -77,15 +77,15 @@ class NextToken:
     headline: ClassVar[str] = "nats_per_token"
     second_order: ClassVar[bool] = False
 
-    def denominators(self, batch: TokenBatch) -> Tensor:
+    def denominators(self, batch: TokenBatch | PackedTokens) -> Tensor:
         return (batch.lengths - 1).sum().to(torch.float64)[None]
 
-    def loss(self, model: nn.Module, batch: TokenBatch, totals: Tensor) -> Tensor:
+    def loss(self, model: nn.Module, batch: TokenBatch | PackedTokens, totals: Tensor) -> Tensor:
         losses = _token_losses(model, batch)
         return losses.sum() / totals[0].to(losses.dtype)
 
-    def measure(self, model: nn.Module, batch: TokenBatch) -> dict[str, Tensor]:
-        return {"nats": _token_losses(model, batch).sum(dim=1), "tokens": batch.lengths - 1}
+    def measure(self, model: nn.Module, batch: TokenBatch | PackedTokens) -> dict[str, Tensor]:
+        return {"nats": _nats(_token_losses(model, batch), batch), "tokens": batch.lengths - 1}
 
     def metrics(self, measured: Mapping[str, np.ndarray], groups: np.ndarray) -> dict[str, Metric]:
         nats, tokens = measured["nats"], measured["tokens"]
@@ -95,18 +95,32 @@ class NextToken:
         }
 
 
-def _token_losses(model: nn.Module, batch: TokenBatch) -> Tensor:
-    logits = model(batch)  # (batch, length - 1, vocabulary)
-    targets = batch.tokens[:, 1:]
-    if logits.shape[:2] != targets.shape:
+def _token_losses(model: nn.Module, batch: TokenBatch | PackedTokens) -> Tensor:
+    """Of each next token: (tokens,) of packed strings, else (batch, length - 1) with zeros in the padding."""
+    logits = model(batch)  # (..., vocabulary)
+    packed = isinstance(batch, PackedTokens)
+    targets = batch.targets if packed else batch.tokens[:, 1:]
+    if logits.shape[:-1] != targets.shape:
+        tokens = batch.inputs if packed else batch.tokens
+        shape = "(tokens, vocabulary)" if packed else "(batch, length - 1, vocabulary)"
         raise ValueError(
             f"{type(model).__name__} gave logits of shape {tuple(logits.shape)} for tokens of shape "
-            f"{tuple(batch.tokens.shape)}; give (batch, length - 1, vocabulary), one for each token but the first."
+            f"{tuple(tokens.shape)}; give {shape}, one for each token but the first."
         )
+    flat = logits.flatten(0, -2)
+    losses = F.cross_entropy(flat, targets.flatten(), reduction="none").view(targets.shape)
+    if packed:
+        return losses
     steps = torch.arange(targets.shape[1], device=targets.device)
-    real = steps[None, :] < (batch.lengths - 1)[:, None]  # (batch, length - 1)
-    losses = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none").view(targets.shape)
-    return losses * real
+    return losses * (steps[None, :] < (batch.lengths - 1)[:, None])
+
+
+def _nats(losses: Tensor, batch: TokenBatch | PackedTokens) -> Tensor:
+    """Their sum over each string, (batch,)."""
+    if not isinstance(batch, PackedTokens):
+        return losses.sum(dim=1)
+    owner = torch.repeat_interleave(batch.fed, output_size=len(losses))
+    return losses.new_zeros(batch.examples).index_add_(0, owner, losses)
 
 
 @register_objective

@@ -8,6 +8,7 @@ workers or a checkpoint need of torch is imported there: it takes seconds, and m
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -142,11 +143,33 @@ class Shards(Whole):
         return super().clip(limit)
 
 
-def spread(module: nn.Module, ranks: Ranks, sharding: str) -> Whole:
+def spread(module: nn.Module, ranks: Ranks, sharding: str, activations: str = "kept") -> Whole:
     """Lay a freshly initialised module, the same on every worker, out over the workers and onto their devices."""
+    if activations == "recomputed":
+        recompute(module)
     if ranks.world == 1:
         return Whole(module, ranks)
     return Shards(module, ranks) if sharding == "fsdp" else Copies(module, ranks)
+
+
+def recompute(module: nn.Module) -> None:
+    """Let every block forget its activations and make them again in the backward pass.
+
+    A block's `forward` is replaced, not the block: names stay, and so does the order in which FSDP2 gathers around it.
+
+    Raises:
+        ValueError: the module names no blocks.
+    """
+    from torch.utils.checkpoint import checkpoint
+
+    blocks = getattr(module, "blocks", list)()
+    if not blocks:
+        raise ValueError(
+            f"Resources.activations='recomputed' needs the blocks of a model, and {type(module).__name__} names none; "
+            "set activations='kept', or give its module a method blocks()."
+        )
+    for block in blocks:
+        block.forward = functools.partial(checkpoint, block.forward, use_reentrant=False, preserve_rng_state=False)
 
 
 def _whole(value: Any) -> torch.Tensor:

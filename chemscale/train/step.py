@@ -21,6 +21,7 @@ from chemscale.train.objectives import Objective
 from chemscale.train.optim import Optimisers, lr_share
 from chemscale.train.order import step_positions
 from chemscale.train.parallel import Whole
+from chemscale.train.precision import arithmetic, parameter_type
 from chemscale.train.ranks import MICRO_BATCH
 
 
@@ -42,6 +43,7 @@ class Stepper:
     Args:
         ids: (size,) examples of the subset, in their nested order.
         micro_batch: examples of one forward pass; None is as many as usually fit.
+        packing: whether strings lie "packed" or "padded", where the model takes both.
     """
 
     run: RunSpec
@@ -51,6 +53,7 @@ class Stepper:
     layout: Whole
     optimiser: Optimisers
     micro_batch: int | None = None
+    packing: str = "packed"
 
     def rate(self, number: int) -> float:
         """The learning rate of step `number` (0-based)."""
@@ -85,7 +88,8 @@ class Stepper:
         loss = torch.zeros((), device=ranks.device)
         for k, (batch, weight) in enumerate(batches):
             with self.layout.exchange(last=k == len(batches) - 1):
-                share = self.objective.loss(self.layout.model, batch, totals[:-1]) * weight
+                with arithmetic(self.run.precision, ranks.device):
+                    share = self.objective.loss(self.layout.model, batch, totals[:-1]) * weight
                 (share * self.layout.copies).backward()  # the exchange divides by the number of workers
             loss = loss + share.detach()
         return loss, totals[-1]
@@ -96,7 +100,7 @@ class Stepper:
         ranks = self.layout.ranks
         size = self.micro_batch or MICRO_BATCH[ranks.device.type]
         mine = ids[ranks.rank :: ranks.world]
-        if len(mine) > size:  # neighbours in length share a micro-batch, so that little is padded
+        if len(mine) > size or self._packs:  # neighbours in length share a micro-batch and a grid of attention
             mine = mine[np.argsort(self.examples.lengths(mine), kind="stable")]
         starts = range(0, len(mine), size)
         for start in starts:
@@ -104,11 +108,17 @@ class Stepper:
         for _ in range(passes(len(ids), ranks.world, size) - len(starts)):
             yield ids[:1], 0
 
+    @property
+    def _packs(self) -> bool:
+        return self.packing == "packed" and getattr(self.run.model, "packs", False)
+
     def batch(self, ids: np.ndarray) -> Any:
         """These examples on this worker's device, in the run's precision."""
         batch = self.examples.batch(ids)
+        if self._packs:
+            batch = batch.packed()
         if self.run.precision != "float32" and hasattr(batch, "astype"):
-            batch = batch.astype(getattr(torch, self.run.precision))
+            batch = batch.astype(parameter_type(self.run.precision))
         return batch.to(self.layout.ranks.device)
 
 

@@ -84,3 +84,14 @@ def test_opening_and_batching_import_no_rdkit(moses, shared_home):
     )
     env = {"PYTHONPATH": ":".join(p or "." for p in sys.path), "CHEMSCALE_HOME": str(shared_home)}
     assert subprocess.check_output([sys.executable, "-c", code], env=env, text=True).strip() == "[]"
+
+
+def test_buckets_of_equal_lengths_waste_little_and_packing_nothing(moses):
+    """A global batch of 512, padded in forward passes of 16; packed, as it is by default."""
+    from chemscale.sweep.tuning import padding
+
+    ids = moses.subset(512, 0, None)
+    fed = moses.lengths(ids) - 1
+    assert padding(fed, 16) < 0.02
+    packed = moses.batch(ids).packed()
+    assert len(packed.inputs) == len(packed.targets) == fed.sum() == moses.count(ids)["tokens"]

@@ -6,6 +6,7 @@ from torch.nn import functional
 
 from chemscale.batch import AtomicManifest, TextManifest, TokenBatch
 from chemscale.models.chemgpt import ChemGPT
+from chemscale.models.mixing import Strings
 
 TABLE = [  # width, non-embedding, all; vocabulary 684
     (16, 77_600, 121_312),
@@ -132,10 +133,10 @@ def test_logits_are_those_of_hugging_face(length):
 
 def test_a_window_is_as_long_as_it_says():
     module = built(ChemGPT(width=16, depth=2, heads=2, window=4))
-    attention, x = module.h[1].attn, torch.randn(1, 12, 16)
-    moved = x.clone()
-    moved[:, 3] += 1.0
-    changed = (attention(x) - attention(moved)).abs().amax((0, 2)) > 1e-6
+    attention, x = module.h[1].attn, torch.randn(12, 16)
+    moved, strings = x.clone(), Strings(torch.tensor([12]), torch.arange(12), 12)
+    moved[3] += 1.0
+    changed = (attention(x, strings) - attention(moved, strings)).abs().amax(1) > 1e-6
     assert changed.nonzero()[:, 0].tolist() == [3, 4, 5, 6]
 
 

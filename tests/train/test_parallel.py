@@ -21,9 +21,10 @@ from tests.train.runs import run_of, text_run
 
 SHARDINGS = ("ddp", "fsdp")
 ROUNDING = 1e-4  # the same sums in another order in float32, grown over 15 updates; measured below 1e-5
-MICRO = {"odd": 3, "atoms": 3}  # examples of a forward pass
+MICRO = {"odd": 3, "recomputed": 3, "atoms": 3}  # examples of a forward pass
 CASES = [(name, s) for name in ("whole", "odd", "few", "atoms", "repeated") for s in SHARDINGS]
 CASES.remove(("atoms", "fsdp"))  # double backward, refused
+CASES.append(("recomputed", "fsdp"))
 RESUMED = {"alone-fsdp": "odd", "fsdp-alone": "odd", "ddp-fsdp": "odd", "fsdp-ddp": "repeated"}  # first, then
 STOP_AT = {"odd": 5, "repeated": 32}
 
@@ -31,7 +32,8 @@ STOP_AT = {"odd": 5, "repeated": 32}
 def on(sharding: str, run: str, **more) -> Resources:
     """Resources of a layout; "alone" is one worker."""
     layout = {} if sharding == "alone" else {"workers": 2, "sharding": sharding}
-    return Resources(**layout, micro_batch=MICRO.get(run), keep="best", **more)
+    activations = "recomputed" if run == "recomputed" and layout else "kept"
+    return Resources(**layout, micro_batch=MICRO.get(run), activations=activations, keep="best", **more)
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +47,7 @@ def runs(molecules, structures):
     return {
         "whole": text_run(molecules),
         "odd": text_run(molecules, optim=Optim(batch=7)),
+        "recomputed": text_run(molecules, optim=Optim(batch=7), budget=Budget(updates=6)),
         "few": text_run(molecules, optim=Optim(batch=1), budget=Budget(updates=6)),
         "atoms": run_of("painn", molecules, structures, optim=Optim(batch=7)),
         "repeated": replace(repeated, data=replace(repeated.data, size=8)),

@@ -1,0 +1,157 @@
+"""Which precision, micro-batch, layout and threads train a recipe's cells fastest on this machine: measured steps.
+
+Each choice is tried alone against the run as it is asked for, all of them taking turns, so that a busy machine slows
+them alike; the fastest step of each counts.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from chemscale.spec import FULL_PRECISIONS, Resources, RunSpec
+from chemscale.sweep.placement import On, resources_for
+from chemscale.train.complete import complete
+from chemscale.train.objectives import objective_of
+from chemscale.train.optim import build_optimiser
+from chemscale.train.order import step_positions
+from chemscale.train.parallel import spread
+from chemscale.train.precision import keep_freed_memory, parameter_type
+from chemscale.train.ranks import MICRO_BATCH, Ranks, visible_device
+from chemscale.train.session import opened
+from chemscale.train.step import Stepper
+
+ROUNDS = 3  # turns of every choice, after one to warm up
+WORTH = 1.05  # a choice is recommended where it is so much faster: below, a busy machine decides
+MICRO_BATCHES = (8, 32, 128, 512)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One way to take a run's steps.
+
+    Attributes:
+        field: "as asked", or the field that differs: "precision" of the run, else of Resources.
+        value: of that field.
+        rate: tokens (atoms) of real examples a second. ratio: to the rate as asked.
+        padding: share of the tokens or atoms in memory that belong to no example.
+    """
+
+    field: str
+    value: Any
+    rate: float
+    ratio: float
+    padding: float
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """What was measured for one cell."""
+
+    run: RunSpec
+    on: Resources
+    choices: tuple[Choice, ...]
+
+    @property
+    def recommended(self) -> dict[str, Any]:
+        """The fastest value of every field that is worth a change."""
+        best: dict[str, Choice] = {}
+        for choice in self.choices:
+            if choice.ratio >= WORTH and choice.ratio > getattr(best.get(choice.field), "ratio", 0.0):
+                best[choice.field] = choice
+        return {field: choice.value for field, choice in best.items()}
+
+
+def tune(runs: Sequence[RunSpec], on: On | None = None) -> list[Tuned]:
+    """Measure the choices for every kind of cell: runs that differ in seed, size or budget alone are one kind."""
+    kinds: dict[Any, RunSpec] = {}
+    for run in map(complete, runs):
+        kinds.setdefault((run.model, run.optim.batch, run.data.source, run.objective, run.precision), run)
+    return [_tuned(run, resources_for(on, run)) for run in kinds.values()]
+
+
+def _tuned(run: RunSpec, on: Resources) -> Tuned:
+    keep_freed_memory()
+    ways = _ways(run, on)
+    steps = [_steps(changed, where) for _, _, changed, where in ways]
+    seconds = np.full(len(ways), math.inf)
+    for turn in range(ROUNDS + 1):
+        for k, step in enumerate(steps):
+            took = step()
+            seconds[k] = min(seconds[k], took if turn else math.inf)
+    torch.set_num_threads(max(1, int(on.cpus)))
+    units = _units(run)
+    rates = units / seconds
+    found = [
+        Choice(field, value, float(rate), float(rate / rates[0]), _padding(changed, where))
+        for (field, value, changed, where), rate in zip(ways, rates, strict=True)
+    ]
+    return Tuned(run, on, tuple(found))
+
+
+def _ways(run: RunSpec, on: Resources) -> list[tuple[str, Any, RunSpec, Resources]]:
+    """Field, value, and the run and resources with it; first those as asked."""
+    made: list[tuple[str, Any, RunSpec, Resources]] = [("as asked", None, run, on)]
+    able = [p for p in getattr(run.model, "precisions", FULL_PRECISIONS) if p not in ("float64", run.precision)]
+    made += [("precision", p, replace(run, precision=p), on) for p in able]
+    micro = on.micro_batch or MICRO_BATCH["cuda" if on.gpus else "cpu"]
+    sizes = [size for size in MICRO_BATCHES if size < run.optim.batch and size != micro]
+    made += [("micro_batch", size, run, replace(on, micro_batch=size)) for size in sizes]
+    if getattr(run.model, "packs", False):
+        other = "padded" if on.layout == "packed" else "packed"
+        made.append(("layout", other, run, replace(on, layout=other)))
+    if not on.gpus:
+        threads = [n for n in (1, 2, 4, 8) if n <= torch.multiprocessing.cpu_count() and n != int(on.cpus)]
+        made += [("cpus", n, run, replace(on, cpus=n)) for n in threads]
+    return made
+
+
+def _steps(run: RunSpec, on: Resources) -> Callable[[], float]:
+    """What makes the first step of a run again, and returns its seconds."""
+    examples = opened(run.data, tuple(sorted(run.model.view.items())))
+    ids = examples.subset(run.data.size, run.data.key, run.data.per_group)
+    model = run.model.build(examples.manifest).to(parameter_type(run.precision))
+    layout = spread(model, Ranks(device=visible_device(on.gpus)), "ddp", on.activations)
+    optimiser = build_optimiser(layout.module, run.optim)
+    stepper = Stepper(run, examples, ids, objective_of(run), layout, optimiser, on.micro_batch, on.layout)
+
+    def step() -> float:
+        torch.set_num_threads(max(1, int(on.cpus)))
+        begin = time.perf_counter()
+        stepper.step(0, save_due=False)  # the same examples in every turn; the norm that it returns waits for a GPU
+        return time.perf_counter() - begin
+
+    return step
+
+
+def _first(run: RunSpec) -> tuple[Any, np.ndarray]:
+    examples = opened(run.data, tuple(sorted(run.model.view.items())))
+    ids = examples.subset(run.data.size, run.data.key, run.data.per_group)
+    positions = step_positions(0, batch=run.optim.batch, size=len(ids), seed=run.seed, total=run.examples)
+    return examples, ids[positions]
+
+
+def _units(run: RunSpec) -> float:
+    examples, ids = _first(run)
+    return float(next(iter(examples.units(ids).values())).sum())
+
+
+def _padding(run: RunSpec, on: Resources) -> float:
+    """Of the tokens of one step, those that are padding."""
+    examples, ids = _first(run)
+    if run.model.family != "text" or (on.layout == "packed" and getattr(run.model, "packs", False)):
+        return 0.0
+    return padding(examples.lengths(ids) - 1, on.micro_batch or MICRO_BATCH["cuda" if on.gpus else "cpu"])
+
+
+def padding(lengths: np.ndarray, size: int) -> float:
+    """Share of padding where strings of these lengths, sorted, are padded to the longest of each `size` of them."""
+    ordered = np.sort(lengths)
+    parts = [ordered[k : k + size] for k in range(0, len(ordered), size)]
+    return 1 - float(ordered.sum()) / sum(len(part) * int(part[-1]) for part in parts)
