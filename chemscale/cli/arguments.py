@@ -8,7 +8,7 @@ import sys
 from typing import Any, NoReturn
 
 from chemscale import __version__
-from chemscale.cli import audit, compare, data, deciding, jobs, laws, models, store, studies
+from chemscale.cli import audit, compare, data, deciding, jobs, laws, models, store, studies, using
 
 ADDRESS = "RAY_API_SERVER_ADDRESS"  # Ray's own name for the URL of a cluster's dashboard
 
@@ -30,6 +30,7 @@ def parser() -> argparse.ArgumentParser:
     _data(verbs)
     _train(verbs)
     _stores(verbs)
+    _using(verbs)
     _jobs(verbs)
     _laws(verbs)
     _deciding(verbs)
@@ -147,6 +148,17 @@ def _store(verbs: Any) -> None:
     made = _verb(kinds, "verify", store.store_verify)
     made.add_argument("store")
     made.add_argument("--repair", action="store_true", help="remove what can go without loss")
+
+
+def _using(verbs: Any) -> None:
+    made = _verb(verbs, "evaluate", using.evaluate)
+    made.add_argument("file", help="molecules as .smi, .csv or .parquet, an empty cell for what is none")
+    made.add_argument("--reference", default="moses", metavar="moses|embedded|FILE", help="(default moses)")
+    made.add_argument("--training", metavar="FILE", help="molecules that are not new (default: those of MOSES)")
+    made.add_argument("--first", type=int, metavar="N", help="look at the first N strings; FCD depends on N")
+    made.add_argument("--processes", type=int, help="that read molecules (default: all processors)")
+    made.add_argument("--device", default="cpu", help="of ChemNet, e.g. cuda")
+    made.add_argument("--out", help="file for the JSON")
 
 
 def _jobs(verbs: Any) -> None:
