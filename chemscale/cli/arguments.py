@@ -120,13 +120,6 @@ def _stores(verbs: Any) -> None:
     made.add_argument("store")
     made.add_argument("--out", default="report", help="folder of the page (default report)")
     _store(verbs)
-    made = _verb(verbs, "generate", models.generate)
-    made.add_argument("store")
-    made.add_argument("--run", help="default: the text run with the lowest test loss")
-    made.add_argument("--n", type=int, default=20)
-    made.add_argument("--temperature", type=float, default=1.0)
-    made.add_argument("--seed", type=int, default=0)
-    made.add_argument("--out", help="file to write")
 
 
 def _store(verbs: Any) -> None:
@@ -151,6 +144,26 @@ def _store(verbs: Any) -> None:
 
 
 def _using(verbs: Any) -> None:
+    made = _verb(verbs, "generate", using.generate)
+    _with_text_run(made)
+    made.add_argument("--n", type=int, default=20, help="strings (default 20)")
+    made.add_argument("--prompt", metavar="SMILES|PREFIX", help="a scaffold, with * where it is to grow, or tokens")
+    made.add_argument("--keep-only", action="store_true", help="write only what contains the scaffold, grown as marked")
+    made.add_argument("--temperature", type=float, default=1.0)
+    made.add_argument("--top-k", type=int, metavar="K", help="draw from the K likeliest tokens (default: all)")
+    made.add_argument("--seed", type=int, default=0)
+    made.add_argument("--max-tokens", type=int, help="longest string, its prompt included (default: the model's)")
+    made.add_argument("--processes", type=int, help="that read strings into molecules (default: all processors)")
+    made.add_argument("--out", help=".smi (molecules), .csv or .parquet (every string)")
+    made = _verb(verbs, "embed", using.embed)
+    _with_text_run(made)
+    made.add_argument("file", help="molecules as .smi, .csv (column smiles) or .parquet, SMILES or SELFIES")
+    made.add_argument(
+        "--pool", default="mean", choices=("mean", "last"), help="over a molecule's tokens (default mean)"
+    )
+    made.add_argument("--notation", choices=("smiles", "selfies"), help="default: what most first records look like")
+    made.add_argument("--processes", type=int, help="that read molecules (default: all processors)")
+    made.add_argument("--out", required=True, help="Parquet file to write")
     made = _verb(verbs, "evaluate", using.evaluate)
     made.add_argument("file", help="molecules as .smi, .csv or .parquet, an empty cell for what is none")
     made.add_argument("--reference", default="moses", metavar="moses|embedded|FILE", help="(default moses)")
@@ -159,6 +172,11 @@ def _using(verbs: Any) -> None:
     made.add_argument("--processes", type=int, help="that read molecules (default: all processors)")
     made.add_argument("--device", default="cpu", help="of ChemNet, e.g. cuda")
     made.add_argument("--out", help="file for the JSON")
+
+
+def _with_text_run(made: argparse.ArgumentParser) -> None:
+    made.add_argument("store")
+    made.add_argument("--run", help="default: the text run with the lowest test loss")
 
 
 def _jobs(verbs: Any) -> None:

@@ -1,13 +1,123 @@
-"""What trained models are good for: evaluate."""
+"""What trained models are good for: generate, embed, evaluate."""
 
 from __future__ import annotations
 
 import argparse
+import sys
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from chemscale.cli.output import print_json, writable
+
+
+def generate(given: argparse.Namespace) -> None:
+    """Molecules from a trained text model with their log-likelihoods, from scratch or behind a prompt.
+
+    With --out a killed command goes on where it was. A prompt is a SMILES scaffold, grown where it has marks (`*`,
+    `[*:1]`), or the beginning of a string in the model's own tokens. A .smi file holds the molecules; a .csv or
+    .parquet file holds every string.
+    """
+    from chemscale.use.generate import Request
+    from chemscale.use.sampling import sample_tables, unshown
+
+    writable(given.out)
+    trained = _text_model(given)
+    request = Request(given.n, given.temperature, given.top_k, given.seed, given.max_tokens, unshown(trained))
+    if not given.out:
+        tables = sample_tables(trained.module, trained.manifest, request, given.prompt, processes=given.processes)
+        return _shown(given, [_kept(table, given) for table in tables])
+    counts = _to_file(given, trained, request)
+    if given.json:
+        return print_json({"path": given.out, "run_id": trained.run.id, **counts})
+    print(f"{given.out}: {_said(counts)} of run {trained.run.id}")
+    return None
+
+
+def _to_file(given: argparse.Namespace, trained: Any, request: Any) -> dict[str, int]:
+    """Write the file, from where a killed command left it; what was counted on the way."""
+    from chemscale.data.parallel import progress_bar
+    from chemscale.use.generate import BLOCK
+    from chemscale.use.parts import Parts, writer_of
+    from chemscale.use.sampling import counts_of, sample_tables
+
+    write = writer_of(given.out)
+    asked = {"run": trained.run.id, "prompt": given.prompt, "keep_only": given.keep_only, **asdict(request)}
+    parts = Parts(given.out, asked)
+    with progress_bar(given.n, "strings", None) as shown:
+        shown.advance(min(given.n, parts.done * BLOCK))
+        for table in sample_tables(
+            trained.module, trained.manifest, request, given.prompt, first=parts.done, processes=given.processes
+        ):
+            parts.add(_kept(table, given))
+            shown.advance(len(table))
+    counts = counts_of(parts.tables())
+    parts.finish(write)
+    return counts
+
+
+def embed(given: argparse.Namespace) -> None:
+    """Hidden states of a trained text model for every molecule of a file, as Parquet.
+
+    A killed command goes on where it was. What the model cannot read is a null row with the reason.
+    """
+    from collections import Counter
+
+    from chemscale.data.parallel import progress_bar
+    from chemscale.data.readers import count_lines
+    from chemscale.data.sources import file_checksum
+    from chemscale.use.embed import PART, embed_tables
+    from chemscale.use.parts import Parts, write_parquet
+
+    writable(given.out)
+    path = Path(given.file)
+    if not path.is_file():
+        raise ValueError(f"{given.file!r} is no file on this machine; give one of SMILES or SELFIES.")
+    trained = _text_model(given)
+    asked = {"run": trained.run.id, "file": file_checksum(path), "pool": given.pool, "notation": given.notation}
+    parts = Parts(given.out, asked)
+    with progress_bar(count_lines(path), "molecules", None) as shown:
+        shown.advance(parts.done * PART)
+        for table in embed_tables(
+            trained.module, trained.manifest, path,
+            pool=given.pool, notation=given.notation, first=parts.done, processes=given.processes,
+        ):  # fmt: skip
+            parts.add(table)
+            shown.advance(len(table))
+    if not parts.done:
+        raise ValueError(f"{given.file!r} holds no record; there is nothing to embed.")
+    reasons: Counter[str] = Counter()
+    molecules = 0
+    for table in parts.tables():
+        molecules += table["reason"].null_count
+        reasons.update(reason for reason in table["reason"].to_pylist() if reason)
+    parts.finish(write_parquet)
+    record = {
+        "path": given.out,
+        "run_id": trained.run.id,
+        "molecules": molecules,
+        "null_rows": dict(reasons.most_common()),
+    }
+    if given.json:
+        return print_json(record)
+    print(f"{given.out}: {molecules:,} molecules of width {trained.run.model.width}, run {trained.run.id}")
+    for reason, count in reasons.most_common(10):
+        print(f"  {count:,} null rows: {reason}")
+    return None
+
+
+def _text_model(given: argparse.Namespace) -> Any:
+    import chemscale.models  # noqa: F401  # registers the models
+    from chemscale.cli.models import best_run
+    from chemscale.records.store import Store
+    from chemscale.use.load import load
+
+    store = Store(given.store)
+    trained = load(store, given.run or best_run(store, "text"))
+    if trained.run.model.family != "text":
+        raise ValueError(f"--run {given.run!r} is a {trained.run.model.architecture}; this needs a text run.")
+    return trained
 
 
 def evaluate(given: argparse.Namespace) -> None:
@@ -63,3 +173,35 @@ def _lines(record: dict[str, Any]) -> list[str]:
 
 def _number(value: float | int | None) -> str:
     return "—" if value is None else f"{value:,}" if isinstance(value, int) else f"{value:.4f}"
+
+
+def _kept(table: Any, given: argparse.Namespace) -> Any:
+    """What of a block is written; the counts of all of it go with it as metadata."""
+    from chemscale.use.sampling import counted, kept
+
+    if given.keep_only and "contains_scaffold" not in table.column_names:
+        raise ValueError("--keep-only keeps what contains the scaffold; give one as --prompt, e.g. '*c1ccccc1'.")
+    return counted(kept(table) if given.keep_only else table, table)
+
+
+def _shown(given: argparse.Namespace, tables: Sequence[Any]) -> None:
+    """A sample on standard output; with a prompt, what became of the scaffold on standard error."""
+    from chemscale.use.parts import smiles_lines
+    from chemscale.use.sampling import counts_of
+
+    if given.json:
+        return print_json([row for table in tables for row in table.to_pylist()])
+    print(*map(smiles_lines, tables), sep="", end="")
+    if given.prompt:
+        print(_said(counts_of(tables)), file=sys.stderr)
+    return None
+
+
+def _said(counts: dict[str, int]) -> str:
+    """12 molecules of 20 strings; 11 of these contain the scaffold, 10 with something at its marks alone"""
+    molecules, strings = counts["molecules"], counts["strings"]
+    said = f"{molecules:,} molecules of {strings:,} strings"
+    for name, words in (("contains_scaffold", "contain the scaffold"), ("grown_as_marked", "grew at its marks alone")):
+        if name in counts:
+            said += f", {counts[name]:,} ({counts[name] / strings:.1%} of the strings) {words}"
+    return said

@@ -9,7 +9,6 @@ one head), heads, width, vocabulary.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -252,5 +251,3 @@ def _gelu_tanh(x: Tensor) -> Tensor:
     doubled = 1.5957691216057308  # 2 sqrt(2 / pi)
     u = (x * x).mul_(0.044715 * doubled).add_(doubled).mul_(x)
     return u.sigmoid_().mul_(x)
-
-

@@ -18,13 +18,13 @@ from chemscale.batch import TextManifest
 from chemscale.data.parallel import in_chunks, in_processes
 from chemscale.use.decode import Ids, join, read_ids, read_text
 from chemscale.use.decoder import decoder
-from chemscale.use.sampler import NO_TOKEN, Draw, Sampler, Written
+from chemscale.use.sampler import NO_TOKEN, Draw, Prompt, Sampler, Written
 
 BLOCK = 4096  # strings that are drawn, decoded and kept together
-BATCH = 256  # lines of one step: at 128 and more the matrices are as fast as they get, on a processor with 1 MB of cache
+BATCH = 256  # lines of one step: from 128 on matrices are as fast as they get on one core; 1,024 spill its caches
 _WORDS = 4  # random 64-bit words that a Philox counter gives
 
-Prompts = Callable[[range], Sequence[Sequence[int]]]
+Prompts = Callable[[range], Sequence[Prompt]]
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ def generate(
         ValueError: a number is out of range, the vocabulary is not the model's, or the model cannot be stepped.
     """
     request = Request(n, temperature, top_k, seed, max_tokens, tuple(never))
-    prompts = (lambda strings: [prompt] * len(strings)) if len(prompt) else None
+    prompts = (lambda strings: [Prompt(tuple(prompt))] * len(strings)) if len(prompt) else None
     blocks = generate_blocks(model, manifest, request, prompts=prompts, batch=batch, processes=1)
     return [one for block in blocks for one in block]
 
@@ -131,17 +131,16 @@ def generate_blocks(
     Raises:
         ValueError: as `generate`.
     """
-    _positive("batch", batch)
+    writer = Writer(model, manifest, request, batch)
     written: list[Written] = []
-    blocks = _drawn(model, manifest, request, prompts, first, batch)
 
     def tasks() -> Iterator[Ids]:
-        for block in blocks:
-            written.append(block)
-            yield Ids(tuple(_ended(block, manifest.end)), tuple(manifest.vocabulary), manifest.representation)
+        for strings in in_chunks(range(first * BLOCK, request.n), BLOCK):
+            written.append(writer.write(strings, prompts(range(strings[0], strings[-1] + 1)) if prompts else None))
+            yield ids(written[-1], manifest)
 
     for smiles in in_processes(read_ids, tasks(), processes):
-        yield _together(written.pop(0), smiles, manifest.end)
+        yield together(written.pop(0), smiles, manifest.end)
 
 
 def decode(tokens: Sequence[int], manifest: TextManifest) -> str | None:
@@ -149,30 +148,37 @@ def decode(tokens: Sequence[int], manifest: TextManifest) -> str | None:
     return read_text(join(tokens, manifest.vocabulary), manifest.representation)
 
 
-def uniform(seed: int, strings: range, length: int) -> torch.Tensor:
+def uniform(seed: int, strings: range, length: int, stage: int = 0) -> torch.Tensor:
     """Random numbers of these strings, (strings, length) float64 in [0, 1): counted, not drawn one after the other."""
     stride = -(-length // _WORDS)  # counters that a string takes
-    bits = np.random.Philox(key=seed).advance(strings.start * stride)
+    bits = np.random.Philox(key=seed + (stage << 64)).advance(strings.start * stride)
     rows = np.random.Generator(bits).random((len(strings), stride * _WORDS))
     return torch.from_numpy(rows[:, :length])
 
 
-def _drawn(
-    model: Any, manifest: TextManifest, request: Request, prompts: Prompts | None, first: int, batch: int
-) -> Iterator[Written]:
-    length = model.config.context if request.max_tokens is None else request.max_tokens
-    with _evaluating(model):
+class Writer:
+    """Draws numbered strings from one model; what it was in, training or evaluating, it is in again afterwards."""
+
+    def __init__(self, model: Any, manifest: TextManifest, request: Request, batch: int = BATCH) -> None:
+        _positive("batch", batch)
+        self.model, self.end, self.seed = model, manifest.end, request.seed
+        self.length = model.config.context if request.max_tokens is None else request.max_tokens
         never = (manifest.pad, manifest.start, manifest.unknown, *request.never)
         draw = Draw(request.temperature, request.top_k, never)
-        sampler = Sampler(decoder(model), len(manifest.vocabulary), manifest.start, manifest.end, draw, batch)
-    for block in in_chunks(range(first * BLOCK, request.n), BLOCK):
-        strings = range(block[0], block[-1] + 1)
-        with _evaluating(model):
-            yield sampler.write(uniform(request.seed, strings, length), prompts(strings) if prompts else None)
+        with evaluating(model):
+            self.sampler = Sampler(decoder(model), len(manifest.vocabulary), manifest.start, manifest.end, draw, batch)
+
+    def write(self, strings: Sequence[int], prompts: Sequence[Prompt] | None = None, stage: int = 0) -> Written:
+        """Draw these strings; another `stage` draws others of the same number."""
+        numbers = uniform(self.seed, range(strings[0], strings[-1] + 1), self.length, stage)
+        chosen = numbers[torch.tensor(strings) - strings[0]]
+        with evaluating(self.model):
+            return self.sampler.write(chosen, prompts)
 
 
 @contextmanager
-def _evaluating(model: Any) -> Iterator[None]:
+def evaluating(model: Any) -> Iterator[None]:
+    """Evaluation mode without gradients, and back."""
     training = model.training
     model.eval()
     try:
@@ -182,10 +188,10 @@ def _evaluating(model: Any) -> Iterator[None]:
         model.train(training)
 
 
-def _ended(block: Written, end: int) -> Iterator[tuple[int, ...] | None]:
-    """Ids of each string without its end token; None where it has none."""
-    for ids in _rows(block):
-        yield ids[:-1] if ids[-1:] == (end,) else None
+def ids(block: Written, manifest: TextManifest) -> Ids:
+    """Strings to be read back into molecules."""
+    rows = (row[:-1] if row[-1:] == (manifest.end,) else None for row in _rows(block))
+    return Ids(tuple(rows), tuple(manifest.vocabulary), manifest.representation)
 
 
 def _rows(block: Written) -> Iterator[tuple[int, ...]]:
@@ -194,7 +200,8 @@ def _rows(block: Written) -> Iterator[tuple[int, ...]]:
         yield tuple(ids[:length])
 
 
-def _together(block: Written, smiles: Sequence[str | None], end: int) -> list[Generated]:
+def together(block: Written, smiles: Sequence[str | None], end: int) -> list[Generated]:
+    """Strings with what they were read as."""
     numbers = zip(_rows(block), smiles, block.nats.tolist(), block.prompt_nats.tolist(), strict=True)
     made = []
     for ids, text, nats, prompt_nats in numbers:

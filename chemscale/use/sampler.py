@@ -40,6 +40,14 @@ class Draw:
 
 
 @dataclass(frozen=True)
+class Prompt:
+    """What a string begins with after its start token, and, where not empty, the ids that may come next."""
+
+    tokens: tuple[int, ...]
+    opening: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
 class Written:
     """Strings as they were drawn.
 
@@ -83,7 +91,7 @@ class Sampler:
         self.masked = torch.zeros(vocabulary, dtype=torch.bool)
         self.masked[list(draw.never)] = True
 
-    def write(self, uniform: Tensor, prompts: Sequence[Sequence[int]] | None = None) -> Written:
+    def write(self, uniform: Tensor, prompts: Sequence[Prompt] | None = None) -> Written:
         """Draw one string for each row of uniform numbers, (strings, length) float64, after its prompt.
 
         Raises:
@@ -91,6 +99,7 @@ class Sampler:
         """
         strings, length = uniform.shape
         self.uniform, self.forced = uniform, _forced(prompts, strings, length)
+        self.opens, self.opening, self.openings = _openings(prompts, self.vocabulary)
         self.written = Written(
             torch.full((strings, length), NO_TOKEN),
             torch.zeros(strings, dtype=torch.float64),
@@ -129,7 +138,7 @@ class Sampler:
         if self.draw.top_k is not None and self.draw.top_k < self.vocabulary:
             least = allowed.topk(self.draw.top_k, dim=1).values[:, -1:]
             allowed = allowed.masked_fill(allowed < least, float("-inf"))
-        cumulative = allowed.softmax(1).cumsum(1)[front.line]  # (open, vocabulary)
+        cumulative = self._opened(allowed.softmax(1)[front.line], front).cumsum(1)  # (open, vocabulary)
         below = self.uniform[front.strings, front.at, None] * cumulative[:, -1:]
         token = torch.searchsorted(cumulative, below, right=True)[:, 0]
         if self.forced is not None:
@@ -137,9 +146,18 @@ class Sampler:
             token = torch.where(forced == NO_TOKEN, token, forced)
         return token, logits[front.line, token] - logits.logsumexp(1)[front.line]
 
-    def _parted(
-        self, strings: Tensor, line: Tensor, token: Tensor, past: Any, lines: int, at: int
-    ) -> Iterable[_Front]:
+    def _opened(self, weights: Tensor, front: _Front) -> Tensor:
+        """Weights of the tokens, (open, vocabulary), with only those left that may follow a prompt which ends here."""
+        if self.opens is None:
+            return weights
+        here = (self.opens[front.strings] == front.at).nonzero()[:, 0]
+        if len(here):
+            may = self.openings[self.opening[front.strings[here]]]
+            left = weights[here] * may
+            weights[here] = torch.where(left.sum(1, keepdim=True) > 0, left, may)  # none left: all of them alike
+        return weights
+
+    def _parted(self, strings: Tensor, line: Tensor, token: Tensor, past: Any, lines: int, at: int) -> Iterable[_Front]:
         """Strings whose past or token differs on lines of their own."""
         different, place = torch.unique(line * self.vocabulary + token, return_inverse=True)  # ascending by line
         parent, tokens = different // self.vocabulary, different % self.vocabulary
@@ -173,12 +191,23 @@ def _on_lines(
     return _Front(strings, line, torch.empty(number, dtype=torch.int64).index_put_((line,), token), past, at)
 
 
-def _forced(prompts: Sequence[Sequence[int]] | None, strings: int, length: int) -> Tensor | None:
+def _forced(prompts: Sequence[Prompt] | None, strings: int, length: int) -> Tensor | None:
     """(strings, length) int64, `NO_TOKEN` where the model is free."""
-    if prompts is None or not any(map(len, prompts)):
+    longest = max((len(prompt.tokens) for prompt in prompts or ()), default=0)
+    if not longest:
         return None
-    longest = max(map(len, prompts))
     if longest >= length:
         raise ValueError(f"a prompt of {longest} tokens leaves no room in strings of {length}; ask for longer ones.")
-    rows = [[*prompt, *[NO_TOKEN] * (longest - len(prompt))] for prompt in prompts]
+    rows = [[*prompt.tokens, *[NO_TOKEN] * (longest - len(prompt.tokens))] for prompt in prompts or ()]
     return functional.pad(torch.tensor(rows), (0, length - longest), value=NO_TOKEN)
+
+
+def _openings(prompts: Sequence[Prompt] | None, vocabulary: int) -> tuple[Tensor | None, Tensor, Tensor]:
+    """Where each string's next token is bound (-1: nowhere), to which row, and the rows: (rows, vocabulary) 0 or 1."""
+    kinds = {opening: row for row, opening in enumerate(dict.fromkeys(p.opening for p in prompts or ()))}
+    rows = torch.zeros(len(kinds), vocabulary, dtype=torch.float64)
+    for opening, row in kinds.items():
+        rows[row, list(opening)] = 1
+    row = torch.tensor([kinds[p.opening] for p in prompts or ()], dtype=torch.int64)
+    opens = torch.tensor([len(p.tokens) if p.opening else -1 for p in prompts or ()], dtype=torch.int64)
+    return (opens if bool((opens >= 0).any()) else None), row, rows

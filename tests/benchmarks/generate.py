@@ -1,4 +1,4 @@
-"""Sampling from a trained ChemGPT beside `transformers` generate with its cache: same weights, taking turns, one thread.
+"""Sampling from a trained ChemGPT beside `transformers` generate with its cache: same weights, in turns, one thread.
 
     python -m tests.benchmarks.generate [--runs STORE:RUN ...] [--strings 1024] [--their-strings 256]
         [--their-batches 64 256] [--rounds 2] [--updates 300]

@@ -122,7 +122,7 @@ def test_nothing_is_refused_and_no_molecule_scores_null(monkeypatch):
 def test_a_missing_extra_and_a_missing_reference_say_the_way_out(monkeypatch, tmp_path):
     monkeypatch.setenv("CHEMSCALE_HOME", str(tmp_path))
     pytest.importorskip("fcd_torch")
-    with pytest.raises(ValueError, match="chemscale data fetch moses` once.*--reference embedded"):
+    with pytest.raises(ValueError, match=r"chemscale data fetch moses` once.*--reference embedded"):
         reference("moses")
     with pytest.raises(ValueError, match="neither moses, embedded nor a file"):
         reference("no-such-file.smi")

@@ -101,9 +101,7 @@ def reference(
     if not found.smiles:
         raise ValueError(f"--reference {name!r} holds no molecule that can be read.")
     chemnet = activations(found.smiles, progress=progress)
-    against = Against(
-        path.name, found.fingerprints, found.fragments, found.scaffolds, found.properties, chemnet
-    )
+    against = Against(path.name, found.fingerprints, found.fragments, found.scaffolds, found.properties, chemnet)
     return Reference(name, (against,), known, filters, says)
 
 
