@@ -165,13 +165,13 @@ def _using(verbs: Any) -> None:
     made.add_argument("--processes", type=int, help="that read molecules (default: all processors)")
     made.add_argument("--out", required=True, help="Parquet file to write")
     made = _verb(verbs, "evaluate", using.evaluate)
-    made.add_argument("file", help="molecules as .smi, .csv or .parquet, an empty cell for what is none")
+    made.add_argument("file", metavar="FILE|STORE", help="molecules as .smi, .csv or .parquet; or a store, run by run")
     made.add_argument("--reference", default="moses", metavar="moses|embedded|FILE", help="(default moses)")
     made.add_argument("--training", metavar="FILE", help="molecules that are not new (default: those of MOSES)")
-    made.add_argument("--first", type=int, metavar="N", help="look at the first N strings; FCD depends on N")
+    made.add_argument("--first", type=int, metavar="N", help="strings, which FCD depends on (default: all; 3000 a run)")
     made.add_argument("--processes", type=int, help="that read molecules (default: all processors)")
     made.add_argument("--device", default="cpu", help="of ChemNet, e.g. cuda")
-    made.add_argument("--out", help="file for the JSON")
+    made.add_argument("--out", help="file for the JSON; of a store a .csv or .parquet table")
 
 
 def _with_text_run(made: argparse.ArgumentParser) -> None:

@@ -9,7 +9,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from chemscale.cli.output import print_json, writable
+from chemscale.cli.output import print_json, print_rows, writable
+
+QUALITY = ("validity", "unique", "novelty", "fcd", "snn", "scaffolds")  # metrics of a run that a table shows
 
 
 def generate(given: argparse.Namespace) -> None:
@@ -121,15 +123,21 @@ def _text_model(given: argparse.Namespace) -> Any:
 
 
 def evaluate(given: argparse.Namespace) -> None:
-    """The metrics of MOSES for a file of generated molecules, in the order in which they were sampled."""
+    """The metrics of MOSES for a file of generated molecules, or for a sample of every finished text run of a store.
+
+    The strings of a file are taken in the order in which they were sampled. A store keeps what was measured of each run
+    beside its loss, and a run that was measured so before is not sampled again; --out writes the table.
+    """
     from chemscale.data.readers import read_strings
     from chemscale.use.quality.reference import reference
     from chemscale.use.quality.score import score
 
     writable(given.out)
     path = Path(given.file)
+    if (path / "store.json").is_file():
+        return _evaluate_store(given)
     if not path.is_file():
-        raise ValueError(f"{given.file!r} is no file on this machine; give the file that `chemscale generate` wrote.")
+        raise ValueError(f"{given.file!r} is neither a store nor a file that `chemscale generate` wrote.")
     smiles = [text for _, text in read_strings(path)][: given.first]
     against = reference(given.reference, given.training, processes=given.processes)
     found = score(smiles, against, processes=given.processes, device=given.device)
@@ -143,6 +151,36 @@ def evaluate(given: argparse.Namespace) -> None:
     if given.json:
         return print_json(record)
     print(*_lines(record), sep="\n")
+    return None
+
+
+def _evaluate_store(given: argparse.Namespace) -> None:
+    import chemscale.models  # noqa: F401  # registers the models
+    from chemscale.records.store import Store
+    from chemscale.use.quality.cells import Sampling, ranks, score_cells
+    from chemscale.use.quality.reference import reference
+
+    against = reference(given.reference, given.training, processes=given.processes)
+    how = Sampling(given.first or Sampling.n)
+    rows = []
+    for row in score_cells(Store(given.file), how, against, processes=given.processes):
+        rows.append(row)
+        print(f"{row['run_id']}: loss {row['law_loss']:.4f}, FCD {_number(row['fcd'])}", file=sys.stderr)
+    if not rows:
+        raise ValueError(f"{given.file!r} has no finished text run with weights; train one first.")
+    if given.out:
+        import pyarrow as pa
+
+        from chemscale.use.parts import writer_of
+
+        writer_of(given.out)(iter([pa.Table.from_pylist(rows)]), Path(given.out))
+    if given.json:
+        return print_json(rows)
+    shown = ("run_id", "params", "molecules", "law_loss", *QUALITY)
+    print_rows([{name: row[name] for name in shown} for row in rows], False)
+    told = ", ".join(f"{name} {_number(ranks(rows, name))}" for name in QUALITY)
+    print(f"rank correlation with the loss over {len(rows)} runs: {told}")
+    print(*against.says, sep="\n")
     return None
 
 
