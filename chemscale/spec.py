@@ -22,7 +22,8 @@ ID_LENGTH = 16  # hexadecimal digits: 64 bits, a chance of 3e-10 of one collisio
 
 PRECISIONS = ("float32", "float64")
 COOLDOWNS = ("linear", "sqrt")
-OPTIMISERS = ("adamw",)
+ORDERS = ("shuffled", "nested")
+OPTIMISERS = ("adamw", "muon")
 CHANGING = ("lr", "beta1", "beta2", "eps", "weight_decay", "clip")  # of Optim: what may change on a member's way
 KEEP = ("final", "best", "none")
 SHARDING = ("ddp", "fsdp")
@@ -118,6 +119,8 @@ class Data:
         per_group: at most so many structures of one molecule (conformers); None takes all there are.
         representation: strings that text models read ("selfies" or "smiles"); structures ignore it.
         content: checksum of the built examples; `chemscale.complete` fills it in.
+        order: of the examples in an epoch: "shuffled" anew in each; "nested" takes the first epoch as subsets are
+            nested, so that a run on fewer examples is the beginning of one on more (`chemscale.train.trunk`).
     """
 
     source: str
@@ -126,12 +129,14 @@ class Data:
     per_group: int | None = None
     representation: str = "selfies"
     content: str | None = None
+    order: str = added_since(1, "shuffled")
 
     def __post_init__(self) -> None:
         require(bool(self.source), "Data.source", self.source, "a name or a path", "see `chemscale data list`")
         positive("Data.size", self.size, optional=True)
         positive("Data.per_group", self.per_group, optional=True)
         one_of("Data.representation", self.representation, ("selfies", "smiles"))
+        one_of("Data.order", self.order, ORDERS)
 
 
 @dataclass(frozen=True)
@@ -139,7 +144,8 @@ class Optim:
     """How parameters move: optimiser, global batch, warm-up, constant rate, cooldown.
 
     `lr` None means the stated rule of the model's family (`chemscale.train.optim`); `batch` counts examples of one
-    update over all workers; `warmup` and `cooldown` are shares of all updates; `clip` bounds the global gradient norm.
+    update over all workers; `name` "muon" moves the matrices within a model by Muon, all else by AdamW; `warmup` and
+    `cooldown` are shares of all updates, `warmup_updates` a number instead; `clip` bounds the global gradient norm.
     """
 
     lr: float | None = None
@@ -153,8 +159,12 @@ class Optim:
     warmup: float = 0.05
     cooldown: float = 0.3
     shape: str = "linear"
+    warmup_updates: int | None = added_since(1, None)
 
     def __post_init__(self) -> None:
+        positive("Optim.warmup_updates", self.warmup_updates, optional=True)
+        if self.warmup_updates is not None:
+            object.__setattr__(self, "warmup", 0.0)  # it says nothing then: equal trainings have equal ids
         positive("Optim.lr", self.lr, optional=True)
         positive("Optim.batch", self.batch)
         positive("Optim.eps", self.eps)

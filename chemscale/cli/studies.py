@@ -36,6 +36,8 @@ def show(given: argparse.Namespace) -> None:
     hours, disk = sum(cell.seconds for cell in cells) / 3600, bytes_text(sum(cell.disk for cell in cells))
     flops = sum(cell.flops for cell in cells)
     print(f"{len(cells)} runs, {flops:.2e} FLOPs, {disk} of disk, about {hours:.2f} hours of one slot.")
+    if saved := sum(cell.flops * cell.inherited / cell.updates for cell in cells):
+        print(f"Runs that go on from a shorter one's trunk spare {saved:.2e} of these FLOPs.")
     return None
 
 
@@ -45,6 +47,7 @@ def _cell_json(cell: Any) -> dict[str, Any]:
         "run_id": run.id, "architecture": run.model.architecture, "width": run.model.width, "size": run.data.size,
         "seed": run.seed, "params": cell.params, "params_all": cell.params_all, "updates": cell.updates,
         "flops": cell.flops, "memory_bytes": cell.memory, "disk_bytes": cell.disk, "seconds": cell.seconds,
+        "inherited_updates": cell.inherited,
     }  # fmt: skip
 
 

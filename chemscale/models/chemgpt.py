@@ -22,7 +22,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from chemscale.batch import TextManifest, TokenBatch
-from chemscale.spec import register_model
+from chemscale.models.parametrisation import PARAMETRISATIONS, Scaling
+from chemscale.spec import added_since, register_model
+from chemscale.values import one_of
 
 SHAPES = ("balanced", "chemgpt")
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -54,9 +56,13 @@ class ChemGPT:
         activation: "gelu", or "gelu_new", its approximation by tanh.
         init: standard deviation of all initial matrices, as in GPT-Neo (0.02); None goes by fan-in.
         tied: the token table is the output matrix too.
+        parametrisation: "standard", or "completep", under which the best rate does not move with width and depth
+            (`chemscale.models.parametrisation`); it sets the attention's scale itself.
+        base_width, base_depth: the shape at which "completep" is the standard parametrisation; there a rate is tuned.
 
     Raises:
-        ValueError: a size is not a positive integer, `heads` does not divide `width`, or `activation` is unknown.
+        ValueError: a size is not a positive integer, `heads` does not divide `width`, `activation` or
+            `parametrisation` is unknown, or `attention_scale` is set under "completep".
     """
 
     architecture: ClassVar[str] = "chemgpt"
@@ -73,26 +79,43 @@ class ChemGPT:
     activation: str = "gelu"
     init: float | None = None
     tied: bool = True
+    parametrisation: str = added_since(1, "standard")
+    base_width: int = added_since(1, 64)
+    base_depth: int = added_since(1, LEAST_DEPTH)
 
     def __post_init__(self) -> None:
-        for name in ("width", "depth", "heads", "mlp_ratio", "context", "window"):
+        for name in ("width", "depth", "heads", "mlp_ratio", "context", "window", "base_width", "base_depth"):
             _check_size(f"ChemGPT.{name}", getattr(self, name), optional=name == "window")
         if self.activation not in ACTIVATIONS:
             known = " or ".join(ACTIVATIONS)
             raise ValueError(f"ChemGPT.activation={self.activation!r} is unknown; use {known}.")
+        one_of("ChemGPT.parametrisation", self.parametrisation, PARAMETRISATIONS)
+        if self.parametrisation == "completep" and self.attention_scale is not None:
+            raise ValueError(
+                f"ChemGPT.attention_scale={self.attention_scale} is not allowed with parametrisation='completep', "
+                "which scales attention by the heads' width; leave it at None."
+            )
         if self.width % self.heads:
             below = self.width // self.heads * self.heads
             near = " or ".join(str(w) for w in (below, below + self.heads) if w)
             raise ValueError(f"ChemGPT.width={self.width} is not a multiple of heads={self.heads}; use width {near}.")
 
     @classmethod
-    def sized(cls, width: int = 64, *, shape: str = "balanced", context: int | None = None) -> ChemGPT:
+    def sized(
+        cls,
+        width: int = 64,
+        *,
+        shape: str = "balanced",
+        context: int | None = None,
+        parametrisation: str = "standard",
+    ) -> ChemGPT:
         """The member of one family at this width.
 
         Args:
             width: of the residual stream; "chemgpt" takes multiples of its 16 heads.
             shape: "balanced" derives depth and heads from the width; "chemgpt" is the released model's.
             context: positions; None is 128 in the balanced shape (MOSES needs 52) and 2048 in "chemgpt".
+            parametrisation: "completep" replaces what it rules (attention scale, initial size) in either shape.
 
         Raises:
             ValueError: the shape is unknown, or the width does not fit it.
@@ -106,7 +129,23 @@ class ChemGPT:
             config = cls(width=width, depth=24, heads=16, context=2048, **neo)
         else:
             raise ValueError(f"ChemGPT.sized(shape={shape!r}) is unknown; use {' or '.join(SHAPES)}.")
+        if parametrisation != "standard":
+            config = replace(config, parametrisation=parametrisation, attention_scale=None, init=None)
         return config if context is None else replace(config, context=context)
+
+    @property
+    def scaling(self) -> Scaling:
+        """How far this shape is from the base of its parametrisation."""
+        if self.parametrisation == "standard":
+            return Scaling()
+        return Scaling(self.width / self.base_width, self.depth / self.base_depth)
+
+    @property
+    def logit_scale(self) -> float | None:
+        """Factor on the attention logits; None is 1 / sqrt(width of a head)."""
+        if self.parametrisation == "standard":
+            return self.attention_scale
+        return math.sqrt(HEAD_WIDTH) * self.heads / self.width  # both agree at heads of HEAD_WIDTH
 
     @property
     def view(self) -> Mapping[str, Any]:
@@ -148,7 +187,7 @@ class CausalTransformer(nn.Module):
 
     def __init__(self, config: ChemGPT, vocabulary: int) -> None:
         super().__init__()
-        self.config = config
+        self.config, self.scaling = config, config.scaling
         self.wte = nn.Embedding(vocabulary, config.width)
         self.wpe = nn.Embedding(config.context, config.width)
         self.h = nn.ModuleList(_Block(config, layer) for layer in range(config.depth))
@@ -211,7 +250,10 @@ class CausalTransformer(nn.Module):
         return groups
 
     def _logits(self, x: Tensor) -> Tensor:
-        return functional.linear(self.ln_f(x), (self.lm_head or self.wte).weight)  # (..., vocabulary)
+        x = self.ln_f(x)
+        if self.scaling.logits != 1:
+            x = x * self.scaling.logits
+        return functional.linear(x, (self.lm_head or self.wte).weight)  # (..., vocabulary)
 
     def _check_length(self, length: int) -> None:
         if length > self.config.context:
@@ -227,11 +269,13 @@ class CausalTransformer(nn.Module):
         epoch of 10,000 MOSES molecules, 4 layers, widths 8, 16, 64: nats per token 1.466, 1.224, 1.064 by fan-in,
         1.493, 1.314, 1.173 with 0.02 (2 to 3 seeds).
         """
+        ratio, depth = self.scaling.width, self.config.depth / self.scaling.depth  # 1 and the depth; CompleteP: m, base
         for name, module in self.named_modules():
             if isinstance(module, nn.Linear | nn.Embedding):
-                into_stream = name.endswith(("out_proj", "c_proj"))
-                fan_in = module.weight.shape[1] * (2 * self.config.depth if into_stream else 1)
-                nn.init.normal_(module.weight, std=1 / math.sqrt(fan_in) if std is None else std)
+                into_stream, within = name.endswith(("out_proj", "c_proj")), name.startswith("h.")
+                fan_in = module.weight.shape[1] * (2 * depth if into_stream else 1) / (1 if within else ratio)
+                set_std = None if std is None else std / math.sqrt(ratio if within else 1)
+                nn.init.normal_(module.weight, std=1 / math.sqrt(fan_in) if set_std is None else set_std)
             if isinstance(module, nn.Linear) and module.bias is not None:
                 nn.init.zeros_(module.bias)
 
@@ -243,16 +287,18 @@ class _Block(nn.Module):
         self.attn = _Attention(config, config.window if layer % 2 else None)
         self.ln_2 = nn.LayerNorm(config.width, NORM_EPS)
         self.mlp = _FeedForward(config)
+        self.branch = config.scaling.branch
 
     def forward(self, x: Tensor, *past: Any) -> Tensor:  # (batch, length, width)
-        x = x + (self.attn.step(self.ln_1(x), *past) if past else self.attn(self.ln_1(x)))
-        return x + self.mlp(self.ln_2(x))
+        mixed = self.attn.step(self.ln_1(x), *past) if past else self.attn(self.ln_1(x))
+        x = torch.add(x, mixed, alpha=self.branch)
+        return torch.add(x, self.mlp(self.ln_2(x)), alpha=self.branch)
 
 
 class _Attention(nn.Module):
     def __init__(self, config: ChemGPT, window: int | None) -> None:
         super().__init__()
-        self.heads, self.window, self.scale = config.heads, window, config.attention_scale
+        self.heads, self.window, self.scale = config.heads, window, config.logit_scale
         self.q_proj, self.k_proj, self.v_proj = (nn.Linear(config.width, config.width, bias=False) for _ in range(3))
         self.out_proj = nn.Linear(config.width, config.width)
 

@@ -15,6 +15,7 @@ from chemscale.spec import ID_LENGTH
 
 KINDS = ("points", "states", "weights", "events", "snapshots", "rest")
 KEEP = ("final", "best", "none")
+TRUNKS = "trunks"  # folder of the states that runs of one trunk hand on (`chemscale.train.trunk`)
 RUN_ID = re.compile(f"[0-9a-f]{{{ID_LENGTH}}}")
 
 Told = Callable[[int, int], None]
@@ -65,7 +66,7 @@ def usage(store: Store) -> Usages:
 def kind_of(name: str) -> str:
     """Which kind of file has this name below a store."""
     folder, file = name.split("/", 1)[0], name.rsplit("/", 1)[-1]
-    if file == STATE:
+    if file == STATE or folder == TRUNKS:
         return "states"
     if folder == "checkpoints" or file == WEIGHTS:
         return "weights"
@@ -104,6 +105,8 @@ def plan_pruning(
 ) -> Pruning:
     """What can go; nothing of a run that is training, and never the records of a run that finished or diverged.
 
+    States of trunks go where nothing trains: a run without its trunk's state makes the updates itself.
+
     Args:
         keep: "final" keeps the weights of every finished run, "best" those with the lowest law_loss of each study,
             architecture and metric, "none" keeps none. States of runs that have finished or diverged go in any case.
@@ -123,8 +126,11 @@ def plan_pruning(
     }  # fmt: skip
     kept = _kept_weights(store, keep)
     files = []
+    living = any(state.status == RUNNING for state in states.values())
     for name, size in store.place.files():
         run_id = run_of(name)
+        if name.startswith(f"{TRUNKS}/") and not living and runs is None:
+            files.append((name, size))
         status = states[run_id].status if run_id in states else None
         if run_id is None or status in (None, RUNNING) or (runs is not None and run_id not in runs):
             continue

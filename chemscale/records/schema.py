@@ -194,6 +194,7 @@ RUNS = Schema(
         *_units(),
         Column("epochs", REAL, "epochs", "examples seen over unique examples"),
         Column("updates", INTEGER, "updates", "optimiser steps made"),
+        Column("inherited", INTEGER, "updates", "of them, those that another run of the same trunk had made"),
         Column("batch", INTEGER, "examples", "examples of one update"),
         Column("seed", INTEGER, "", "seed of the parameters and of the order", nullable=False),
         Column("subset_key", INTEGER, "", "key of the nested order of the subset", nullable=False),

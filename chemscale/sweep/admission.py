@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections import deque
 from collections.abc import Hashable, Mapping
 from typing import Any
 
@@ -20,6 +21,7 @@ from chemscale.sweep.growth import Growth
 from chemscale.sweep.slots import Ledger
 from chemscale.sweep.trial import RUN_ID, Plan
 from chemscale.train.room import Need, rooms_of
+from chemscale.train.trunk import lines_of
 
 REFRESH_SECONDS = 2.0  # nodes come and go
 SWEEP_SECONDS = 1.0  # between two looks for groups that wait
@@ -119,7 +121,7 @@ class Admission(Searcher):
 
 
 class Listed(Admission):
-    """The runs of a grid, each once.
+    """The runs of a grid, each once; those of one trunk one after another, the shortest first.
 
     Args:
         work: run id -> estimated seconds; among cells of one width the longest goes first.
@@ -127,12 +129,18 @@ class Listed(Admission):
 
     def __init__(self, plan: Plan, work: Mapping[str, float]):
         super().__init__(plan)
-        for run_id, run in plan.runs.items():
-            self._ask(run_id, run, work.get(run_id, 0.0))
+        self._work = work
+        self._lines = [deque(line) for line in lines_of(plan.runs)]
+        self._next_of = {line[0]: line for line in self._lines}  # by the run of each line that is asked for now
+        for line in self._lines:
+            self._ask_for(line[0])
+
+    def _ask_for(self, run_id: str) -> None:
+        self._ask(run_id, self._plan.runs[run_id], self._work.get(run_id, 0.0))
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """Tune's contract: the next run of the list that the ledger admits."""
-        if not self._ledger.waiting:
+        if not self._ledger.waiting and not self._next_of:
             return Searcher.FINISHED
         run_id = self._admit()
         if run_id is None:
@@ -140,6 +148,16 @@ class Listed(Admission):
         self._keys[trial_id] = run_id
         self.nested = self.nested or self._plan.resources_of(self._plan.runs[str(run_id)]).workers > 1
         return {RUN_ID: run_id}
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        line = self._next_of.pop(str(self._keys.get(trial_id)), None)
+        super().on_trial_complete(trial_id, result, error)
+        if line is None:
+            return
+        line.popleft()
+        if line:
+            self._next_of[line[0]] = line
+            self._ask_for(line[0])
 
 
 class Sampled(Admission):

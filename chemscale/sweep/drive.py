@@ -18,6 +18,7 @@ from chemscale.sweep.placement import On, require_room_for, resources_for
 from chemscale.sweep.progress import cells_of
 from chemscale.train.complete import complete
 from chemscale.train.ranks import require_sharding
+from chemscale.train.trunk import forget_trunks, trunk_of
 
 
 def prepare(runs: Sequence[RunSpec], on: On | None) -> list[RunSpec]:
@@ -85,6 +86,9 @@ def train_missing(records: Store, runs: Sequence[RunSpec], *, on: On, name: str,
         told = [*callbacks, Forgetting()]
         with cluster(), tempfile.TemporaryDirectory(prefix="chemscale-tune-", ignore_cleanup_errors=True) as scratch:
             fit(grid_tuner(todo, records, on=on, study=name, work=work, scratch=scratch, callbacks=told))
+    trunks = {trunk.name for run in runs if (trunk := trunk_of(run)) is not None}
+    if trunks and not outstanding(records, runs, keep_stopped=False)[0]:
+        forget_trunks(records.place, trunks)
 
 
 def tuner(

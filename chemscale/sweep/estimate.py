@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -17,6 +18,7 @@ from chemscale.sweep.placement import On, resources_for
 from chemscale.train.objectives import objective_of
 from chemscale.train.rows import Ledger, training_cost
 from chemscale.train.session import opened
+from chemscale.train.trunk import lines_of, trunk_of
 
 TIMED_FLOPS = 2e10  # a step larger than this is not timed but scaled from the largest timed one
 TIMED_EXAMPLES = 64  # of a step at most; a step of more is scaled from these
@@ -33,6 +35,7 @@ class CellCost:
         params, params_all: non-embedding and all trainable parameters.
         flops: matrix FLOPs of its training. memory: bytes of weights, gradients, AdamW's two moments and activations.
         disk: bytes of its weights and records. seconds: estimated on this machine, evaluation included.
+        inherited: first updates, of `updates`, that a shorter run of the same trunk makes; not in `seconds`.
     """
 
     run: RunSpec
@@ -43,6 +46,11 @@ class CellCost:
     memory: float
     disk: float
     seconds: float
+    inherited: int = 0
+
+    def after(self, updates: int) -> CellCost:
+        """The same run where so many updates have been made for it."""
+        return replace(self, inherited=updates, seconds=self.seconds * (1 - updates / self.updates))
 
 
 def costs(runs: Sequence[RunSpec], on: On | None = None) -> list[CellCost]:
@@ -79,6 +87,11 @@ def try_costs(runs: Sequence[RunSpec], on: On | None = None) -> tuple[dict[str, 
             found[run.id] = replace(cost_or_error, run=run)
         else:
             broken[run.id] = cost_or_error
+    for line in lines_of({run_id: cell.run for run_id, cell in found.items()}):
+        for before, run_id in itertools.pairwise(line):
+            trunk = trunk_of(found[before].run)
+            assert trunk is not None  # only such runs stand in line
+            found[run_id] = found[run_id].after(trunk.updates)
     return found, broken
 
 

@@ -118,6 +118,7 @@ class Journal:
             "valid_loss": progress.valid,
             "best_valid_loss": progress.best,
             "best_step": progress.best_step,
+            "inherited": progress.inherited,
             "seconds": self.clock.seconds(),
             "device_seconds": progress.device_seconds * progress.examples / timed if timed else None,
             "joules": self.clock.joules(),

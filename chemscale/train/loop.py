@@ -13,7 +13,7 @@ import random
 import socket
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -31,11 +31,12 @@ from chemscale.train import state
 from chemscale.train.journal import Clock, Journal, Report
 from chemscale.train.measure import EVALUATION_BATCH, measure
 from chemscale.train.objectives import Metric, objective_of
-from chemscale.train.optim import apply, build_optimiser
+from chemscale.train.optim import build_optimiser
 from chemscale.train.parallel import spread
 from chemscale.train.ranks import Ranks, device_name, memory_limit_named, require_sharding
 from chemscale.train.rows import Ledger, metric_columns, opening_row, point_row, training_cost
 from chemscale.train.step import Made, Stepper
+from chemscale.train.trunk import Trunk, trunk_of
 
 SAVED = ("timed", "measured")  # now and then; also at every measurement, so that a run may be paused or copied there
 WARM_STEPS = 3  # first steps after each start, left out of device-seconds
@@ -105,15 +106,17 @@ def _open(
     layout = spread(model, ranks, resources.sharding)
     optimiser = build_optimiser(layout.module, run.optim)
     attempt, earlier = claim(opening) if ranks.first else (None, [])
-    progress = state.load(earlier, layout, optimiser)
-    apply(run.optim, optimiser)  # a state brings its own
+    trunk = trunk_of(run)
+    shared = trunk.states(attempt.root) if trunk is not None and attempt is not None else ()
+    progress = state.load([*earlier, *shared], layout, optimiser)
+    optimiser.set_constants(run.optim)  # a state brings its own
     events = board(opening, progress.examples) if board and ranks.first else None
     # One process reads one machine's meter: of several workers it would count a part and call it the whole.
     meter = energy_meter(resources.cpus, resources.gpus) if ranks.world == 1 else None
     clock = Clock(progress, meter)
     journal = Journal(ledger, opening, attempt, events, clock, ranks.world == 1, report)
     stepper = Stepper(run, examples, ledger.ids, objective_of(run), layout, optimiser, resources.micro_batch)
-    return _Training(run, examples, stepper, progress, journal, resources, saved)
+    return _Training(run, examples, stepper, progress, journal, resources, saved, trunk)
 
 
 def _seed(seed: int) -> None:
@@ -132,6 +135,7 @@ class _Training:
     journal: Journal
     resources: Resources
     saved: str
+    trunk: Trunk | None
     _saved: float = field(default_factory=time.perf_counter)
 
     def __post_init__(self) -> None:
@@ -147,6 +151,8 @@ class _Training:
             made = self._step()
             if not math.isfinite(made.norm):
                 return self._end_diverged(made.norm)
+            if self.trunk is not None and self.progress.step == self.trunk.updates:
+                self._leave_trunk(self.trunk)
             if self.progress.step in self.point_steps and not self._point(made.norm):
                 return self._end_diverged(made.norm)
             if made.save and self.progress.step < self.run.updates:
@@ -176,6 +182,16 @@ class _Training:
         self.progress.loss_sum = total if self.ranks.first else 0.0
         state.save(self.journal.attempt, self.layout, self.stepper.optimiser, self.progress)
         self._saved = time.perf_counter()
+
+    def _leave_trunk(self, trunk: Trunk) -> None:
+        """Save the state before the cooldown, for longer runs; shorter ones have begun before or never will."""
+        made = replace(self.progress, inherited=self.progress.step, loss_sum=0.0, loss_steps=0, best_weights=None)
+        attempt = self.journal.attempt
+        keeper = trunk.here(attempt.root) if attempt is not None else None
+        older = [] if attempt is None else [s for s in trunk.states(attempt.root) if s.step < trunk.updates]
+        state.save(keeper, self.layout, self.stepper.optimiser, made)
+        for passed in older:
+            passed.place.remove(passed.file)
 
     # -- measuring ----------------------------------------------------------------------------------------------------
 
@@ -208,7 +224,7 @@ class _Training:
             if self.run.examples > len(ledger.ids):  # only repeated data can turn the validation loss up
                 progress.best_weights = self.layout.snapshot()
         train_loss = self._all_loss() / max(1, progress.loss_steps)
-        lr = self.stepper.optimiser.param_groups[0]["lr"]
+        lr = self.stepper.rate(progress.step - 1)
         row = point_row(ledger, progress, metrics, headline, lr=lr, norm=norm, train_loss=train_loss)
         progress.loss_sum, progress.loss_steps = 0.0, 0
         self.journal.point(progress, row)

@@ -12,12 +12,14 @@ import numpy as np
 
 
 @functools.lru_cache(maxsize=4)
-def epoch_order(size: int, seed: int, epoch: int) -> np.ndarray:
-    """(size,) int64: the positions of the subset in the order of this epoch."""
+def epoch_order(size: int, seed: int, epoch: int, order: str = "shuffled") -> np.ndarray:
+    """(size,) int64: the positions of the subset in this epoch; `order` as in `chemscale.spec.Data`."""
+    if order == "nested" and epoch == 0:
+        return np.arange(size)
     return np.random.default_rng(np.random.SeedSequence([seed, epoch])).permutation(size)
 
 
-def step_positions(step: int, *, batch: int, size: int, seed: int, total: int) -> np.ndarray:
+def step_positions(step: int, *, batch: int, size: int, seed: int, total: int, order: str = "shuffled") -> np.ndarray:
     """Positions in the subset of the examples of update `step` (0-based), at most `batch` of them.
 
     Args:
@@ -29,14 +31,14 @@ def step_positions(step: int, *, batch: int, size: int, seed: int, total: int) -
     while start < end:
         epoch, offset = divmod(start, size)
         take = min(end - start, size - offset)
-        parts.append(epoch_order(size, seed, epoch)[offset : offset + take])
+        parts.append(epoch_order(size, seed, epoch, order)[offset : offset + take])
         start += take
     return np.concatenate(parts)
 
 
-def seen_counts(size: int, seed: int, seen: int) -> np.ndarray:
+def seen_counts(size: int, seed: int, seen: int, order: str = "shuffled") -> np.ndarray:
     """(size,) int64: how often each position of the subset has been seen after `seen` examples."""
     epochs, rest = divmod(seen, size)
     counts = np.full(size, epochs, dtype=np.int64)
-    counts[epoch_order(size, seed, epochs)[:rest]] += 1
+    counts[epoch_order(size, seed, epochs, order)[:rest]] += 1
     return counts

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from chemscale.train.optim import Optimisers
 from chemscale.train.ranks import Ranks
 
 Weights = dict[str, Any]  # name -> tensor, as `nn.Module.state_dict` names them
@@ -66,14 +67,14 @@ class Whole:
 
     # -- states -------------------------------------------------------------------------------------------------------
 
-    def state(self, optimiser: torch.optim.Optimizer) -> dict[str, Any]:
+    def state(self, optimiser: Optimisers) -> dict[str, Any]:
         """Whole states of model and optimiser by parameter name; every worker calls it, rank 0 has them."""
         from torch.distributed.checkpoint import state_dict as states
 
         options = states.StateDictOptions(full_state_dict=True, cpu_offload=True)
         return {
             "model": states.get_model_state_dict(self.module, options=options),
-            "optimiser": states.get_optimizer_state_dict(self.module, optimiser, options=options),
+            "optimiser": states.get_optimizer_state_dict(self.module, optimiser.parts, options=options),
         }
 
     def load_weights(self, weights: Mapping[str, Any]) -> None:
@@ -82,13 +83,13 @@ class Whole:
 
         states.set_model_state_dict(self.module, dict(weights), options=self._from_first())
 
-    def load(self, optimiser: torch.optim.Optimizer, state: Mapping[str, Any]) -> None:
+    def load(self, optimiser: Optimisers, state: Mapping[str, Any]) -> None:
         """Take over a `state` that rank 0 has; the others give empty ones."""
         self.load_weights(state.get("model", {}))
         from torch.distributed.checkpoint import state_dict as states
 
         given = state.get("optimiser", {})
-        states.set_optimizer_state_dict(self.module, optimiser, given, options=self._from_first())
+        states.set_optimizer_state_dict(self.module, optimiser.parts, given, options=self._from_first())
 
     def _from_first(self) -> Any:
         from torch.distributed.checkpoint.state_dict import StateDictOptions

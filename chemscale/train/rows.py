@@ -20,10 +20,14 @@ from chemscale.spec import RunSpec
 from chemscale.train.objectives import Metric, Objective, objective_of
 from chemscale.train.order import seen_counts
 from chemscale.train.state import Progress
+from chemscale.train.trunk import trunk_of
 
 
 def cluster_of(run: RunSpec) -> str:
-    """Runs on the same subset share it, so that resampling draws them together."""
+    """Runs of the same trunk, or on the same subset, share it, so that resampling draws them together."""
+    trunk = trunk_of(run)
+    if trunk is not None:
+        return trunk.name
     key = f"{run.data.content}/{run.data.key}/{run.data.size}/{run.data.per_group}"
     return hashlib.sha256(key.encode()).hexdigest()[:12]
 
@@ -82,9 +86,13 @@ class Ledger:
         """Unique units of the subset, by column of RUNS."""
         return {"examples": len(self.ids), **self.examples.count(self.ids)}
 
+    def _counts(self, examples: int) -> np.ndarray:
+        """(size,) how often each example has been seen."""
+        return seen_counts(len(self.ids), self.run.seed, examples, self.run.data.order)
+
     def seen(self, examples: int) -> dict[str, int]:
         """Units seen after `examples` examples, by column of RUNS."""
-        counts = seen_counts(len(self.ids), self.run.seed, examples)
+        counts = self._counts(examples)
         totals = {name: int(counts @ each) for name, each in self.units.items()}
         if "pairs" in totals:
             totals["edges"] = 2 * totals.pop("pairs")
@@ -93,11 +101,11 @@ class Ledger:
 
     def flops(self, examples: int) -> float:
         """Matrix FLOPs after `examples` examples."""
-        return float(seen_counts(len(self.ids), self.run.seed, examples) @ self.flops_each)
+        return float(self._counts(examples) @ self.flops_each)
 
     def elementwise(self, examples: int) -> float:
         """Elements touched by other work after `examples` examples."""
-        return float(seen_counts(len(self.ids), self.run.seed, examples) @ self.elementwise_each)
+        return float(self._counts(examples) @ self.elementwise_each)
 
 
 def point_row(

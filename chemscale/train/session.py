@@ -44,7 +44,7 @@ def opened(source: Data, view: tuple[tuple[str, Any], ...]) -> Any:
 
     A node that shares no disk with the driver builds them itself; `Data.content` holds it to the same examples.
     """
-    return _opened(replace(source, size=None, key=0, per_group=None), view)
+    return _opened(replace(source, size=None, key=0, per_group=None, order="shuffled"), view)
 
 
 @functools.lru_cache(maxsize=OPENED)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
 import torch
 
 from chemscale.records.attempt import STATE, Attempt
 
 if TYPE_CHECKING:
+    from chemscale.train.optim import Optimisers
     from chemscale.train.parallel import Whole
 
 LAYOUT = 2  # of state.pt; a state of another layout is left alone, and its run starts over to the same numbers
@@ -26,6 +28,7 @@ class Progress:
         seconds: wall time in the loop.
         device_seconds: time in measured steps x workers. step_examples: examples in them.
         joules: energy of earlier attempts, None where it could not be read.
+        inherited: updates, of `step`, that another run of the same trunk made.
     """
 
     step: int = 0
@@ -40,6 +43,7 @@ class Progress:
     device_seconds: float = 0.0
     step_examples: int = 0
     joules: float | None = 0.0
+    inherited: int = 0
     best_weights: dict[str, Any] | None = field(default=None, repr=False)
 
     @property
@@ -51,10 +55,18 @@ class Progress:
         return "best" if self.valid > self.best + (self.valid_se or 0.0) else "final"
 
 
-def save(attempt: Attempt | None, layout: Whole, optimiser: torch.optim.Optimizer, progress: Progress) -> None:
-    """Write the state into the attempt's folder, replacing the one before in one step.
+class Keeper(Protocol):
+    """Where a state lies: an attempt, or a trunk."""
 
-    Every worker calls it, since each may hold a part; rank 0, who has the attempt, writes.
+    def open(self, name: str) -> BinaryIO | None: ...
+
+    def save(self, name: str, write: Callable[[BinaryIO], Any]) -> None: ...
+
+
+def save(keeper: Keeper | None, layout: Whole, optimiser: Optimisers, progress: Progress) -> None:
+    """Write the state into its keeper's folder, replacing the one before in one step.
+
+    Every worker calls it, since each may hold a part; rank 0, who has the keeper, writes.
     """
     best = None if progress.best_weights is None else layout.gather(progress.best_weights)
     state = {
@@ -63,12 +75,12 @@ def save(attempt: Attempt | None, layout: Whole, optimiser: torch.optim.Optimize
         "progress": {**vars(progress), "best_weights": best},
         "random": torch.get_rng_state(),
     }
-    if attempt is not None:
-        attempt.save(STATE, lambda file: torch.save(state, file))
+    if keeper is not None:
+        keeper.save(STATE, lambda file: torch.save(state, file))
 
 
-def load(earlier: list[Attempt], layout: Whole, optimiser: torch.optim.Optimizer) -> Progress:
-    """Put the furthest saved state of these attempts into model and optimiser; a new progress where none was saved.
+def load(earlier: Sequence[Keeper], layout: Whole, optimiser: Optimisers) -> Progress:
+    """Put the furthest state that was saved into model and optimiser; a new progress where none was.
 
     Rank 0 reads and hands it round: an older attempt may still be alive and write while the others would read.
     """
@@ -89,13 +101,13 @@ def load(earlier: list[Attempt], layout: Whole, optimiser: torch.optim.Optimizer
     return found
 
 
-def _furthest(attempts: list[Attempt]) -> dict[str, Any] | None:
-    states = [s for a in attempts if (s := _read(a)) is not None and s.get("layout") == LAYOUT]
+def _furthest(keepers: Sequence[Keeper]) -> dict[str, Any] | None:
+    states = [s for keeper in keepers if (s := _read(keeper)) is not None and s.get("layout") == LAYOUT]
     return max(states, key=lambda s: s["progress"]["step"], default=None)
 
 
-def _read(attempt: Attempt) -> dict[str, Any] | None:
-    file = attempt.open(STATE)
+def _read(keeper: Keeper) -> dict[str, Any] | None:
+    file = keeper.open(STATE)
     if file is None:
         return None
     with file:

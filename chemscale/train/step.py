@@ -18,7 +18,7 @@ from torch import Tensor
 
 from chemscale.spec import RunSpec
 from chemscale.train.objectives import Objective
-from chemscale.train.optim import lr_share
+from chemscale.train.optim import Optimisers, lr_share
 from chemscale.train.order import step_positions
 from chemscale.train.parallel import Whole
 from chemscale.train.ranks import MICRO_BATCH
@@ -49,18 +49,21 @@ class Stepper:
     ids: np.ndarray
     objective: Objective
     layout: Whole
-    optimiser: torch.optim.Optimizer
+    optimiser: Optimisers
     micro_batch: int | None = None
+
+    def rate(self, number: int) -> float:
+        """The learning rate of step `number` (0-based)."""
+        return (self.run.optim.lr or 0.0) * lr_share(number, self.run.updates, self.run.optim)
 
     def step(self, number: int, *, save_due: bool) -> Made:
         """Make step `number` (0-based); a gradient that is not finite changes no parameter."""
         optim = self.run.optim
-        rate = (optim.lr or 0.0) * lr_share(number, self.run.updates, optim)
-        for group in self.optimiser.param_groups:
-            group["lr"] = rate
+        self.optimiser.set_rate(self.rate(number))
         positions = step_positions(
-            number, batch=optim.batch, size=len(self.ids), seed=self.run.seed, total=self.run.examples
-        )
+            number, batch=optim.batch, size=len(self.ids), seed=self.run.seed, total=self.run.examples,
+            order=self.run.data.order,
+        )  # fmt: skip
         loss, save = self._gradients(self.ids[positions], save_due)
         norm = self.layout.clip(math.inf if optim.clip is None else optim.clip)
         if math.isfinite(norm):
@@ -71,7 +74,7 @@ class Stepper:
         """Leave the gradient of the global batch's loss in the parameters; returns this worker's share of the loss and
         how many workers want a checkpoint: that question travels with the counts, which are exchanged anyway."""
         ranks = self.layout.ranks
-        self.optimiser.zero_grad(set_to_none=True)
+        self.optimiser.zero_grad()
         batches = [(self.batch(chunk), weight) for chunk, weight in self._chunks(ids)]
         counts = torch.stack([self.objective.denominators(b) * weight for b, weight in batches]).sum(0)
         totals = torch.cat([counts, counts.new_tensor([float(save_due)])])
