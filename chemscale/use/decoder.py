@@ -9,6 +9,7 @@ one head), heads, width, vocabulary.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -63,9 +64,10 @@ def decoder(module: Any) -> Decoder:
     if not hasattr(module, "start_cache"):
         raise ValueError(f"{type(module).__name__} cannot write strings; it needs start_cache and step, as ChemGPT.")
     if type(module) is CausalTransformer and next(module.parameters()).device.type == "cpu":
-        fused = FusedDecoder(module)
-        if agrees(fused, module):
-            return fused
+        with suppress(KeyError):  # weights of other names
+            fused = FusedDecoder(module)
+            if agrees(fused, module):
+                return fused
     return Stepper(module)
 
 
@@ -145,12 +147,13 @@ class FusedDecoder:
     def __init__(self, module: CausalTransformer) -> None:
         config = module.config
         self.heads, self.head = config.heads, config.width // config.heads
-        scale = self.head**-0.5 if config.attention_scale is None else config.attention_scale
+        scale = self.head**-0.5 if config.logit_scale is None else config.logit_scale
+        self.branch = config.scaling.branch
         weights = {name: value.detach() for name, value in module.state_dict().items()}
         self.tokens, self.positions = weights["wte.weight"], weights["wpe.weight"]
         windows = [config.window if layer % 2 else None for layer in range(config.depth)]
         self.blocks = [self._block(weights, f"h.{i}.", scale, window) for i, window in enumerate(windows)]
-        output = weights.get("lm_head.weight", self.tokens)
+        output = weights.get("lm_head.weight", self.tokens) * config.scaling.logits
         self.output = _folded(output, None, weights["ln_f.weight"], weights["ln_f.bias"])
         self.activation = _gelu_tanh if config.activation == "gelu_new" else functional.gelu
 
@@ -191,11 +194,15 @@ class FusedDecoder:
         q, k, v = (self._by_head(of[f"attn.{name}_proj.weight"]) for name in "qkv")
         return _Block(
             qkv=_folded(torch.cat([q * scale, k, v]), None, of["ln_1.weight"], of["ln_1.bias"]),
-            out=(self._by_head(of["attn.out_proj.weight"].T).contiguous(), of["attn.out_proj.bias"]),
+            out=self._scaled(self._by_head(of["attn.out_proj.weight"].T), of["attn.out_proj.bias"]),
             fc=_folded(of["mlp.c_fc.weight"], of["mlp.c_fc.bias"], of["ln_2.weight"], of["ln_2.bias"]),
-            proj=(of["mlp.c_proj.weight"].T.contiguous(), of["mlp.c_proj.bias"]),
+            proj=self._scaled(of["mlp.c_proj.weight"].T, of["mlp.c_proj.bias"]),
             window=window,
         )
+
+    def _scaled(self, matrix: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+        """A map into the residual stream, times the branch's factor."""
+        return (matrix * self.branch).contiguous(), bias * self.branch
 
     def _by_head(self, matrix: Tensor) -> Tensor:
         """Rows of (width, …) in the order (head, heads) instead of (heads, head)."""

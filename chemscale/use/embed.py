@@ -100,7 +100,8 @@ def _pooled(model: Any, manifest: TextManifest, encoded: Sequence[Any], pool: st
             order = order[: len(order) - len(rows)]
             batch = _batch([encoded[i] for i in rows], manifest)
             model(batch.to(next(model.parameters()).device))
-            vectors[rows] = _pool(states[0].float().cpu(), batch.lengths - 2, pool).numpy()
+            held = states[0].float().cpu().reshape(len(rows), -1, vectors.shape[1])  # (rows, length, width)
+            vectors[rows] = _pool(held, batch.lengths - 2, pool).numpy()
     return vectors
 
 
@@ -121,7 +122,7 @@ def _pool(states: Tensor, tokens: Tensor, pool: str) -> Tensor:
 
 @contextmanager
 def _states(model: Any) -> Iterator[list[Tensor]]:
-    """A list whose one element is what the last layer norm gave in the latest pass, (molecules, length, width)."""
+    """A list whose one element is what the last layer norm gave in the latest pass, row by row."""
     held: list[Tensor] = []
 
     def hold(_module: Any, _inputs: Any, output: Tensor) -> None:
