@@ -32,6 +32,10 @@ class Past(Protocol):
         """A copy with these lines (int64, any order, repeats allowed)."""
         ...
 
+    def spread(self, lines: Tensor) -> Any:
+        """All lines, and behind them copies of these."""
+        ...
+
     def keep(self, lines: Tensor) -> tuple[Any, Tensor]:
         """These lines alone (int64, ascending, different), and which old line stands at each place afterwards.
 
@@ -114,9 +118,20 @@ class FusedPast:
     length: int
 
     def take(self, lines: Tensor) -> FusedPast:
-        used = self.memory[:, :, : self.at, :, : self.lines]
-        memory = self.memory.new_empty((*self.memory.shape[:4], len(lines), self.memory.shape[5]))
-        torch.index_select(used, 4, lines, out=memory[:, :, : self.at]) if self.at else None
+        return self._copied(lines, len(lines))
+
+    def spread(self, lines: Tensor) -> FusedPast:
+        """Copies stand in free places; where those are too few, everything moves to twice as many."""
+        number = self.lines + len(lines)
+        if number > self.memory.shape[4]:
+            return self._copied(torch.cat([torch.arange(self.lines), lines]), 2 * number)
+        used = self.memory[:, :, : self.at]
+        used[:, :, :, :, self.lines : number] = used[:, :, :, :, lines]
+        return FusedPast(self.memory, number, self.at, self.length)
+
+    def _copied(self, lines: Tensor, places: int) -> FusedPast:
+        memory = self.memory.new_empty((*self.memory.shape[:4], places, self.memory.shape[5]))
+        memory[:, :, : self.at, :, : len(lines)] = self.memory[:, :, : self.at, :, lines]
         return FusedPast(memory, len(lines), self.at, self.length)
 
     def keep(self, lines: Tensor) -> tuple[FusedPast, Tensor]:
@@ -234,6 +249,9 @@ class SteppedPast:
 
     def take(self, lines: Tensor) -> SteppedPast:
         return SteppedPast(self.cache.rows(lines.to(self.cache.keys.device)))
+
+    def spread(self, lines: Tensor) -> SteppedPast:
+        return self.take(torch.cat([torch.arange(self.cache.keys.shape[1]), lines]))
 
     def keep(self, lines: Tensor) -> tuple[SteppedPast, Tensor]:
         return self.take(lines), lines

@@ -163,14 +163,24 @@ class Sampler:
         parent, tokens = different // self.vocabulary, different % self.vocabulary
         if len(different) > self.batch:
             return self._pieces(strings, place, parent, tokens, past, at)
-        branched = len(different) > len(torch.unique_consecutive(parent))
-        if branched:
-            return [_Front(strings, place, tokens, past.take(parent), at)]
-        if len(parent) <= (1 - DROP_SHARE) * lines:
+        if len(parent) <= (1 - DROP_SHARE) * lines and len(parent) == len(torch.unique_consecutive(parent)):
             past, order = past.keep(parent)
             return [_on_lines(strings, order, parent[place], tokens[place], past, at, len(parent), lines)]
-        reading = torch.full((lines,), self.end).index_put_((parent,), tokens)
-        return [_Front(strings, parent[place], reading, past, at)]
+        return [self._spread(strings, place, parent, tokens, past, lines, at)]
+
+    def _spread(
+        self, strings: Tensor, place: Tensor, parent: Tensor, tokens: Tensor, past: Any, lines: int, at: int
+    ) -> _Front:
+        """One child of each line stays on it, the others go behind all lines; lines without one read on for nobody."""
+        other = torch.zeros(len(parent), dtype=torch.bool)
+        other[1:] = parent[1:] == parent[:-1]
+        more = parent[other]
+        if len(more) and lines + len(more) > self.batch:
+            return _Front(strings, place, tokens, past.take(parent), at)
+        line = parent.clone()
+        line[other] = torch.arange(lines, lines + len(more))
+        reading = torch.full((lines + len(more),), self.end).index_put_((line,), tokens)
+        return _Front(strings, line[place], reading, past.spread(more) if len(more) else past, at)
 
     def _pieces(
         self, strings: Tensor, place: Tensor, parent: Tensor, tokens: Tensor, past: Any, at: int

@@ -70,9 +70,11 @@ def test_lines_part_and_leave(kind):
                 held = held[order]
             if at == 5:
                 past, held = past.take(torch.tensor([3, 3, 0])), held[torch.tensor([3, 3, 0])]
+            if at in (8, 9):  # into places that are free, and into new ones
+                past, held = past.spread(torch.tensor([1, 0])), torch.cat([held, held[torch.tensor([1, 0])]])
             logits, past = stepped.step(column[held], past)
             assert logits == pytest.approx(forward(module, rows[held, : at + 1])[:, -1], abs=1e-4)
-    assert len(held) == 2
+    assert len(held) == 6
 
 
 def test_a_module_that_departs_from_the_function_is_stepped_by_itself():
