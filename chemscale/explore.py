@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 
@@ -16,7 +16,7 @@ from chemscale.records.spool import patient
 from chemscale.records.store import Store
 from chemscale.rooms import answer_calls
 from chemscale.spec import Resources, RunSpec
-from chemscale.sweep.aim import UNITS, Aim, Cells, Standing
+from chemscale.sweep.aim import UNITS, Aim, Cells, Standing, Wanted
 from chemscale.sweep.cluster import cluster, fit
 from chemscale.sweep.designed import Designed
 from chemscale.sweep.display import Display
@@ -30,9 +30,10 @@ from chemscale.sweep.placement import On, require_room_for, resources_for
 class Explored:
     """What an exploration found.
 
-    reason: "narrow enough", "budget spent" or "no run left"; or "goes on", before it has ended. value, low, high: of
-    the target; None without a law. spent: in the budget's unit. next_runs: what the design would make with what is left
-    of the budget, as (parameters, data, cost), first things first.
+    reason: "narrow enough", "budget spent", "no run left" or "no run teaches more" (those that can be paid lie too far
+    from the target); or "goes on", before it has ended. value, low, high: of the target; None without a law. spent: in
+    the budget's unit. next_runs: what the design would make with what is left of the budget, as (parameters, data,
+    cost), first things first.
     """
 
     answer: str
@@ -50,29 +51,27 @@ class Explored:
 def explore(
     grid: Grid | Study | Sequence[RunSpec],
     *,
-    target: Mapping[str, float] | str,
-    width: float = 0.1,
-    flops: float | None = None,
-    device_hours: float | None = None,
     store: str | Path | Store,
     on: On | None = None,
     name: str = "explore",
-    form: str = "chinchilla",
     callbacks: Sequence[Any] = (),
+    **wanted: Unpack[Wanted],
 ) -> Explored:
     """Train the cells of a grid that teach most of a target per cost; the same call again goes on where it was.
 
     Args:
         grid: the runs that may be made, all of one architecture; each is made at most once.
+        callbacks: of Ray Tune.
         target: {"params": …, "data": …}, whose loss is to be predicted, or the name of a parameter of the law.
         width: half the interval at which it ends, as a share of the value (0.1 = 10 %).
         flops, device_hours: the budget, exactly one; runs that the store holds already count.
-        callbacks: of Ray Tune.
+        form: of the law.
+        rule: "v" for least error of the target; to compare with, "d", "cheapest" and "random".
 
     Raises:
         ValueError: a bad input, several architectures, or a cluster too small for one run.
     """
-    aim, cells, records, on = _prepared(grid, target, width, flops, device_hours, store, on, form)
+    aim, cells, records, on = _prepared(grid, store, on, Aim.of(**wanted))
     records.enlist(name, [])
     most = max((resources_for(on, run) for run in cells.runs), key=lambda where: where.patience)
     waited = Store(patient(records.url, most))
@@ -85,34 +84,17 @@ def explore(
 def foresight(
     grid: Grid | Study | Sequence[RunSpec],
     *,
-    target: Mapping[str, float] | str,
-    width: float = 0.1,
-    flops: float | None = None,
-    device_hours: float | None = None,
     store: str | Path | Store,
     on: On | None = None,
     name: str = "explore",
-    form: str = "chinchilla",
+    **wanted: Unpack[Wanted],
 ) -> Explored:
     """What `explore` would do next; trains nothing."""
-    aim, cells, records, _ = _prepared(grid, target, width, flops, device_hours, store, on, form)
+    aim, cells, records, _ = _prepared(grid, store, on, Aim.of(**wanted))
     return _explored(Designed(aim, cells, records, name).standing(), aim, cells)
 
 
-def _prepared(
-    grid: Any,
-    target: Any,
-    width: float,
-    flops: float | None,
-    device_hours: float | None,
-    store: Any,
-    on: Any,
-    form: str,
-) -> tuple[Aim, Cells, Store, On]:
-    if (flops is None) == (device_hours is None):
-        raise ValueError(f"give one budget, flops={flops!r} or device_hours={device_hours!r}.")
-    unit, budget = ("flops", flops) if flops is not None else ("device_hours", device_hours)
-    aim = Aim(target, width, float(budget or 0.0), unit, form)
+def _prepared(grid: Any, store: Any, on: On | None, aim: Aim) -> tuple[Aim, Cells, Store, On]:
     runs = list(grid.runs() if isinstance(grid, Grid | Study) else grid)
     kinds = sorted({run.model.architecture for run in runs})
     if len(kinds) != 1:
@@ -129,7 +111,7 @@ def _prepared(
     if not runs:
         raise ValueError("no run of the grid can be counted; `chemscale show` says why.")
     points = np.array([[known[run.id].params, run.data.size] for run in runs], float)
-    costs = np.array([known[r.id].flops if unit == "flops" else known[r.id].seconds / 3600 for r in runs])
+    costs = np.array([known[r.id].flops if aim.unit == "flops" else known[r.id].seconds / 3600 for r in runs])
     records = store if isinstance(store, Store) else Store(store, create=True)
     return aim, Cells(runs, points, costs), records, on
 

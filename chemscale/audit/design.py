@@ -8,8 +8,9 @@ from chemscale.audit.residual import settings_of
 from chemscale.audit.subject import Subject
 from chemscale.audit.values import CANNOT_TELL, CONCERN, FINE, Finding, Verdict, decades_text, joined, plural
 from chemscale.laws import Law
-from chemscale.laws.doubt.hygiene import FAR_OFF, Without, axis_of, design, leans, repeats
 from chemscale.laws.doubt.identify import LOCAL
+from chemscale.laws.doubt.influence import FAR_OFF, Without
+from chemscale.laws.doubt.layout import axis_of, design, leans, repeats
 
 SEEDS = ("seed", "subset_key", "cluster", "replicate", "repeat")  # columns in which replicates differ
 UNEXPLAINED = 2.0  # times the error that noise and parameters explain; beyond, the form is wrong out there

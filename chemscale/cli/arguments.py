@@ -254,6 +254,12 @@ def _laws(verbs: Any) -> None:
     made.add_argument("--strict", action="store_true", help="exit status 1 where a concern or a false claim stands")
 
 
+def _rule(made: Any) -> None:
+    made.add_argument(
+        "--rule", default="v", help="v: least error of the target (default); to compare with: d, cheapest, random"
+    )
+
+
 def _deciding(verbs: Any) -> None:
     made = _verb(verbs, "plan", deciding.plan)
     made.add_argument("table", help="a store, or any CSV or Parquet file with named columns")
@@ -281,6 +287,7 @@ def _deciding(verbs: Any) -> None:
     )
     more.add_argument("--next-runs", type=float, metavar="BUDGET", help="the runs that would teach most, for so much")
     more.add_argument("--target", metavar="params=…,data=…|PARAMETER", help="of those runs (default: the planned run)")
+    _rule(more)
     made = _verb(verbs, "explore", deciding.explore)
     made.add_argument("recipe", help="a Python file whose `recipe` returns the Grid of runs that may be made")
     made.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="argument of the recipe")
@@ -292,6 +299,7 @@ def _deciding(verbs: Any) -> None:
     made.add_argument("--flops", type=float, help="budget in FLOPs")
     made.add_argument("--device-hours", type=float, help="budget in device-hours")
     made.add_argument("--form", default="chinchilla", help="of the law (default chinchilla)")
+    _rule(made)
     made.add_argument("--dry-run", action="store_true", help="say what would be trained next")
     _with_resources(made)
 

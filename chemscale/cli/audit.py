@@ -8,8 +8,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from chemscale.audit.values import CANNOT_TELL, CONCERN, FINE, NOT_SUPPORTED, SUPPORTED, Audit, Claim, Finding
-from chemscale.cli.laws import read_table
 from chemscale.cli.output import console, print_json
+from chemscale.cli.reading import read_table
 
 COLOURS = {FINE: "green", SUPPORTED: "green", CONCERN: "red", NOT_SUPPORTED: "red", CANNOT_TELL: "yellow"}
 

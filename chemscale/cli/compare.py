@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from chemscale.cli.laws import read_table
 from chemscale.cli.output import cell_text, json_text, print_json, print_rows, writable
+from chemscale.cli.reading import read_table
 from chemscale.laws import Comparison, FitError, JointLaw
 from chemscale.laws import compare as compare_groups
 from chemscale.laws.comparison.paired import Paired

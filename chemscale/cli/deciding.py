@@ -7,8 +7,9 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
-from chemscale.cli.laws import parse_point, read_table
+from chemscale.cli.laws import parse_point
 from chemscale.cli.output import print_json, writable
+from chemscale.cli.reading import read_table
 from chemscale.laws import FitError, Law
 from chemscale.laws import fit as fit_law
 
@@ -85,8 +86,8 @@ def _following(given: argparse.Namespace, law: Law, cost: Any, made: Any) -> Any
     elif made.best is not None:
         target = {"params": made.best.params, "data": made.best.data}
     else:
-        raise ValueError("there is no planned run to aim at (see the plan); give --target params=…,data=….")
-    return following(law, spend, budget=given.next_runs, target=target)
+        raise ValueError(f"there is no planned run to aim at ({made.answer}); give --target params=…,data=….")
+    return following(law, spend, budget=given.next_runs, target=target, rule=given.rule)
 
 
 def _register(given: argparse.Namespace, law: Law, made: Any, architecture: str | None) -> dict[str, Any]:
@@ -199,7 +200,9 @@ def _print_worth(worth: Any, units: str, unit: str) -> None:
         money = "" if worth.money_for_tenfold is None else f", {worth.money_for_tenfold:.4g} of money"
         print(f"a larger model does the same for {worth.flops_for_tenfold:.3g} FLOPs more{money}")
     each = "" if worth.flops_per_label is None else f", as {worth.flops_per_label:.3g} FLOPs in a larger model do"
-    money = "" if worth.money_per_label is None else f": worth {worth.money_per_label:.3g} of money"
+    money = ""
+    if worth.money_per_label is not None:
+        money = f": worth {worth.money_per_label:.3g} of money, {worth.training_per_label:.3g} of that to train on it"
     print(f"  one more of the {unit} takes {worth.per_label:.3g} {units} off{each}{money}")
 
 
@@ -207,8 +210,10 @@ def _print_extras(extras: dict[str, Any]) -> None:
     if "next_runs" in extras:
         next_ = extras["next_runs"]
         rivals = ", ".join(f"{name} {value:.3g}" for name, value in next_.rivals.items())
-        print(f"next runs, {next_.spent:.3g} in all: the target known to {next_.before:.3g}, then {next_.after:.3g} "
-              f"(log units; {rivals})")  # fmt: skip
+        print(f"next runs by rule {next_.rule}, {next_.spent:.3g} in all: the target known to {next_.before:.3g}, then "
+              f"{next_.after:.3g} (log units; by other rules: {rivals})")  # fmt: skip
+        if not next_.runs:
+            print("  no run that this pays for would make the target's error smaller; larger ones would")
         for run, cost in zip(next_.runs, next_.costs, strict=True):
             print(f"  {run.params:.3g} parameters on {run.data:.3g}, {run.replicates} x: {cost:.3g}")
     if "registered" in extras:
@@ -231,6 +236,7 @@ def explore(given: argparse.Namespace) -> int:
     found = (foresight if given.dry_run else run)(
         recipe, target=target, width=given.width, flops=given.flops, device_hours=given.device_hours,
         store=given.store, on=recipe_resources(given.recipe, resources_of(given)), name=recipe.name, form=given.form,
+        rule=given.rule,
     )  # fmt: skip
     if given.json:
         print_json({**asdict(found), "law": None if found.law is None else found.law.to_json()})

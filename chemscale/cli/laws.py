@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import sys
 import textwrap
 from math import isfinite
-from pathlib import Path
 from typing import Any
 
 from chemscale.cli.output import json_text, print_json, writable
-from chemscale.laws import FitError, Law, failure
+from chemscale.cli.reading import read_table
+from chemscale.laws import FitError, Law, PartialFitError, failure
 from chemscale.laws import fit as fit_law
 
 SHOWN = 6  # members of an ensemble that a person is told of
@@ -20,6 +21,8 @@ def fit(given: argparse.Namespace) -> int:
     writable(given.out)
     table = read_table(given.table)
     points = [parse_point(text) for text in given.predict]
+    found: Any
+    failed: dict[Any, Exception] = {}
     try:
         found = fit_law(
             table, form=given.form, params=given.params, data=given.data, flops=given.flops, seen=given.seen,
@@ -28,6 +31,8 @@ def fit(given: argparse.Namespace) -> int:
             bootstrap=given.bootstrap, level=given.level, hold_out=given.hold_out, along=given.along, seed=given.seed,
             interval=given.interval, censored=given.censored, counts=given.counts,
         )  # fmt: skip
+    except PartialFitError as error:
+        found, failed = error.laws, error.errors
     except FitError as error:
         if not given.json:
             raise
@@ -42,6 +47,7 @@ def fit(given: argparse.Namespace) -> int:
         }
         for name, law in laws.items()
     ]  # fmt: skip
+    objects += [{given.by: name, **failure(given.form, error)} for name, error in failed.items()]
     whole = objects if given.by else objects[0]
     if given.out:
         from chemscale.records.place import LocalPlace
@@ -49,23 +55,22 @@ def fit(given: argparse.Namespace) -> int:
         LocalPlace(".").write(given.out, lambda file: file.write(json_text(whole).encode()))
     if given.json:
         print_json(whole)
-        return 0
+        return 1 if failed else 0
     for name, law in laws.items():
         _print_law(law, f"{given.by}={name}" if given.by else None, points)
         if given.calibrate:
             print(f"  coverage of {law.level:.0%} intervals in {given.calibrate} simulations, in percent:")
             print(textwrap.indent(coverage[name].table(), "  "))
-    return 0
+    for error in failed.values():
+        print(f"chemscale: {error}", file=sys.stderr)
+    return 1 if failed else 0
 
 
 def _print_law(law: Law, title: str | None, points: list[dict[str, float]]) -> None:
     if title:
         print(title)
     axes = ", ".join(f"{role}: {law.columns[role]['name']}" for role in law.roles)
-    print(
-        f"{law.form} over {axes}; {law.columns['loss']['name']} in {law.units}; {law.n_runs} runs; "
-        f"objective {law.objective['name']}"
-    )
+    print(f"{law.form} over {axes}; {named(law)}; {law.n_runs} runs; objective {law.objective['name']}")
     for name, value in law.parameters.items():
         low, high = law.intervals[name]
         if value is None:
@@ -77,7 +82,8 @@ def _print_law(law: Law, title: str | None, points: list[dict[str, float]]) -> N
     for point in points:
         seen = law.predict(**point)
         at = ", ".join(f"{k}={v:g}" for k, v in point.items())
-        print(f"  at {at}: {seen.value:.5g} {seen.units}, {law.level:.0%} interval {seen.low:.5g} to {seen.high:.5g}")
+        unit = f" {seen.units}" if seen.units != law.columns["loss"]["name"] else ""
+        print(f"  at {at}: {seen.value:.5g}{unit}, {law.level:.0%} interval {seen.low:.5g} to {seen.high:.5g}")
     if law.backtest is not None:
         print(f"  backtest on the largest runs: rmsle {law.backtest.rmsle:.4f}")
     for score in law.scores:
@@ -91,34 +97,10 @@ def _print_law(law: Law, title: str | None, points: list[dict[str, float]]) -> N
         print(f"  note: {warning}")
 
 
-def read_table(path: str) -> Any:
-    """RUNS of a store, or a CSV or Parquet file.
-
-    Raises:
-        ValueError: there is no such file, it is of another kind, it cannot be read, or two columns share a name.
-    """
-    from pyarrow import ArrowInvalid
-    from pyarrow.csv import read_csv
-    from pyarrow.parquet import read_table as read_parquet
-
-    from chemscale.laws.tables.table import refuse_twins
-
-    file = Path(path)
-    if "://" in path or file.is_dir():
-        from chemscale.records.store import Store
-
-        return Store(path).runs()
-    readers = {".csv": read_csv, ".gz": read_csv, ".parquet": read_parquet}
-    if not file.exists() or file.suffix not in readers:
-        what = "is not there" if not file.exists() else "is of no known kind"
-        raise ValueError(f"table={path!r} {what}; give a store, a .csv, .csv.gz or .parquet file.")
-    try:
-        table = readers[file.suffix](file)
-        names = table.column_names
-    except (ArrowInvalid, OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"table={path!r} cannot be read: {str(error).splitlines()[0]}") from None
-    refuse_twins(names, path)
-    return table
+def named(law: Law) -> str:
+    """The loss of a law with its unit, where that is known: an unknown column has its own name as unit."""
+    name = law.columns["loss"]["name"]
+    return name if law.units == name else f"{name} in {law.units}"
 
 
 def parse_point(text: str, option: str = "--predict") -> dict[str, float]:

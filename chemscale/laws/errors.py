@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 
 class FitError(RuntimeError):
@@ -11,6 +12,16 @@ class FitError(RuntimeError):
 
     A caller's mistake (missing column, negative loss, too few rows, mixed table) is a `ValueError` instead.
     """
+
+
+class PartialFitError(FitError):
+    """Some groups of a table bear a law and others do not: `laws` by group, and `errors` by group, in sentences."""
+
+    def __init__(self, laws: Mapping[Any, Any], errors: Mapping[Any, Exception]) -> None:
+        self.laws, self.errors = dict(laws), dict(errors)
+        first = next(iter(self.errors.values()))
+        others = f" ({len(errors)} of {len(errors) + len(laws)} groups have no law)" if len(errors) > 1 else ""
+        super().__init__(f"{first}{others}")
 
 
 @contextmanager

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from typing import Any, TypedDict, Unpack, overload
 
 import numpy as np
 
-from chemscale.laws.backtests.trials import ask, rank, usual
+from chemscale.laws.backtests.trials import Ranked, Tried, ask, attempt, rank, usual
 from chemscale.laws.backtests.weighting import refuse_unknown, weighted
 from chemscale.laws.doubt.assess import assess
 from chemscale.laws.doubt.censor import with_noise
+from chemscale.laws.doubt.counts import counts_beside
 from chemscale.laws.doubt.draws import refuse_seed
-from chemscale.laws.doubt.hygiene import counts_beside, inspect
+from chemscale.laws.doubt.hygiene import inspect
 from chemscale.laws.doubt.identify import (
     cut_short,
     near_noise,
@@ -26,18 +28,17 @@ from chemscale.laws.doubt.identify import (
 )
 from chemscale.laws.doubt.intervals import choose_method
 from chemscale.laws.doubt.residuals import residuals
-from chemscale.laws.errors import FitError, naming, require_level
+from chemscale.laws.errors import FitError, PartialFitError, naming, require_level
 from chemscale.laws.forms import FORMS, choose
 from chemscale.laws.forms.form import ROLES, Form
-from chemscale.laws.law import Law, Solution, named_columns
+from chemscale.laws.law import Law, named_columns
 from chemscale.laws.objectives import Objective
+from chemscale.laws.prediction import Solution
 from chemscale.laws.solver.solve import Problem, solve
 from chemscale.laws.tables.cost import measure
 from chemscale.laws.tables.serial import as_curve
 from chemscale.laws.tables.stopped import stopped
 from chemscale.laws.tables.table import Columns, Rows, data_of, refuse_shared, rows, select, split, with_epochs
-
-MOST_REFITTED = 1e7  # runs in all refits together: 2 GB and half a minute
 
 
 class Options(TypedDict, total=False):
@@ -102,16 +103,19 @@ def fit(
         data by the loss: unique molecules for text, structures for forces and energies
     seen: column of the units seen, repeats counted, for form="repeated"; `epochs` makes it (data x epochs), or the
         unique data (seen / epochs)
-    weights: a column that multiplies each run's penalty, "replicates" or "large[:SHARE]", see `weighting.weighted`
+    weights: a column that multiplies each run's penalty, "replicates" or "large[:SHARE]", see `weighting.weighted`; it
+        is read as precision (noise of weight w is s / sqrt(w), see `doubt.residuals`), not as emphasis
     cluster: column of groups whose errors move together; without it `cluster`, or the rows of one `run_id`
     noise_floor: the part of the loss, in its unit, that noise in the test labels makes; a lower bound on the floor,
         since what no model can learn adds to it; runs within a factor two of it are counted in `warnings`
-    form: one of `FORMS`, or "auto": every form that can take the axes, ranked by its backtest; the law is the best
-        one's, and predictions are those of the backtest-weighted ensemble of all, see `ensemble`
+    form: one of `FORMS`, or "auto": every form that can take the axes, ranked by its backtest; the law is the leading
+        one's, and predictions are those of the backtest-weighted ensemble of all, see `ensemble`; with `by` the groups
+        tell one another which members foretell well, so that a group's law depends on the others, not on their order
     censored: a boolean column; the losses it marks are upper bounds of the final ones, of replicates or tuned runs
         that a budget stopped: see `chemscale.laws.doubt.censor`
     objective, delta: see `Objective`
-    bootstrap: refits for the draws behind predictions; 0 takes the normal approximation instead
+    bootstrap: refits for the draws behind predictions, of large tables steps (see `laws.doubt.draws`); 0 takes the
+        normal approximation instead
     interval: the method of the parameters' intervals at `level`, one of `INTERVALS` (see `laws.doubt.intervals`)
     hold_out: what the backtest leaves out from the top of `along` (params, data or flops): "largest", "largest:0.2" or
         0.2, a share of the runs; "beyond:10", all that lie within that factor of the largest, so that what is asked ten
@@ -121,7 +125,8 @@ def fit(
         move with the count
 
     Raises ValueError for the caller's mistakes (unknown column or form, a loss that is not positive, too few rows, a
-    table that mixes kinds of runs) and FitError for a law that is not to be believed (flat loss, axes on one ray).
+    table that mixes kinds of runs) and FitError for a law that is not to be believed (flat loss, axes on one ray); with
+    `by` PartialFitError, which holds the laws of the other groups, where some bear none.
     """
     goal = Objective(objective, delta)
     require_level(level)
@@ -140,18 +145,13 @@ def fit(
     columns, notes = select(table, where, censored)
     given = {role: name for role, name in zip(ROLES, (params, data, seen, flops), strict=True) if name}
 
-    def one(part: Columns) -> Law:
+    def prepared(part: Columns) -> tuple[Rows, tuple[str, ...], Callable[..., Law]]:
         part, named = with_epochs(part, given, epochs) if epochs else (part, given)
         roles = axes_of(part, form, named, loss)
         by_column = weights if weights in part else None
         given_up = stopped(part, loss, censored)
         runs = rows(given_up.columns, roles, loss, by_column, (*notes, *given_up.notes), cluster, noise_floor)
         runs = replace(runs, censored=given_up.bounds, imputed=given_up.imputed)
-        if bootstrap * len(runs) > MOST_REFITTED:
-            raise ValueError(
-                f"bootstrap={bootstrap} refits of {len(runs)} runs are more than memory bears; give at most "
-                f"{int(MOST_REFITTED // len(runs))}, 0 for the normal approximation, or fewer runs by where."
-            )
         if weights and not by_column:
             refuse_unknown(weights, part)
             runs = weighted(runs, weights, along)
@@ -160,17 +160,44 @@ def fit(
         chosen = partial(
             _fit, runs, goal=goal, level=level, hold_out=hold_out, along=along, settings=settings, counts=beside
         )
-        if form == "auto":
-            return _best(runs, tuple(roles), goal, hold_out, along, chosen)
-        return chosen(choose(form, tuple(roles)))
+        return runs, tuple(roles), chosen
 
-    if by is None:
-        return one(columns)
-    laws = {}
-    for value, part in split(columns, by).items():
-        with naming(f"{by}={value}"):
-            laws[value] = one(part)
-    return laws
+    def alone(part: Columns) -> Law:
+        _, roles, chosen = prepared(part)
+        return chosen(choose(form, roles))
+
+    def tried(runs: Rows, roles: tuple[str, ...]) -> Tried:
+        return attempt(runs, roles, goal, ask(runs, hold_out, along))
+
+    parts: dict[Any, Columns] = {None: columns} if by is None else split(columns, by)
+    errors: dict[Any, Exception] = {}
+    each = partial(_each, by, errors)
+    if form == "auto":  # groups tell one another which forms foretell well, so all are tried before any is fitted
+        ready = each(prepared, {value: (part,) for value, part in parts.items()})
+        tries = each(tried, {value: (runs, roles) for value, (runs, roles, _) in ready.items()})
+        ranked = rank(tries) if tries else {}
+        laws = each(_best, {value: (found, ready[value][2]) for value, found in ranked.items()})
+    else:
+        laws = each(alone, {value: (part,) for value, part in parts.items()})
+    if errors and laws:
+        raise PartialFitError(laws, errors)
+    if errors:
+        raise next(iter(errors.values()))
+    return laws if by else laws[None]
+
+
+def _each(
+    by: str | None, errors: dict[Any, Exception], do: Callable[..., Any], given: Mapping[Any, tuple[Any, ...]]
+) -> dict[Any, Any]:
+    """do(*arguments) of every group; what it raises names the group and goes to `errors`."""
+    done = {}
+    for value, arguments in given.items():
+        try:
+            with naming(f"{by}={value}") if by else nullcontext():
+                done[value] = do(*arguments)
+        except (ValueError, FitError) as error:
+            errors[value] = error
+    return done
 
 
 def axes_of(columns: Columns, form: str, given: Mapping[str, str], loss: str) -> dict[str, str]:
@@ -193,18 +220,19 @@ def axes_of(columns: Columns, form: str, given: Mapping[str, str], loss: str) ->
     return {role: roles[role] for role in ROLES if role in roles}
 
 
-def _best(runs: Rows, roles: tuple[str, ...], goal: Objective, hold_out: Any, along: str | None, chosen: Any) -> Law:
+def _best(found: Ranked, chosen: Callable[..., Law]) -> Law:
     """The law of the form that leads in the backtest, with the ensemble of all that could be tested."""
-    found = rank(runs, roles, goal, ask(runs, hold_out, along))
     refused = list(found.skipped)
+    first: FitError | None = None
     for form in found.order:
         try:
-            law: Law = chosen(form, skipped=tuple(refused))
+            law = chosen(form, skipped=tuple(refused))
         except FitError as error:
             refused.append(f"{form.name}: {error}")
+            first = first or error
         else:
             return replace(law, scores=found.scores, ensemble=found.ensemble, backtest=found.backtest)
-    raise FitError(f"form='auto' believes no form ({'; '.join(refused)}).")
+    raise FitError(f"form='auto' believes no form, and of the best of them: {first}")
 
 
 def _fit(

@@ -66,9 +66,22 @@ class Objective:
         """The likelihood that stands for the objective: itself, and Huber's with a wide `corner` for robust ones."""
         return replace(self, name="huber", delta=corner) if self.robust else self
 
+    @property
+    def corner(self) -> float | Array:
+        """Where Huber's penalty turns straight: one number, or one per table (B, 1)."""
+        return self.delta
+
+    def among(self, which: np.ndarray) -> Objective:
+        """The objective of the tables `which` (k,) of many: itself, where it is the same for all."""
+        return self
+
     def exact(self, runs: int) -> np.ndarray:
         """Which of `runs` runs have a final loss and not only a bound of it, (n,) of bool."""
         return np.ones(runs, bool)
+
+    def take(self, which: np.ndarray) -> Objective:
+        """The objective of some of the runs."""
+        return self
 
     def penalty(self, log_loss: Array, log_fit: Array) -> Array:
         """Each run's penalty, (B, n)."""
@@ -80,7 +93,8 @@ class Objective:
         size = np.abs(residual)
         if self.name == "lad":
             return size
-        return np.where(size < self.delta, 0.5 * size**2, self.delta * (size - 0.5 * self.delta))
+        corner = self.corner
+        return np.where(size < corner, 0.5 * size**2, corner * (size - 0.5 * corner))
 
     def slopes(self, log_loss: Array, log_fit: Array) -> Slopes:
         """First and second derivatives of `penalty` in `log_fit`."""
@@ -94,10 +108,9 @@ class Objective:
             return Slopes(-residual, one, one)
         if self.name == "lad":
             return Slopes(-np.sign(residual), np.zeros_like(residual), 1 / np.maximum(np.abs(residual), 1e-12))
-        size = np.abs(residual)
-        inside = size < self.delta
-        majorant = self.delta / np.maximum(size, self.delta)
-        return Slopes(-np.clip(residual, -self.delta, self.delta), inside.astype(float), majorant)
+        size, corner = np.abs(residual), self.corner
+        majorant = corner / np.maximum(size, corner)
+        return Slopes(-np.clip(residual, -corner, corner), (size < corner).astype(float), majorant)
 
     def smoothed(self, spread: float) -> list[Objective]:
         """Ever sharper smooth stand-ins, the last one this objective itself (a very sharp Huber for `lad`).

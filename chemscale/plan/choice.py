@@ -8,12 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from chemscale.laws.law import Law, Prediction
+from chemscale.laws.law import Law
+from chemscale.laws.prediction import Prediction
 from chemscale.laws.readings.verdict import NextRun
 from chemscale.plan.cost import UNITS, RunCost, Spend, law_cost
 from chemscale.plan.line import Line
 from chemscale.plan.worth import SURE, First, Worth, params_or_data, worth_of_labels
 
+SPENT = 0.95  # of a budget, under which data ran out first; sizes are searched in steps that cost up to 3 %
 SMALLER = (2.0, 4.0)  # how many times smaller the alternatives are
 CANNOT_TELL = "cannot tell"
 
@@ -165,11 +167,10 @@ def _deciding(law: Law) -> tuple[NextRun, ...]:
 
 def _notes(line: Line, best: Choice) -> tuple[str, ...]:
     far = ("the best run lies outside the range that was fitted: an extrapolation",) if best.loss.extrapolates else ()
-    short = (
-        (f"data run out at {line.most_data:.3g}: the budget is not all spent",)
-        if line.most_data and best.cost_ratio < 0.99
-        else ()
-    )
+    short: tuple[str, ...] = ()
+    if line.most_data and best.data >= line.most_data * (1 - 1e-9):
+        rest = ": the budget is not all spent" if best.cost_ratio < SPENT else ""
+        short = (f"data run out at {line.most_data:.3g}{rest}",)
     return (*far, *short, *line.law.warnings)
 
 

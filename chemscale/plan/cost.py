@@ -22,19 +22,23 @@ class RunCost:
 
     flops: FLOPs per unit of data as a power of parameters. seconds_per_flop and seconds_exponent: device-seconds per
     FLOP = seconds_per_flop x N^seconds_exponent (small models use a device less well); None where the table has no
-    device-seconds.
+    device-seconds. No model uses a device better than the largest one that was timed, of `timed_to` parameters: a power
+    that falls would go on for ever, and a device does not.
     """
 
     flops: Callable[[Array], Array]
     source: str
     seconds_per_flop: float | None = None
     seconds_exponent: float = 0.0
+    timed_to: float = np.inf
 
     def hours(self, params: Array, flops: Array) -> Array | None:
         """Device-hours of runs of these parameter counts and FLOPs."""
         if self.seconds_per_flop is None:
             return None
-        return flops * self.seconds_per_flop * np.asarray(params, float) ** self.seconds_exponent / 3600
+        sizes = np.asarray(params, float)
+        sizes = np.minimum(sizes, self.timed_to) if self.seconds_exponent < 0 else sizes
+        return flops * self.seconds_per_flop * sizes**self.seconds_exponent / 3600
 
 
 def measure_cost(table: Any, *, params: str = "params", data: str, where: str | None = None) -> RunCost:
@@ -49,7 +53,8 @@ def measure_cost(table: Any, *, params: str = "params", data: str, where: str | 
         return RunCost(rule, _described(rule))
     seconds = positive(columns, "device_seconds", "device_seconds")
     slope, offset = np.polyfit(np.log(runs.axes["params"]), np.log(seconds / runs.axes["flops"]), 1)
-    return RunCost(rule, _described(rule), float(np.exp(offset)), float(slope))
+    largest = float(runs.axes["params"].max())
+    return RunCost(rule, _described(rule), float(np.exp(offset)), float(slope), largest)
 
 
 def law_cost(law: Law) -> RunCost:

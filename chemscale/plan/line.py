@@ -8,8 +8,9 @@ import numpy as np
 
 from chemscale.laws.doubt.identify import FEW
 from chemscale.laws.doubt.residuals import interval
-from chemscale.laws.law import Law, grid_minimum
+from chemscale.laws.law import Law
 from chemscale.laws.objectives import Array
+from chemscale.laws.optimum import grid_minimum
 from chemscale.plan.cost import Spend
 
 REACH = 3.0  # decades beyond the fitted runs that are searched

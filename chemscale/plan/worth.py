@@ -23,8 +23,9 @@ class Worth:
 
     per_label: loss that one more unit of data takes off. tenfold: loss that ten times the data takes off, with its
     interval over the law's draws. flops_per_label: FLOPs that, spent on a larger model instead, take off as much as one
-    label; money_per_label the same at the price of a device-hour: what a label may cost. flops_for_tenfold and
-    money_for_tenfold: the same for ten times the data; None where no larger model gets there.
+    label; money_per_label the same at the price of a device-hour: what a label may cost, training on it included, which
+    alone is training_per_label. flops_for_tenfold and money_for_tenfold: the same for ten times the data; None where no
+    larger model gets there.
     """
 
     per_label: float
@@ -32,6 +33,7 @@ class Worth:
     tenfold_interval: tuple[float, float]
     flops_per_label: float | None
     money_per_label: float | None
+    training_per_label: float | None
     flops_for_tenfold: float | None
     money_for_tenfold: float | None
 
@@ -58,17 +60,35 @@ def worth_of_labels(law: Law, spend: Spend, params: float, data: float) -> Worth
     tenfold = at - more
     ends = interval(tenfold[1:], float(tenfold[0]), law.level, law.widening)
     per_label = -_slope(law, params, data, data_by=STEP) / data
-    per_size = -_slope(law, params, data, params_by=STEP)
-    flops_at = float(spend.cost.flops(np.array(params)) * data)
-    growth = _log_slope(lambda n: spend.cost.flops(n) * data, params)  # d log FLOPs / d log N
-    per_flop = per_size / (growth * flops_at)
-    each = per_label / per_flop if per_flop > 0 else None
+    per_size = max(-_slope(law, params, data, params_by=STEP), 0.0)
+    sizes = per_label / per_size if per_size > 0 else np.inf
     instead = _larger(law, params, data, float(more[0]))
-    flops = None if instead is None else float(spend.cost.flops(np.array(instead)) * data) - flops_at
-    return Worth(
-        per_label, float(tenfold[0]), ends, each, _money(spend, params, each), flops,
-        None if instead is None else _money(spend, instead, flops),
-    )  # fmt: skip
+    flops_each, flops = _on_size(lambda n: spend.cost.flops(n) * data, params, instead, sizes)
+    each, money = None, None
+    if spend.price is not None and spend.cost.seconds_per_flop is not None:
+        each, money = _on_size(lambda n: _training(spend, n) * data, params, instead, sizes)
+    training = None if each is None else float(_training(spend, np.array(params)))
+    return Worth(per_label, float(tenfold[0]), ends, flops_each, each, training, flops, money)
+
+
+def _on_size(
+    cost: Callable[[Array], Array], params: float, instead: float | None, sizes: float
+) -> tuple[float | None, float | None]:
+    """What it costs to grow a model by `sizes` of a natural log of parameters, and to the size `instead`.
+
+    None where size buys nothing, or a larger model costs no more.
+    """
+    low, high = cost(params * np.exp(np.array([-STEP, STEP])))
+    each = float(high - low) / (2 * STEP) * sizes
+    more = None if instead is None else float(cost(np.array(instead)) - cost(np.array(params)))
+    return (each if np.isfinite(each) and each > 0 else None), (more if more and more > 0 else None)
+
+
+def _training(spend: Spend, params: Array) -> Array:
+    """Money of training on one unit of data."""
+    hours = spend.cost.hours(params, spend.cost.flops(params))
+    assert hours is not None and spend.price is not None
+    return hours * spend.price
 
 
 def params_or_data(law: Law, spend: Spend) -> First:
@@ -102,20 +122,8 @@ def _slope(law: Law, params: float, data: float, params_by: float = 0.0, data_by
     return float((high - low) / (2 * (params_by + data_by)))
 
 
-def _log_slope(of: Callable[[Array], Array], at: float) -> float:
-    low, high = np.log(of(at * np.exp(np.array([-STEP, STEP]))))
-    return float((high - low) / (2 * STEP))
-
-
 def _larger(law: Law, params: float, data: float, loss: float) -> float | None:
     """The smallest larger model that reaches a loss on the same data."""
     sizes = params * np.geomspace(1, FURTHEST, 4001)
     reached = law.losses(params=sizes, data=data) <= loss
     return float(sizes[np.argmax(reached)]) if reached.any() else None
-
-
-def _money(spend: Spend, params: float, flops: float | None) -> float | None:
-    if flops is None or spend.price is None:
-        return None
-    hours = spend.cost.hours(np.array(params), np.array(flops))
-    return None if hours is None else float(hours) * spend.price

@@ -6,8 +6,9 @@ from typing import Any
 
 from chemscale.report import figures
 from chemscale.report.audited import concerns
+from chemscale.report.labels import label_table, sentence
 from chemscale.report.planned import table
-from chemscale.report.values import Compared, Misses, Report, Searched
+from chemscale.report.values import Compared, Misses, Planned, Report, Searched, Table
 
 
 def drawings(found: Report) -> dict[str, Any]:
@@ -21,6 +22,7 @@ def drawings(found: Report) -> dict[str, Any]:
         "comparisons": [(one, _compared(one)) for one in found.comparisons],
         "concerns": concerns(found.audit),
         "plans": [(one, table(one)) for one in found.plans],
+        "labels": [_labels(one) for one in found.plans],
         "curves": [(curves, figures.learning(curves)) for curves in found.curves],
         "searches": [_search(one) for one in found.searches],
         "parity": [(p, [figures.parity(p, "forces"), figures.parity(p, "energies")]) for p in found.held.potentials],
@@ -42,6 +44,11 @@ def _compared(one: Compared) -> list[figures.Figure]:
     looks = [figures.paired(one)] if one.looks else []
     spent = [figures.costs(one)] if one.costs else []
     return [*looks, *spent, *([figures.differences(one)] if one.differences else [])]
+
+
+def _labels(one: Planned) -> tuple[list[str], Table]:
+    told = [sentence(each, one.unit, one.data_unit) for each in one.labels]
+    return told, label_table(one.labels, one.unit, one.data_unit)
 
 
 def _search(one: Searched) -> tuple[Any, ...]:

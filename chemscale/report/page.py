@@ -80,6 +80,7 @@ def contents(found: Report) -> list[tuple[str, str]]:
         ("comparison", "Architectures", found.comparisons),
         ("frontier", "Budgets", found.frontiers),
         ("plan", "Plan", found.plans),
+        ("labels", "Labels", found.plans),
         ("laws", "Laws", True),
         ("residuals", "Residuals", found.residuals),
         ("backtests", "Backtests", found.backtests),

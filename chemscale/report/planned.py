@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -11,6 +12,7 @@ from chemscale.laws import Law
 from chemscale.plan import CANNOT_TELL, Choice, Plan, RunCost, measure_cost, plan
 from chemscale.plan.worth import SURE
 from chemscale.report.frontier import Cost, cost_of
+from chemscale.report.labels import labels
 from chemscale.report.numbers import count, duration, joined, percent, power, size, with_ends
 from chemscale.report.values import Budget, Column, Entry, Option, Planned, Table
 
@@ -46,7 +48,12 @@ def _planned(members: Sequence[tuple[Group, Law, Cost]]) -> Planned:
         f"plan-{first.slug}", names, first.measure.words, first.measure.unit, first.data, spent, law.level, budgets,
         f"ten times what was spent: {_told(first, budgets[1], len(names) > 1)}",
         tuple(_sentences(first, names, spent, budgets)),
+        tuple(labels(group, law, _rule(group, cost, _largest(group))) for group, law, cost in members),
     )  # fmt: skip
+
+
+def _largest(group: Group) -> float:
+    return max(row["flops"] or 0.0 for row in group.rows)
 
 
 def _budget(members: Sequence[tuple[Group, Law, Cost]], times: float, flops: float) -> Budget:
@@ -62,7 +69,7 @@ def _budget(members: Sequence[tuple[Group, Law, Cost]], times: float, flops: flo
 def _rule(group: Group, cost: Cost, flops: float) -> RunCost:
     """The cost along one budget's line, where small sets may be seen more often than large ones."""
     timed = measure_cost([row for row in group.rows if row["flops"]], data=group.data)
-    return RunCost(cost.per_example(flops), "as these runs had it", timed.seconds_per_flop, timed.seconds_exponent)
+    return replace(timed, flops=cost.per_example(flops), source="as these runs had it")
 
 
 def _option(found: Plan, group: Group, cost: Cost, rule: RunCost) -> Option:

@@ -58,5 +58,5 @@ def _levels(values: Sequence[float]) -> Sequence[float]:
 
 def _points(law: Law, scale: float, axis: str, xs: Sequence[float], other: str | None, level: float | None) -> Any:
     fixed = {} if other is None or level is None else {other: level}
-    seen = [law.predict(**{axis: x}, **fixed) for x in xs]
+    seen = law.predictions([{axis: x, **fixed} for x in xs])
     return tuple((x, p.value * scale, p.low * scale, p.high * scale) for x, p in zip(xs, seen, strict=True))

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 import numpy as np
 
 from chemscale.laws import FORMS, FitError, Law, fit
 from chemscale.laws.designs.belief import Belief, plausible
-from chemscale.laws.designs.design import Design, Pool, design
+from chemscale.laws.designs.design import BLIND, RULES, Design, choose_runs
+from chemscale.laws.designs.search import Candidates
+from chemscale.laws.forms import choose
 from chemscale.laws.tables.table import DATA_OF
 from chemscale.records.schema import DIVERGED, FINISHED
 from chemscale.spec import RunSpec
@@ -18,9 +20,21 @@ from chemscale.spec import RunSpec
 ROLES = ("params", "data")
 BOOTSTRAP = 400  # refits behind an interval that may end an exploration; fewer than 399 cover too little
 SPARE = 3  # runs beyond the parameters of the form before an interval may end an exploration: it is luck until then
+WIDTH = 0.1
 UNITS = {"flops": "FLOPs", "device_hours": "device-hours"}
 
 Row = Mapping[str, Any]
+
+
+class Wanted(TypedDict, total=False):
+    """What an exploration is asked for; see `Aim`. flops, device_hours: the budget, exactly one."""
+
+    target: Mapping[str, float] | str
+    width: float
+    flops: float | None
+    device_hours: float | None
+    form: str
+    rule: str
 
 
 @dataclass(frozen=True)
@@ -29,7 +43,7 @@ class Aim:
 
     target: {"params": …, "data": …}, whose loss is to be predicted, or the name of a parameter. width: half the
     interval, as a share of a predicted loss (0.1 = 10 %), or of a parameter's value. unit: of the budget, "flops" or
-    "device_hours". form: of the law.
+    "device_hours". form: of the law. rule: by which runs are chosen, as of `choose_runs`.
     """
 
     target: Mapping[str, float] | str
@@ -37,6 +51,22 @@ class Aim:
     budget: float
     unit: str = "flops"
     form: str = "chinchilla"
+    rule: str = "v"
+
+    @classmethod
+    def of(cls, **wanted: Unpack[Wanted]) -> Aim:
+        """An aim as it is asked for; ValueError without a target or just one budget."""
+        flops, hours = wanted.get("flops"), wanted.get("device_hours")
+        if flops is not None and hours is None:
+            unit, budget = "flops", flops
+        elif hours is not None and flops is None:
+            unit, budget = "device_hours", hours
+        else:
+            raise ValueError(f"give one budget, flops={flops!r} or device_hours={hours!r}.")
+        if "target" not in wanted:
+            raise ValueError("target is missing; give {'params': …, 'data': …} or the name of a parameter.")
+        form, rule = wanted.get("form", cls.form), wanted.get("rule", cls.rule)
+        return cls(wanted["target"], wanted.get("width", WIDTH), budget, unit, form, rule)
 
     def __post_init__(self) -> None:
         for name in ("width", "budget"):
@@ -45,7 +75,12 @@ class Aim:
                 raise ValueError(f"{name}={value!r} must be a positive number.")
         if self.form not in FORMS:
             raise ValueError(f"form={self.form!r} is not one of {', '.join(FORMS)}; an exploration needs one of them.")
+        if self.rule not in RULES:
+            raise ValueError(f"rule={self.rule!r} is not one of {', '.join(RULES)}.")
         if isinstance(self.target, str):
+            names = choose(self.form, ROLES).names
+            if self.target not in names:
+                raise ValueError(f"target={self.target!r} is no parameter of {self.form}: {', '.join(names)}.")
             return
         values = [self.target.get(role) for role in ROLES]
         if set(self.target) != set(ROLES) or not all(v is not None and np.isfinite(v) and v > 0 for v in values):
@@ -81,7 +116,8 @@ class Cells:
 class Standing:
     """How far an exploration is.
 
-    run: the next one; None where it ends, and `reason` says why ("narrow enough", "budget spent", "no run left").
+    run: the next one; None where it ends, and `reason` says why ("narrow enough", "budget spent", "no run left",
+    "no run teaches more", where those that can be paid lie too far from the target).
     law: of the runs so far; None where they give none, and `trouble` says why. spent: with what is under way.
     """
 
@@ -123,13 +159,17 @@ def standing(aim: Aim, cells: Cells, rows: Iterable[Row], taken: Iterable[str]) 
     if not (cells.costs[copies > 0] <= left).any():
         return stands("budget spent")
     seen = [] if law is not None else [cells.index[row["run_id"]] for row in finished]
-    beliefs = [Belief.before(ROLES, cells.points)] if law is None else plausible(law)
-    if isinstance(aim.target, str):
-        beliefs = beliefs[:1]  # a parameter is one form's own
+    if law is None:
+        beliefs = [Belief.before(ROLES, cells.points)]
+    elif isinstance(aim.target, str) or aim.rule in BLIND:  # a parameter is one form's own
+        beliefs = [Belief.of(law)]
+    else:
+        beliefs = plausible(law)
     beliefs = [belief.with_runs(cells.points[[*seen, *under_way]]) for belief in beliefs]
-    ahead = design(beliefs, Pool(cells.points, cells.costs, copies), target=aim.goal, budget=left)
+    candidates = Candidates(cells.points, cells.costs, copies)
+    ahead = choose_runs(beliefs, candidates, target=aim.goal, budget=left, rule=aim.rule)
     if not ahead.picks:
-        return stands("no run left")
+        return stands("no run teaches more")
     return stands("goes on", cells.runs[ahead.picks[0]], ahead)
 
 

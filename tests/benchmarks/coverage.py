@@ -13,10 +13,12 @@ import time
 
 import numpy as np
 
-from chemscale.laws.doubt.calibrate import SIMULATED, Calibration, calibrate
+from chemscale.laws.doubt.calibrate import SIMULATED, calibrate
+from chemscale.laws.doubt.coverage import Calibration
 from chemscale.laws.forms import choose
 from chemscale.laws.objectives import Objective
 from chemscale.laws.solver.solve import Problem, solve
+from chemscale.laws.tables.table import rows
 from tests.laws.planted import TRUTH, grid
 
 CASES = ("normal", "t3", "t4", "heteroscedastic", "clusters", "no floor")
@@ -27,13 +29,13 @@ def simulate(side: int, case: str, objective: str, methods: tuple[str, ...], cou
     """Coverage for a grid of side x side runs."""
     floor = 0.0 if case == "no floor" else TRUTH["E"]
     table = grid(np.geomspace(1e6, 1e9, side), np.geomspace(1e8, 1e11, side), noise=0.01, E=floor)
-    axes = np.stack([table["params"], table["tokens"]], 1)
-    problem = Problem.of(choose("chinchilla", ("params", "data")), Objective(objective), axes, table["loss"],
-                         np.ones(side**2))  # fmt: skip
-    clusters = np.arange(side**2) // side if case == "clusters" else np.arange(side**2)
+    if case == "clusters":
+        table["cluster"] = np.arange(side**2) // side
+    runs = rows({name: list(values) for name, values in table.items()}, {"params": "params", "data": "tokens"}, "loss")
+    problem = Problem.over(choose("chinchilla", ("params", "data")), Objective(objective), runs)
     noise = "normal" if case == "no floor" else case
     truth = {**TRUTH, "E": floor}
-    return calibrate(problem, solve(problem), clusters, count=count, noise=noise, methods=methods, truth=truth,
+    return calibrate(problem, solve(problem), runs, count=count, noise=noise, methods=methods, truth=truth,
                      at=POINTS)  # fmt: skip
 
 

@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 
 from chemscale.laws import find_breaks, fit
+from chemscale.laws.backtests.bend import colour, whiten
 from chemscale.laws.forms import choose
 from chemscale.laws.tables.table import Rows
+from tests.benchmarks.breaks import NOISES, _found
 
 
 def curve(loss, x, seed, noise=0.01):
@@ -41,3 +43,18 @@ def test_a_law_tells_of_its_breaks_in_json():
 
 def test_too_few_runs_to_tell():
     assert find_breaks(choose("power", ("data",)), curve(HINGED[::8], X[::8], 0)) == ()
+
+
+@pytest.mark.slow
+def test_errors_that_run_along_a_curve_are_no_break():
+    """AR(1) errors of correlation .6 about a true power law over a floor; flipped row by row they passed for breaks."""
+    found = np.mean([_found("power_floor", 30, 0.8, 0.0, NOISES["AR(1) .6"], seed) > 0 for seed in range(100)])
+    assert found < 0.05 + 3 * 0.022  # three binomial errors
+
+
+def test_whitening_is_undone_by_colouring():
+    rows = np.random.default_rng(0).normal(size=(3, 20))
+    assert colour(whiten(rows, 0.7), 0.7) == pytest.approx(rows)
+    series = colour(np.random.default_rng(1).normal(size=(4000, 3)), 0.7)
+    assert np.corrcoef(series.T)[0] == pytest.approx([1, 0.7, 0.49], abs=0.05)
+    assert series.var(0) == pytest.approx(np.full(3, 1 / (1 - 0.49)), rel=0.1)  # of one size from its first row on

@@ -113,8 +113,33 @@ def test_bounds_judge_nothing():
     assert [found.p_value for found in law.breaks] == [found.p_value for found in plain.breaks]
     with pytest.raises(ValueError, match="8 of the law's losses are upper bounds"):
         compare(law, plain)
-    with pytest.raises(ValueError, match="cannot make up stopped runs"):
-        law.calibrate(20)
+    with pytest.raises(ValueError, match="'wild' cannot make up stopped runs"):
+        law.calibrate(20, methods=("wild",))
+
+
+def test_calibration_makes_up_stopped_runs_and_forecasts_and_says_so():
+    table, _ = stopped("target", 0)
+    plain = {name: table[name] for name in ("params", "tokens", "loss", "bound")}
+    options = {"data": "tokens", "loss": "loss", "objective": "log_lsq", "bootstrap": 0, "censored": "bound"}
+    found = fit(plain, **options).calibrate(20, methods=("wald",), at=({"params": 1e11, "data": 1e13},))
+    count = int(table["bound"].sum())
+    assert f"{count} runs stopped again wherever they would end under their bound" in found.simulated
+    assert "simulated: 20 tables" in found.table() and found.of("alpha", "wald").coverage > 0.75
+    guessed = fit(table, **options).calibrate(20, methods=("wald", "profile"))
+    assert f"{count} forecasts off by as much as they said" in guessed.simulated
+    assert guessed.of("alpha", "profile").coverage > 0.75
+
+
+@pytest.mark.slow
+def test_wald_of_bounds_covers():
+    """A bound tells less than a measured run, and runs that were not stopped are a chosen part of the noise."""
+    law = fit(
+        {name: values for name, values in stopped("target", 0)[0].items() if "forecast" not in name},
+        data="tokens", loss="loss", objective="log_lsq", bootstrap=0, censored="bound",
+    )  # fmt: skip
+    found = law.calibrate(200, methods=("wald",))
+    for name in ("alpha", "beta"):
+        assert abs(found.of(name, "wald").coverage - 0.95) < 3 * 0.0154, found.table()  # three binomial errors
 
 
 @pytest.mark.slow

@@ -8,9 +8,12 @@ from scipy.stats import chi2, f_oneway, linregress
 from scipy.stats import f as fisher
 
 from chemscale.laws import FitError, compare, fit
-from chemscale.laws.comparison.frontier import efficient
-from chemscale.laws.comparison.paired import least_squares
-from tests.laws.planted import grid
+from chemscale.laws.comparison.frontier import efficient, joined
+from chemscale.laws.comparison.jointlaw import join
+from chemscale.laws.doubt.regression import least_squares
+from chemscale.laws.forms import choose
+from chemscale.laws.tables.table import rows
+from tests.laws.planted import PLANTED, grid
 
 SIZES, AMOUNTS = np.geomspace(1e6, 1e9, 5), np.geomspace(1e8, 1e11, 5)
 
@@ -252,9 +255,9 @@ def changed(name, values):
         (changed("tokens", [1e3 * 10 ** (i % 3) + i for i in range(25)] + [1e8 * 10 ** (i % 3) + i for i in range(25)]),
          {}, "share no range of data (1e+03 to 1e+05"),
         (groups({}, {}), {"reference": "z"}, "reference='z' is not a group of architecture; there are a, b"),
-        (groups({}, {}), {"shared": ("gamma",)}, "shared='gamma' is not a parameter of form='chinchilla'"),
+        (groups({}, {}), {"shared": ("gamma",)}, "shared='gamma' cannot be shared alone in form='chinchilla'"),
         (groups({}, {}), {"shared": ("E", "A", "B", "alpha", "beta")}, "leaves nothing to compare"),
-        (groups({}, {}), {"form": "kaplan"}, "form='kaplan' cannot be shared between groups"),
+        (groups({}, {}), {"form": "bnsl", "params": None}, "form='bnsl' cannot be compared: a break that one group"),
         (groups({}, {}), {"bootstrap": 10}, "bootstrap=10 must be 0 or a whole number of at least 99"),
         (groups({}, {}), {"level": 95}, "level=95 must lie between 0 and 1"),
         (groups({}, {}), {"floor": "none"}, "floor='none' is not one of free, tested"),
@@ -281,3 +284,77 @@ def test_laws_of_different_losses_do_not_compare():
     second = fit(table, params="params", data="tokens", loss="other", where="architecture == 'b'", bootstrap=0)
     with pytest.raises(ValueError, match="only the same quantity compares"):
         compare(first, second)
+
+
+def other(form, roles, truth, seed, noise=0.002):
+    """Two groups of a planted form; what `truth` holds differs in the second, whose losses are also 10 % higher."""
+    axes, law, planted = PLANTED[form, roles]
+    names = {"params": "params", "data": "tokens", "seen": "seen"}
+    table = {}
+    for g, more in enumerate(({}, truth)):
+        loss = 1.1**g * law(*axes, **{**planted, **more})
+        loss = loss * np.exp(np.random.default_rng(seed + g).normal(0, noise, len(loss)))
+        part = {names[role]: axis for role, axis in zip(roles, axes, strict=True)}
+        part |= {"loss": loss, "architecture": ["ab"[g]] * len(loss)}
+        for name, values in part.items():
+            table.setdefault(name, []).extend(values)
+    return table, {role: names[role] for role in roles}, planted
+
+
+@pytest.mark.parametrize(
+    ("form", "roles", "exponent", "by"),
+    [
+        ("kaplan", ("params", "data"), "beta", 0.02), ("gamma", ("params", "data"), "alpha", 0.06),
+        ("varying", ("params", "data"), "alpha", 0.05), ("tied", ("params", "data"), "alpha", 0.03),
+        ("quadrature", ("data",), "alpha", 0.05), ("hill", ("data",), "alpha", 0.1),
+        pytest.param("repeated", ("params", "data", "seen"), "beta", 0.05, marks=pytest.mark.slow),
+    ],
+)  # fmt: skip
+def test_every_form_finds_a_planted_difference_of_exponents(form, roles, exponent, by):
+    base = PLANTED[form, roles][2][exponent]
+    table, columns, _ = other(form, roles, {exponent: base + by}, 3)
+    law = compare(table, **columns, loss="loss", form=form, bootstrap=0).law
+    found = next(d for d in law.differences if d.exponent == exponent)
+    low, high = (np.inf if end is None else end for end in (found.low, found.high))
+    assert (-np.inf if found.low is None else low) < by < high
+    assert abs(found.value - by) < max(0.5 * by, 0.01) and law.test("exponents").p < 0.05
+    same, _, _ = other(form, roles, {}, 5)
+    none = compare(same, **columns, loss="loss", form=form, bootstrap=0).law
+    assert none.test("exponents").p > 0.01 and none.test("amplitudes").p < 0.01
+
+
+def test_no_groups_floor_lies_below_the_measured_one():
+    table = groups({"E": 0.1}, {"E": 0.1, "A": 500.0}, noise=0.003)
+    options = {"params": "params", "data": "tokens", "loss": "loss", "bootstrap": 0}
+    plain, bound = compare(table, **options), compare(table, **options, noise_floor=0.3)
+    assert all(0.3 <= v["E"] < 0.31 for m in bound.law.models for v in m.values.values())
+    assert min(v["E"] for m in plain.law.models for v in m.values.values()) < 0.25
+    columns = {name: np.array(values)[:25] for name, values in table.items()}
+    one = {"params": "params", "data": "tokens", "loss": "loss", "bootstrap": 0, "objective": "log_lsq"}
+    laws = [fit(columns, **one, noise_floor=0.3), fit({**columns, "loss": 1.1 * columns["loss"]}, **one)]
+    free = compare(*laws, bootstrap=0).law.model("all free").values
+    assert free["law 1"]["E"] >= 0.3 > free["law 2"]["E"]
+
+
+def test_a_frontier_keeps_the_clusters_of_its_points():
+    assert joined(np.array([0, 0, 1, 2, 3]), np.array([0, 1, 1, 2, 3])).tolist() == [0, 0, 2, 3]
+    table = groups({}, {"A": 480.0})
+    table["flops"] = (6 * np.array(table["params"]) * np.array(table["tokens"])).tolist()
+    table["cluster"] = [f"{d:g}" for d in table["tokens"]]
+    law = compare(table, params="params", data="tokens", loss="loss", bootstrap=0)
+    assert law.along and any("clusters as independent" in note for note in law.along[0].warnings)
+
+
+@pytest.mark.slow
+def test_intervals_without_draws_know_clusters():
+    """One axis, 8 subsets of 3 runs with most of the noise shared, which the F-test's threshold does not know."""
+    rng, form, x, hits = np.random.default_rng(0), choose("power", ("data",)), np.geomspace(1e3, 1e6, 8).repeat(3), 0
+    for seed in range(100):
+        parts = {}
+        for name in "ab":
+            noise = rng.normal(0, 0.05, 8).repeat(3) + rng.normal(0, 0.01, 24)
+            one = {"d": x, "loss": 5 * x**-0.3 * np.exp(noise), "cluster": np.arange(8).repeat(3)}
+            parts[name] = rows({k: v.tolist() for k, v in one.items()}, {"data": "d"}, "loss")
+        law = join(parts, form, "all runs", shared=(), floor="free", level=0.95, bootstrap=0, seed=seed)
+        hits += law.differences[0].low <= 0 <= law.differences[0].high
+    assert hits >= 88  # 95 less three binomial errors

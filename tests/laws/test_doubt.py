@@ -10,11 +10,13 @@ from scipy.stats import f as fisher
 from scipy.stats import t as student
 
 from chemscale.cli import main
-from chemscale.laws import INTERVALS, Law, fit
+from chemscale.laws import INTERVALS, Law, axis_reading, compare, fit, tenfold, verdict
 from chemscale.laws.doubt.draws import Sampler
-from chemscale.laws.doubt.intervals import Likelihood, choose_method
+from chemscale.laws.doubt.intervals import choose_method
+from chemscale.laws.doubt.likelihood import Likelihood
 from chemscale.laws.doubt.noise import Noise, shared_within
-from chemscale.laws.doubt.residuals import covariance
+from chemscale.laws.doubt.onerun import RunNoise, amount
+from chemscale.laws.doubt.residuals import covariance, noise_scale
 from chemscale.laws.doubt.seeds import lack_of_fit
 from chemscale.laws.forms import choose
 from chemscale.laws.objectives import Objective
@@ -220,6 +222,86 @@ def test_calibration_takes_a_truth_and_refuses_what_is_none():
             law.calibrate(**{"count": 30, **options})
 
 
+def test_runs_of_one_cluster_are_no_pure_error():
+    """Twins that share their subset differ by less than two subsets do: counted as repeats, a true law misses."""
+    table = grid(np.geomspace(1e7, 1e10, 4), np.geomspace(1e9, 1e12, 4), repeats=4)
+    rng = np.random.default_rng(1)
+    table["loss"] *= np.exp(np.repeat(rng.normal(0, 0.01, 32), 2) + rng.normal(0, 0.0005, 64))
+    table["cluster"] = np.repeat(np.arange(32), 2).astype(str)
+    found = fit(table, **OPTIONS).to_json()["provenance"]["seed_noise"]["lack_of_fit"]
+    means = {name: values[::2] for name, values in table.items() if name not in ("loss", "cluster")}
+    means["loss"] = np.exp(np.log(table["loss"]).reshape(32, 2).mean(1))
+    wanted = fit(means, **OPTIONS).to_json()["provenance"]["seed_noise"]["lack_of_fit"]
+    assert found["freedom_noise"] == 16 and found["F"] == pytest.approx(wanted["F"], rel=1e-6) and found["p"] > 0.01
+
+
+def test_weights_by_replicates_count_clusters():
+    table = grid(np.geomspace(1e7, 1e10, 4), np.geomspace(1e9, 1e12, 4), noise=0.01, repeats=4)
+    twins = {name: np.repeat(values, 2) for name, values in table.items()}
+    twins["cluster"] = np.repeat(np.arange(64), 2).astype(str)
+    options = {**OPTIONS, "weights": "replicates", "bootstrap": 0}
+    assert fit(twins, **options).runs.weights[::2] == pytest.approx(fit(table, **options).runs.weights)
+
+
+@pytest.mark.parametrize("objective", ["log_lsq", "huber", "lad"])
+def test_weights_are_precisions_whatever_the_objective(objective):
+    """Noise s / sqrt(w): the scale found is s, and standard errors are the spread of refits of such tables."""
+    x, rng = np.geomspace(1e3, 1e6, 60), np.random.default_rng(0)
+    weights = np.where(np.arange(60) % 2, 1.8, 0.2)
+    spread, said, scales = [], [], []
+    for _ in range(200):
+        loss = 5 * x**-0.3 * np.exp(rng.normal(0, 0.02, 60) / np.sqrt(weights))
+        problem = Problem.of(choose("power", ("data",)), Objective(objective), x[:, None], loss, weights)
+        theta = solve(problem)
+        spread.append(theta[1])
+        said.append(covariance(problem, theta)[1, 1] ** 0.5)
+        scales.append(noise_scale(problem, theta))
+    assert np.median(scales) == pytest.approx(0.02, rel=0.07)
+    assert np.median(said) == pytest.approx(np.std(spread), rel=0.15)  # three errors of a spread of 200
+
+
+def test_noise_of_one_run_follows_its_size():
+    """Noise that falls threefold: the trend is found within its error, and costs degrees of freedom at the ends."""
+    size, rng = np.repeat(np.linspace(-7, 7, 12), 12), np.random.default_rng(0)
+    alone = np.arange(144)
+    for fall in (1.0, 3.0):
+        true = 0.01 * fall ** (-size / 14)
+        found = RunNoise.of(rng.normal(0, true), np.full(144, 139 / 144), size, alone, robust=False)
+        assert abs(found.slope + np.log(fall) / 14) < 2.5 * found.unsure < 0.05
+        assert found.at(0.0)[0] == pytest.approx(0.01, rel=0.12)  # two errors of 139 degrees of freedom
+        assert found.at(7.0)[1] < found.at(0.0)[1] and found.at(70.0) == found.at(7.0)
+
+
+def test_noise_of_a_run_holds_what_a_fit_took_up_of_its_clusters():
+    """Six clusters, half of the variance shared, four parameters constant within them: residuals show a third of it."""
+    rng, clusters = np.random.default_rng(0), np.arange(24) // 4
+    design = np.column_stack([rng.normal(size=(6, 4))[clusters], rng.normal(size=24)])
+    left = np.eye(24) - design @ np.linalg.pinv(design)
+    noise = Noise(np.full(24, 0.01), shared=0.5).draw(rng, 400, clusters) @ left
+    found = [amount(errors, left, clusters, 0.0)[0] ** 2 for errors in noise]
+    assert np.mean(found) ** 0.5 == pytest.approx(0.01, rel=0.1)
+    naive = ((noise**2).sum(1) / np.trace(left)).mean() ** 0.5
+    assert naive < 0.0085
+
+
+@pytest.mark.parametrize("level", [0.0, 1.5, -1.0])
+def test_a_level_that_is_none_is_refused_everywhere(level):
+    table = wide(noise=0.01)
+    law = fit(table, **OPTIONS)
+    with_groups = {**table, "architecture": np.tile(["a", "b"], 18)}
+    asks = (
+        lambda: fit(table, **OPTIONS, level=level), lambda: law.profile("alpha", level=level),
+        lambda: law.profile_prediction(level=level, params=1e9, data=1e10), lambda: law.calibrate(20, level=level),
+        lambda: compare(with_groups, params="params", data="tokens", loss="loss", level=level),
+        lambda: axis_reading(table, axis="tokens", other="params", loss="loss", level=level),
+        lambda: tenfold(table, axis="tokens", other="params", loss="loss", level=level),
+        lambda: verdict(table, params="params", data="tokens", loss="loss", level=level),
+    )  # fmt: skip
+    for ask in asks:
+        with pytest.raises(ValueError, match=f"level={level!r} must lie between 0 and 1"):
+            ask()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("side", "case"), [(4, "t3"), (5, "normal"), (6, "heteroscedastic"), (5, "no floor")])
 def test_profile_covers_near_its_level(side, case):
@@ -292,7 +374,7 @@ def test_lack_of_fit_is_the_same_test_whatever_the_objective():
     tests = []
     for name in ("log_lsq", "lsq", "huber"):
         problem = Problem.of(choose("power", ("data",)), Objective(name), x[:, None], loss, np.ones(30))
-        tests.append(lack_of_fit(problem, solve(problem)))
+        tests.append(lack_of_fit(problem, solve(problem), np.arange(len(problem.x))))
     assert tests[0]["p"] == pytest.approx(tests[1]["p"], rel=1e-4) == pytest.approx(tests[2]["p"], rel=1e-4)
 
 

@@ -6,9 +6,13 @@ import numpy as np
 import pytest
 
 from chemscale.laws import Law, fit
-from chemscale.laws.backtests.assemble import _within
-from chemscale.laws.backtests.ensemble import weigh, weighted_median
-from chemscale.laws.backtests.origins import Cell, cuts, nearness, window_mask
+from chemscale.laws.backtests.ensemble import HELD, held_mean, relative, weigh, weighted_median
+from chemscale.laws.backtests.member import members
+from chemscale.laws.backtests.origins import Cell, cuts, window_mask
+from chemscale.laws.backtests.pool import _within
+from chemscale.laws.errors import FitError
+from chemscale.laws.forms import choose
+from chemscale.laws.objectives import Objective
 from chemscale.laws.tables.serial import blocks, effective_rows, neighbour_correlation
 from tests.laws.planted import wide
 
@@ -88,11 +92,65 @@ def test_a_hold_out_that_is_none_is_refused(wrong):
         fit(wide(), data="tokens", loss="loss", bootstrap=0, hold_out=wrong)
 
 
-def test_weights_follow_errors_and_leave_out_what_does_not_pass():
-    errors = np.array([[1.0, 1.0], [1.0, 4.0], [1.0, np.nan], [100.0, 100.0]])
-    alike, far = weigh(errors, np.array([[1.0, 0.0], [0.0, 1.0]]))
-    assert alike[0] == alike[1] == alike[2] and alike[3] == 0
-    assert far[0] > far[1] > far[2] == far[3] == 0
+def test_weights_follow_errors_and_more_steeply_where_axes_are_several():
+    squared = np.array([[1.0, 2.0], [1.0, 8.0], [1.0, np.nan], [50.0, 4.0], [np.nan, np.nan]])
+    errors = relative(squared, np.ones(2))
+    assert errors[:3].tolist() == [(1 + 2 / 4) / 2, (1 + 8 / 4) / 2, 1.0]  # of the second test four is typical
+    assert np.isnan(errors[4]) and errors[3] > 15
+    one, two = weigh(errors, 1), weigh(errors, 2)
+    assert one.sum() == pytest.approx(1) and one[0] > one[2] > one[1] > one[3] > one[4] == 0
+    assert two / two[0] == pytest.approx((one / one[0]) ** 2)
+    assert weigh(np.full(3, np.nan), 1).tolist() == [pytest.approx(1 / 3)] * 3
+
+
+def test_opposite_errors_cancel_and_one_wild_member_moves_little():
+    near = np.array([[-0.1], [-0.05], [0.0], [0.05], [0.1]])
+    assert held_mean(near, np.full(5, 0.2))[0] == pytest.approx(0, abs=1e-12)
+    far = [held_mean(np.array([*near, [x]]), np.full(6, 1 / 6))[0] for x in (5.0, 1e6, np.inf)]
+    assert far[0] == pytest.approx(far[1]) and 0 < far[1] < HELD * 0.1 / 6 + 0.05
+    assert far[2] == pytest.approx(0, abs=1e-12)
+
+
+def test_groups_tell_one_another_whatever_their_order():
+    """Curves of one shape at other scales, as the models of one task show: each one's weights depend on all."""
+    rows = [
+        {"who": f"m{i}", "n": x, "loss": (0.5 + i / 4) * early_plateau(x * (1 + i / 3)) * (1 + np.sin(7 * k + i) / 99)}
+        for i in range(3)
+        for k, x in enumerate(X[::4])
+    ]  # fmt: skip
+    told = fit(rows, form="auto", data="n", loss="loss", bootstrap=0, by="who")
+    turned = fit(rows[::-1], form="auto", data="n", loss="loss", bootstrap=0, by="who")
+    alone = fit(rows[: len(X[::4])], form="auto", data="n", loss="loss", bootstrap=0)
+    assert list(told) == ["m0", "m1", "m2"]
+    for who, law in told.items():
+        assert turned[who].ensemble.weights == pytest.approx(law.ensemble.weights, rel=1e-3)
+    assert [m.name for m in alone.ensemble.members] == [m.name for m in told["m0"].ensemble.members]
+    assert alone.ensemble.weights != pytest.approx(told["m0"].ensemble.weights, rel=1e-2)
+
+
+def test_members_fitted_together_are_those_fitted_alone():
+    """One batch over sets of runs gives what each set gives by itself, to what polishing from other units leaves."""
+    noise = np.exp(np.random.default_rng(1).normal(0, 0.01, len(X)))
+    law = fit({"n": X, "loss": early_plateau(X) * noise}, form="power_floor", data="n", loss="loss", bootstrap=0)
+    form, masks = choose("power_floor", ("data",)), np.stack([X > 0, X <= 3e8, window_mask(X, 0.5)])
+    together = members(form, Objective(), law.runs, X, [1.0, 1.0, 0.5], masks)
+    ahead = np.log([[2e9], [5e9]])
+    for mask, window, made in zip(masks, (1.0, 1.0, 0.5), together, strict=True):
+        (alone,) = members(form, Objective(), law.runs.take(mask), X[mask], [window], np.ones((1, mask.sum()), bool))
+        assert made is not None and alone is not None and made.name == alone.name
+        assert made.log_mean(ahead) == pytest.approx(alone.log_mean(ahead), abs=0.3 * made.noise)
+
+
+@pytest.mark.parametrize(
+    ("axes", "count", "said"),
+    [({"data": "tokens"}, 3, "3 runs at 2 different"), ({"params": "params", "data": "tokens"}, 5, "5 runs at 4")],
+)
+def test_too_few_rows_are_refused_in_one_sentence(axes, count, said):
+    table = {name: np.asarray(values)[[0, 8, 16, 24, 35][:count]] for name, values in wide(noise=0.003).items()}
+    with pytest.raises(FitError, match=said) as refused:
+        fit(table, form="auto", loss="loss", bootstrap=0, **axes)
+    text = str(refused.value)
+    assert f"the table has {count} runs over" in text and "decades" in text and len(text) < 320
 
 
 def test_a_weighted_median_is_the_median_of_repeated_values():
@@ -101,12 +159,6 @@ def test_a_weighted_median_is_the_median_of_repeated_values():
     assert weighted_median(values, np.ones((9, 4))) == pytest.approx(np.median(values, axis=0))
     heavy = weighted_median(np.array([[0.0], [1.0], [9.0]]), np.array([[1.0], [98.0], [1.0]]))
     assert heavy[0] == pytest.approx(1, abs=0.02)
-
-
-def test_near_tests_in_the_same_direction_count():
-    reach = np.array([[1.0, 0.0], [0.0, 1.0], [4.0, 0.0]])
-    near = nearness(np.array([[1.1, 0.0]]), reach)[0]
-    assert near[0] == 1 and near[1] < 0.05 and near[2] < 0.3
 
 
 def test_cuts_leave_enough_and_windows_shrink_from_the_top():

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 from chemscale.laws import fit
-from chemscale.laws.doubt.hygiene import Hygiene, counts_beside, leans
+from chemscale.laws.doubt.counts import counts_beside
+from chemscale.laws.doubt.hygiene import Hygiene
+from chemscale.laws.doubt.layout import leans
 from chemscale.laws.solver.solve import Problem, solve
 from tests.laws.planted import grid, wide
 
@@ -103,3 +105,18 @@ def test_an_amplitude_at_its_bound_is_listed():
 def test_json_goes_round():
     found = law_of(wide(noise=0.01, repeats=2)).hygiene
     assert Hygiene.from_json(json.loads(json.dumps(found.to_json(), allow_nan=False))) == found
+
+
+def test_a_cluster_is_left_out_whole():
+    """The last subset's runs are off together: no single run shows it, all of them do."""
+    table = wide(noise=0.003)
+    last = np.arange(36) % 6 == 5
+    table["loss"] = np.where(last, 1.05 * table["loss"], table["loss"])
+    table["cluster"] = (np.arange(36) % 6).astype(str)
+    law = law_of(table, objective="log_lsq")
+    one = law.hygiene.alone[0]
+    assert set(one.runs) == set(np.flatnonzero(last))
+    kept = {name: values[~last] for name, values in table.items()}
+    fresh = law_of(kept, objective="log_lsq", bootstrap=0)
+    assert one.farthest == pytest.approx(fresh.predict(params=1e11, data=1e13).value, rel=2e-3)
+    assert all(len(found.runs) == 6 for found in law.hygiene.alone)

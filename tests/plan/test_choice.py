@@ -153,6 +153,8 @@ def test_money_is_hours_at_their_price_and_labels_at_theirs(laws, costs):
     dear = plan(law, money=500.0, price=2.0, label_price=1e-3, cost=cost)
     paid = dear.best.device_hours * 2.0 + 1e-3 * max(dear.best.data - 1e6, 0)
     assert paid == pytest.approx(500.0, rel=1e-3) and dear.best.money == pytest.approx(paid)
+    bought = dear.worth  # at the optimum the last label is worth what it costs: its price and its training
+    assert bought.money_per_label == pytest.approx(1e-3 + bought.training_per_label, rel=2e-2)
     free = plan(law, money=500.0, price=2.0, cost=cost)
     assert dear.best.data < free.best.data and dear.best.params > free.best.params
 
@@ -183,6 +185,37 @@ def test_a_label_is_worth_what_the_algebra_says():
     assert (worth.flops_for_tenfold is None) == (gone <= 0 or (50 / gone) ** 2.5 > 1e4 * n)
     # at the optimum both buys are equal per log unit of cost
     assert per_label * d == pytest.approx(per_flop * found.best.flops, rel=1e-2)
+
+
+def test_no_model_uses_a_device_better_than_the_largest_that_was_timed():
+    table = grid(np.geomspace(1e4, 1e6, 4), np.geomspace(1e3, 1e5, 4))
+    table["flops"] = 400 * table["params"] * table["tokens"]
+    table["device_seconds"] = 1e-9 * table["flops"] * table["params"] ** -0.5
+    cost = measure_cost(table, data="tokens")
+    hours = cost.hours(np.array([1e5, 1e6, 1e8]), np.array([1e12, 1e12, 1e12])) * 3600
+    assert hours == pytest.approx(1e3 * np.array([1e5, 1e6, 1e6]) ** -0.5, rel=1e-6)
+    table["device_seconds"] = 1e-12 * table["flops"] * table["params"] ** 0.1  # slower when larger: that goes on
+    slower = measure_cost(table, data="tokens").hours(np.array([1e6, 1e8]), np.array([1.0, 1.0]))
+    assert slower[1] / slower[0] == pytest.approx(100**0.1, rel=1e-6)
+
+
+def test_what_a_label_may_cost_counts_the_hours_of_either_model():
+    """Small models use a device less well: a larger one's FLOPs are cheaper, and so are those that it replaces."""
+    table = grid(np.geomspace(1e4, 1e7, 6), np.geomspace(1e3, 1e6, 6), noise=1e-6, A=50, B=2, alpha=0.4, beta=0.3)
+    table["flops"] = 400 * table["params"] ** 0.9 * table["tokens"]
+    table["device_seconds"] = 1e-12 * table["flops"] * table["params"] ** -0.3
+    law = fit(table, data="tokens", loss="loss", bootstrap=100)
+    found = plan(law, flops=1e12, cost=measure_cost(table, data="tokens"), price=3.0)
+    n, d, worth = found.best.params, found.best.data, found.worth
+
+    def money(params):
+        return 3.0 / 3600 * 1e-12 * 400 * params**0.9 * min(params, 1e7) ** -0.3 * d  # timed to 1e7
+
+    per_label, per_size = 0.3 * 2 * d**-1.3, 0.4 * 50 * n**-1.4
+    assert worth.money_per_label == pytest.approx(per_label / per_size * 0.6 * money(n) / n, rel=1e-3)
+    assert worth.training_per_label == pytest.approx(money(n) / d, rel=1e-3)
+    larger = ((50 * n**-0.4 - worth.tenfold) / 50) ** -2.5
+    assert worth.money_for_tenfold == pytest.approx(money(larger) - money(n), rel=1e-2)  # sizes lie 0.2 % apart
 
 
 @pytest.mark.parametrize(("A", "B", "answer"), [(0.5, 200, "data"), (500, 0.5, "parameters")])

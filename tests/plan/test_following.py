@@ -22,11 +22,11 @@ def test_next_runs_spend_the_budget_on_the_target(law):
     spend, target = Spend(law_cost(law)), {"params": 1e10, "data": 1e12}
     found = following(law, spend, budget=1e20, target=target)
     assert found.spent == pytest.approx(sum(found.costs)) and found.spent <= 1e20
-    assert found.after < found.rivals["d-optimal"] < found.before
+    assert found.after < found.rivals["d"] < found.before
     for run, cost in zip(found.runs, found.costs, strict=True):
         assert cost == pytest.approx(6 * run.params * run.data * run.replicates)
     alpha = following(law, spend, budget=1e20, target="alpha")
-    assert alpha.after < alpha.rivals["d-optimal"] < alpha.before
+    assert alpha.after < alpha.rivals["d"] < alpha.before
 
 
 def test_mistakes_are_one_sentence(law):

@@ -58,3 +58,15 @@ def test_without_flops_or_a_law_there_is_no_plan(groups, found):
     assert {law.model.architecture for law in ALL} == {"chemgpt", "schnet", "painn"}
     text = page.html(found)
     assert '<section id="plan">' in text
+
+
+def test_what_labels_are_worth_is_that_of_the_planted_law(found):
+    """Ten times the data take B D^-beta (1 - 10^-beta) off; the page says it of every model that it plans for."""
+    text = next(one for one in found.plans if one.names == ("ChemGPT",))
+    (worth,) = text.labels
+    value, low, high = worth.tenfold
+    truth = CHEMGPT.loss(worth.params, worth.data) - CHEMGPT.loss(worth.params, 10 * worth.data)
+    assert low <= truth <= high and low < value < high
+    assert worth.answer in ("data", "parameters", "cannot tell") and 0 <= worth.probability <= 1
+    assert [one.model for plan in found.plans for one in plan.labels] == [n for p in found.plans for n in p.names]
+    assert '<section id="labels">' in page.html(found)

@@ -1,16 +1,14 @@
-"""Making an ensemble: every form and window, fitted to all runs and at every origin."""
+"""Rehearsing an ensemble: every form and window, fitted to all runs and at every origin, and what it said there."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from chemscale.laws.backtests.backtest import Said
-from chemscale.laws.backtests.ensemble import Ensemble, weigh, weighted_median
-from chemscale.laws.backtests.member import Member, member
-from chemscale.laws.backtests.origins import WINDOWS, Cell, cells, cuts, nearness, window_mask
+from chemscale.laws.backtests.member import Member, members
+from chemscale.laws.backtests.origins import WINDOWS, Cell, cells, cuts, window_mask
 from chemscale.laws.doubt.censor import with_noise
 from chemscale.laws.doubt.identify import decades, refuse_unfit
 from chemscale.laws.errors import FitError
@@ -18,56 +16,75 @@ from chemscale.laws.forms.form import Form
 from chemscale.laws.objectives import Array, Objective
 from chemscale.laws.tables.table import Rows
 
-RECENT = 3.0  # power of the share of the runs fitted with which a test counts
 PER_PARAMETER = 2  # runs that a window needs per parameter of the form
 NARROWEST = 0.2  # decades of size under which a window is no range to fit
-Kind = tuple[Form, float]
+WHOLE = -1  # the origin that holds nothing out
 
 
 @dataclass(frozen=True)
-class Assembled:
-    """An ensemble and what it would have said at each origin, weighed by earlier origins only."""
+class Told:
+    """What each member said of one cell of runs.
 
-    ensemble: Ensemble
-    said: tuple[Said, ...]
+    errors, spread (members, rows): said minus measured log loss, and the variance foretold for it; NaN where a member
+    could not be fitted
+    """
+
+    cell: Cell
+    errors: Array
+    spread: Array
+
+    @property
+    def squared(self) -> Array:
+        """Mean squared log error (members,)."""
+        return (self.errors**2).mean(1)
+
+    @property
+    def count(self) -> float:
+        """How much the test tells: rows side by side err together, and a fit to few runs is unlike the last one."""
+        return float(len(self.cell.rows) ** 0.5 * len(self.cell.fitted))
 
 
-def assemble(forms: Sequence[Form], goal: Objective, runs: Rows, size: Array, cut: float | None = None) -> Assembled:
-    """The ensemble of `forms` over `runs`, tested at rolling origins along `size` (n,), one of them at `cut`.
+@dataclass(frozen=True)
+class Rehearsal:
+    """Members fitted to all runs, and the tests of their like at each origin.
+
+    x (n, axes), log_loss (n,): natural logs of the runs; origins: which runs each fits, (n,) of bool
+    """
+
+    members: tuple[Member, ...]
+    tests: tuple[Told, ...]
+    origins: tuple[np.ndarray, ...]
+    x: Array
+    log_loss: Array
+
+
+def rehearse(
+    forms: Sequence[Form], goal: Objective, runs: Rows, size: Array, cut: float | None = None
+) -> Rehearsal | None:
+    """Every one of `forms`, of the same axes, at rolling origins along `size` (n,), one of them at `cut`.
 
     Laws of several axes are tested at origins along each axis too, since a point may lie beyond the runs along one
-    only, and have no windows, which would leave a corner of their grid. Raises FitError where no form can be tested on
-    larger runs than it was fitted to.
+    only, and have no windows, which would leave a corner of their grid. None where no form can be tested on larger
+    runs than it was fitted to.
     """
     roles = forms[0].roles
-    kinds = [(form, window) for form in forms for window in (WINDOWS if len(roles) == 1 else WINDOWS[:1])]
-    weighed = {form: with_noise(form, goal, runs) for form in forms}  # where losses are bounds; else as given
-    whole = {kind: one for kind in kinds if (one := _fitted(kind, *weighed[kind[0]], size))}
     x, log_loss = np.log(runs.stacked(roles)), np.log(runs.loss)
     origins = _origins(runs, roles, size, 1 + min(len(form.inner) for form in forms), cut)
-    tests: list[_Test] = []
+    fits = {form.name: _fits(form, goal, runs, size, origins) for form in forms}
+    kinds = [
+        (name, window)
+        for name, made in fits.items()
+        for origin, window in made
+        if origin == WHOLE and any(at != WHOLE and share == window for at, share in made)
+    ]
+    tests: list[Told] = []
     for number, before in enumerate(origins):
-        inside, after = np.flatnonzero(before), np.flatnonzero(~before & runs.measured)
-        made: dict[Kind, Member] = {}
-        for kind in whole:
-            judged, known = weighed[kind[0]]
-            if fitted := _fitted(kind, judged, known.take(inside), size[inside]):
-                made[kind] = fitted
-        if made and len(after):
-            tests += [_Test(made, cell, x, log_loss) for cell in cells(number, x, inside, after)]
-    kept = [kind for kind in whole if any(kind in test.said for test in tests)]
-    if not kept:
-        raise FitError("form='auto' could test no form on larger runs than it was fitted to; name a form.")
-    errors = np.array([[test.error(kind) for test in tests] for kind in kept])
-    reach = np.stack([test.cell.reach for test in tests])
-    counts = np.array([len(t.cell.rows) ** 0.5 * (len(t.cell.fitted) / len(runs)) ** RECENT for t in tests])
-    own = [_own(test, tests, kept, errors, reach, counts) for test in tests]
-    squared = [((central - test.measured) ** 2).mean() for test, (central, _) in zip(tests, own, strict=True)]
-    ensemble = Ensemble(
-        tuple(whole[kind] for kind in kept), reach, counts, errors, np.array(squared),
-        np.array([variance.mean() for _, variance in own]), x.min(0), x.max(0), roles,
-    )  # fmt: skip
-    return Assembled(ensemble, tuple(_said(i, before, tests, own) for i, before in enumerate(origins)))
+        after = np.flatnonzero(~before & runs.measured)
+        found = [fits[name].get((number, window)) for name, window in kinds]
+        if len(after) and any(found):
+            tests += _told(found, cells(number, x, np.flatnonzero(before), after), x, log_loss)
+    last = [fits[name][WHOLE, window] for name, window in kinds]
+    return Rehearsal(tuple(last), tuple(tests), tuple(origins), x, log_loss) if tests else None
 
 
 def _origins(runs: Rows, roles: tuple[str, ...], size: Array, least: int, cut: float | None) -> list[np.ndarray]:
@@ -78,67 +95,50 @@ def _origins(runs: Rows, roles: tuple[str, ...], size: Array, least: int, cut: f
     return list({mask.tobytes(): mask for mask in found}.values())
 
 
-def _said(origin: int, before: np.ndarray, tests: Sequence[_Test], own: Sequence[tuple[Array, Array]]) -> Said:
-    """The cells of one origin put together."""
-    mine = [i for i, test in enumerate(tests) if test.cell.origin == origin]
-    empty = np.zeros(0)
-    rows = np.concatenate([tests[i].cell.rows for i in mine] or [empty.astype(int)])
-    central = np.concatenate([own[i][0] for i in mine] or [empty])
-    return Said(np.flatnonzero(before), rows, central, np.concatenate([own[i][1] for i in mine] or [empty]))
-
-
-class _Test:
-    """What each member said of one cell of rows."""
-
-    def __init__(self, made: Mapping[Kind, Member], cell: Cell, x: Array, log_loss: Array) -> None:
-        self.cell, self.measured = cell, log_loss[cell.rows]
-        clouds = {kind: m.clouds(x[cell.rows]) for kind, m in made.items()}
-        self.said = {kind: m.shares @ clouds[kind] for kind, m in made.items()}
-        self.spread = {kind: m.noise**2 + m.shares @ (clouds[kind] - self.said[kind]) ** 2 for kind, m in made.items()}
-
-    def error(self, kind: Kind) -> float:
-        """Mean squared log error, NaN where the member could not be fitted."""
-        if kind not in self.said:
-            return float("nan")
-        error = float(((self.said[kind] - self.measured) ** 2).mean())
-        return error if np.isfinite(error) else float("nan")
-
-
-def _own(
-    test: _Test, tests: Sequence[_Test], kinds: Sequence[Kind], errors: Array, reach: Array, counts: Array
-) -> tuple[Array, Array]:
-    """Log losses (rows,) by the ensemble as it stood at the test's origin, and the variance it foretold.
-
-    Its weights come from tests whose runs, fitted and tested, the origin fitted: none of those that it foretells.
-    """
-    usable = [i for i, kind in enumerate(kinds) if np.isfinite(test.error(kind))]
-    known = [i for i, other in enumerate(tests) if _within(other.cell, test.cell.fitted)]
-    if known:
-        near = nearness(test.cell.reach[None], reach[known]) * counts[known]
-        weights = weigh(errors[np.ix_(usable, known)], near)[0]
-    else:
-        weights = np.full(len(usable), 1 / len(usable))
-    said = np.stack([test.said[kinds[i]] for i in usable])
-    central = weighted_median(said, np.repeat(weights[:, None], said.shape[1], axis=1))
-    between = weights @ (said - central) ** 2
-    within = weights @ np.stack([test.spread[kinds[i]] for i in usable])
-    return central, between + within
-
-
-def _within(cell: Cell, fitted: np.ndarray) -> bool:
-    """Whether all that a test rests on lies among the `fitted` runs (indices)."""
-    return bool(np.isin(cell.rows, fitted).all() and np.isin(cell.fitted, fitted).all())
-
-
-def _fitted(kind: Kind, goal: Objective, runs: Rows, size: Array) -> Member | None:
-    """The member, or None where its window holds too little for its form."""
-    form, window = kind
-    mask = window_mask(size, window)
-    if window < 1 and (mask.sum() < PER_PARAMETER * len(form.inner) + 2 or decades(size[mask]) < NARROWEST):
-        return None
+def _fits(
+    form: Form, goal: Objective, runs: Rows, size: Array, origins: Sequence[np.ndarray]
+) -> dict[tuple[int, float], Member]:
+    """(origin, window) -> the form fitted there, where its runs are enough for it."""
     try:
-        inside = runs.take(mask)
-        refuse_unfit(form, inside.take(inside.measured))
-        return member(form, goal, inside, size[mask], window)
+        goal, runs = with_noise(form, goal, runs)  # where losses are bounds; else as given
     except (ValueError, FitError):
-        return None
+        return {}
+    sets: dict[tuple[int, float], np.ndarray] = {}
+    for number, before in [(WHOLE, np.ones(len(runs), bool)), *enumerate(origins)]:
+        for window in WINDOWS if len(form.roles) == 1 else WINDOWS[:1]:
+            mask = before.copy()
+            mask[before] = window_mask(size[before], window)
+            if _enough(form, runs, size, mask, window):
+                sets[number, window] = mask
+    if not sets:
+        return {}
+    found = members(form, goal, runs, size, [window for _, window in sets], np.stack(list(sets.values())))
+    return {key: made for key, made in zip(sets, found, strict=True) if made}
+
+
+def _enough(form: Form, runs: Rows, size: Array, mask: np.ndarray, window: float) -> bool:
+    if window < 1 and (mask.sum() < PER_PARAMETER * len(form.inner) + 2 or decades(size[mask]) < NARROWEST):
+        return False
+    try:
+        refuse_unfit(form, runs.take(mask & runs.measured))
+    except (ValueError, FitError):
+        return False
+    return True
+
+
+def _told(found: Sequence[Member | None], tested: Sequence[Cell], x: Array, log_loss: Array) -> list[Told]:
+    """The tests of the members `found` at one origin, cell by cell; those that no member could take are left out."""
+    rows = np.concatenate([cell.rows for cell in tested])
+    errors, spread = np.full((2, len(found), len(rows)), np.nan)
+    for i, made in enumerate(found):
+        if made:
+            clouds = made.clouds(x[rows])
+            said = made.shares @ clouds
+            foretold = made.noise**2 + made.shares @ (clouds - said) ** 2
+            if np.isfinite(said).all() and np.isfinite(foretold).all():
+                errors[i], spread[i] = said - log_loss[rows], foretold
+    if np.isnan(errors).all():
+        return []
+    ends = np.cumsum([len(cell.rows) for cell in tested])[:-1]
+    parts = zip(tested, np.split(errors, ends, axis=1), np.split(spread, ends, axis=1), strict=True)
+    return [Told(cell, error, variance) for cell, error, variance in parts]

@@ -1,10 +1,10 @@
 """Where a law stops holding: a test for one change of its slope along an axis, at a place that is not known beforehand.
 
-The law is fitted by least squares in the log; against it stands the same law times a power that sets in at x = k,
-log L = log fit + c max(log x - log k, 0). For every k the F statistic of c is taken in the tangent space of the law
+The law is fitted by least squares in the log; against it stands the same law whose slope along the axis changes by a
+share c of itself at x = k: log L = log fit(x) + c (log fit(x) - log fit(min(x, k))). Over a floor only what is above it
+bends so, as a change of exponent does. For every k the F statistic of c is taken in the tangent space of the law
 (Gauss-Newton), and the largest over k is the test's. The place is a nuisance that the null hypothesis does not have
-(Davies 1987; Andrews 1993), so that no table of F holds: p-values come from a wild bootstrap of the residuals under
-the null (Hansen 1996), flipped by cluster, and on a curve by stretches of rows that err together.
+(Davies 1987; Andrews 1993), so that no table of F holds: p-values come from draws under the null, see `bend`.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from typing import Any
 
 import numpy as np
 
+from chemscale.laws.backtests.bend import BendTest
 from chemscale.laws.forms.form import Form
 from chemscale.laws.objectives import Array, Objective
 from chemscale.laws.solver.solve import Problem, solve
-from chemscale.laws.tables.serial import blocks, neighbour_correlation
+from chemscale.laws.tables.serial import LEAST_ROWS
 from chemscale.laws.tables.table import Rows
 
 EDGE = 0.15  # share of the runs that must lie on either side of a break
 LEAST_LEVELS = 2  # values of the axis on either side of a break
 MOST_PLACES = 40
-DRAWS = 999
 SPARE = 3  # runs that must remain beyond the parameters, or nothing is tested
 SIGNIFICANT = 0.05
 ROUNDING = 1e-10  # of a loss: residuals of a law that is met exactly, in which nothing can be tested
@@ -82,32 +82,31 @@ def find_breaks(form: Form, runs: Rows, seed: int = 0) -> tuple[Break, ...]:
         return ()
     problem = Problem.over(form, Objective("log_lsq"), runs)
     theta = solve(problem)
-    at = problem.model.derivatives(theta[None])
-    tangent = _basis(at.jacobian[0], problem.weights)
-    rest = np.sqrt(problem.weights) * (problem.log_loss - at.log_fit[0])
-    if np.abs(rest).max() < ROUNDING:
+    at, root = problem.model.derivatives(theta[None]), np.sqrt(problem.weights)
+    design, errors = at.jacobian[0] * root[:, None], root * (problem.log_loss - at.log_fit[0])
+    if np.abs(errors).max() < ROUNDING:
         return ()
     axes = [(i, role, k) for i, role in enumerate(form.roles) if len(k := places(problem.x[:, i]))]
     found = []
     for i, role, candidates in axes:
-        x = problem.x[:, i]
-        hinges = np.maximum(x[:, None] - candidates, 0.0) * np.sqrt(problem.weights)[:, None]  # (n, places)
-        clusters = _clusters(runs, rest, x)
-        test = _Sup(tangent, hinges, rest)
+        order = np.argsort(problem.x[:, i], kind="stable")
+        bends = bends_at(problem, theta, i, candidates) * root[:, None]
+        series = _series(runs, problem.x[:, i])
+        test = BendTest(design[order], bends[order], errors[order], runs.clusters[order], series)
         statistic, best, bend = test.largest()
-        p = min(1.0, len(axes) * test.p_value(clusters, statistic, seed))
+        p = min(1.0, len(axes) * test.p_value(statistic, seed))
         slope = _slope(problem, theta, i, candidates[best])
         place = float(np.exp(candidates[best] + problem.centre[i]))
-        found.append(
-            Break(role, runs.columns[role], form.name, place, p, statistic, slope - bend / 2, slope + bend / 2)
-        )
+        ends = slope * (1 - bend / 2), slope * (1 + bend / 2)
+        found.append(Break(role, runs.columns[role], form.name, place, p, statistic, *ends))
     return tuple(found)
 
 
 def places(x: Array) -> Array:
     """Candidate breaks among the values of an axis (n,), so that enough runs and values lie on either side."""
     levels = np.unique(np.round(x, 9))
-    below, above = (x[:, None] <= levels + 1e-9).mean(0), (x[:, None] > levels + 1e-9).mean(0)
+    below = np.searchsorted(np.sort(x), levels + 1e-9, side="right") / len(x)
+    above = 1 - below
     inner = (below >= EDGE) & (above >= EDGE)
     order = np.arange(len(levels))
     inner &= (order + 1 >= LEAST_LEVELS) & (len(levels) - 1 - order >= LEAST_LEVELS)
@@ -115,50 +114,21 @@ def places(x: Array) -> Array:
     return kept if len(kept) <= MOST_PLACES else kept[np.linspace(0, len(kept) - 1, MOST_PLACES).round().astype(int)]
 
 
-class _Sup:
-    """The largest F over places, in the space that the law's tangent leaves."""
-
-    def __init__(self, tangent: Array, hinges: Array, rest: Array) -> None:
-        self.tangent, self.rest = tangent, rest - tangent @ (tangent.T @ rest)
-        left = hinges - tangent @ (tangent.T @ hinges)
-        size = np.linalg.norm(left, axis=0)
-        usable = size > 1e-8 * np.maximum(np.linalg.norm(hinges, axis=0), 1e-300)
-        self.size = np.where(usable, size, np.inf)
-        self.directions = left / self.size  # (n, places), unit or zero
-        self.freedom = max(len(rest) - tangent.shape[1] - 1, 1)
-
-    def largest(self) -> tuple[float, int, float]:
-        """Statistic, place, and the bend c there."""
-        along = self.directions.T @ self.rest
-        best = int(np.argmax(along**2))
-        return float(self._statistics(self.rest[None])[0]), best, float(along[best] / self.size[best])
-
-    def p_value(self, clusters: np.ndarray, statistic: float, seed: int) -> float:
-        """Share of wild draws under the null that reach the statistic, the sample itself among them."""
-        rng = np.random.default_rng(seed)
-        signs = rng.choice([-1.0, 1.0], size=(DRAWS, int(clusters.max()) + 1))[:, clusters]
-        share = (self.tangent**2).sum(1)
-        drawn = signs * (self.rest / np.sqrt(np.maximum(1 - share, 0.1)))
-        drawn = drawn - (drawn @ self.tangent) @ self.tangent.T
-        return float((1 + (self._statistics(drawn) >= statistic).sum()) / (1 + DRAWS))
-
-    def _statistics(self, rest: Array) -> Array:
-        """Largest F of residuals (draws, n) that are free of the tangent, (draws,)."""
-        gain = ((rest @ self.directions) ** 2).max(1)
-        return gain / np.maximum((rest**2).sum(1) - gain, 1e-300) * self.freedom
+def bends_at(problem: Problem, theta: Array, axis: int, candidates: Array) -> Array:
+    """What a change of the slope along an axis by itself, at each candidate, adds to the fitted logs, (n, places)."""
+    fitted = problem.model.log_fit(theta[None])[0]
+    out = np.empty((len(problem.x), len(candidates)))
+    for k, place in enumerate(candidates):
+        short = problem.x.copy()
+        short[:, axis] = np.minimum(short[:, axis], place)
+        out[:, k] = fitted - problem.form.bind(short).log_fit(theta[None])[0]
+    return out
 
 
-def _basis(jacobian: Array, weights: Array) -> Array:
-    """Orthonormal basis of the law's tangent, (n, rank)."""
-    basis, sizes, _ = np.linalg.svd(jacobian * np.sqrt(weights)[:, None], full_matrices=False)
-    return basis[:, sizes > 1e-10 * sizes.max(initial=0.0)]
-
-
-def _clusters(runs: Rows, rest: Array, x: Array) -> np.ndarray:
-    """The table's clusters; where each row is its own, stretches of a curve whose rows err together."""
-    if int(runs.clusters.max()) + 1 < len(runs):
-        return runs.clusters
-    return blocks(x, neighbour_correlation(rest, x))
+def _series(runs: Rows, x: Array) -> bool:
+    """Whether the rows are a curve along one axis: each its own cluster, enough of them, nearly all sizes different."""
+    alone = int(runs.clusters.max()) + 1 == len(runs) and len(runs.axes) == 1
+    return alone and len(runs) >= LEAST_ROWS and len(np.unique(x)) >= 0.9 * len(runs)
 
 
 def _slope(problem: Problem, theta: Array, axis: int, place: float) -> float:

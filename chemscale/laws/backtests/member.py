@@ -7,14 +7,13 @@ the scale of the noise profiled out and n runs counted as their effective number
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from chemscale.laws.doubt.residuals import covariance, freedom, measured, residuals, short
-from chemscale.laws.errors import FitError
 from chemscale.laws.forms import choose
 from chemscale.laws.forms.form import Form
 from chemscale.laws.objectives import Array, Objective
@@ -23,7 +22,8 @@ from chemscale.laws.solver.solve import Problem, newton
 from chemscale.laws.tables.serial import effective_rows, neighbour_correlation
 from chemscale.laws.tables.table import Rows
 
-POLISHED, POLISH_STEPS = 4, 15
+POLISHED, POLISH_STEPS, POLISH_SETTLED = 4, 15, 1e-6
+CELLS = 2e4  # vectors times runs polished at once: beyond, arrays leave the cache
 DRAWS, STRETCH = 48, 2.0  # draws around the best, twice as wide as the normal approximation, for the weights to trim
 NEGLIGIBLE = 1e-3  # share under which a parameter vector is dropped
 
@@ -75,55 +75,90 @@ class Member:
         return cls(**{**found, **arrays, "roles": tuple(found["roles"])})
 
 
-def member(form: Form, goal: Objective, runs: Rows, size: Array, window: float) -> Member:
-    """The cloud of `form` over `runs`, which are those in the window already; raises FitError where none is finite."""
-    problem = Problem.over(form, goal, runs)
-    theta = _candidates(problem)
-    with np.errstate(all="ignore"):
-        value = (problem.objective.penalty(problem.log_loss, problem.model.log_fit(theta)) * problem.weights).sum(1)
+def members(
+    form: Form, goal: Objective, runs: Rows, size: Array, windows: Sequence[float], masks: Array
+) -> list[Member | None]:
+    """The cloud of `form` over each set of runs, masks (sets, n) of bool, those in its window of `size` (n,) already.
+
+    All sets are polished at once, in units of the loss of the smallest run, which larger ones do not change; None where
+    no fit is finite.
+    """
+    whole = Problem.over(form, goal, runs)
+    unit = float(np.log(runs.loss[np.argmin(size)]))
+    whole = replace(whole, log_loss=np.log(runs.loss) - unit, log_scale=unit)
+    parts = [_part(whole, runs, goal, mask) for mask in masks]
+    made = []
+    for window, part, mask, theta in zip(windows, parts, masks, _candidates(whole, parts, masks), strict=True):
+        made.append(_weighed(part, theta, size[mask], window))
+    return made
+
+
+def _part(whole: Problem, runs: Rows, goal: Objective, mask: np.ndarray) -> Problem:
+    """The problem of some of the runs, in the coordinates of all."""
+    weights = whole.weights[mask]
+    objective = judged(goal, None if runs.censored is None else runs.censored[mask])
+    return replace(whole, objective=objective, x=whole.x[mask], log_loss=whole.log_loss[mask],
+                   weights=weights / weights.mean())  # fmt: skip
+
+
+def _weighed(problem: Problem, theta: Array, size: Array, window: float) -> Member | None:
+    value = _values(problem, problem.objective, theta)
     usable = np.isfinite(value) & np.isfinite(theta).all(1)
+    form, goal, known = problem.form, problem.objective, measured(problem)
     if not usable.any():
-        raise FitError(f"form={form.name!r} found no finite fit")
+        return None
     theta, value = theta[usable], value[usable]
-    lead = theta[np.argmin(value)]
-    left = residuals(problem, lead)[runs.measured]
-    rows = effective_rows(len(runs), neighbour_correlation(left, size[runs.measured])) - len(form.inner)
+    left = residuals(problem, theta[np.argmin(value)])[known]
+    rows = effective_rows(len(size), neighbour_correlation(left, size[known])) - len(form.inner)
     power = max(rows, 1.0) * (1.0 if goal.robust else 0.5)  # Laplace or normal noise, its scale profiled out
-    floor = 1e-12 * len(runs)
+    floor = 1e-12 * len(size)
     shares = ((value.min() + floor) / (value + floor)) ** power
     keep = shares >= NEGLIGIBLE * shares.max()
     shares = short(shares[keep] / shares[keep].sum())
     noise = float(np.sqrt((left**2).sum() / freedom(problem)))
     return Member(
-        form.name,
-        form.roles,
-        window,
-        short(theta[keep]),
-        shares / shares.sum(),
-        problem.centre,
-        problem.log_scale,
+        form.name, form.roles, window, short(theta[keep]), shares / shares.sum(), problem.centre, problem.log_scale,
         noise,
-    )
+    )  # fmt: skip
 
 
-def _candidates(problem: Problem) -> Array:
-    """Every start, the best polished by least squares, and draws around the best of those."""
-    smooth = judged(Objective("log_lsq", spread=problem.objective.spread), ~measured(problem))
-    form, model, rng = problem.form, problem.model, np.random.default_rng(0)
-    starts = form.starts(problem.x, problem.log_loss, problem.weights)
-    near = newton(model, smooth, problem.log_loss, problem.weights, _lowest(problem, smooth, starts, POLISHED),
-                  form.upper, POLISH_STEPS, lower=problem.lower)  # fmt: skip
-    best = _lowest(problem, smooth, near, 1)[0]
-    spread = covariance(problem, best)
+def _candidates(whole: Problem, parts: Sequence[Problem], masks: Array) -> list[Array]:
+    """For each set of runs every start, the best polished by least squares, and draws around the best of those."""
+    form, smooth = whole.form, _smooth(whole)
+    starts = [form.starts(part.x, part.log_loss, part.weights) for part in parts]
+    few = [_lowest(part, begun, POLISHED) for part, begun in zip(parts, starts, strict=True)]
+    sets = np.repeat(np.arange(len(parts)), [len(theta) for theta in few])
+    near = np.concatenate(few)
+    for first in range(0, len(near), at_once := max(int(CELLS / len(whole.x)), 1)):
+        some = slice(first, first + at_once)
+        near[some] = newton(whole.model, smooth, whole.log_loss, masks[sets[some]] * whole.weights, near[some],
+                            form.upper, POLISH_STEPS, POLISH_SETTLED, whole.lower)  # fmt: skip
+    return [
+        np.concatenate([begun, near[sets == i], _around(part, near[sets == i])])
+        for i, (part, begun) in enumerate(zip(parts, starts, strict=True))
+    ]
+
+
+def _around(problem: Problem, near: Array) -> Array:
+    """Draws about the best of the vectors `near` (K, P)."""
+    best = _lowest(problem, near, 1)[0]
+    spread, rng = covariance(problem, best), np.random.default_rng(0)
     if not np.isfinite(spread).all():
-        return np.concatenate([starts, near])
+        return near[:0]
     roots, axes = np.linalg.eigh(spread)
     steps = STRETCH * rng.standard_normal((DRAWS, len(best))) * np.sqrt(np.maximum(roots, 0.0))
-    around = np.clip(best + steps @ axes.T, problem.lower, form.upper)
-    return np.concatenate([starts, near, around])
+    return np.clip(best + steps @ axes.T, problem.lower, problem.form.upper)
 
 
-def _lowest(problem: Problem, goal: Objective, theta: Array, count: int) -> Array:
-    with np.errstate(all="ignore"):
-        value = (goal.penalty(problem.log_loss, problem.model.log_fit(theta)) * problem.weights).sum(1)
+def _smooth(problem: Problem) -> Objective:
+    return judged(Objective("log_lsq", spread=problem.objective.spread), ~measured(problem))
+
+
+def _lowest(problem: Problem, theta: Array, count: int) -> Array:
+    value = _values(problem, _smooth(problem), theta)
     return theta[np.argsort(np.where(np.isfinite(value), value, np.inf), kind="stable")[:count]]
+
+
+def _values(problem: Problem, goal: Objective, theta: Array) -> Array:
+    with np.errstate(all="ignore"):
+        return (goal.penalty(problem.log_loss, problem.model.log_fit(theta)) * problem.weights).sum(1)

@@ -8,13 +8,11 @@ import numpy as np
 
 from chemscale.laws.objectives import Array
 
-WINDOWS = (1.0, 0.7, 0.5, 0.35, 0.25)  # shares of the log range of size, from the top, that a form may be fitted to
+WINDOWS = (1.0, 0.5, 0.25)  # shares of the log range of size, from the top, that a form may be fitted to
 MOST = 8  # origins
 SHORTEST = 0.3  # share of the log range of size that the smallest origin keeps
 NEAREST = np.log(1.1)  # distances under a tenth more are one
 BAND = np.log(2.0)  # logs of distance per band of a test
-KERNEL = np.log(2.0)  # width, in logs of distance, over which tests at other distances count
-TURN = 0.3  # one minus the cosine of the angle over which tests in other directions count
 
 
 @dataclass(frozen=True)
@@ -52,7 +50,7 @@ def cuts(size: Array, least: int) -> list[float]:
 def cells(origin: int, x: Array, fitted: np.ndarray, tested: np.ndarray) -> list[Cell]:
     """The tested rows (indices) of one origin by distance beyond the fitted ones; x (n, axes) natural logs."""
     out = outside(x[tested], x[fitted])
-    band = np.floor(np.log(length(out) / NEAREST) / BAND + 1e-9).astype(int)
+    band = bands(length(out))
     return [Cell(origin, out[band == b].mean(0), fitted, tested[band == b]) for b in np.unique(band)]
 
 
@@ -66,14 +64,6 @@ def length(out: Array) -> Array:
     return np.maximum(np.linalg.norm(out, axis=1), NEAREST)
 
 
-def nearness(asked: Array, reach: Array) -> Array:
-    """How alike distance and direction of points (points, axes) and tests (cells, axes) are: (points, cells).
-
-    The nearest test of each point has one.
-    """
-    far, tested = length(asked), length(reach)
-    gap = (np.log(far)[:, None] - np.log(tested)) / KERNEL
-    turn = 1 - (asked / far[:, None]) @ (reach / tested[:, None]).T
-    inside = (far[:, None] <= NEAREST) | (tested <= NEAREST)
-    score = -0.5 * (gap**2 + np.where(inside, 0.0, turn / TURN) ** 2)
-    return np.exp(score - score.max(1, keepdims=True))
+def bands(far: Array) -> np.ndarray:
+    """Number of the band that each distance lies in: from `NEAREST`, each twice as far as the one before."""
+    return np.floor(np.log(far / NEAREST) / BAND + 1e-9).astype(int)

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import numpy as np
 
-from chemscale.laws.backtests.assemble import Assembled, assemble
+from chemscale.laws.backtests.assemble import Rehearsal, rehearse
 from chemscale.laws.backtests.backtest import HELD_OUT, Backtest, backtest, joined, largest, of_said, scale_along
 from chemscale.laws.backtests.ensemble import Ensemble
 from chemscale.laws.backtests.origins import cuts
-from chemscale.laws.doubt.censor import with_noise
-from chemscale.laws.doubt.identify import refuse_unfit
+from chemscale.laws.backtests.pool import Assembled, assemble
+from chemscale.laws.doubt.identify import decades, refuse_unfit
 from chemscale.laws.errors import FitError
 from chemscale.laws.forms import applicable
 from chemscale.laws.forms.form import Form
@@ -90,8 +91,20 @@ def usual(
 
 
 @dataclass(frozen=True)
+class Tried:
+    """The forms that a table was put to, the leading one first, every score, why some have none, and what was said."""
+
+    runs: Rows
+    trial: Trial
+    order: tuple[Form, ...]
+    scores: tuple[dict[str, Any], ...]
+    skipped: tuple[str, ...]
+    rehearsal: Rehearsal
+
+
+@dataclass(frozen=True)
 class Ranked:
-    """Forms by their backtests, the best first: every score, why some have none, and the ensemble with its own."""
+    """The forms, the leading one first: every score, why some have none, and the ensemble with its own backtest."""
 
     order: tuple[Form, ...]
     scores: tuple[dict[str, Any], ...]
@@ -100,37 +113,90 @@ class Ranked:
     backtest: Backtest
 
 
-def rank(runs: Rows, roles: tuple[str, ...], goal: Objective, trial: Trial) -> Ranked:
-    """Every form that can take the axes, put to the trial; FitError where none can be."""
-    tried, problems = [], []
-    forms = applicable(tuple(r for r in roles if r != "flops") if len(roles) == 3 else roles)
-    for form in forms:
+def attempt(runs: Rows, roles: tuple[str, ...], goal: Objective, trial: Trial) -> Tried:
+    """Every form that can take the axes, put to the trial; FitError where none can be.
+
+    Forms that are nearly another's have no vote beside it: a floor that is noise in the labels is tried only where that
+    noise was measured, being one more power over a floor, and powers of both axes only without Chinchilla's law, which
+    is theirs where its floor is zero.
+    """
+    taken = applicable(tuple(r for r in roles if r != "flops") if len(roles) == 3 else roles)
+    several = any(form.name == "chinchilla" for form in taken)
+    forms = [
+        form for form in taken
+        if (not form.floor_is_noise or runs.noise_floor > 0) and not (several and form.name == "power")
+    ]  # fmt: skip
+    scored: list[tuple[Form, Array, Rehearsal]] = []
+    for axes in dict.fromkeys(form.roles for form in forms):
+        alike = [form for form in forms if form.roles == axes]
+        if made := rehearse(alike, goal, runs, trial.size, None if trial.rolling else trial.cut):
+            scored += [(form, errors, made) for form in alike if len(errors := _errors(form, made, trial))]
+    if not scored:
+        raise _nothing_to_test(forms, runs, trial)
+    scored.sort(key=lambda found: (found[1] ** 2).mean())
+    leading = _smallest_as_good(scored)
+    order = (leading[0], *(form for form, _, _ in scored if form != leading[0]))
+    skipped = tuple(
+        f"{form.name} has no backtest: too few runs lie below those held out along {trial.along}"
+        for form in forms if form not in order
+    )  # fmt: skip
+    return Tried(runs, trial, order, tuple(_score(form, errors) for form, errors, _ in scored), skipped, leading[2])
+
+
+def rank(tried: Mapping[Hashable, Tried]) -> dict[Hashable, Ranked]:
+    """The ensembles of all groups of a table, which tell one another, with their own backtests."""
+    made = assemble({group: one.rehearsal for group, one in tried.items()})
+    return {
+        group: Ranked(one.order, one.scores, one.skipped, made[group].ensemble, _of_ensemble(made[group], one))
+        for group, one in tried.items()
+    }
+
+
+def _errors(form: Form, made: Rehearsal, trial: Trial) -> Array:
+    """Log errors of the form, fitted to all runs below, on those of the trial; none where it was not fitted there."""
+    mine = [i for i, member in enumerate(made.members) if member.name == form.name]
+    origins = range(len(made.origins) if trial.rolling else 1)
+    errors = [test.errors[i] for test in made.tests for i in mine if test.cell.origin in origins]
+    return np.concatenate([error for error in errors if np.isfinite(error).all()] or [np.zeros(0)])
+
+
+def _score(form: Form, errors: Array) -> dict[str, Any]:
+    relative = float(np.abs(np.expm1(errors)).mean())
+    return {"form": form.name, "rmsle": float(np.sqrt((errors**2).mean())), "mean_abs_rel_error": relative}
+
+
+def _smallest_as_good(scored: Sequence[tuple[Form, Array, Rehearsal]]) -> tuple[Form, Array, Rehearsal]:
+    """The form of fewest parameters whose squared error is not above the best's by more than the noise of one run."""
+    best, errors, made = scored[0]
+    noise = next(member.noise for member in made.members if member.name == best.name)
+    most = (errors**2).mean() + noise**2
+    return min((found for found in scored if (found[1] ** 2).mean() <= most), key=lambda found: len(found[0].inner))
+
+
+def _nothing_to_test(forms: Sequence[Form], runs: Rows, trial: Trial) -> Exception:
+    """What keeps every form from being tested: something in all runs, or too few of them below the largest."""
+    least = min(forms, key=lambda form: len(form.inner))
+    needed = len(least.inner) + 1
+    if len(runs) > needed:
         try:
-            judged, weighed = with_noise(form, goal, runs)
-            tried.append((form, tested(form, weighed, judged, trial)))
+            refuse_unfit(least, runs)
         except (ValueError, FitError) as error:
-            problems.append(f"{form.name}: {error}")
-    if not tried:
-        raise FitError(f"form='auto' could backtest no form ({'; '.join(problems)}); name a form.")
-    tried.sort(key=lambda pair: pair[1].rmsle)
-    scores = tuple({"form": f.name, "rmsle": b.rmsle, "mean_abs_rel_error": b.mean_abs_rel_error} for f, b in tried)
-    leading = tried[0][0]
-    alike = [form for form, _ in tried if form.roles == leading.roles]
-    made = assemble(alike, goal, runs, trial.size, None if trial.rolling else trial.cut)
-    return Ranked(
-        tuple(form for form, _ in tried),
-        scores,
-        tuple(problems),
-        made.ensemble,
-        _of_ensemble(made, runs, trial, leading),
+            return error
+    below = trial.size if trial.rolling else trial.size[~trial.held]
+    return FitError(
+        f"form='auto' tests laws on larger runs than they were fitted to, and needs at least {needed} runs at "
+        f"{needed - 1} different points below those held out; the table has {len(runs)} runs over "
+        f"{decades(trial.size):.1f} decades of {trial.along}, {len(below)} of them below: add runs, or name a form "
+        f"such as form={least.name!r}."
     )
 
 
-def _of_ensemble(made: Assembled, runs: Rows, trial: Trial, leading: Form) -> Backtest:
+def _of_ensemble(made: Assembled, tried: Tried) -> Backtest:
     """What the ensemble, weighed by earlier origins only, said of the runs of the trial."""
-    said = made.said if trial.rolling else made.said[:1]
-    x = np.log(runs.stacked(leading.roles))
-    parts = [of_said("ensemble", trial.along, runs, x, part) for part in said if len(part.rows)]
+    said = made.said if tried.trial.rolling else made.said[:1]
+    parts = [
+        of_said("ensemble", tried.trial.along, tried.runs, tried.rehearsal.x, part) for part in said if len(part.rows)
+    ]
     return joined(parts)
 
 

@@ -60,10 +60,12 @@ def _share(weights: str) -> float | None:
 
 def _by_replicates(runs: Rows) -> Array:
     points = np.unique(runs.stacked(tuple(runs.axes)), axis=0, return_inverse=True)[1].ravel()
-    count = np.bincount(points)
-    logs = np.log(runs.loss)
-    gaps = (logs - (np.bincount(points, logs) / count)[points]) ** 2
-    squares, freedom = np.bincount(points, gaps), count - 1.0
+    pairs, own = np.unique(np.column_stack([points, runs.clusters]), axis=0, return_inverse=True)
+    held = np.bincount(own.ravel())  # runs of one cluster at one point do not repeat one another: they enter as one
+    logs, at = np.bincount(own.ravel(), np.log(runs.loss)) / held, pairs[:, 0].astype(int)
+    count = np.bincount(at)
+    gaps = (logs - (np.bincount(at, logs) / count)[at]) ** 2
+    squares, freedom = np.bincount(at, gaps), count - 1.0
     if not squares.sum():
         raise ValueError("weights='replicates' needs runs that repeat a point with another result; the table has none.")
     several = freedom > 0

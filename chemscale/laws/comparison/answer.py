@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from chemscale.laws.comparison.contrast import FARTHEST, Difference, Multiplier, Ratio
 from chemscale.laws.comparison.jointlaw import JointLaw
 from chemscale.laws.comparison.nested import Test
+from chemscale.laws.forms import FORMS
 
 EXPONENT, CONSTANT, NEITHER, CANNOT_TELL = "exponent", "constant", "neither seen", "cannot tell"
 TOO_WIDE = 0.5  # share of the reference's exponent above which an equivalence bound says nothing
@@ -14,7 +15,7 @@ TOO_WIDE = 0.5  # share of the reference's exponent above which an equivalence b
 
 def exponents_test(law: JointLaw, group: str) -> Test | None:
     """The test of a group's exponents beside the floor that the law chose; None where no exponent is free."""
-    question = "exponents" if "E" in law.model(law.chosen).free else "exponents, floor shared"
+    question = "exponents" if law.own_floors else "exponents, floor shared"
     found = {test.question: test for test in law.tests}
     return next((found[q] for q in (f"exponents of {group}", question, "exponents") if q in found), None)
 
@@ -68,9 +69,9 @@ def _exponents(law: JointLaw, differences: Sequence[Difference], verdict: str, l
 
 
 def _floor(law: JointLaw) -> str:
-    if "E" not in law.model(law.chosen).values[next(iter(law.runs))]:
+    if FORMS[law.form].floor is None:
         return "no floor"
-    return "a floor per group" if "E" in law.model(law.chosen).free else "one floor"
+    return "a floor per group" if law.own_floors else "one floor"
 
 
 def _ends(found: Difference) -> str:

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from chemscale.laws.comparison.answer import sentence
+from chemscale.laws.comparison.blocks import refuse_form
 from chemscale.laws.comparison.frontier import COSTS, frontiers
 from chemscale.laws.comparison.groups import (
     form_for,
@@ -22,6 +23,7 @@ from chemscale.laws.comparison.jointlaw import FLOORS, JointLaw, join
 from chemscale.laws.comparison.paired import Paired, paired
 from chemscale.laws.doubt.draws import refuse_seed
 from chemscale.laws.errors import require_level
+from chemscale.laws.forms.form import ROLES
 
 BOOTSTRAP = 400
 FEWEST_DRAWS = 99  # under which no p-value below 0.01 can be seen
@@ -80,11 +82,13 @@ def compare(
     loss: str | None = None,
     params: str | None = None,
     data: str | None = None,
+    seen: str | None = None,
     flops: str | None = None,
     where: str | None = None,
     form: str | None = None,
     shared: Sequence[str] = (),
     floor: str = "free",
+    noise_floor: float = 0.0,
     reference: Any = None,
     level: float = 0.95,
     bootstrap: int = BOOTSTRAP,
@@ -97,8 +101,10 @@ def compare(
         on log residuals, the likelihood of log-normal noise, whatever their objective was
     loss, params, data, flops, where: columns and filter of a table, as for `fit`; flops beside params or data is the
         cost of the efficient frontier, which a runs table brings by itself
-    form: a sum of powers; by default chinchilla over params and data, over one axis power_floor, or power where a group
-        has fewer than six values of it
+    form: any but bnsl (see `comparison.blocks`); by default chinchilla over params and data, repeated where seen is
+        named, over one axis power_floor, or power where a group has fewer than six values of it
+    seen: column of the units seen, repeats counted, for form="repeated"
+    noise_floor: as for `fit`: no group's floor lies below it; laws bring their own
     shared: parameters held equal for all groups (an amplitude at the geometric mean of all runs, where its exponent is
         free); sharing what is the same narrows the intervals of what is not
     floor: "free" gives each group its own floor; "tested" lets them share one where the test of one floor gives
@@ -111,6 +117,7 @@ def compare(
     do not overlap) and FitError where a group's axes cannot be told apart.
     """
     _refuse(level, bootstrap, floor, seed)
+    refuse_form(form or "")
     costs = dict(COSTS)
     laws = laws_in(given)
     if laws:
@@ -119,10 +126,10 @@ def compare(
     else:
         if len(given) != 1 or loss is None:
             raise ValueError("compare needs one table with loss=COLUMN, or two or more laws.")
-        axes = {role: name for role, name in (("params", params), ("data", data), ("flops", flops)) if name}
+        axes = {role: name for role, name in zip(ROLES, (params, data, seen, flops), strict=True) if name}
         if len(axes) > 1 and flops:
             costs = {axes.pop("flops"): "FLOPs", "device_seconds": COSTS["device_seconds"]}
-        groups, notes = of_table(given[0], by, loss, axes, where, form)
+        groups, notes = of_table(given[0], by, loss, axes, where, form, noise_floor)
         chosen = form
     names = ordered(tuple(groups), reference, by)
     groups = {name: groups[name] for name in names}

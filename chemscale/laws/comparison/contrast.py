@@ -1,28 +1,31 @@
 """How far one group's law lies from the reference's: exponents, losses at a point, and what would make up for it.
 
 The interval of a difference of exponents is a profile: all differences d whose best fit has LR(d) under a threshold.
-The threshold is n log(1 + F / runs_left) with F the quantile of the F distribution, exact for laws linear in their
-parameters, or where it is larger the quantile of the same statistic over draws from the fitted model (a bootstrap
-calibration), which holds for shared clusters and for amplitudes near zero too.
+The threshold is the largest of three: n log(1 + F / runs_left) with F the quantile of the F distribution, exact for
+laws linear in their parameters; where runs share clusters, the same with the cluster-robust variance of the difference
+and its degrees of freedom (`solver.tangent`) in the place of F; and the quantile of the same statistic over draws from
+the fitted model (a bootstrap calibration), which holds for shared clusters and for amplitudes near zero too.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
 import numpy as np
 from scipy.stats import f as fisher
+from scipy.stats import t as student
 
 from chemscale.laws.comparison.joint import GAUSSIAN, Joint, Pool
-from chemscale.laws.comparison.nested import Fitted, again, squares
+from chemscale.laws.comparison.nested import MOST_REFITTED, Fitted, again, squares
+from chemscale.laws.doubt.profile import PULL, Tables, ends
 from chemscale.laws.doubt.residuals import interval, small_sample
-from chemscale.laws.forms.form import MAX_EXPONENT
 from chemscale.laws.objectives import Array
-from chemscale.laws.solver.solve import Problem, polish
+from chemscale.laws.solver.numbers import Number
+from chemscale.laws.solver.solve import Problem
+from chemscale.laws.solver.tangent import Spread, Tangent
 
-STEPS = 60  # of Newton, for a profile point that starts far from its minimum
-GRID = 13  # points of a profile
+REACHED = 0.97  # share of the threshold's root at an end under which a bound of the form, not the data, ends it
 FACTORS = 801  # points between them, 2 % apart
 FARTHEST = 1e4  # times as much of an axis, beyond which a law does not say what would make up for a loss
 
@@ -87,83 +90,76 @@ class Multiplier:
     level: float
 
 
-def difference(pool: Pool, full: Fitted, group: int, exponent: str, level: float, losses: Array | None) -> Difference:
-    """The difference of one of the solver's exponents with its profile interval; losses (draws, n) calibrate it."""
-    place = pool.each.inner.index(exponent)
-    own = full.each[:, place]
-    value = float(own[group] - own[0])
-    form = replace(full.form, apart=(group, exponent))
-    problem = pool.problem(form)
-    start = np.append(_without(form, full.each), MAX_EXPONENT + value)
-    limit = _threshold(full, problem, start, level, losses)
-    error = _error(full, group, place)
-    low, high = (_end(problem, full, start, side * error, limit) for side in (-1, 1))
+@dataclass(frozen=True)
+class Gap(Number):
+    """One published exponent of a group less that of the reference, of a joint form's theta."""
+
+    form: Joint
+    group: int
+    exponent: str
+    centre: Array
+    log_scale: float
+
+    @property
+    def least(self) -> float:
+        return -np.inf
+
+    def of(self, theta: Array) -> Array:
+        own, other = (
+            self.form.each.published(self.form.spread(theta, g), self.centre, self.log_scale)[self.exponent]
+            for g in (self.group, 0)
+        )
+        return own - other
+
+
+def difference(
+    pool: Pool, full: Fitted, group: int, exponent: str, level: float, losses: Iterable[Array] | None
+) -> Difference:
+    """The difference of a published exponent with its profile interval; draws of the losses calibrate it."""
+    problem, theta = full.problem, full.theta[None]
+    number = Gap(full.form, group, exponent, pool.centre, pool.log_scale)
+    tables = _tables(problem, problem.log_loss[None], theta)
+    tangent = Tangent.at(problem.model, GAUSSIAN, tables.log_loss, tables.weights, theta, pool.clusters)
+    spread, at = tangent.spread(number.gradient(theta)), float(number.of(theta)[0])
+    most = np.array([_most(pool, full, number, spread, level, losses)])
+    low, high = ends(tables, number, spread.model, most)[0]
+    reached = tables.repeated(2).roots(number, np.nan_to_num([low, high]), np.repeat(spread.model, 2)) / most
+    sides = [
+        float(end) if np.isfinite(end) and share > REACHED else None
+        for end, share in zip((low, high), reached, strict=True)
+    ]
     axes = pool.each.moved_by[exponent]
-    return Difference(pool.names[group], pool.names[0], exponent, axes, value, low, high, level)
+    return Difference(pool.names[group], pool.names[0], exponent, axes, at, sides[0], sides[1], level)
 
 
-def _without(form: Joint, each: Array) -> Array:
-    """theta of a joint form with a given difference, without that difference: the reference keeps its own value."""
-    theta = np.zeros(form.fitted)
-    for g in reversed(range(form.groups)):
-        theta[form.index[g]] = each[g]
-    return theta
+def _tables(problem: Problem, losses: Array, theta: Array) -> Tables:
+    weights = np.repeat(problem.weights[None], len(losses), 0)
+    return Tables(problem.model, GAUSSIAN, problem.lower, problem.form.upper, losses, weights, theta)
 
 
-def _threshold(full: Fitted, problem: Problem, start: Array, level: float, losses: Array | None) -> float:
-    n = len(problem.x)
+def _most(pool: Pool, full: Fitted, number: Gap, spread: Spread, level: float, losses: Iterable[Array] | None) -> float:
+    """Root of the rise of the sum of squares up to which a difference is inside."""
+    n, clusters = len(pool.x), int(pool.clusters.max()) + 1
     limit = n * np.log1p(fisher.ppf(level, 1, full.runs_left) / full.runs_left)
-    if losses is None:
-        return float(limit)
-    held = squares(problem, losses, again(problem, losses, start))
-    best = squares(full.problem, losses, again(full.problem, losses, full.theta))
-    return float(max(limit, np.quantile(n * np.log(np.maximum(held / best, 1.0)), level)))
-
-
-def _error(full: Fitted, group: int, place: int) -> float:
-    """Standard error of the difference by the normal approximation, the first guess of the profile's width."""
-    jacobian = full.problem.model.derivatives(full.theta[None]).jacobian[0]
-    jacobian = jacobian * np.sqrt(full.problem.weights)[:, None]
-    inverse = np.linalg.pinv(jacobian.T @ jacobian, rcond=1e-12, hermitian=True)
-    contrast = np.zeros(len(full.theta))
-    contrast[full.form.index[group, place]] += 1
-    contrast[full.form.index[0, place]] -= 1
-    return float(np.clip(full.sigma * np.sqrt(max(contrast @ inverse @ contrast, 0.0)), 1e-7, 1.0))
-
-
-def _end(problem: Problem, full: Fitted, start: Array, step: float, limit: float) -> float | None:
-    """Where the root of LR crosses the root of its limit, on the side of `step`; None beyond any exponent's bound."""
-    middle = start[-1] - MAX_EXPONENT
-    reach = 4 * step
-    while True:
-        steps = np.linspace(0.0, reach, GRID)
-        roots = _roots(problem, full, start, middle + steps)
-        over = np.flatnonzero(roots >= np.sqrt(limit))
-        if len(over):
-            break
-        if abs(middle + reach) > MAX_EXPONENT:
-            return None
-        reach *= 4
-    k = max(int(over[0]), 1)
-    fine = np.linspace(steps[k - 1], steps[k], 5)
-    roots = np.maximum.accumulate(_roots(problem, full, start, middle + fine))
-    return float(middle + np.interp(np.sqrt(limit), roots, fine))
-
-
-def _roots(problem: Problem, full: Fitted, start: Array, differences: Array) -> Array:
-    """Root of LR at given differences, (B,)."""
-    theta = np.repeat(start[None], len(differences), axis=0)
-    theta[:, -1] = np.clip(MAX_EXPONENT + differences, 0.0, 2 * MAX_EXPONENT)
-    found = polish(problem.model, GAUSSIAN, problem.log_loss, problem.weights, theta, problem.form.upper, STEPS, STEPS)
-    left = squares(problem, problem.log_loss, found)
-    return np.sqrt(len(problem.x) * np.log(np.maximum(left / full.squares, 1.0)))
+    if clusters < n:
+        robust = student.ppf(0.5 + level / 2, spread.freedom[0]) ** 2 * spread.sound[0] / spread.model[0]
+        limit = max(limit, n * np.log1p(robust / full.squares))
+    if losses is not None and n <= MOST_REFITTED:  # with more runs the F limit is exact
+        losses = np.concatenate(list(losses))
+        drawn = _tables(full.problem, losses, again(full.problem, losses, full.theta))
+        best = squares(full.problem, losses, drawn.theta)
+        goal = np.full(len(losses), number.of(full.theta[None])[0])
+        held = drawn.hold(number, goal, drawn.theta, np.full(len(losses), PULL / spread.model[0]))
+        limit = max(limit, float(np.quantile(n * np.log1p(np.maximum(held.deviance, 0.0) / best), level)))
+    return float(np.sqrt(full.squares * np.expm1(limit / n)))
 
 
 def ratio(pool: Pool, full: Fitted, draws: Array, group: int, at: Mapping[str, float], level: float) -> Ratio:
     """Ratio of the losses of a group and the reference at a point; draws (draws, Q) are refits of the model."""
     x = _point(pool, at)
     gap = _gap(pool, full.form, full.theta[None], group, x)[0]
-    low, high = interval(_gap(pool, full.form, draws, group, x), gap, level, small_sample(level, full.runs_left))
+    left = max(min(full.runs_left, int(pool.clusters.max())), 1)
+    low, high = interval(_gap(pool, full.form, draws, group, x), gap, level, small_sample(level, left))
     value, low, high = np.exp([gap, low, high]).tolist()
     return Ratio(pool.names[group], pool.names[0], dict(at), value, low, high, level)
 

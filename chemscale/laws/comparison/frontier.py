@@ -49,17 +49,22 @@ def _law(groups: Mapping[str, Group], column: str, words: str, settings: dict[st
 
 
 def frontier(group: Group, column: str, unit: str) -> Rows:
-    """A group's efficient runs over one cost; repeats of a point count as their mean, or luck would choose them."""
+    """A group's efficient runs over one cost; repeats of a point count as their mean, or luck would choose them.
+
+    Points share a cluster where any of their runs do.
+    """
     loss = group.runs.columns["loss"]
     costs = np.log(positive(group.columns, column, column))
     _, cell = np.unique(group.runs.stacked(tuple(group.runs.axes)), axis=0, return_inverse=True)
     counts = np.bincount(cell.ravel())
     cost, mean = (np.exp(np.bincount(cell.ravel(), logs) / counts) for logs in (costs, np.log(group.runs.loss)))
     best = efficient(cost, mean)
+    shared = joined(cell.ravel(), group.runs.clusters)[best]
+    clusters = np.unique(shared, return_inverse=True)[1].ravel()
     units = {"flops": unit, "loss": group.runs.units["loss"]}
     return Rows(
         {"flops": column, "loss": loss}, units, {"flops": cost[best]}, mean[best], np.ones(int(best.sum())),
-        np.arange(int(best.sum())),
+        clusters, noise_floor=group.runs.noise_floor,
     )  # fmt: skip
 
 
@@ -71,3 +76,16 @@ def efficient(cost: Array, loss: Array) -> np.ndarray:
     out = np.zeros(len(cost), bool)
     out[order] = loss[order] < before
     return out
+
+
+def joined(cell: np.ndarray, clusters: np.ndarray) -> np.ndarray:
+    """Number of each cell's set of cells that share clusters, directly or through others; cell, clusters (n,)."""
+    least = np.arange(int(cell.max()) + 1)
+    while True:
+        by_cluster = np.full(int(clusters.max()) + 1, len(least))
+        np.minimum.at(by_cluster, clusters, least[cell])
+        lower = least.copy()
+        np.minimum.at(lower, cell, by_cluster[clusters])
+        if (lower == least).all():
+            return least
+        least = lower

@@ -60,7 +60,7 @@ def of_law(law: Law) -> Group:
 
 
 def of_table(
-    table: Any, by: str, loss: str, given: dict[str, str], where: str | None, form: str | None
+    table: Any, by: str, loss: str, given: dict[str, str], where: str | None, form: str | None, noise_floor: float
 ) -> tuple[dict[str, Group], tuple[str, ...]]:
     """The finished runs of each value of `by`, and what was left out; given: role -> column."""
     columns, notes = select(table, where)
@@ -72,7 +72,7 @@ def of_table(
     groups = {}
     for value, part in every.items():
         with naming(f"{by}={value}"):
-            groups[str(value)] = Group(rows(part, axes, loss), part)
+            groups[str(value)] = Group(rows(part, axes, loss, noise_floor=noise_floor), part)
     return groups, notes
 
 
@@ -118,6 +118,8 @@ def form_for(form: str | None, parts: Mapping[str, Rows]) -> Form:
     if len(roles) == 1:
         levels = min(distinct(part.axes[roles[0]]) for part in parts.values())
         return choose("power_floor" if levels >= FLOOR_LEVELS else "power", roles)
+    if "seen" in roles:
+        return choose("repeated", roles)
     return choose("chinchilla" if {"params", "data"} <= set(roles) else "power", roles)
 
 

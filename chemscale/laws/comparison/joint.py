@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from chemscale.laws.forms.form import MAX_EXPONENT, Derivatives, Form, Model
+from chemscale.laws.forms.form import Derivatives, Form, Model
 from chemscale.laws.objectives import Array, Objective
 from chemscale.laws.solver.solve import Problem, solve
 from chemscale.laws.tables.table import Rows
@@ -26,9 +26,8 @@ class Joint(Form):
     """`each` for every group, the solver's parameters named in `free` one per group, the others shared.
 
     anchors (k, groups, P): parameters of the groups that the search starts from. `tied` lists (group, parameter) that
-    take the reference's value although the parameter is free elsewhere. `apart` = (group, parameter) writes that
-    group's parameter as the reference's plus a difference which is given, not fitted: the last entry of theta, stored
-    as `MAX_EXPONENT` + difference so that it is never negative.
+    take the reference's value although the parameter is free elsewhere. noise_floors (groups,): the measured floor of
+    each group's losses on the solver's scale; a shared floor lies above them all.
     """
 
     each: Form
@@ -36,7 +35,7 @@ class Joint(Form):
     free: tuple[str, ...]
     anchors: Array = field(default_factory=lambda: np.zeros((0, 1, 1)), repr=False)
     tied: tuple[tuple[int, str], ...] = ()
-    apart: tuple[int, str] | None = None
+    noise_floors: tuple[float, ...] = ()
 
     name = "joint"
     equation = "one form per group, with shared parameters"
@@ -49,7 +48,7 @@ class Joint(Form):
         count = 0
         for p, name in enumerate(self.each.inner):
             for g in range(self.groups):
-                own = name in self.free and g and (g, name) != self.apart and (g, name) not in self.tied
+                own = name in self.free and g and (g, name) not in self.tied
                 out[g, p] = out[0, p] if g and not own else count
                 count += g == 0 or own
         return out
@@ -60,7 +59,7 @@ class Joint(Form):
         for g in reversed(range(self.groups)):
             for p, name in enumerate(self.each.inner):
                 names[self.index[g, p]] = f"{name}[{g}]" if name in self.free else name
-        return (*names, *(("difference",) if self.apart else ()))
+        return tuple(names)
 
     @property
     def fitted(self) -> int:
@@ -69,8 +68,14 @@ class Joint(Form):
 
     @property
     def upper(self) -> Array:
-        out = np.full(len(self.inner), 2 * MAX_EXPONENT)
+        out = np.empty(self.fitted)
         out[self.index] = self.each.upper
+        return out
+
+    def lower(self, noise_floor: float = 0.0) -> Array:
+        out = np.full(self.fitted, -np.inf)
+        for g, floor in enumerate(self.noise_floors or (noise_floor,) * self.groups):
+            np.maximum.at(out, self.index[g], self.each.lower(floor))
         return out
 
     def bind(self, x: Array) -> JointModel:
@@ -78,6 +83,13 @@ class Joint(Form):
 
     def starts(self, x: Array, log_loss: Array, weights: Array) -> Array:
         return np.array([self.gather(anchor) for anchor in self.anchors])
+
+    def sample(self, x: Array, count: int) -> np.ndarray:
+        """So many of each group that none is missed."""
+        mixed = np.random.default_rng(0).permutation(len(x))
+        code = x[mixed, -1]
+        every = [mixed[code == group][: max(count // self.groups, 1)] for group in np.unique(code)]
+        return np.sort(np.concatenate(every))
 
     def gather(self, own: Array) -> Array:
         """theta from each group's parameters (groups, P); what is shared starts at their mean."""
@@ -88,10 +100,7 @@ class Joint(Form):
 
     def spread(self, theta: Array, group: int) -> Array:
         """One group's parameters, (B, P), of theta (B, Q)."""
-        own = theta[:, self.index[group]]
-        if self.apart and self.apart[0] == group:
-            own[:, self.each.inner.index(self.apart[1])] += theta[:, -1] - MAX_EXPONENT
-        return own
+        return theta[:, self.index[group]]
 
     def published(self, theta: Array, centre: Array, log_scale: float) -> dict[str, Array]:
         out = {}
@@ -153,7 +162,7 @@ class Pool:
 
     names (groups,), the reference first; x (n, axes + 1); log_loss, weights (n,); clusters (n,) numbers the runs whose
     errors move together, within a group: an error that groups share would cancel in their difference, so this errs to
-    the wide side. centre (axes,) and log_scale as in `Problem`.
+    the wide side. centre (axes,) and log_scale as in `Problem`; noise_floors (groups,) in the loss's unit.
     """
 
     each: Form
@@ -164,6 +173,7 @@ class Pool:
     clusters: np.ndarray
     centre: Array
     log_scale: float
+    noise_floors: tuple[float, ...]
 
     @classmethod
     def of(cls, form: Form, parts: dict[str, Rows]) -> Pool:
@@ -174,10 +184,11 @@ class Pool:
         code = np.concatenate([np.full(len(part), g) for g, part in enumerate(parts.values())])
         labels = [(g, c) for g, part in enumerate(parts.values()) for c in part.clusters.tolist()]
         number = {label: k for k, label in enumerate(dict.fromkeys(labels))}
-        centre, scale = logs.mean(0), float(log_loss.mean())
+        centre, scale = form.centre(logs), float(log_loss.mean())
         return cls(
             form, tuple(parts), np.column_stack([logs - centre, code]), log_loss - scale, weights / weights.mean(),
             np.array([number[label] for label in labels]), centre, scale,
+            tuple(part.noise_floor for part in parts.values()),
         )  # fmt: skip
 
     @property
@@ -185,17 +196,32 @@ class Pool:
         """Each run's group, (n,)."""
         return self.x[:, -1].astype(int)
 
-    def problem(self, form: Form, chosen: Any = slice(None)) -> Problem:
-        """A form at these runs, or at some of them; `form` is joint, or `each` without the groups."""
+    def problem(self, form: Form, group: int | None = None) -> Problem:
+        """A form at all runs, or at those of one group; `form` is joint, or `each` without the groups."""
+        chosen: Any = slice(None) if group is None else self.code == group
+        floor = min(self.noise_floors) if group is None else self.noise_floors[group]
         x = self.x if isinstance(form, Joint) else self.x[:, :-1]
         return Problem(
-            form, GAUSSIAN, x[chosen], self.log_loss[chosen], self.weights[chosen], self.centre, self.log_scale
+            form,
+            GAUSSIAN,
+            x[chosen],
+            self.log_loss[chosen],
+            self.weights[chosen],
+            self.centre,
+            self.log_scale,
+            floor,
         )
+
+    def joint(self, free: Sequence[str], anchors: Array, tied: Sequence[tuple[int, str]] = ()) -> Joint:
+        """The joint form with the parameters `free` one per group but for `tied`."""
+        ordered = tuple(name for name in self.each.inner if name in free)
+        floors = tuple(float(floor / np.exp(self.log_scale)) for floor in self.noise_floors)
+        return Joint(self.each.roles, self.each, len(self.names), ordered, anchors, tuple(tied), floors)
 
     def anchors(self) -> Array:
         """Parameters to start from, (2, groups, P): all groups under one law, and each under its own."""
         together = solve(self.problem(self.each))
-        alone = [solve(self.problem(self.each, self.code == g)) for g in range(len(self.names))]
+        alone = [solve(self.problem(self.each, g)) for g in range(len(self.names))]
         return np.array([np.repeat(together[None], len(alone), axis=0), alone])
 
     def weighted(self, by_group: Sequence[float]) -> Pool:

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 from scipy.stats import chi2
 
+from chemscale.laws.comparison.blocks import Blocks
 from chemscale.laws.comparison.contrast import Difference, Multiplier, Ratio, difference, multiplier, ratio
 from chemscale.laws.comparison.joint import Pool
-from chemscale.laws.comparison.nested import Fitted, Model, Test, again, fit_joint, likelihood_ratio, simulate
+from chemscale.laws.comparison.nested import Fitted, Model, Test, fit_joint, likelihood_ratio, refits, simulated
 from chemscale.laws.doubt.residuals import freedom
-from chemscale.laws.forms import FORMS
+from chemscale.laws.forms import choose
 from chemscale.laws.forms.form import Form
-from chemscale.laws.forms.sums import PowerSum
 from chemscale.laws.objectives import Array
 from chemscale.laws.tables.table import Rows
 
@@ -63,6 +63,13 @@ class JointLaw:
                 return found
         raise ValueError(f"there is no model {name!r}; there are {', '.join(m.name for m in self.models)}.")
 
+    @property
+    def own_floors(self) -> bool:
+        """Whether each group has its own floor in the chosen model."""
+        form = choose(self.form, tuple(self.axes))
+        behind = form.solved_as[form.floor] if form.floor else ()
+        return any(name in self.model(self.chosen).free for name in behind)
+
     def to_json(self) -> dict[str, Any]:
         """A JSON object with every field."""
         return {
@@ -70,53 +77,6 @@ class JointLaw:
             "tests": [test.to_json() for test in self.tests],
             "differences": [{**asdict(d), "at_most": d.at_most} for d in self.differences],
         }
-
-
-@dataclass(frozen=True)
-class Blocks:
-    """The solver's parameters of a form by what they are; those held shared are left out."""
-
-    floor: tuple[str, ...]
-    amplitudes: tuple[str, ...]
-    exponents: tuple[str, ...]
-
-    @classmethod
-    def of(cls, form: Form, shared: Sequence[str]) -> Blocks:
-        """Raises ValueError for a form that is no sum of powers, or for a parameter that it does not have."""
-        if not isinstance(form, PowerSum) or form.names != form.inner:
-            sums = ", ".join(name for name, kind in FORMS.items() if kind.published is PowerSum.published)
-            raise ValueError(
-                f"form={form.name!r} cannot be shared between groups: its exponents are not parameters of their own; "
-                f"use one of {sums}."
-            )
-        wrong = [name for name in shared if name not in form.inner]
-        if wrong:
-            raise ValueError(
-                f"shared={wrong[0]!r} is not a parameter of form={form.name!r}; it has {', '.join(form.inner)}."
-            )
-        own = [name for name in form.inner if name not in shared]
-        if not own:
-            raise ValueError("shared names every parameter, which leaves nothing to compare; leave one out.")
-        exponents = tuple(name for name in own if name in form.exponents)
-        floor = tuple(name for name in own if name == form.floor)
-        return cls(floor, tuple(n for n in own if n not in exponents + floor), exponents)
-
-    def ladder(self) -> dict[str, tuple[str, ...]]:
-        """Name of each nested model -> its free parameters, smallest first; models that would repeat are left out."""
-        floor, amplitudes, exponents = self.floor, self.amplitudes, self.exponents
-        named: dict[str, tuple[str, ...]] = {
-            "all shared": (),
-            "amplitudes free": amplitudes,
-            "amplitudes and floors free": amplitudes + floor,
-            "amplitudes and exponents free": amplitudes + exponents,
-            "all free": amplitudes + floor + exponents,
-        }
-        every = named.pop("all free")
-        out: dict[str, tuple[str, ...]] = {}
-        for name, free in named.items():
-            if free not in (*out.values(), every):
-                out[name] = free
-        return {**out, "all free": every}
 
 
 def join(
@@ -147,15 +107,16 @@ def join(
 
     tests = [test(*pair) for pair in _questions(blocks)]
     free, words = _chosen(blocks, tests, floor, form.floor in shared)
-    for name in blocks.exponents if len(blocks.exponents) > 1 else ():
+    single = [name for name in blocks.named if name in blocks.exponents]
+    for name in single if len(blocks.exponents) > 1 else ():
         tests.append(test(name, [n for n in free if n != name], free))
     full = fitted(free)
     if full.form.groups > 2 and blocks.exponents:
         for g, name in enumerate(pool.names[1:], start=1):
             tied = fit_joint(pool, free, anchors, [(g, exponent) for exponent in blocks.exponents])
             tests.append(likelihood_ratio(f"exponents of {name}", tied, full, pool.clusters, bootstrap, rng))
-    losses = simulate(full, pool.clusters, bootstrap or 400, rng)
-    draws = again(full.problem, losses, full.theta)
+    losses = simulated(full, pool.clusters, bootstrap or 400, rng)
+    draws = refits(full, losses)
     others = range(1, len(pool.names))
     points = {g: _common(parts, (pool.names[g], pool.names[0]), form.roles) for g in others}
     calibrating = losses if bootstrap else None
@@ -164,10 +125,10 @@ def join(
         about, form.name, form.equation, {r: {"name": columns[r], "units": units[r]} for r in form.roles},
         {name: len(part) for name, part in parts.items()}, models, tuple(tests),
         next(name for name, own in ladder.items() if set(own) == set(free)), words,
-        tuple(difference(pool, full, g, name, level, calibrating) for g in others for name in blocks.exponents),
+        tuple(difference(pool, full, g, name, level, calibrating) for g in others for name in blocks.named),
         tuple(ratio(pool, full, draws, g, points[g], level) for g in others),
         tuple(multiplier(pool, full, draws, g, axis, points[g], level) for g in others for axis in form.roles),
-        (*notes, *_far_off(pool, full)),
+        (*notes, *_far_off(pool, full), *_untold(pool, bootstrap)),
     )  # fmt: skip
 
 
@@ -198,7 +159,7 @@ def _weighted(pool: Pool, alone: Array) -> tuple[Pool, tuple[str, ...]]:
     """Runs weighted by their group's own noise where Bartlett's test (1937) says that it differs."""
     found = []
     for g, theta in enumerate(alone):
-        problem = pool.problem(pool.each, pool.code == g)
+        problem = pool.problem(pool.each, g)
         found.append((2 * float(problem.value(theta[None])[0]) / freedom(problem), freedom(problem)))
     sizes, left = (np.array(column, float) for column in zip(*found, strict=True))
     if sizes.min() <= 0:
@@ -227,4 +188,14 @@ def _far_off(pool: Pool, full: Fitted) -> tuple[str, ...]:
     return (
         f"{int(far.sum())} of {len(rest)} runs lie more than {FAR_OFF:.0f} standard deviations off the law; tests and "
         f"intervals assume normal log residuals, so look at these runs first",
+    )
+
+
+def _untold(pool: Pool, bootstrap: int) -> tuple[str, ...]:
+    groups = int(pool.clusters.max()) + 1
+    if bootstrap or groups == len(pool.x):
+        return ()
+    return (
+        f"with bootstrap=0 the tests take the {len(pool.x)} runs of {groups} clusters as independent, and p-values are "
+        f"too small; intervals of differences are widened for clusters, and bootstrap=400 gives p-values that hold",
     )

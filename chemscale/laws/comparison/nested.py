@@ -9,8 +9,9 @@ section 4.2; (1 + hits) / (1 + draws)).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -19,10 +20,15 @@ from scipy.stats import f as fisher
 
 from chemscale.laws.comparison.joint import Joint, Pool
 from chemscale.laws.doubt.noise import Noise, shared_within
+from chemscale.laws.doubt.onestep import Stepper
+from chemscale.laws.doubt.residuals import basis
 from chemscale.laws.objectives import Array
 from chemscale.laws.solver.solve import Problem, refit, solve
 
+CELLS = 2_500_000  # draws times runs that are worked on at once
+MOST_REFITTED = 10_000  # runs above which draws are judged in the tangent of the law and not refitted
 EXACT_FIT = 1e-20  # squared log residuals under which losses are reproduced to rounding
+Judge = Callable[[Array], Array]  # of draws of the log losses (draws, n), (draws,)
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,7 +57,7 @@ class Fitted:
         weights = np.log(self.problem.weights).sum()
         return float(-0.5 * n * (np.log(2 * np.pi * self.squares / n) + 1) + 0.5 * weights)
 
-    @property
+    @cached_property
     def fit(self) -> Array:
         """Fitted log loss in the pool's scale, (n,)."""
         return self.problem.model.log_fit(self.theta[None])[0]
@@ -64,8 +70,7 @@ class Fitted:
 
 def fit_joint(pool: Pool, free: Sequence[str], anchors: Array, tied: Sequence[tuple[int, str]] = ()) -> Fitted:
     """The joint model with the parameters `free` one per group but for `tied`, from `anchors` (k, groups, P)."""
-    ordered = tuple(name for name in pool.each.inner if name in free)
-    form = Joint(pool.each.roles, pool.each, len(pool.names), ordered, anchors, tuple(tied))
+    form = pool.joint(free, anchors, tied)
     problem = pool.problem(form)
     theta = solve(problem)
     return Fitted(form, problem, theta, squares(problem, problem.log_loss, theta[None])[0])
@@ -145,8 +150,8 @@ def likelihood_ratio(
     by_f = float(fisher.sf((ratio - 1) * larger.runs_left / degrees, degrees, larger.runs_left))
     drawn = None
     if draws:
-        losses = simulate(smaller, clusters, draws, rng)
-        found = ratios(losses, smaller, larger)
+        judge = ratios(smaller, larger)
+        found = np.concatenate([judge(part) for part in simulated(smaller, clusters, draws, rng)])
         drawn = float((1 + (found >= statistic * (1 - 1e-9)).sum()) / (1 + draws))
     tied = {name for _, name in smaller.form.tied}
     beside = tuple(name for name in smaller.form.free if name not in tied)
@@ -154,12 +159,59 @@ def likelihood_ratio(
     return Test(question, frees, beside, statistic, degrees, float(chi2.sf(statistic, degrees)), by_f, drawn, draws)
 
 
-def ratios(losses: Array, smaller: Fitted, larger: Fitted) -> Array:
+def ratios(smaller: Fitted, larger: Fitted) -> Judge:
     """LR of every draw of the log losses (draws, n), both models refitted, (draws,)."""
-    begin = larger.form.gather(smaller.each)
-    below = squares(smaller.problem, losses, again(smaller.problem, losses, smaller.theta))
-    above = squares(larger.problem, losses, again(larger.problem, losses, begin))
-    return losses.shape[1] * np.log(np.maximum(below / above, 1.0))
+    below = refitted(smaller.problem, smaller.theta)
+    above = refitted(larger.problem, larger.form.gather(smaller.each))
+    runs = len(smaller.problem.x)
+    return lambda losses: runs * np.log(np.maximum(below(losses) / above(losses), 1.0))
+
+
+def refitted(problem: Problem, start: Array) -> Judge:
+    """Weighted sums of squared log residuals of refits from `start` (Q,) to draws of the log losses (draws, n).
+
+    Above `MOST_REFITTED` runs they are those left in the tangent of the model at `start`, as good as linear there.
+    """
+    if len(problem.x) <= MOST_REFITTED:
+        return lambda losses: squares(problem, losses, again(problem, losses, start))
+    fit, root, plane = problem.model.log_fit(start[None])[0], np.sqrt(problem.weights), basis(problem, start)
+
+    def left(losses: Array) -> Array:
+        errors = (losses - fit) * root
+        return np.maximum((errors**2).sum(1) - ((errors @ plane) ** 2).sum(1), EXACT_FIT)
+
+    return left
+
+
+@dataclass(frozen=True, eq=False)
+class Simulated:
+    """Log losses that a fitted model could have given, a few draws (B, n) at a time; the same ones at every pass."""
+
+    fitted: Fitted
+    clusters: np.ndarray
+    draws: int
+    seed: int
+
+    def __iter__(self) -> Iterator[Array]:
+        rng = np.random.default_rng(self.seed)
+        at_once = max(CELLS // len(self.clusters), 1)
+        for first in range(0, self.draws, at_once):
+            yield simulate(self.fitted, self.clusters, min(at_once, self.draws - first), rng)
+
+
+def simulated(fitted: Fitted, clusters: np.ndarray, draws: int, rng: np.random.Generator) -> Iterable[Array]:
+    """Log losses that the fitted model could have given: all draws at once where the runs are few."""
+    if len(clusters) <= MOST_REFITTED:
+        return [simulate(fitted, clusters, draws, rng)]
+    return Simulated(fitted, clusters, draws, int(rng.integers(2**32)))
+
+
+def refits(fitted: Fitted, losses: Iterable[Array]) -> Array:
+    """The model's parameters at draws of the log losses, (draws, Q): refits, or one step each of many runs."""
+    if len(fitted.problem.x) <= MOST_REFITTED:
+        return np.concatenate([again(fitted.problem, part, fitted.theta) for part in losses])
+    stepper = Stepper.at(fitted.problem, fitted.theta)
+    return np.concatenate([stepper.disturbed(part - fitted.fit) for part in losses])
 
 
 def again(problem: Problem, losses: Array, start: Array) -> Array:

@@ -8,16 +8,17 @@ fall, floor included, and may have the other sign than the difference of exponen
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.stats import t as student
 
-from chemscale.laws.objectives import Array
+from chemscale.laws.doubt.regression import least_squares
 from chemscale.laws.tables.table import Columns, positive
 
 SAME_SIZE = 0.05  # decades (12 %) within which parameter counts of two architectures are one size
+MOST_NEAR = 64  # runs of the other group that are tried for each run of one
 KEYS = ("seed", "subset_key")  # what else a pair must agree in, where the table has it
 
 
@@ -42,22 +43,6 @@ class Paired:
     points: tuple[dict[str, float], ...]
     words: str
     level: float
-
-
-@dataclass(frozen=True)
-class Estimates:
-    """Least squares with errors: coefficients, standard errors or None, degrees of freedom behind each, all (p,)."""
-
-    values: Array
-    errors: Array | None
-    left: Array
-
-    def interval(self, k: int, level: float) -> tuple[float, float] | None:
-        """Student's t interval of one coefficient."""
-        if self.errors is None:
-            return None
-        half = float(student.ppf(0.5 + level / 2, self.left[k]) * self.errors[k])
-        return float(self.values[k]) - half, float(self.values[k]) + half
 
 
 def paired(
@@ -118,13 +103,32 @@ def _lowest(runs: list[dict[str, Any]]) -> dict[str, Any]:
 
 def _same_size(own: list[dict[str, Any]], other: list[dict[str, Any]]) -> list[tuple[dict[str, Any], dict[str, Any]]]:
     """Pairs whose sizes agree, nearest first, each run used once."""
-    gaps = [(abs(np.log10(a["params"] / b["params"])), i, j) for i, a in enumerate(own) for j, b in enumerate(other)]
+    sizes = [[(float(np.log10(run["params"])), i) for i, run in enumerate(runs)] for runs in (own, other)]
+    gaps = _near(sorted(sizes[0]), sorted(sizes[1]))
     left, right, out = set(range(len(own))), set(range(len(other))), []
-    for gap, i, j in sorted(gaps):
-        if gap <= SAME_SIZE and i in left and j in right:
+    for _, i, j in sorted(gaps):
+        if i in left and j in right:
             left.discard(i)
             right.discard(j)
             out.append((own[i], other[j]))
+    return out
+
+
+def _near(own: list[tuple[float, int]], other: list[tuple[float, int]]) -> list[tuple[float, int, int]]:
+    """(gap, i, j) of sizes (log10, position), both sorted, that lie within `SAME_SIZE` of each other.
+
+    Of a cell with many runs of one size only the nearest `MOST_NEAR` are offered to each, so that the list stays short.
+    """
+    values = np.array([size for size, _ in other])
+    out = []
+    for rank, (size, i) in enumerate(own):
+        low, high = np.searchsorted(values, [size - SAME_SIZE - 1e-12, size + SAME_SIZE + 1e-12])
+        if high - low > MOST_NEAR:  # as far into the other's run of sizes as this one is into its own
+            first = rank - bisect_left(own, (size - SAME_SIZE, -1))
+            low = int(np.clip(low + first - MOST_NEAR // 2, low, high - MOST_NEAR))
+            high = low + MOST_NEAR
+        near = [(abs(size - other[k][0]), i, other[k][1]) for k in range(low, high)]
+        out += [pair for pair in near if pair[0] <= SAME_SIZE]
     return out
 
 
@@ -158,28 +162,3 @@ def _read(
         (float(np.exp(level_ends[0])), float(np.exp(level_ends[1]))) if level_ends else None, slopes, points, words,
         level,
     )  # fmt: skip
-
-
-def least_squares(design: Array, y: Array, clusters: np.ndarray) -> Estimates:
-    """Ordinary least squares of y (n,) on design (n, p).
-
-    Where pairs share a cluster each error is the larger of the usual one and the cluster-robust one (times G/(G-1);
-    Cameron and Miller 2015): with few clusters the robust one alone is often too small. Its degrees of freedom are the
-    clusters less the columns that are constant within each.
-    """
-    values = np.asarray(np.linalg.lstsq(design, y, rcond=None)[0], float)
-    left = len(y) - design.shape[1]
-    every = np.full(design.shape[1], float(left))
-    if left < 1:
-        return Estimates(values, None, every)
-    rest = y - design @ values
-    inverse = np.linalg.inv(design.T @ design)
-    usual = np.sqrt((rest**2).sum() / left * np.diag(inverse))
-    count = int(clusters.max()) + 1
-    between = sum(all(np.ptp(column[clusters == c]) < 1e-9 for c in range(count)) for column in design.T)
-    if not between < count < len(y):
-        return Estimates(values, usual, every)
-    sums = np.zeros((count, design.shape[1]))
-    np.add.at(sums, clusters, design * rest[:, None])
-    robust = np.sqrt(count / (count - 1) * np.diag(inverse @ sums.T @ sums @ inverse))
-    return Estimates(values, np.maximum(usual, robust), np.where(robust > usual, float(count - between), every))

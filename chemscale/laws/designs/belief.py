@@ -7,6 +7,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from chemscale.laws.backtests.backtest import Backtest
+from chemscale.laws.backtests.trials import ask, tested
+from chemscale.laws.designs.drift import drift_of
 from chemscale.laws.errors import FitError
 from chemscale.laws.fit import Options, fit
 from chemscale.laws.forms import choose
@@ -16,7 +19,7 @@ from chemscale.laws.objectives import Array, Objective
 
 DRAWS = 32  # parameter vectors that a design is averaged over
 NOISE = 0.01  # log units: the scatter of a run whose law is not known yet
-LEAST_NOISE = 1e-4  # a law through all of its runs would make one more run worth nothing
+NOISE_RUNS = 2  # runs that this counts for once residuals are known: a law through all of its runs has none
 PRIOR_EXPONENT, PRIOR_AMPLITUDE = 0.5, 1.0  # standard deviations, in the solver's units where amplitudes are of order 1
 PLAUSIBLE = ("chinchilla", "tied", "power")  # forms of two axes that a design is averaged over while runs allow them
 AS_GOOD = 2.0  # a form is plausible while its backtest errs at most so many times as much as the best one's
@@ -28,7 +31,8 @@ class Belief:
     """Plausible laws of one form, and where runs have been made.
 
     theta (draws, P) in the solver's coordinates; centre (axes,) natural logs; noise the standard deviation of one run's
-    log loss; seen (n, axes) centred logs of the runs made or under way, whose losses need not be known.
+    log loss; seen (n, axes) centred logs of the runs made or under way, whose losses need not be known; drift the
+    variance of the error of form per natural log of distance from the target (see `drift`).
     """
 
     form: Form
@@ -36,15 +40,18 @@ class Belief:
     centre: Array
     noise: float
     seen: Array
+    drift: float = 0.0
 
     @classmethod
     def of(cls, law: Law, count: int = DRAWS) -> Belief:
-        """What a fitted law says, with `count` of its draws, evenly spaced."""
+        """What a fitted law says, with `count` of its draws, evenly spaced, and the error of its backtest."""
         held = law.solution
         picks = np.linspace(0, len(held.draws) - 1, min(count, len(held.draws))).astype(int)
-        noise = max(float(np.sqrt(np.mean(held.noise**2))), LEAST_NOISE)
+        left = max(len(law.runs) - len(held.theta), 0)
+        noise = np.sqrt((NOISE_RUNS * NOISE**2 + left * np.mean(held.noise**2)) / (NOISE_RUNS + left))
         x = np.log(law.runs.stacked(law.roles)) - held.centre
-        return cls(law.shape, np.vstack([held.theta, held.draws[picks]]), held.centre, noise, x)
+        theta = np.vstack([held.theta, held.draws[picks]])
+        return cls(law.shape, theta, held.centre, float(noise), x, drift_of(law.backtest))
 
     @classmethod
     def before(cls, roles: tuple[str, ...], points: Array, count: int = DRAWS, seed: int = 0) -> Belief:
@@ -58,7 +65,9 @@ class Belief:
         shares = rng.dirichlet(np.ones(terms), size=count)
         exponents = rng.uniform(*EXPONENTS, size=(count, len(roles)))
         centre = np.log(points).mean(0)
-        return cls(form, np.hstack([shares, exponents]), centre, NOISE, np.empty((0, len(roles))))
+        return cls(
+            form, np.hstack([shares, exponents]), centre, NOISE, np.empty((0, len(roles))), drift_of(None)
+        )  # fmt: skip
 
     def with_runs(self, points: Array) -> Belief:
         """The same, once runs at these points (n, axes) are under way."""
@@ -70,35 +79,54 @@ class Belief:
         """Derivatives of the log loss at points (n, axes) by the parameters, (draws, n, P)."""
         return self.form.bind(np.log(points) - self.centre).derivatives(self.theta).jacobian
 
-    def information(self) -> Array:
-        """Precision of the parameters after the runs made, (draws, P, P), with a weak prior that keeps it regular."""
-        at = self.form.bind(self.seen).derivatives(self.theta).jacobian / self.noise
+    def prior(self) -> Array:
+        """Precision of the parameters without any run, (P, P): weak, and enough to keep it regular."""
         spread = np.where(np.isfinite(self.form.upper), PRIOR_EXPONENT, PRIOR_AMPLITUDE)
-        return np.matmul(at.swapaxes(1, 2), at) + np.diag(spread**-2.0)
+        return np.diag(spread**-2.0)
+
+    @property
+    def places(self) -> Array:
+        """Where runs were made, (n, axes)."""
+        return np.exp(self.seen + self.centre)
 
 
 def plausible(law: Law, forms: Sequence[str] = PLAUSIBLE) -> list[Belief]:
-    """What a law says, and the other forms that foretell its largest runs about as well from the smaller ones."""
-    beliefs = [Belief.of(law)]
-    if law.backtest is None or law.roles != ("params", "data"):
+    """What a law says, and the other forms that foretell its largest runs about as well from the smaller ones.
+
+    All are judged by the same runs held out, the largest fifth, whatever the law's own backtest held out.
+    """
+    own = _foretold(law)
+    beliefs = [Belief.of(law) if own is None else replace(Belief.of(law), drift=drift_of(own))]
+    if own is None or law.roles != ("params", "data"):
         return beliefs
+    rivals = [(name, test) for name in forms if name != law.form and (test := _foretold(law, name)) is not None]
+    best = min(test.rmsle for test in (own, *(test for _, test in rivals)))
+    for name, test in rivals:
+        if test.rmsle <= AS_GOOD * best and (rival := _refitted(law, name)) is not None:
+            beliefs.append(replace(Belief.of(rival), drift=drift_of(test)))
+    return beliefs
+
+
+def _foretold(law: Law, name: str | None = None) -> Backtest | None:
+    """The backtest of a form, by default the law's own, on the law's largest runs; None where it cannot be made."""
+    try:
+        form = law.shape if name is None else choose(name, law.roles)
+        return tested(form, law.runs, law.problem.objective, ask(law.runs, "largest", None))
+    except (ValueError, FitError):
+        return None
+
+
+def _refitted(law: Law, name: str) -> Law | None:
+    """The runs of a law fitted by another form; None where it is not to be believed."""
     runs, goal = law.runs, law.objective
     table = {role: runs.axes[role] for role in law.roles} | {"loss": runs.loss, "weights": runs.weights}
-    table |= {} if runs.flops is None else {"flops": runs.flops}
-    table |= {} if runs.censored is None else {"bounds": runs.censored}
     options: Options = {
-        "params": "params", "data": "data", "weights": "weights", "objective": goal["name"],
-        "delta": goal["delta"] or Objective.delta, "bootstrap": 0, "hold_out": "largest",
+        "form": name, "params": "params", "data": "data", "weights": "weights", "objective": goal["name"],
+        "delta": goal["delta"] or Objective.delta, "bootstrap": 0,
     }  # fmt: skip
-    options |= {} if runs.censored is None else {"censored": "bounds"}
-    rivals = []
-    for form in forms:
-        if form != law.form:
-            try:
-                rivals.append(fit(table, loss="loss", **{**options, "form": form}))
-            except (ValueError, FitError):
-                continue
-    errors = [one.backtest.rmsle for one in (law, *rivals) if one.backtest is not None]
-    return beliefs + [
-        Belief.of(one) for one in rivals if one.backtest is not None and one.backtest.rmsle <= AS_GOOD * min(errors)
-    ]
+    if runs.censored is not None:
+        table["bounds"], options["censored"] = runs.censored, "bounds"
+    try:
+        return fit(table, loss="loss", **options)
+    except (ValueError, FitError):
+        return None

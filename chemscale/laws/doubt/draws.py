@@ -9,25 +9,29 @@
 
 Runs that share a `cluster` are drawn, flipped or disturbed together (Cameron, Gelbach and Miller 2008). Where a run is
 known by a bound only, new losses would need the rule by which it was stopped, so there only `pairs` and `wald` draw.
-Losses imputed from a forecast are drawn anew each time (Rubin 1987).
+Losses imputed from a forecast are drawn anew each time (Rubin 1987). Where draws and runs together are more than
+`MOST_REFITTED`, a draw is one step from the fit (`onestep`), made of a few draws at a time.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
 from chemscale.laws.doubt.noise import Noise
-from chemscale.laws.doubt.residuals import MAX_LEVERAGE, covariance, freedom, measured, pulls, residuals
+from chemscale.laws.doubt.onestep import Stepper
+from chemscale.laws.doubt.residuals import MAX_LEVERAGE, basis, covariance, freedom, measured, pulls, residuals
 from chemscale.laws.objectives import Array
-from chemscale.laws.solver.solve import Problem, newton, refit
-from chemscale.laws.solver.tangent import groups_of
+from chemscale.laws.solver.solve import Problem, chunks, newton, refit
+from chemscale.laws.solver.tangent import enlarged, groups_of, of_one_size
 
 FEW = 40  # groups; at 16 to 36 runs both bootstraps cover alike, but only the wild one always has a full grid
 VERY_FEW = 12  # groups; two signs give at most 2^groups different draws
 WALD = 400  # steps from the normal approximation
 WEBB = np.sqrt(np.array([1.5, 1.0, 0.5]))
+MOST_REFITTED = 4e6  # runs in all refits together: a quarter of a minute and a few hundred megabytes
 METHODS = ("wald", "pairs", "wild", "parametric")
 
 
@@ -72,27 +76,48 @@ class Sampler:
         return Draws(made[method](rng, count), residuals(self.problem, self.theta)[known] * scale, method)
 
     def _pairs(self, rng: np.random.Generator, count: int) -> Array:
-        groups = int(self.clusters.max()) + 1
+        groups, runs = int(self.clusters.max()) + 1, len(self.clusters)
+        if self._steps(count):
+            stepper, out = Stepper.at(self.problem, self.theta), []
+            for part in chunks(count, runs):
+                times = part.stop - part.start
+                picks = np.stack([np.bincount(rng.integers(0, groups, groups), minlength=groups) for _ in range(times)])
+                out.append(stepper.reweighted(self.problem.weights * picks[:, self.clusters]))
+            return np.concatenate(out)
         picks = rng.multinomial(groups, np.full(groups, 1 / groups), size=count)
-        losses = self.problem.log_loss + self.imputed * rng.standard_normal((count, len(self.clusters)))
+        losses = self.problem.log_loss + self.imputed * rng.standard_normal((count, runs))
         return refit(self.problem, losses, self.problem.weights * picks[:, self.clusters], self.theta)
 
     def _wild(self, rng: np.random.Generator, count: int) -> Array:
-        groups = int(self.clusters.max()) + 1
-        signs = rng.choice([-1.0, 1.0], size=(count, groups))
-        if groups < VERY_FEW:
-            signs = signs * rng.choice(WEBB, size=(count, groups))
-        return self._refit(signs[:, self.clusters] * self._enlarged_residuals(), rng)
+        groups, enlarged = int(self.clusters.max()) + 1, self._enlarged_residuals()
+
+        def errors(times: int) -> Array:
+            signs = rng.choice([-1.0, 1.0], size=(times, groups))
+            if groups < VERY_FEW:
+                signs = signs * rng.choice(WEBB, size=(times, groups))
+            return signs[:, self.clusters] * enlarged
+
+        return self._refit(errors, rng, count)
 
     def _parametric(self, rng: np.random.Generator, count: int) -> Array:
-        return self._refit(self.noise.draw(rng, count, self.clusters), rng)
+        return self._refit(lambda times: self.noise.draw(rng, times, self.clusters), rng, count)
 
-    def _refit(self, errors: Array, rng: np.random.Generator) -> Array:
-        """Refits of the fitted law with these errors (B, n)."""
-        errors = errors + self.imputed * rng.standard_normal(errors.shape)
+    def _steps(self, count: int) -> bool:
+        """Whether draws are steps; bounds and forecasts are always refitted."""
+        plain = measured(self.problem).all() and not self.imputed.any()
+        return bool(plain) and count * len(self.clusters) > MOST_REFITTED
+
+    def _refit(self, errors: Callable[[int], Array], rng: np.random.Generator, count: int) -> Array:
+        """Refits of the fitted law with `errors` of so many tables, (B, n)."""
+        if self._steps(count):
+            stepper = Stepper.at(self.problem, self.theta)
+            parts = chunks(count, len(self.clusters))
+            return np.concatenate([stepper.disturbed(errors(part.stop - part.start)) for part in parts])
+        made = errors(count)
+        made = made + self.imputed * rng.standard_normal(made.shape)
         fitted = self.problem.model.log_fit(self.theta[None])[0]
-        weights = np.repeat(self.problem.weights[None], len(errors), axis=0)
-        return refit(self.problem, fitted + errors, weights, self.theta)
+        weights = np.repeat(self.problem.weights[None], count, axis=0)
+        return refit(self.problem, fitted + made, weights, self.theta)
 
     def _wald(self, rng: np.random.Generator, count: int) -> Array:
         roots, axes = np.linalg.eigh(covariance(self.problem, self.theta))
@@ -113,13 +138,9 @@ class Sampler:
                 lower=problem.lower,
             )[0]  # fmt: skip
         root = np.sqrt(pulls(problem, theta))
-        jacobian = problem.model.derivatives(theta[None]).jacobian[0] * root[:, None]
-        free = (theta > problem.lower) & (theta < problem.form.upper)
-        basis, sizes, _ = np.linalg.svd(jacobian[:, free], full_matrices=False)
-        basis = basis[:, sizes > 1e-10 * sizes.max(initial=0.0)]
+        found = basis(problem, theta)
         errors = residuals(problem, theta) * root
         out = np.empty_like(errors)
-        for group in groups_of(self.clusters):
-            roots, axes = np.linalg.eigh(np.eye(len(group)) - basis[group] @ basis[group].T)
-            out[group] = axes @ ((axes.T @ errors[group]) / np.maximum(roots, 1 - MAX_LEVERAGE))
+        for groups in of_one_size(groups_of(self.clusters)):
+            out[groups] = enlarged(found[groups], errors[groups], lambda left: 1 / np.maximum(left, 1 - MAX_LEVERAGE))
         return out / root

@@ -109,8 +109,8 @@ def _constant(problem: Problem) -> float:
     shares = np.linspace(0, 1, min(len(problem.log_loss), CONSTANTS))
     own = np.quantile(problem.log_loss, shares, method="nearest")
     candidates = np.concatenate([own, [np.average(problem.log_loss, weights=problem.weights)]])
-    penalty = problem.objective.penalty(problem.log_loss, candidates[:, None])
-    return float((penalty * problem.weights).sum(1).min())
+    totals = [float(problem.objective.penalty(problem.log_loss, one) @ problem.weights) for one in candidates]
+    return min(totals)
 
 
 def cut_short(problem: Problem, theta: Array, rows: Rows, published: Mapping[str, float]) -> dict[str, str]:

@@ -19,16 +19,14 @@ import numpy as np
 from scipy.stats import t as student
 
 from chemscale.laws.doubt.draws import FEW
-from chemscale.laws.doubt.profile import Tables, ends
-from chemscale.laws.doubt.residuals import covariance, freedom, interval, noise_scale, small_sample
+from chemscale.laws.doubt.likelihood import Likelihood
+from chemscale.laws.doubt.residuals import covariance, freedom, interval, small_sample
 from chemscale.laws.errors import require_level
 from chemscale.laws.objectives import Array
 from chemscale.laws.solver.numbers import Number
-from chemscale.laws.solver.solve import Problem, newton
-from chemscale.laws.solver.tangent import CORNER, Tangent
+from chemscale.laws.solver.solve import Problem
 
 INTERVALS = ("auto", "wald", "pairs", "wild", "parametric", "profile")
-LEAST_NOISE = 1e-8  # of a loss: below it a rise of the objective is lost in rounding and in where the solver settles
 CURVE = 21  # values of a number at which its deviance is shown
 NO_BOUND = ("wald", "pairs", "wild")  # methods without theory for a parameter at its bound
 
@@ -72,32 +70,6 @@ def choose_method(asked: str, groups: int, count: int, bounds: int = 0) -> Choic
 
 
 @dataclass(frozen=True)
-class Likelihood:
-    """A law as its likelihood: one table, its best fit under the working objective, the tangent there."""
-
-    tables: Tables
-    tangent: Tangent
-
-    @classmethod
-    def of(cls, problem: Problem, theta: Array, clusters: np.ndarray) -> Likelihood:
-        """From the fit theta (P,) of the problem's own objective."""
-        goal = problem.objective.likelihood(CORNER * max(noise_scale(problem, theta), LEAST_NOISE))
-        losses, weights = problem.log_loss[None], problem.weights[None]
-        best = theta[None]
-        if problem.objective.robust:
-            best = newton(problem.model, goal, losses, weights, best, problem.form.upper, 60, lower=problem.lower)
-        tables = Tables(problem.model, goal, problem.lower, problem.form.upper, losses, weights, best)
-        return cls(tables, Tangent.at(problem.model, goal, losses, weights, best, clusters))
-
-    def ends(self, number: Number, level: float) -> tuple[Array, Array, float]:
-        """Ends (1, 2) on the number's own scale, its variances' ratio to the deviance (1,), degrees of freedom."""
-        spread = self.tangent.spread(number.gradient(self.tables.theta))
-        ratio = np.maximum(spread.sound / spread.model, LEAST_NOISE**2)
-        most = student.ppf(0.5 + level / 2, spread.freedom) * np.sqrt(ratio)
-        return ends(self.tables, number, spread.model, most), ratio, float(spread.freedom[0])
-
-
-@dataclass(frozen=True)
 class Profile:
     """A number of a law by profile likelihood.
 
@@ -128,10 +100,10 @@ def profile(problem: Problem, theta: Array, clusters: np.ndarray, number: Number
     reach = np.where(np.isfinite(found[0]), found[0], number.of(theta[None])[0])
     values = np.linspace(reach[0], reach[1], CURVE)
     many = likelihood.tables.repeated(CURVE)
-    model = likelihood.tangent.spread(number.gradient(likelihood.tables.theta)).model
+    model = likelihood.spread(number).model
     rises = many.roots(number, values, np.repeat(model, CURVE)) ** 2 / ratio
     curve = tuple(zip(number.outward(values).tolist(), rises.tolist(), strict=True))
-    return Profile(name, value, low, high, level, left, curve)
+    return Profile(name, value, low, high, level, float(left[0]), curve)
 
 
 def parameter_intervals(

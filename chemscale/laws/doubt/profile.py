@@ -33,6 +33,9 @@ class Pinned(Model):
     def __init__(self, model: Model, number: Number) -> None:
         self.model, self.number = model, number
 
+    def among(self, which: np.ndarray) -> Pinned:
+        return Pinned(self.model.among(which), self.number.among(which))
+
     def log_fit(self, theta: Array) -> Array:
         return np.concatenate([self.model.log_fit(theta), self.number.of(theta)[:, None]], 1)
 
@@ -67,9 +70,10 @@ class Tables:
     theta: Array
 
     def repeated(self, count: int) -> Tables:
-        """The same tables `count` times."""
-        losses, weights, theta = (np.repeat(part, count, 0) for part in (self.log_loss, self.weights, self.theta))
-        return Tables(self.model, self.goal, self.lower, self.upper, losses, weights, theta)
+        """All tables, `count` times over."""
+        every = np.tile(np.arange(len(self.theta)), count)
+        losses, weights, theta = self.log_loss[every], self.weights[every], self.theta[every]
+        return Tables(self.model, self.goal.among(every), self.lower, self.upper, losses, weights, theta)
 
     def rise(self, theta: Array) -> Array:
         """Objective of each table at theta (S, P)."""
@@ -98,10 +102,13 @@ def ends(tables: Tables, number: Number, model: Array, most: Array) -> Array:
     model (S,): variance of the number per unit of the objective. A number that comes to a bound ends there; -inf or
     inf where no value fits that much worse.
     """
-    return np.stack([_end(tables, number, model, most, sign) for sign in (-1.0, 1.0)], 1)
+    count, both = len(most), np.concatenate([np.arange(len(most))] * 2)
+    sign = np.repeat([-1.0, 1.0], count)
+    found = _end(tables.repeated(2), number.among(both), model[both], most[both], sign)
+    return found.reshape(2, count).T
 
 
-def _end(tables: Tables, number: Number, model: Array, most: Array, sign: float) -> Array:
+def _end(tables: Tables, number: Number, model: Array, most: Array, sign: Array) -> Array:
     """By secants in the root, which is nearly linear in the number, between a value inside and one outside.
 
     Each fit starts from the one inside, so that it follows the law outwards.

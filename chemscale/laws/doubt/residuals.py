@@ -1,14 +1,23 @@
-"""How far a fitted law can be wrong, near its minimum: residuals, leverage, noise and the normal approximation."""
+"""How far a fitted law can be wrong, near its minimum: residuals, leverage, noise and the normal approximation.
+
+Weights are precisions, whatever the objective: with the noise of a run of weight one of standard deviation s, that of a
+run of weight w has s / sqrt(w); weights have mean one. They multiply the penalty, also of robust objectives, which are
+then no likelihood but still unbiased, and whose errors are those of such a fit. Weights that mean emphasis (what the
+law should listen to, whatever the noise) make `wald` and `parametric` intervals wrong; `profile`, `pairs` and `wild`
+ask the residuals instead, and predictions take the noise of a new run from residuals without weights (`onerun`).
+"""
 
 from __future__ import annotations
 
 import numpy as np
+from scipy.special import log_ndtr
 from scipy.stats import t as student
 
 from chemscale.laws.objectives import Array
 from chemscale.laws.solver.solve import Problem
 
 KEPT_DIGITS = 7  # significant digits of the draws in a law, so that its JSON gives the same intervals back
+LAPLACE = float(np.sqrt(np.pi / 2))  # standard deviation of normal noise over its mean absolute value
 MAX_LEVERAGE = 0.9  # a run that alone decides a parameter has no residual to learn from
 
 
@@ -29,49 +38,78 @@ def residuals(problem: Problem, theta: Array) -> Array:
 
 def leverage(problem: Problem, theta: Array) -> Array:
     """Share of each run's own loss in its fitted value, (n,), capped at `MAX_LEVERAGE`."""
-    jacobian = problem.model.derivatives(theta[None]).jacobian[0] * np.sqrt(pulls(problem, theta))[:, None]
-    basis, sizes, _ = np.linalg.svd(jacobian[:, _free(problem, theta)], full_matrices=False)
-    basis = basis[:, sizes > 1e-10 * sizes.max(initial=0.0)]
-    return np.minimum((basis**2).sum(1), MAX_LEVERAGE)
+    return np.minimum((basis(problem, theta) ** 2).sum(1), MAX_LEVERAGE)
+
+
+def basis(problem: Problem, theta: Array) -> Array:
+    """Orthonormal basis of what the weighted log fit moves in about theta (P,), bounds held, (n, rank)."""
+    jacobian = problem.model.derivatives(theta[None]).jacobian[0][:, free(problem, theta)]
+    return orthonormal(jacobian * np.sqrt(pulls(problem, theta))[:, None])
+
+
+def orthonormal(columns: Array) -> Array:
+    """Orthonormal basis of the space of columns (n, p), (n, rank)."""
+    found, sizes, _ = np.linalg.svd(columns, full_matrices=False)
+    return found[:, sizes > 1e-10 * sizes.max(initial=0.0)]
 
 
 def noise_scale(problem: Problem, theta: Array) -> float:
-    """Standard deviation of one run's log loss around the law.
+    """Standard deviation of the log loss of a run of weight one around the law.
 
-    For robust objectives from the median absolute residual, without the P residuals that such a fit sets to zero.
+    For robust objectives from the median absolute residual, without the P residuals that such a fit sets to zero. Where
+    some losses are bounds, the residuals that are seen are a chosen part, and the noise is the one fitted with the law.
     """
     known = measured(problem)
-    size = np.abs(residuals(problem, theta))[known]
+    if not known.all():
+        return problem.objective.spread * (LAPLACE if problem.objective.robust else 1.0)
+    size = np.sqrt(problem.weights) * np.abs(residuals(problem, theta))
     if problem.objective.robust:
         return float(1.4826 * np.median(np.sort(size)[min(len(problem.form.inner), len(size) - 1) :]))
-    return float(np.sqrt((problem.weights[known] * size**2).sum() / freedom(problem)))
+    return float(np.sqrt((size**2).sum() / freedom(problem)))
 
 
 def covariance(problem: Problem, theta: Array) -> Array:
     """Normal approximation to the covariance of theta, (P, P); zero for parameters at a bound.
 
-    Robust objectives pay the factor pi/2 of a median against a mean; `lsq`, which lets the largest losses decide, pays
-    for errors that are equal in the logs and not there (White 1980).
+    Robust objectives pay the factor pi/2 of a median against a mean, and what weights do to a median: run i bends the
+    objective by w_i^1.5 and shakes it by w_i^2 (Koenker 2005, section 3.2). `lsq`, which lets the largest losses
+    decide, pays for errors that are equal in the logs and not there (White 1980).
     """
-    free, pull = _free(problem, theta), pulls(problem, theta)
-    jacobian = problem.model.derivatives(theta[None]).jacobian[0][:, free]
+    moving, pull, told = free(problem, theta), pulls(problem, theta), informed(problem, theta)
+    jacobian = problem.model.derivatives(theta[None]).jacobian[0][:, moving]
     out = np.zeros((len(theta), len(theta)))
-    factor = np.pi / 2 if problem.objective.robust else 1.0
-    inverse = np.linalg.pinv((jacobian.T * pull) @ jacobian, rcond=1e-12, hermitian=True)
-    if problem.objective.name == "lsq":
-        inverse = inverse @ (jacobian.T * (pull**2 / problem.weights)) @ jacobian @ inverse
-    out[np.ix_(free, free)] = factor * noise_scale(problem, theta) ** 2 * inverse
+    robust = problem.objective.robust
+    bend = told * problem.weights**1.5 if robust else pull
+    shaken = told * problem.weights**2 if robust else pull**2 / problem.weights
+    inverse = np.linalg.pinv((jacobian.T * bend) @ jacobian, rcond=1e-12, hermitian=True)
+    if robust or problem.objective.name == "lsq":
+        inverse = inverse @ (jacobian.T * shaken) @ jacobian @ inverse
+    out[np.ix_(moving, moving)] = (np.pi / 2 if robust else 1.0) * noise_scale(problem, theta) ** 2 * inverse
     return out
 
 
 def pulls(problem: Problem, theta: Array) -> Array:
     """What each run's squared log residual counts at theta (P,), (n,): its weight, for `lsq` times its squared loss."""
-    if problem.objective.name != "lsq":
-        return problem.weights
-    return problem.weights * np.exp(2 * problem.model.log_fit(theta[None])[0])
+    pull = problem.weights * informed(problem, theta)
+    return pull * np.exp(2 * problem.model.log_fit(theta[None])[0]) if problem.objective.name == "lsq" else pull
 
 
-def _free(problem: Problem, theta: Array) -> np.ndarray:
+def informed(problem: Problem, theta: Array) -> Array:
+    """What each run tells of the law beside a measured one, (n,): 1, and less for a run of which a bound is known.
+
+    Of a bound at gap g noise widths above the law, the curvature of -log Phi(g), m (m + g) with m = phi(g) / Phi(g):
+    near 1 where the law lies above the bound, near 0 where it lies far below (Tobin 1958).
+    """
+    known = measured(problem)
+    if known.all():
+        return np.ones(len(known))
+    gap = residuals(problem, theta) / problem.objective.spread
+    mills = np.exp(-0.5 * gap**2 - 0.5 * np.log(2 * np.pi) - log_ndtr(gap))
+    return np.where(known, 1.0, np.clip(mills * (mills + gap), 0.0, 1.0))
+
+
+def free(problem: Problem, theta: Array) -> np.ndarray:
+    """Positions of the parameters that are at no bound, (F,)."""
     return np.flatnonzero((theta > problem.lower) & (theta < problem.form.upper))
 
 

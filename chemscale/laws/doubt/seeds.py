@@ -6,7 +6,7 @@ cluster at one point count as one, since they share their subset or trunk.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -75,7 +75,7 @@ def seed_noise(problem: Problem, theta: Array, clusters: np.ndarray) -> SeedNois
     trend = shrunk_trend(found)
     levels = np.exp(trend * (found.size - centre))
     pooled = float((found.freedom * found.variance / levels).sum() / total)
-    test = lack_of_fit(problem, theta)
+    test = lack_of_fit(problem, theta, clusters)
     return SeedNoise(
         float(np.sqrt(pooled)), total, len(found.size), trend, centre, float(found.size.min()),
         float(found.size.max()), test, _sentence(problem.form.name, test, np.sqrt(pooled)),
@@ -94,16 +94,18 @@ def points_of(problem: Problem) -> np.ndarray:
 
 def repeats(problem: Problem, clusters: np.ndarray) -> Repeats:
     """Spread at every point that runs of several clusters share."""
-    points, known = points_of(problem), measured(problem)
-    sizes, variances, freedoms = [], [], []
-    for point in np.unique(points):
-        here = (points == point) & known
-        means = [problem.log_loss[here & (clusters == c)].mean() for c in np.unique(clusters[here])]
-        if len(means) > 1:
-            sizes.append(float(log_size(problem)[here][0]))
-            variances.append(float(np.var(means, ddof=1)))
-            freedoms.append(float(len(means) - 1))
-    return Repeats(np.array(sizes), np.array(variances), np.array(freedoms))
+    known = measured(problem)
+    points, logs, size = points_of(problem)[known], problem.log_loss[known], log_size(problem)[known]
+    cells, cell = np.unique(np.stack([points, clusters[known]], 1), axis=0, return_inverse=True)
+    cell = cell.ravel()
+    means = np.bincount(cell, logs) / np.bincount(cell)  # of the runs that share a point and a cluster
+    _, point, counts = np.unique(cells[:, 0], return_inverse=True, return_counts=True)
+    off = means - (np.bincount(point, means) / counts)[point]
+    several = counts > 1
+    freedom = np.asarray(counts[several] - 1, float)
+    variance = np.bincount(point, off**2)[several] / freedom
+    begin = np.unique(points, return_index=True)[1][several]
+    return Repeats(size[begin], variance, freedom)
 
 
 def shrunk_trend(found: Repeats) -> float:
@@ -124,14 +126,17 @@ def shrunk_trend(found: Repeats) -> float:
     return slope * max(0.0, 1 - 1 / max(slope**2 * spread, 1e-300))
 
 
-def lack_of_fit(problem: Problem, theta: Array) -> dict[str, float] | None:
-    """Pure-error F test of the form, on least squares of the log loss whatever the objective."""
-    known = measured(problem)
-    points = points_of(problem)[known]
+def lack_of_fit(problem: Problem, theta: Array, clusters: np.ndarray) -> dict[str, float] | None:
+    """Pure-error F test of the form, on least squares of the log loss whatever the objective.
+
+    Runs of one cluster at one point enter as their mean, since they do not repeat one another.
+    """
+    if not measured(problem).all():
+        return None
+    problem, points = _merged(problem, clusters)
     counts = np.bincount(points)
-    counts = counts[counts > 0]
     pure, above = int((counts - 1).sum()), len(counts) - len(problem.form.inner)
-    if not pure or above < 1 or not known.all():
+    if not pure or above < 1:
         return None
     goal, start = Objective("log_lsq"), theta[None]
     best = newton(
@@ -145,6 +150,18 @@ def lack_of_fit(problem: Problem, theta: Array) -> dict[str, float] | None:
         return None
     ratio = (between / above) / (within / pure)
     return {"F": ratio, "freedom_form": above, "freedom_noise": pure, "p": float(fisher.sf(ratio, above, pure))}
+
+
+def _merged(problem: Problem, clusters: np.ndarray) -> tuple[Problem, np.ndarray]:
+    """The problem with one row, the mean, for the runs of each cluster at each point, and each row's point."""
+    points = points_of(problem)
+    pairs, first, row = np.unique(
+        np.column_stack([points, clusters]), axis=0, return_index=True, return_inverse=True
+    )  # fmt: skip
+    row = row.ravel()
+    counts = np.bincount(row)
+    losses, weights = np.bincount(row, problem.log_loss) / counts, np.bincount(row, problem.weights) / counts
+    return replace(problem, x=problem.x[first], log_loss=losses, weights=weights / weights.mean()), pairs[:, 0]
 
 
 def _sentence(form: str, test: dict[str, float] | None, sd: float) -> str:

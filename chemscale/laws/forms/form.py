@@ -42,6 +42,10 @@ class Model(ABC):
     def derivatives(self, theta: Array) -> Derivatives:
         """Fitted log loss with its derivatives."""
 
+    def among(self, which: np.ndarray) -> Model:
+        """The model of the tables `which` (k,) of many: itself, where it is the same for all."""
+        return self
+
 
 @dataclass(frozen=True)
 class Form(ABC):
@@ -78,6 +82,10 @@ class Form(ABC):
     def centre(self, logs: Array) -> Array:
         """What is subtracted from the natural logs of the axes (n, axes), (axes,)."""
         return logs.mean(0)
+
+    def sample(self, x: Array, count: int) -> np.ndarray:
+        """Positions of about `count` of the runs x (n, axes), among which a search finds what it would in all."""
+        return np.sort(np.random.default_rng(0).permutation(len(x))[:count])
 
     def refuse(self, axes: Mapping[str, Array]) -> None:  # noqa: B027  most forms have no conditions of their own
         """Raise ValueError or FitError for axes (each (n,), in their units) of which this form can say nothing."""

@@ -15,6 +15,9 @@ from chemscale.laws.forms.projection import amplitudes
 from chemscale.laws.objectives import Array
 
 LEAST, MOST = 1e-4, 1e2  # of 1/R*: repeats of the runs at hand are as good as new ones, or worth nothing
+PHI = (1, -1 / 2, 1 / 6, -1 / 24, 1 / 120, -1 / 720)  # coefficients of y^0, y^1, ...
+PHI_1 = (-1 / 2, 1 / 3, -1 / 8, 1 / 30, -1 / 144, 1 / 840)
+PHI_2 = (1 / 3, -1 / 4, 1 / 10, -1 / 36, 1 / 168)
 REPEATED = 0.01  # share beyond the first pass below which no run repeats its data
 
 
@@ -27,6 +30,11 @@ def repeats(x: Array) -> tuple[Array, Array]:
     return unique, np.expm1(x[:, 2] - unique)
 
 
+def log_worth(repeat: Array, rate: Array) -> Array:
+    """log(1 + m), m = (1 - exp(-R rate))/rate."""
+    return np.log1p(-np.expm1(-repeat * rate) / rate)
+
+
 def worth(repeat: Array, rate: Array) -> tuple[Array, ...]:
     """log(1 + m), m = (1 - exp(-R rate))/rate, and its derivatives in R, rate, RR, R rate, rate rate."""
     y = repeat * rate
@@ -34,15 +42,23 @@ def worth(repeat: Array, rate: Array) -> tuple[Array, ...]:
     small = np.abs(y) < 1e-2
     safe = np.where(small, 1.0, y)
     # m = R phi(y), phi = (1 - e^-y)/y; below 1e-2 its series, good to 1e-13
-    phi = np.where(small, 1 - y / 2 + y**2 / 6 - y**3 / 24 + y**4 / 120 - y**5 / 720, -np.expm1(-safe) / safe)
-    phi1 = np.where(small, -1 / 2 + y / 3 - y**2 / 8 + y**3 / 30 - y**4 / 144 + y**5 / 840, (gone - phi) / safe)
-    phi2 = np.where(small, 1 / 3 - y / 4 + y**2 / 10 - y**3 / 36 + y**4 / 168, (-gone - 2 * phi1) / safe)
+    phi = np.where(small, _series(y, PHI), -np.expm1(-safe) / safe)
+    phi1 = np.where(small, _series(y, PHI_1), (gone - phi) / safe)
+    phi2 = np.where(small, _series(y, PHI_2), (-gone - 2 * phi1) / safe)
     total = 1 + repeat * phi
-    by_repeat, by_rate = gone / total, repeat**2 * phi1 / total
+    by_repeat, by_rate = gone / total, repeat * repeat * phi1 / total
     return (
         np.log(total), by_repeat, by_rate, -rate * gone / total - by_repeat**2,
-        -repeat * gone / total - by_repeat * by_rate, repeat**3 * phi2 / total - by_rate**2,
+        -repeat * gone / total - by_repeat * by_rate, repeat * repeat * repeat * phi2 / total - by_rate**2,
     )  # fmt: skip
+
+
+def _series(y: Array, coefficients: tuple[float, ...]) -> Array:
+    """A power series by Horner's rule."""
+    total = np.full_like(y, coefficients[-1])
+    for coefficient in coefficients[-2::-1]:
+        total = total * y + coefficient
+    return total
 
 
 class RepeatedModel(Model):
@@ -60,8 +76,8 @@ class RepeatedModel(Model):
     def _terms(self, theta: Array) -> tuple[Array, Array]:
         a, b, p, q, repeated, wide = (column[:, None] for column in theta.T)
         t = np.maximum(self.excess(theta), 0.0)
-        params = self.params - t + worth(np.expm1(t), wide)[0]
-        data = self.unique + worth(self.repeat[None], repeated)[0]
+        params = self.params - t + log_worth(np.expm1(t), wide)
+        data = self.unique + log_worth(self.repeat[None], repeated)
         return np.log(a) - p * params, np.log(b) - q * data
 
     def log_fit(self, theta: Array) -> Array:
@@ -156,7 +172,7 @@ class Repeated(Form):
         line = np.geomspace(0.05, 2.0, 7)
         shapes = np.array(list(product(line, line, (1e-3, 0.03, 0.1, 0.3, 1.0, 5.0))))
         unique, repeat = repeats(x)
-        data = unique + worth(repeat[None], shapes[:, 2:])[0]
+        data = unique + log_worth(repeat[None], shapes[:, 2:])
         powers = np.stack([-shapes[:, :1] * x[:, 0], -shapes[:, 1:2] * data], axis=2)
         features = np.exp(np.clip(np.insert(powers, 0, 0.0, axis=2), -300, 300))
         found = amplitudes(features, log_loss, weights)

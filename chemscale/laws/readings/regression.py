@@ -7,13 +7,14 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import t as student
 
+from chemscale.laws.doubt.regression import least_squares
 from chemscale.laws.objectives import Array
 
 CURVED = 4  # levels from which an axis may bend in the surface that noise is measured about
 
 
 @dataclass(frozen=True)
-class Line:
+class Slope:
     """slope of log10 loss per decade with its standard error; `runs_left` the degrees of freedom behind it.
 
     `error` is None where no noise can be measured (two runs on a line of two parameters).
@@ -32,14 +33,14 @@ class Line:
 
 
 @dataclass(frozen=True)
-class Noise:
+class Scatter:
     """Scatter of one run about a smooth surface: standard deviation in decades of loss, and degrees of freedom."""
 
     sigma: float
     left: int
 
 
-def surface_noise(x: Array, y: Array, z: Array, x_levels: int, y_levels: int) -> Noise | None:
+def surface_noise(x: Array, y: Array, z: Array, x_levels: int, y_levels: int) -> Scatter | None:
     """Scatter of z about 1, x, y, xy, and x^2 and y^2 where their axis has at least four levels, all (n,).
 
     The surface has less freedom than the grid, so seed noise and misfit of the surface both land in the scatter: it is
@@ -53,46 +54,33 @@ def surface_noise(x: Array, y: Array, z: Array, x_levels: int, y_levels: int) ->
     if left < 1:
         return None
     residual = z - design @ np.linalg.lstsq(design, z, rcond=None)[0]
-    return Noise(float(np.sqrt((residual**2).sum() / left)), left)
+    return Scatter(float(np.sqrt((residual**2).sum() / left)), left)
 
 
-def line(x: Array, y: Array, groups: np.ndarray, clusters: np.ndarray, noise: Noise | None = None) -> Line:
+def slope_line(x: Array, y: Array, groups: np.ndarray, clusters: np.ndarray, noise: Scatter | None = None) -> Slope:
     """Least squares of y on x with an intercept per group (the other axis held), all (n,).
 
     `noise`, where it is known from more runs than these, takes the place of their own residuals: two or three runs tell
     their slope and next to nothing of its error.
 
-    The residuals hold seed noise and curvature alike, so a bent curve gets a wide interval. Where runs share a
-    cluster the error is the larger of the usual one and the cluster-robust one (with G/(G-1) and G-1 degrees of
-    freedom; Cameron and Miller 2015).
+    The residuals hold seed noise and curvature alike, so a bent curve gets a wide interval. Where runs share a cluster
+    the error knows it, see `doubt.regression.least_squares`.
     """
-    inner = _demean(x, groups)
-    square = float((inner**2).sum())
-    slope = float((inner * y).sum() / square)
-    residual = _demean(y, groups) - slope * inner
-    left = len(x) - len(np.unique(groups)) - 1
+    own = np.unique(groups, return_inverse=True)[1].ravel()
+    shifts = np.eye(own.max() + 1)[own]
+    means = (x @ shifts) / shifts.sum(0)
+    inner = x - means[own]
+    numbers = np.unique(clusters, return_inverse=True)[1].ravel()
+    found = least_squares(np.column_stack([shifts, inner]), y, numbers)
+    slope, left = float(found.values[-1]), len(x) - shifts.shape[1] - 1
     if noise is not None and noise.left > left:
-        return Line(slope, noise.sigma / float(np.sqrt(square)), noise.left)
-    if left < 1:
-        return Line(slope, None, 0)
-    error = float(np.sqrt((residual**2).sum() / left / square))
-    count = len(np.unique(clusters))
-    if count < len(x) and count > 2:
-        sums = np.array([(inner * residual)[clusters == c].sum() for c in np.unique(clusters)])
-        shared = float(np.sqrt(count / (count - 1) * (sums**2).sum()) / square)
-        if shared > error:
-            return Line(slope, shared, min(left, count - 1))
-    return Line(slope, error, left)
+        return Slope(slope, noise.sigma / float(np.sqrt((inner**2).sum())), noise.left)
+    if found.errors is None:
+        return Slope(slope, None, 0)
+    return Slope(slope, float(found.errors[-1]), int(found.left[-1]))
 
 
-def _demean(values: Array, groups: np.ndarray) -> Array:
-    out = values.astype(float).copy()
-    for group in np.unique(groups):
-        out[groups == group] -= out[groups == group].mean()
-    return out
-
-
-def differ(first: Line, second: Line, level: float) -> tuple[float, float] | None:
+def differ(first: Slope, second: Slope, level: float) -> tuple[float, float] | None:
     """Interval of first.slope - second.slope (Welch's degrees of freedom); None where noise is unknown."""
     if first.error is None or second.error is None:
         return None

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 
 from chemscale.laws.doubt.identify import FLOOR_LEVELS, LOCAL, decades
-from chemscale.laws.errors import FitError
+from chemscale.laws.errors import FitError, require_level
 from chemscale.laws.fit import fit
 from chemscale.laws.law import Law
-from chemscale.laws.readings.regression import Line, Noise, line, surface_noise
+from chemscale.laws.readings.regression import Scatter, Slope, slope_line, surface_noise
 from chemscale.laws.tables.table import Rows, rows, select
 
 TOO_SHORT = "too short to call"
@@ -90,6 +90,7 @@ def axis_reading(
     table: Any, *, axis: str, other: str | None, loss: str, where: str | None = None, level: float = 0.95
 ) -> AxisReading:
     """Read one axis of a grid (`axis` and `other` are column names); raises ValueError as `fit` does."""
+    require_level(level)
     grid = grid_rows(table, axis, other, loss, where)
     top = at_largest(grid)
     local, pooled = slope_of(top, top, noise_of(grid)), slope_of(grid, grid)
@@ -124,6 +125,7 @@ def tenfold(
     it the line of the last decade is prolonged, which is optimistic where a floor is near; give a `law` of params and
     data to use its prediction, with its interval, instead. The interval is that of the change from `from_loss`.
     """
+    require_level(level)
     grid = grid_rows(table, axis, other, loss, where)
     top = at_largest(grid)
     x = top.axes["data"]
@@ -184,7 +186,7 @@ def upper(x: np.ndarray) -> np.ndarray:
     return (x >= x.max() / 10 ** (TOP + SAME)) | (number >= number.max() - 2)
 
 
-def noise_of(grid: Rows) -> Noise | None:
+def noise_of(grid: Rows) -> Scatter | None:
     """Scatter of one run, pooled over a grid of two axes; None on one axis, whose runs must speak for themselves."""
     if "params" not in grid.axes:
         return None
@@ -193,11 +195,11 @@ def noise_of(grid: Rows) -> Noise | None:
     return surface_noise(x - x.mean(), y - y.mean(), np.log10(grid.loss), many_x, many_y)
 
 
-def slope_of(part: Rows, grid: Rows, noise: Noise | None = None) -> Line:
-    """Line of log10 loss on log10 axis, with an intercept per level of the other axis."""
+def slope_of(part: Rows, grid: Rows, noise: Scatter | None = None) -> Slope:
+    """Slope of log10 loss on log10 axis, with an intercept per level of the other axis."""
     number = levels(part.axes["params"]) if "params" in part.axes else np.zeros(len(part), int)
     shared = part.clusters if len(np.unique(grid.clusters)) < len(grid) else np.arange(len(part))
-    return line(np.log10(part.axes["data"]), np.log10(part.loss), number, shared, noise)
+    return slope_line(np.log10(part.axes["data"]), np.log10(part.loss), number, shared, noise)
 
 
 def _other_level(top: Rows) -> float | None:

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from chemscale.laws.readings.regression import Line, differ
+from chemscale.laws.errors import require_level
+from chemscale.laws.readings.regression import Slope, differ
 from chemscale.laws.readings.slopes import at_largest, grid_rows, noise_of, slope_of, upper
 
 CANNOT_TELL = "cannot tell yet"
@@ -58,6 +59,7 @@ def verdict(
     It is data-limited where the loss falls faster per tenfold of data than of parameters and the interval of the
     difference excludes zero. Raises ValueError as `fit` does.
     """
+    require_level(level)
     grid = grid_rows(table, data, params, loss, where)
     over_data, noise = at_largest(grid), noise_of(grid)
     over_model = at_largest(grid_rows(table, params, data, loss, where))
@@ -79,12 +81,12 @@ def _gain(slope: float) -> float:
     return 1 - 10**slope
 
 
-def _gains(bend: Line, level: float) -> tuple[float, float] | None:
+def _gains(bend: Slope, level: float) -> tuple[float, float] | None:
     ends = bend.interval(level)
     return (_gain(ends[1]), _gain(ends[0])) if ends else None
 
 
-def _answer(by_data: Line, by_model: Line, gap: tuple[float, float] | None, level: float) -> tuple[str, str]:
+def _answer(by_data: Slope, by_model: Slope, gap: tuple[float, float] | None, level: float) -> tuple[str, str]:
     gains = f"10x data takes {_gain(by_data.slope):.0%} off the loss, 10x parameters {_gain(by_model.slope):.0%}"
     if gap is None:
         return CANNOT_TELL, f"{gains}, but no run is repeated, so the noise of these numbers is unknown"
@@ -96,7 +98,7 @@ def _answer(by_data: Line, by_model: Line, gap: tuple[float, float] | None, leve
 
 
 def _runs(
-    data: np.ndarray, params: np.ndarray, by_data: Line, by_model: Line, gap: tuple[float, float] | None
+    data: np.ndarray, params: np.ndarray, by_data: Slope, by_model: Slope, gap: tuple[float, float] | None
 ) -> tuple[NextRun, ...]:
     """Seeds at the ends of both axes until the difference would show, and one step further along each axis."""
     seeds = 3

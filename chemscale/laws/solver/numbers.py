@@ -28,6 +28,10 @@ class Number(ABC):
         """From that scale to the number itself."""
         return value
 
+    def among(self, which: np.ndarray) -> Number:
+        """The number for the tables `which` (k,) of many: itself, where it is the same for all."""
+        return self
+
     def gradient(self, theta: Array) -> Array:
         """Slopes in theta, (B, P), by central differences."""
         out = np.empty_like(theta)
@@ -82,6 +86,24 @@ class LogLoss(Number):
 
     def gradient(self, theta: Array) -> Array:
         return self.model.derivatives(theta).jacobian[:, 0]
+
+
+@dataclass(frozen=True)
+class LogLosses(Number):
+    """The loss at a point of its own for every table, x (B, axes) of centred logs; otherwise as `LogLoss`."""
+
+    x: Array
+    form: Form
+
+    def among(self, which: np.ndarray) -> Number:
+        return LogLosses(self.x[which], self.form)
+
+    def of(self, theta: Array) -> Array:
+        return np.diagonal(self.form.bind(self.x).log_fit(theta)).copy()
+
+    def gradient(self, theta: Array) -> Array:
+        own = np.arange(len(theta))
+        return self.form.bind(self.x).derivatives(theta).jacobian[own, own]
 
 
 def parameters_of(problem: Problem) -> dict[str, Parameter]:

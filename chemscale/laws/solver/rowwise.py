@@ -34,6 +34,9 @@ class Rowwise(Objective):
     def exact(self, runs: int) -> np.ndarray:
         return ~self.marked
 
+    def take(self, which: np.ndarray) -> Objective:
+        return replace(self, marked=self.marked[which])
+
     def smoothed(self, spread: float) -> list[Objective]:
         stages = super().smoothed(spread)
         if not self.other.robust:
@@ -54,6 +57,9 @@ class Appended(Objective):
 
     most: Objective = field(default_factory=lambda: Objective("log_lsq"))
 
+    def among(self, which: np.ndarray) -> Objective:
+        return replace(self, most=self.most.among(which))
+
     def penalty(self, log_loss: Array, log_fit: Array) -> Array:
         last = 0.5 * (log_loss[..., -1:] - log_fit[..., -1:]) ** 2
         return np.concatenate([self.most.penalty(log_loss[..., :-1], log_fit[..., :-1]), last], -1)
@@ -65,6 +71,25 @@ class Appended(Objective):
             strict=True,
         )  # fmt: skip
         return Slopes(*(np.concatenate(pair, -1) for pair in pairs))
+
+
+@dataclass(frozen=True, eq=False)
+class Cornered(Objective):
+    """Huber's penalty with a corner of its own for every table, corners (B, 1)."""
+
+    corners: Array = field(default_factory=lambda: np.ones((1, 1)))
+
+    @classmethod
+    def at(cls, corners: Array) -> Cornered:
+        """With these corners (B,)."""
+        return cls("huber", corners=corners[:, None])
+
+    @property
+    def corner(self) -> Array:
+        return self.corners
+
+    def among(self, which: np.ndarray) -> Objective:
+        return replace(self, corners=self.corners[which])
 
 
 @dataclass(frozen=True, eq=False)

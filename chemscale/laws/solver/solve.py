@@ -5,7 +5,7 @@ Everything runs for B problems at once, so that a thousand bootstrap refits cost
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -24,7 +24,10 @@ EXACT = 1e-13  # relative gain of a step under which a fit is at its minimum
 STAGE_SETTLED = 1e-12  # the same for the stages before the last
 REFIT_STEPS, REFIT_STAGE_STEPS, REFIT_SETTLED = 25, 8, 1e-6  # a draw is known well enough long before it is exact
 MOST_DAMPING = 1e6  # a step shortened this far that still climbs is at a minimum
-CHUNK = 250  # refits at once, so that a jacobian stays near a hundred megabytes for thousands of runs
+CHUNK = 250  # refits at once, at most
+CELLS = 250_000  # starts or refits times runs that are worked on at once: a jacobian of them is ten megabytes
+SEARCHED = 3000  # runs that a search looks at; the polish of what it finds sees all
+RESUMED = 2  # minima of the searched runs that are polished on all
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,14 @@ class Problem:
         objective = judged(objective, runs.censored)
         return cls.of(form, objective, runs.stacked(form.roles), runs.loss, runs.weights, runs.noise_floor)
 
+    def searched(self) -> Problem:
+        """The problem of at most `SEARCHED` runs, in the same centre and scale: itself where it has no more."""
+        if len(self.x) <= SEARCHED:
+            return self
+        kept = self.form.sample(self.x, SEARCHED)
+        parts = {"x": self.x[kept], "log_loss": self.log_loss[kept], "weights": self.weights[kept]}
+        return replace(self, objective=self.objective.take(kept), **parts)
+
     @property
     def model(self) -> Model:
         """The form at these runs."""
@@ -80,6 +91,17 @@ class Problem:
 
 def solve(problem: Problem) -> Array:
     """The best parameter vector found, (P,)."""
+    few = problem.searched()
+    found = _minima(few)
+    if few is not problem:
+        model, losses, weights, goal = problem.model, problem.log_loss, problem.weights, problem.objective
+        found = polish(model, goal, losses, weights, found[:RESUMED], problem.form.upper, lower=problem.lower)
+        found = found[np.argsort(_values(model, goal, losses, weights, found), kind="stable")]
+    return found[0]
+
+
+def _minima(problem: Problem) -> Array:
+    """Minima found from many starts, the lowest first, (at most `FINAL_POLISH`, P)."""
     model, objective, lower, upper = problem.model, problem.objective, problem.lower, problem.form.upper
     log_loss, weights = problem.log_loss, problem.weights
     starts = np.clip(problem.form.starts(problem.x, log_loss, weights), lower, upper)
@@ -88,8 +110,10 @@ def solve(problem: Problem) -> Array:
     both = np.concatenate([starts, near]) if objective.robust else near
     order = np.argsort(_values(model, objective, log_loss, weights, both), kind="stable")
     few = polish(model, objective, log_loss, weights, both[order[:FINAL_POLISH]], upper, lower=lower)
-    best = few[np.argmin(_values(model, objective, log_loss, weights, few))]
-    return _beside(problem, model, best) if objective.robust and problem.form.neighbours else best
+    few = few[np.argsort(_values(model, objective, log_loss, weights, few), kind="stable")]
+    if objective.robust and problem.form.neighbours:
+        few[0] = _beside(problem, model, few[0])
+    return few
 
 
 def _beside(problem: Problem, model: Model, best: Array) -> Array:
@@ -108,8 +132,7 @@ def _beside(problem: Problem, model: Model, best: Array) -> Array:
 def refit(problem: Problem, log_losses: Array, weights: Array, start: Array) -> Array:
     """Refits from the full fit's parameters `start` (P,): log_losses (B, n) or (n,), weights (B, n) -> (B, P)."""
     out, model = [], problem.model
-    for first in range(0, len(weights), CHUNK):
-        part = slice(first, first + CHUNK)
+    for part in chunks(len(weights), len(problem.x)):
         losses = log_losses[part] if log_losses.ndim == 2 else log_losses
         begin = np.repeat(start[None], len(weights[part]), axis=0)
         found = polish(
@@ -118,6 +141,12 @@ def refit(problem: Problem, log_losses: Array, weights: Array, start: Array) -> 
         )  # fmt: skip
         out.append(found)
     return np.concatenate(out)
+
+
+def chunks(count: int, runs: int) -> list[slice]:
+    """Parts of `count` fits of `runs` runs each that are worked on at once: at most `CHUNK`, and `CELLS` together."""
+    size = int(np.clip(CELLS // runs, 1, CHUNK))
+    return [slice(first, min(first + size, count)) for first in range(0, count, size)]
 
 
 def polish(
@@ -163,9 +192,10 @@ def newton(
         if not len(active):
             break
         here, data, w = theta[active], log_loss[active], weights[active]
-        step = _step(model, objective, data, w, here, lower, upper, damping[active])
+        law, goal = model.among(active), objective.among(active)
+        step = _step(law, goal, data, w, here, lower, upper, damping[active])
         there = np.clip(here + step, lower, upper)
-        trial = _values(model, objective, data, w, there)
+        trial = _values(law, goal, data, w, there)
         gain = values[active] - trial
         better = gain > 0
         theta[active[better]], values[active[better]] = there[better], trial[better]

@@ -11,6 +11,7 @@ clusters are paid for.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -70,29 +71,56 @@ class Tangent:
         model = np.maximum(np.einsum("sp,sp->s", along, gradient), 1e-300)
         reach = np.einsum("snp,sp->sn", self.design, along)  # u
         scores, directions = [], []
-        for group in groups_of(self.clusters):
-            rows, own = self.design[:, group], reach[:, group]
-            left = np.eye(len(group)) - rows @ self.inverse @ rows.swapaxes(1, 2)
-            roots, axes = np.linalg.eigh(left)
-            inside = np.einsum("sga,sg->sa", axes, own)
-            inside = inside / np.sqrt(np.maximum(roots, LEAST_LEFT)) * (roots > LEAST_LEFT)
-            adjusted = np.einsum("sga,sa->sg", axes, inside)
-            scores.append(np.einsum("sg,sg->s", adjusted, self.errors[:, group]))
-            directions.append((group, adjusted))
-        sound = sum(score**2 for score in scores)
+        half = self._root()
+        for groups in of_one_size(groups_of(self.clusters)):  # (k, g) rows of k groups
+            rows = (self.design[:, groups] @ half[:, None]).reshape(-1, groups.shape[1], half.shape[-1])
+            own = reach[:, groups].reshape(-1, groups.shape[1])
+            adjusted = enlarged(rows, own, _by_half).reshape(len(reach), *groups.shape)
+            scores.append(np.einsum("skg,skg->sk", adjusted, self.errors[:, groups]))
+            directions.append((groups, adjusted))
+        sound = sum((score**2).sum(1) for score in scores)
         return Spread(model, np.asarray(sound), self._freedom(directions))
+
+    def _root(self) -> Array:
+        """R with R R' the inverse, (S, P, P)."""
+        sizes, axes = np.linalg.eigh(self.inverse)
+        return axes * np.sqrt(np.maximum(sizes, 0.0))[:, None, :]
 
     def _freedom(self, directions: list[tuple[np.ndarray, Array]]) -> Array:
         """(sum of the eigenvalues)^2 over the sum of their squares, of p_g . p_h with p_g = (I - H) adjusted u_g."""
         count, runs, parameters = self.design.shape
+        groups = sum(len(found) for found, _ in directions)
         if runs > MOST_RUNS:
-            return np.full(count, float(max(len(directions) - parameters, 1)))
-        spans = np.stack([np.einsum("sgp,sg->sp", self.design[:, group], v) for group, v in directions], 1)
+            return np.full(count, float(max(groups - parameters, 1)))
+        spans = np.concatenate([np.einsum("skgp,skg->skp", self.design[:, found], v) for found, v in directions], 1)
         cross = -spans @ self.inverse @ spans.swapaxes(1, 2)
-        own = np.stack([(v**2).sum(1) for _, v in directions], 1)
-        cross[:, np.arange(len(directions)), np.arange(len(directions))] += own
+        own = np.concatenate([(v**2).sum(2) for _, v in directions], 1)
+        cross[:, np.arange(groups), np.arange(groups)] += own
         total = np.einsum("sgg->s", cross)
         return np.clip(total**2 / np.maximum((cross**2).sum((1, 2)), 1e-300), 1.0, None)
+
+
+def enlarged(rows: Array, errors: Array, of: Callable[[Array], Array]) -> Array:
+    """f(I - H) times errors (B, g), where H = rows rows' is what a fit takes of each group's own errors, (B, g).
+
+    rows (B, g, P). `of` is f of the eigenvalues, which are one but in the span of the rows, so that a group of many
+    runs costs no more than its runs times P^2.
+    """
+    axes, sizes, _ = np.linalg.svd(rows, full_matrices=False)
+    one = of(np.ones(1))
+    inside = (axes.swapaxes(1, 2) @ errors[..., None])[..., 0]
+    return one * errors + (axes @ ((of(1 - sizes**2) - one) * inside)[..., None])[..., 0]
+
+
+def _by_half(left: Array) -> Array:
+    """The inverse root, and zero where a cluster decides a parameter alone."""
+    return np.where(left > LEAST_LEFT, 1 / np.sqrt(np.maximum(left, LEAST_LEFT)), 0.0)
+
+
+def of_one_size(groups: list[np.ndarray]) -> list[np.ndarray]:
+    """Groups of equal size stacked, each (k, g)."""
+    sizes = np.array([len(group) for group in groups])
+    return [np.stack([groups[i] for i in np.flatnonzero(sizes == size)]) for size in np.unique(sizes)]
 
 
 def groups_of(clusters: np.ndarray) -> list[np.ndarray]:

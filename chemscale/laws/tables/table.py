@@ -241,7 +241,7 @@ def positive(columns: Columns, name: str, field_name: str) -> Array:
             kind = "missing (null or NaN)" if value is None or value == "" else repr(value)
             raise ValueError(
                 f"{field_name} column {name!r} is {kind} in row {row + 1} of {len(out)}; a law needs positive "
-                f"numbers, so leave such rows out with where."
+                f"numbers, so {_remedy(value, cell)}."
             )
         if not LEAST <= cell <= MOST:
             raise ValueError(
@@ -250,6 +250,13 @@ def positive(columns: Columns, name: str, field_name: str) -> Array:
             )
         out[row] = cell
     return out
+
+
+def _remedy(value: Any, cell: float | None) -> str:
+    """What to do about a cell that is no positive number."""
+    if isinstance(value, str) and value.strip() and cell is None and value.strip()[0].isdigit():
+        return "write them plainly, such as 1000000 or 1e6, without separators or units"
+    return "leave such rows out with where"
 
 
 def _refuse_one_run(columns: Columns, axes: Mapping[str, Array]) -> None:

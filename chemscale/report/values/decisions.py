@@ -36,10 +36,32 @@ class Budget:
 
 
 @dataclass(frozen=True)
+class Labels:
+    """What labels are worth to one architecture's largest run, of params on data at so many FLOPs.
+
+    tenfold: loss that ten times the data takes off, with its interval over the law's draws, display units; instead: the
+    FLOPs more of a larger model that does the same on the same data, None where none does. by_data, by_params: shares
+    of the loss that twice the compute takes off in data or in parameters alone; probability: share of the law's draws
+    in which data take off more; answer: "data", "parameters" or "cannot tell", which to buy first.
+    """
+
+    model: str
+    params: float
+    data: float
+    flops: float
+    tenfold: tuple[float, float, float]
+    instead: float | None
+    by_data: float
+    by_params: float
+    probability: float
+    answer: str
+
+
+@dataclass(frozen=True)
 class Planned:
     """What budgets are best spent on, by the laws of architectures that were trained on the same data.
 
-    tenfold: the sentence about the second budget.
+    tenfold: the sentence about the second budget. labels: what labels are worth, of those with a law to be believed.
     """
 
     slug: str
@@ -52,6 +74,7 @@ class Planned:
     budgets: tuple[Budget, ...]
     tenfold: str
     sentences: tuple[str, ...]
+    labels: tuple[Labels, ...]
 
 
 @dataclass(frozen=True)
