@@ -141,10 +141,11 @@ def test_train_runs_once_and_generates(capsys, molecules, tmp_path):
     status, out, _ = run(capsys, "generate", store, "--n", "5", "--out", str(tmp_path / "made.smi"))
     assert status == 0
     made = (tmp_path / "made.smi").read_text()
-    assert len(made.splitlines()) == 5
+    molecules = len(made.splitlines())  # hardly trained, it may end a string before any atom
+    assert 1 <= molecules <= 5
     arguments = ["generate", store, "--n", "5", "--out", str(tmp_path / "again.smi"), "--json"]
     assert json.loads(run(capsys, *arguments)[1]) == {
-        "path": str(tmp_path / "again.smi"), "molecules": 5, "run_id": row["run_id"]
+        "path": str(tmp_path / "again.smi"), "run_id": row["run_id"], "strings": 5, "molecules": molecules
     }  # fmt: skip
     assert (tmp_path / "again.smi").read_text() == made
     assert len(json.loads(run(capsys, "generate", store, "--n", "5", "--json")[1])) == 5

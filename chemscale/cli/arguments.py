@@ -8,7 +8,7 @@ import sys
 from typing import Any, NoReturn
 
 from chemscale import __version__
-from chemscale.cli import audit, compare, data, deciding, jobs, laws, models, store, studies
+from chemscale.cli import audit, compare, data, deciding, jobs, laws, models, store, studies, using
 from chemscale.data.vocabulary import NAMED
 from chemscale.spec import DUPLICATES, FORMS, NOTATIONS, REPRESENTATIONS
 
@@ -32,6 +32,7 @@ def parser() -> argparse.ArgumentParser:
     _data(verbs)
     _train(verbs)
     _stores(verbs)
+    _using(verbs)
     _jobs(verbs)
     _laws(verbs)
     _deciding(verbs)
@@ -77,15 +78,14 @@ def _recipes(verbs: Any) -> None:
         made.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="argument of the recipe")
         if name == "show":
             made.add_argument("--tune", action="store_true", help="measure precisions, micro-batches, layouts, threads")
-        else:
-            made.add_argument("--store", required=True, help="folder of the records")
-            made.add_argument("--mlflow", metavar="URI", help="log to this MLflow tracking server or database too")
-            made.add_argument("--wandb", metavar="PROJECT", help="log to this project of Weights & Biases too")
-        else:
             made.add_argument("--like", metavar="SOURCE", help="reckon with the examples of this source instead")
             made.add_argument("--gpu", choices=("v100", "a100", "h100"), help="tell its hours, by arithmetic")
             made.add_argument("--utilisation", type=float, help="share of its peak that is assumed (default 0.3)")
             made.add_argument("--price", type=float, help="money for an hour of it (default 2)")
+        else:
+            made.add_argument("--store", required=True, help="folder of the records")
+            made.add_argument("--mlflow", metavar="URI", help="log to this MLflow tracking server or database too")
+            made.add_argument("--wandb", metavar="PROJECT", help="log to this project of Weights & Biases too")
         _with_resources(made)
 
 
@@ -153,13 +153,6 @@ def _stores(verbs: Any) -> None:
     made.add_argument("store")
     made.add_argument("--out", default="report", help="folder of the page (default report)")
     _store(verbs)
-    made = _verb(verbs, "generate", models.generate)
-    made.add_argument("store")
-    made.add_argument("--run", help="default: the text run with the lowest test loss")
-    made.add_argument("--n", type=int, default=20)
-    made.add_argument("--temperature", type=float, default=1.0)
-    made.add_argument("--seed", type=int, default=0)
-    made.add_argument("--out", help="file to write")
     made = _verb(verbs, "export", models.export)
     made.add_argument("store")
     made.add_argument("--run", help="default: the text run with the lowest test loss")
@@ -186,6 +179,42 @@ def _store(verbs: Any) -> None:
     made = _verb(kinds, "verify", store.store_verify)
     made.add_argument("store")
     made.add_argument("--repair", action="store_true", help="remove what can go without loss")
+
+
+def _using(verbs: Any) -> None:
+    made = _verb(verbs, "generate", using.generate)
+    _with_text_run(made)
+    made.add_argument("--n", type=int, default=20, help="strings (default 20)")
+    made.add_argument("--prompt", metavar="SMILES|PREFIX", help="a scaffold, with * where it is to grow, or tokens")
+    made.add_argument("--keep-only", action="store_true", help="write only what contains the scaffold, grown as marked")
+    made.add_argument("--temperature", type=float, default=1.0)
+    made.add_argument("--top-k", type=int, metavar="K", help="draw from the K likeliest tokens (default: all)")
+    made.add_argument("--seed", type=int, default=0)
+    made.add_argument("--max-tokens", type=int, help="longest string, its prompt included (default: the model's)")
+    made.add_argument("--processes", type=int, help="that read strings into molecules (default: all processors)")
+    made.add_argument("--out", help=".smi (molecules), .csv or .parquet (every string)")
+    made = _verb(verbs, "embed", using.embed)
+    _with_text_run(made)
+    made.add_argument("file", help="molecules as .smi, .csv (column smiles) or .parquet, SMILES or SELFIES")
+    made.add_argument(
+        "--pool", default="mean", choices=("mean", "last"), help="over a molecule's tokens (default mean)"
+    )
+    made.add_argument("--notation", choices=("smiles", "selfies"), help="default: what most first records look like")
+    made.add_argument("--processes", type=int, help="that read molecules (default: all processors)")
+    made.add_argument("--out", required=True, help="Parquet file to write")
+    made = _verb(verbs, "evaluate", using.evaluate)
+    made.add_argument("file", metavar="FILE|STORE", help="molecules as .smi, .csv or .parquet; or a store, run by run")
+    made.add_argument("--reference", default="moses", metavar="moses|embedded|FILE", help="(default moses)")
+    made.add_argument("--training", metavar="FILE", help="molecules that are not new (default: those of MOSES)")
+    made.add_argument("--first", type=int, metavar="N", help="strings, which FCD depends on (default: all; 3000 a run)")
+    made.add_argument("--processes", type=int, help="that read molecules (default: all processors)")
+    made.add_argument("--device", default="cpu", help="of ChemNet, e.g. cuda")
+    made.add_argument("--out", help="file for the JSON; of a store a .csv or .parquet table")
+
+
+def _with_text_run(made: argparse.ArgumentParser) -> None:
+    made.add_argument("store")
+    made.add_argument("--run", help="default: the text run with the lowest test loss")
 
 
 def _jobs(verbs: Any) -> None:

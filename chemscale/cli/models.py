@@ -1,11 +1,11 @@
-"""Single models: train, generate, export."""
+"""Single models: train, export."""
 
 from __future__ import annotations
 
 import argparse
 from typing import Any
 
-from chemscale.cli.output import print_json, print_record, readable, resources_of, writable
+from chemscale.cli.output import print_record, readable, resources_of
 
 
 def train(given: argparse.Namespace) -> int:
@@ -71,29 +71,6 @@ def _train_one(run: Any, store: Any, on: Any) -> dict[str, Any]:
                         store.mark(run.id, FAILED, f"{type(error).__name__}: {error}")
                         raise
     return store.runs(run_id=run.id).to_pylist()[0]
-
-
-def generate(given: argparse.Namespace) -> None:
-    """Molecules from a trained ChemGPT, one SMILES a line with its log-likelihood."""
-    from chemscale.records.place import LocalPlace
-    from chemscale.records.store import Store
-    from chemscale.use.generate import generate as sample
-    from chemscale.use.load import load
-
-    writable(given.out)
-    store = Store(given.store)
-    trained = load(store, given.run or best_run(store, "text"))
-    if trained.run.model.family != "text":
-        raise ValueError(f"--run {given.run!r} is a {trained.run.model.architecture}; generate needs a text run.")
-    made = sample(trained.module, trained.manifest, given.n, temperature=given.temperature, seed=given.seed)
-    rows = [{"smiles": m.smiles, "log_likelihood": m.log_likelihood} for m in made]
-    lines = [f"{row['smiles']}\t{row['log_likelihood']:.4f}\n" for row in rows if row["smiles"]]
-    if given.out:
-        LocalPlace(".").write(given.out, lambda file: file.write("".join(lines).encode()))
-        if given.json:
-            return print_json({"path": given.out, "molecules": len(lines), "run_id": trained.run.id})
-        return print(f"{given.out}: {len(lines)} molecules of run {trained.run.id}")
-    return print_json(rows) if given.json else print(*lines, sep="", end="")
 
 
 def export(given: argparse.Namespace) -> None:

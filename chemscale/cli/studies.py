@@ -13,7 +13,7 @@ from chemscale.cli.output import bytes_text, cell_text, print_json, print_rows, 
 
 def show(given: argparse.Namespace) -> None:
     """What a recipe would run and cost; starts nothing."""
-    from chemscale.sweep.recipe import load_recipe, parse_options
+    from chemscale.sweep.recipe import load_recipe, parse_options, recipe_resources
     from chemscale.sweep.search import Search
 
     recipe = load_recipe(given.recipe, parse_options(given.set))

@@ -100,7 +100,7 @@ def open_data(data: Data, view: Mapping[str, Any]) -> TextExamples | AtomicExamp
 
 
 def fetch(name: str) -> Path:
-    """Download what the package does not ship: "moses", after which `build("moses-full")` works.
+    """Download what the package does not ship: "moses", after which `build("moses-full")` and its metrics work.
 
     Raises:
         ValueError: nothing of that name can be fetched.
@@ -109,7 +109,9 @@ def fetch(name: str) -> Path:
     if name not in ("moses", "moses-full"):
         raise ValueError(f"{name!r} cannot be fetched; the one name that can is moses.")
     from chemscale.data.moses import fetch_moses
+    from chemscale.data.moses_published import fetch_published
 
+    fetch_published(fetched("moses-published"))
     return fetch_moses(fetched("moses"))
 
 

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,13 +32,25 @@ def fetch_moses(folder: Path) -> Path:
     Raises:
         RuntimeError: pip could not download it, or what came is not the known file.
     """
-    if all((folder / name).is_file() for name in FILES):
+    return fetch_from_wheel(folder, FILES, _unpack)
+
+
+def fetch_from_wheel(folder: Path, names: Sequence[str], unpack: Callable[[zipfile.ZipFile, Path], None]) -> Path:
+    """Fill a folder with what `unpack` takes out of the checked wheel, whole or not at all; nothing if it has `names`.
+
+    Raises:
+        RuntimeError: pip could not download it, or what came is not the known file.
+    """
+    if all((folder / name).is_file() for name in names):
         return folder
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".fetching-") as temporary:
         wheel = _download(Path(temporary) / "wheel")
         _check(wheel)
-        unpacked = _unpack(wheel, Path(temporary) / folder.name)
+        unpacked = Path(temporary) / folder.name
+        unpacked.mkdir()
+        with zipfile.ZipFile(wheel) as archive:
+            unpack(archive, unpacked)
         try:
             os.rename(unpacked, folder)
         except OSError:
@@ -66,13 +78,10 @@ def _check(wheel: Path) -> None:
         )
 
 
-def _unpack(wheel: Path, folder: Path) -> Path:
-    folder.mkdir()
-    with zipfile.ZipFile(wheel) as archive:
-        for name in FILES:
-            with archive.open(f"moses/dataset/data/{name}") as packed, (folder / name).open("wb") as out:
-                shutil.copyfileobj(packed, out)
-    return folder
+def _unpack(archive: zipfile.ZipFile, folder: Path) -> None:
+    for name in FILES:
+        with archive.open(f"moses/dataset/data/{name}") as packed, (folder / name).open("wb") as out:
+            shutil.copyfileobj(packed, out)
 
 
 def read_embedded(path: Path) -> tuple[list[str], tuple[str, ...], np.ndarray, np.ndarray]:

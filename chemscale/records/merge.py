@@ -119,6 +119,9 @@ def _studies(source: Store, into: Store) -> None:
             into.studied.add(name, rows, facts)
     for run_id, forecast in source.forecasts().items():
         into.place.create(f"forecasts/{run_id}.json", as_json(forecast))  # one that is there is never overwritten
+    for name in source.place.names("samples"):
+        if not into.place.exists(f"samples/{name}"):
+            into.place.write_json(f"samples/{name}", source.place.read_json(f"samples/{name}") or {})
 
 
 def _bring(batch: Sequence[tuple[str, Store]], into: Store) -> None:

@@ -11,6 +11,7 @@ Layout of a store (every file is written to a temporary name and renamed, so it 
       studies/NAME.STAMP.json             runs that a study asked for, in order, and what else it said; a part each time
       studies/NAME.STAMP.parquet          ASKED: the runs of a part, where they are many
       forecasts/RUN.json                  a prediction registered before the run started; never overwritten
+      samples/RUN-REQUEST.json            what a trained text model writes, measured; REQUEST is how it was sampled
       tensorboard/ARCHITECTURE/CELL/RUN/  event files of the same points; CELL is w…-n…-s…, width, size and seed
       tensorboard/laws/LAW/               figures of a law
       checkpoints/RUN/0001/state.pt       all that resuming needs; weights.pt: kept by policy

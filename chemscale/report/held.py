@@ -58,8 +58,9 @@ def _best_of_each(groups: list[Group]) -> list[Group]:
 def _molecules(store: Store, group: Group) -> Molecules:
     """A sample of the best run: its quality in a sentence, and drawings of its first different molecules."""
     from chemscale.data.subsets import digests
+    from chemscale.use.draw import draw
     from chemscale.use.evaluate import sample_quality
-    from chemscale.use.generate import draw, generate
+    from chemscale.use.generate import generate
 
     best = group.best()
     trained = _load(store, best)

@@ -1,24 +1,30 @@
-"""Molecules out of a trained text model: sampled with a key/value cache, decoded, and drawn.
+"""Molecules out of a trained text model: sampled, decoded, and handed out block by block.
 
-Shapes: rows (molecules being written), vocabulary, length (tokens of one row after its start token).
+A string follows from the seed, its own number and the longest length alone, whatever else is asked for with it, so that
+a sample can be continued from any block.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import selfies
+import numpy as np
 import torch
-from rdkit import Chem, rdBase
-from rdkit.Chem.Draw import rdMolDraw2D
-from torch import Tensor
 
 from chemscale.batch import TextManifest
+from chemscale.data.parallel import in_chunks, in_processes
+from chemscale.use.decode import Ids, join, read_ids, read_text
+from chemscale.use.decoder import decoder
+from chemscale.use.sampler import NO_TOKEN, Draw, Prompt, Sampler, Written
 
-CELL = (200, 150)  # pixels of one drawn molecule
-DROP_SHARE = 0.25  # rows leave once so many of them have ended: each drop copies the cache
+BLOCK = 4096  # strings that are drawn, decoded and kept together
+BATCH = 256  # lines of one step: from 128 on matrices are as fast as they get on one core; 1,024 spill its caches
+_WORDS = 4  # random 64-bit words that a Philox counter gives
+
+Prompts = Callable[[range], Sequence[Prompt]]
 
 
 @dataclass(frozen=True)
@@ -27,15 +33,53 @@ class Generated:
 
     Attributes:
         smiles: canonical SMILES; None where the string never ended within `max_tokens` or is no molecule.
-        tokens: ids between the start and the end token.
+        tokens: ids between the start and the end token, a prompt's included.
         log_likelihood: nats, of all tokens and the end token under the model at temperature 1, nothing masked.
         ended: whether the model wrote the end token.
+        prompt_log_likelihood: the part of `log_likelihood` that is the prompt's.
     """
 
     smiles: str | None
     tokens: tuple[int, ...]
     log_likelihood: float
     ended: bool
+    prompt_log_likelihood: float = 0.0
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is to be sampled.
+
+    Args:
+        n: strings.
+        temperature: divides the logits; below 1 sharpens.
+        top_k: draw from so many likeliest tokens; None from all.
+        seed: of the random numbers.
+        max_tokens: most tokens of a string, its prompt and end token included; None is the model's context.
+        never: ids that are not drawn besides the pad, start and unknown token, e.g. those that training never showed.
+
+    Raises:
+        ValueError: a number is out of range.
+    """
+
+    n: int
+    temperature: float = 1.0
+    top_k: int | None = None
+    seed: int = 0
+    max_tokens: int | None = None
+    never: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in ("n", "top_k", "max_tokens"):
+            value = getattr(self, name)
+            optional = name != "n"
+            if not ((isinstance(value, int) and value > 0) or (optional and value is None)):
+                kind = "an integer above 0" + " or None" * optional
+                raise ValueError(f"generate({name}={value!r}) is not allowed: it must be {kind}.")
+        if not (isinstance(self.temperature, int | float) and 0 < self.temperature < float("inf")):
+            raise ValueError(f"generate(temperature={self.temperature!r}) is not allowed: it must be a number above 0.")
+        if not (isinstance(self.seed, int) and 0 <= self.seed < 2**64):
+            raise ValueError(f"generate(seed={self.seed!r}) is not allowed: it must be an integer from 0 to 2^64 - 1.")
 
 
 def generate(
@@ -46,148 +90,126 @@ def generate(
     temperature: float = 1.0,
     top_k: int | None = None,
     seed: int = 0,
-    batch: int = 256,
+    batch: int = BATCH,
     max_tokens: int | None = None,
+    never: Sequence[int] = (),
+    prompt: Sequence[int] = (),
 ) -> list[Generated]:
     """Sample `n` strings from a model with `start_cache` and `step`, such as `chemscale.models.chemgpt`'s.
 
-    String i depends on seed, i and `max_tokens` alone, whatever `n` and `batch` (to rounding). Pad, start and unknown
-    tokens are never drawn.
-
     Args:
-        temperature: divides the logits; below 1 sharpens.
-        top_k: draw from so many likeliest tokens; None from all.
-        batch: rows written at a time.
-        max_tokens: most tokens of a string, its end token included; None is the model's context.
+        batch: lines that the model writes at a time.
+        prompt: ids that every string begins with, after the start token.
+
+    The others are those of `Request`.
 
     Raises:
         ValueError: a number is out of range, the vocabulary is not the model's, or the model cannot be stepped.
     """
-    _check_request(n=n, temperature=temperature, top_k=top_k, batch=batch, max_tokens=max_tokens)
-    if not hasattr(model, "start_cache"):
-        raise ValueError(f"{type(model).__name__} cannot write strings; it needs start_cache and step, as ChemGPT.")
-    length = model.config.context if max_tokens is None else max_tokens
-    random = torch.Generator().manual_seed(seed)
-    training = model.training
-    model.eval()
-    try:
-        with torch.inference_mode(), rdBase.BlockLogs():
-            sampler = _Sampler(model, manifest, temperature, top_k)
-            return [
-                _decoded(ids, nats, manifest)
-                for first in range(0, n, batch)
-                for ids, nats in sampler.write(
-                    torch.rand(min(batch, n - first), length, generator=random, dtype=torch.float64)
-                )
-            ]
-    finally:
-        model.train(training)
+    request = Request(n, temperature, top_k, seed, max_tokens, tuple(never))
+    prompts = (lambda strings: [Prompt(tuple(prompt))] * len(strings)) if len(prompt) else None
+    blocks = generate_blocks(model, manifest, request, prompts=prompts, batch=batch, processes=1)
+    return [one for block in blocks for one in block]
+
+
+def generate_blocks(
+    model: Any,
+    manifest: TextManifest,
+    request: Request,
+    *,
+    prompts: Prompts | None = None,
+    first: int = 0,
+    batch: int = BATCH,
+    processes: int | None = None,
+) -> Iterator[list[Generated]]:
+    """The sample in blocks of `BLOCK` strings, from block `first` on; read back into molecules by worker processes.
+
+    Args:
+        prompts: ids that strings begin with, for the numbers of strings that it is given.
+        processes: that decode; None is one per processor, 1 decodes here.
+
+    Raises:
+        ValueError: as `generate`.
+    """
+    writer = Writer(model, manifest, request, batch)
+    written: list[Written] = []
+
+    def tasks() -> Iterator[Ids]:
+        for strings in in_chunks(range(first * BLOCK, request.n), BLOCK):
+            written.append(writer.write(strings, prompts(range(strings[0], strings[-1] + 1)) if prompts else None))
+            yield ids(written[-1], manifest)
+
+    for smiles in in_processes(read_ids, tasks(), processes):
+        yield together(written.pop(0), smiles, manifest.end)
 
 
 def decode(tokens: Sequence[int], manifest: TextManifest) -> str | None:
     """Canonical SMILES of ids without start and end token; None where RDKit reads no molecule in it."""
-    text = "".join(manifest.vocabulary[i] for i in tokens)
+    return read_text(join(tokens, manifest.vocabulary), manifest.representation)
+
+
+def uniform(seed: int, strings: range, length: int, stage: int = 0) -> torch.Tensor:
+    """Random numbers of these strings, (strings, length) float64 in [0, 1): counted, not drawn one after the other."""
+    stride = -(-length // _WORDS)  # counters that a string takes
+    bits = np.random.Philox(key=seed + (stage << 64)).advance(strings.start * stride)
+    rows = np.random.Generator(bits).random((len(strings), stride * _WORDS))
+    return torch.from_numpy(rows[:, :length])
+
+
+class Writer:
+    """Draws numbered strings from one model; what it was in, training or evaluating, it is in again afterwards."""
+
+    def __init__(self, model: Any, manifest: TextManifest, request: Request, batch: int = BATCH) -> None:
+        _positive("batch", batch)
+        self.model, self.end, self.seed = model, manifest.end, request.seed
+        self.length = model.config.context if request.max_tokens is None else request.max_tokens
+        never = (manifest.pad, manifest.start, manifest.unknown, *request.never)
+        draw = Draw(request.temperature, request.top_k, never)
+        with evaluating(model):
+            self.sampler = Sampler(decoder(model), len(manifest.vocabulary), manifest.start, manifest.end, draw, batch)
+
+    def write(self, strings: Sequence[int], prompts: Sequence[Prompt] | None = None, stage: int = 0) -> Written:
+        """Draw these strings; another `stage` draws others of the same number."""
+        numbers = uniform(self.seed, range(strings[0], strings[-1] + 1), self.length, stage)
+        chosen = numbers[torch.tensor(strings) - strings[0]]
+        with evaluating(self.model):
+            return self.sampler.write(chosen, prompts)
+
+
+@contextmanager
+def evaluating(model: Any) -> Iterator[None]:
+    """Evaluation mode without gradients, and back."""
+    training = model.training
+    model.eval()
     try:
-        molecule = Chem.MolFromSmiles(selfies.decoder(text) if manifest.representation == "selfies" else text)
-    except selfies.DecoderError:
-        return None
-    return Chem.MolToSmiles(molecule) if molecule is not None and molecule.GetNumAtoms() else None
+        with torch.inference_mode():
+            yield
+    finally:
+        model.train(training)
 
 
-def draw(smiles: Sequence[str | None], columns: int = 5) -> str:
-    """One SVG element with a grid of molecules on a transparent ground, to embed into an HTML page.
-
-    What RDKit cannot read is left out; `data-drawn` and `data-skipped` on the element count both, its title says them.
-    """
-    if columns < 1:
-        raise ValueError(f"draw(columns={columns}) is not allowed: it must be at least 1.")
-    with rdBase.BlockLogs():
-        read = [Chem.MolFromSmiles(s) if s else None for s in smiles]
-    molecules = [m for m in read if m is not None and m.GetNumAtoms()]
-    drawn, skipped = len(molecules), len(read) - len(molecules)
-    columns = max(1, min(columns, drawn))
-    width, height = CELL[0] * columns, CELL[1] * max(1, -(-drawn // columns))
-    title = f"{drawn} molecules" + (f"; {skipped} could not be drawn" if skipped else "")
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" role="img" '
-        f'style="width:100%;max-width:{width}px;height:auto" data-drawn="{drawn}" data-skipped="{skipped}">'
-        f"<title>{title}</title>{_grid(molecules, width, height)}</svg>"
-    )
+def ids(block: Written, manifest: TextManifest) -> Ids:
+    """Strings to be read back into molecules."""
+    rows = (row[:-1] if row[-1:] == (manifest.end,) else None for row in _rows(block))
+    return Ids(tuple(rows), tuple(manifest.vocabulary), manifest.representation)
 
 
-class _Sampler:
-    """Writes one batch of rows token by token; rows that have ended leave."""
-
-    def __init__(self, model: Any, manifest: TextManifest, temperature: float, top_k: int | None) -> None:
-        self.model, self.start, self.end = model, manifest.start, manifest.end
-        self.temperature, self.top_k = temperature, top_k
-        self.device = next(model.parameters()).device
-        never = [manifest.pad, manifest.start, manifest.unknown]
-        self.never = torch.tensor(never, device=self.device)
-        self.vocabulary = len(manifest.vocabulary)
-
-    def write(self, uniform: Tensor) -> Iterator[tuple[list[int], float]]:
-        """Ids (with the end token, if drawn) and log-likelihood of each row of uniform numbers, (rows, length)."""
-        rows, length = uniform.shape
-        uniform = uniform.to(self.device)
-        written = torch.full((rows, length), -1, device=self.device)
-        nats = torch.zeros(rows, dtype=torch.float64, device=self.device)
-        live = torch.arange(rows, device=self.device)  # the row that each line of the cache writes
-        ended = torch.zeros_like(live, dtype=torch.bool)
-        token, cache = torch.full_like(live, self.start), self.model.start_cache(rows, length)
-        for at in range(length):
-            logits, cache = self.model.step(token, cache)  # (lines, vocabulary)
-            token, gained = self._choose(logits.double(), uniform[live, at])
-            open_rows = live[~ended]
-            written[open_rows, at], nats[open_rows] = token[~ended], nats[open_rows] + gained[~ended]
-            ended = ended | (token == self.end)
-            if ended.all():
-                break
-            if ended.double().mean() >= DROP_SHARE:
-                kept = (~ended).nonzero()[:, 0]
-                live, ended, token, cache = live[kept], ended[kept], token[kept], cache.rows(kept)
-        for ids, total in zip(written.tolist(), nats.tolist(), strict=True):
-            yield [i for i in ids if i >= 0], total
-
-    def _choose(self, logits: Tensor, uniform: Tensor) -> tuple[Tensor, Tensor]:
-        """The token at which each row's cumulative probability passes its uniform number, and its log-likelihood."""
-        if logits.shape[1] != self.vocabulary:
-            raise ValueError(
-                f"the manifest names {self.vocabulary} tokens, but the model writes {logits.shape[1]}; "
-                "use the manifest of the data that the model was trained on."
-            )
-        allowed = logits.index_fill(1, self.never, float("-inf")) / self.temperature
-        if self.top_k is not None and self.top_k < self.vocabulary:
-            least = allowed.topk(self.top_k, dim=1).values[:, -1:]
-            allowed = allowed.masked_fill(allowed < least, float("-inf"))
-        cumulative = allowed.softmax(1).cumsum(1)  # (rows, vocabulary)
-        token = torch.searchsorted(cumulative, uniform[:, None] * cumulative[:, -1:], right=True)[:, 0]
-        return token, logits.log_softmax(1).gather(1, token[:, None])[:, 0]
+def _rows(block: Written) -> Iterator[tuple[int, ...]]:
+    lengths = (block.tokens != NO_TOKEN).sum(1).tolist()
+    for ids, length in zip(block.tokens.tolist(), lengths, strict=True):
+        yield tuple(ids[:length])
 
 
-def _decoded(ids: list[int], nats: float, manifest: TextManifest) -> Generated:
-    ended = ids[-1:] == [manifest.end]
-    tokens = tuple(ids[:-1] if ended else ids)
-    return Generated(decode(tokens, manifest) if ended else None, tokens, nats, ended)
+def together(block: Written, smiles: Sequence[str | None], end: int) -> list[Generated]:
+    """Strings with what they were read as."""
+    numbers = zip(_rows(block), smiles, block.nats.tolist(), block.prompt_nats.tolist(), strict=True)
+    made = []
+    for ids, text, nats, prompt_nats in numbers:
+        ended = ids[-1:] == (end,)
+        made.append(Generated(text, ids[:-1] if ended else ids, nats, ended, prompt_nats))
+    return made
 
 
-def _grid(molecules: list[Chem.Mol], width: int, height: int) -> str:
-    """The inner SVG of RDKit's grid: letters as text, not as paths, which makes it a third as long."""
-    if not molecules:
-        return '<text x="10" y="30" font-size="14">no molecule to draw</text>'
-    canvas = rdMolDraw2D.MolDraw2DSVG(width, height, *CELL, True)
-    canvas.drawOptions().clearBackground = False
-    canvas.DrawMolecules(molecules)
-    canvas.FinishDrawing()
-    svg = canvas.GetDrawingText()
-    return svg[svg.index(">", svg.index("<svg")) + 1 : svg.rindex("</svg>")]
-
-
-def _check_request(**request: Any) -> None:
-    checks: dict[str, Callable[[Any], bool]] = {name: lambda v: isinstance(v, int) and v > 0 for name in request}
-    checks["temperature"] = lambda v: isinstance(v, int | float) and 0 < v < float("inf")
-    for name, value in request.items():
-        optional = name in ("top_k", "max_tokens")
-        if not (checks[name](value) or (optional and value is None)):
-            kind = "a number above 0" if name == "temperature" else "an integer above 0" + " or None" * optional
-            raise ValueError(f"generate({name}={value!r}) is not allowed: it must be {kind}.")
+def _positive(name: str, value: Any) -> None:
+    if not (isinstance(value, int) and value > 0):
+        raise ValueError(f"generate({name}={value!r}) is not allowed: it must be an integer above 0.")

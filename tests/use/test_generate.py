@@ -8,7 +8,8 @@ import torch
 from rdkit import Chem
 
 from chemscale.batch import TokenBatch
-from chemscale.use.generate import decode, draw, generate
+from chemscale.use.draw import draw
+from chemscale.use.generate import decode, generate
 from tests.use.toys import SELFIES, Dice, manifest, transformer
 
 SVG = "{http://www.w3.org/2000/svg}"

@@ -1,0 +1,245 @@
+"""What trained models are good for: generate, embed, evaluate."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from chemscale.cli.output import print_json, print_rows, writable
+
+QUALITY = ("validity", "unique", "novelty", "fcd", "snn", "scaffolds")  # metrics of a run that a table shows
+
+
+def generate(given: argparse.Namespace) -> None:
+    """Molecules from a trained text model with their log-likelihoods, from scratch or behind a prompt.
+
+    With --out a killed command goes on where it was. A prompt is a SMILES scaffold, grown where it has marks (`*`,
+    `[*:1]`), or the beginning of a string in the model's own tokens. A .smi file holds the molecules; a .csv or
+    .parquet file holds every string.
+    """
+    from chemscale.use.generate import Request
+    from chemscale.use.sampling import sample_tables, unshown
+
+    writable(given.out)
+    trained = _text_model(given)
+    request = Request(given.n, given.temperature, given.top_k, given.seed, given.max_tokens, unshown(trained))
+    if not given.out:
+        tables = sample_tables(trained.module, trained.manifest, request, given.prompt, processes=given.processes)
+        return _shown(given, [_kept(table, given) for table in tables])
+    counts = _to_file(given, trained, request)
+    if given.json:
+        return print_json({"path": given.out, "run_id": trained.run.id, **counts})
+    print(f"{given.out}: {_said(counts)} of run {trained.run.id}")
+    return None
+
+
+def _to_file(given: argparse.Namespace, trained: Any, request: Any) -> dict[str, int]:
+    """Write the file, from where a killed command left it; what was counted on the way."""
+    from chemscale.data.parallel import progress_bar
+    from chemscale.use.generate import BLOCK
+    from chemscale.use.parts import Parts, writer_of
+    from chemscale.use.sampling import counts_of, sample_tables
+
+    write = writer_of(given.out)
+    asked = {"run": trained.run.id, "prompt": given.prompt, "keep_only": given.keep_only, **asdict(request)}
+    parts = Parts(given.out, asked)
+    with progress_bar(given.n, "strings", None) as shown:
+        shown.advance(min(given.n, parts.done * BLOCK))
+        for table in sample_tables(
+            trained.module, trained.manifest, request, given.prompt, first=parts.done, processes=given.processes
+        ):
+            parts.add(_kept(table, given))
+            shown.advance(len(table))
+    counts = counts_of(parts.tables())
+    parts.finish(write)
+    return counts
+
+
+def embed(given: argparse.Namespace) -> None:
+    """Hidden states of a trained text model for every molecule of a file, as Parquet.
+
+    A killed command goes on where it was. What the model cannot read is a null row with the reason.
+    """
+    from collections import Counter
+
+    from chemscale.data.parallel import progress_bar
+    from chemscale.data.readers import count_lines
+    from chemscale.data.sources import file_checksum
+    from chemscale.use.embed import PART, embed_tables
+    from chemscale.use.parts import Parts, write_parquet
+
+    writable(given.out)
+    path = Path(given.file)
+    if not path.is_file():
+        raise ValueError(f"{given.file!r} is no file on this machine; give one of SMILES or SELFIES.")
+    trained = _text_model(given)
+    asked = {"run": trained.run.id, "file": file_checksum(path), "pool": given.pool, "notation": given.notation}
+    parts = Parts(given.out, asked)
+    with progress_bar(count_lines(path), "molecules", None) as shown:
+        shown.advance(parts.done * PART)
+        for table in embed_tables(
+            trained.module, trained.manifest, path,
+            pool=given.pool, notation=given.notation, first=parts.done, processes=given.processes,
+        ):  # fmt: skip
+            parts.add(table)
+            shown.advance(len(table))
+    if not parts.done:
+        raise ValueError(f"{given.file!r} holds no record; there is nothing to embed.")
+    reasons: Counter[str] = Counter()
+    molecules = 0
+    for table in parts.tables():
+        molecules += table["reason"].null_count
+        reasons.update(reason for reason in table["reason"].to_pylist() if reason)
+    parts.finish(write_parquet)
+    record = {
+        "path": given.out,
+        "run_id": trained.run.id,
+        "molecules": molecules,
+        "null_rows": dict(reasons.most_common()),
+    }
+    if given.json:
+        return print_json(record)
+    print(f"{given.out}: {molecules:,} molecules of width {trained.run.model.width}, run {trained.run.id}")
+    for reason, count in reasons.most_common(10):
+        print(f"  {count:,} null rows: {reason}")
+    return None
+
+
+def _text_model(given: argparse.Namespace) -> Any:
+    import chemscale.models  # noqa: F401  # registers the models
+    from chemscale.cli.models import best_run
+    from chemscale.records.store import Store
+    from chemscale.use.load import load
+
+    store = Store(given.store)
+    trained = load(store, given.run or best_run(store, "text"))
+    if trained.run.model.family != "text":
+        raise ValueError(f"--run {given.run!r} is a {trained.run.model.architecture}; this needs a text run.")
+    return trained
+
+
+def evaluate(given: argparse.Namespace) -> None:
+    """The metrics of MOSES for a file of generated molecules, or for a sample of every finished text run of a store.
+
+    The strings of a file are taken in the order in which they were sampled. A store keeps what was measured of each run
+    beside its loss, and a run that was measured so before is not sampled again; --out writes the table.
+    """
+    from chemscale.data.readers import read_strings
+    from chemscale.use.quality.reference import reference
+    from chemscale.use.quality.score import score
+
+    writable(given.out)
+    path = Path(given.file)
+    if (path / "store.json").is_file():
+        return _evaluate_store(given)
+    if not path.is_file():
+        raise ValueError(f"{given.file!r} is neither a store nor a file that `chemscale generate` wrote.")
+    smiles = [text for _, text in read_strings(path)][: given.first]
+    against = reference(given.reference, given.training, processes=given.processes)
+    found = score(smiles, against, processes=given.processes, device=given.device)
+    record = {"file": given.file, "reference": against.name, **asdict(found), "says": list(against.says)}
+    if given.out:
+        from chemscale.cli.output import json_text
+        from chemscale.records.place import LocalPlace
+
+        text = json_text(record).encode()
+        LocalPlace(".").write(given.out, lambda file: file.write(text))
+    if given.json:
+        return print_json(record)
+    print(*_lines(record), sep="\n")
+    return None
+
+
+def _evaluate_store(given: argparse.Namespace) -> None:
+    import chemscale.models  # noqa: F401  # registers the models
+    from chemscale.records.store import Store
+    from chemscale.use.quality.cells import Sampling, ranks, score_cells
+    from chemscale.use.quality.reference import reference
+
+    against = reference(given.reference, given.training, processes=given.processes)
+    how = Sampling(given.first or Sampling.n)
+    rows = []
+    for row in score_cells(Store(given.file), how, against, processes=given.processes):
+        rows.append(row)
+        print(f"{row['run_id']}: loss {row['law_loss']:.4f}, FCD {_number(row['fcd'])}", file=sys.stderr)
+    if not rows:
+        raise ValueError(f"{given.file!r} has no finished text run with weights; train one first.")
+    if given.out:
+        import pyarrow as pa
+
+        from chemscale.use.parts import writer_of
+
+        writer_of(given.out)(iter([pa.Table.from_pylist(rows)]), Path(given.out))
+    if given.json:
+        return print_json(rows)
+    shown = ("run_id", "params", "molecules", "law_loss", *QUALITY)
+    print_rows([{name: row[name] for name in shown} for row in rows], False)
+    told = ", ".join(f"{name} {_number(ranks(rows, name))}" for name in QUALITY)
+    print(f"rank correlation with the loss over {len(rows)} runs: {told}")
+    print(*against.says, sep="\n")
+    return None
+
+
+def _lines(record: dict[str, Any]) -> list[str]:
+    """A line for each metric, with a column for each set of the reference."""
+    sets = record["sets"]
+    whole = [
+        ("strings", record["strings"]),
+        ("molecules", record["molecules"]),
+        ("validity", record["validity"]),
+        *((f"unique@{k}", value) for k, value in record["unique_at"].items()),
+        ("unique", record["unique"]),
+        ("novelty", record["novelty"]),
+        ("IntDiv1", record["diversity_1"]),
+        ("IntDiv2", record["diversity_2"]),
+        ("filters", record["filters"]),
+        *((f"{name} distance", value) for name, value in record["distances"].items()),
+    ]
+    head = "".join(f"{s['name']:>16}" for s in sets)
+    named = [("molecules", "molecules"), ("FCD", "fcd"), ("SNN", "snn"), ("Frag", "fragments"), ("Scaf", "scaffolds")]
+    return [
+        *(f"{name:<16}{_number(value):>16}" for name, value in whole),
+        f"{'against':<16}{head}",
+        *(f"{name:<16}" + "".join(f"{_number(s[key]):>16}" for s in sets) for name, key in named),
+        *record["says"],
+    ]
+
+
+def _number(value: float | int | None) -> str:
+    return "—" if value is None else f"{value:,}" if isinstance(value, int) else f"{value:.4f}"
+
+
+def _kept(table: Any, given: argparse.Namespace) -> Any:
+    """What of a block is written; the counts of all of it go with it as metadata."""
+    from chemscale.use.sampling import counted, kept
+
+    if given.keep_only and "contains_scaffold" not in table.column_names:
+        raise ValueError("--keep-only keeps what contains the scaffold; give one as --prompt, e.g. '*c1ccccc1'.")
+    return counted(kept(table) if given.keep_only else table, table)
+
+
+def _shown(given: argparse.Namespace, tables: Sequence[Any]) -> None:
+    """A sample on standard output; with a prompt, what became of the scaffold on standard error."""
+    from chemscale.use.parts import smiles_lines
+    from chemscale.use.sampling import counts_of
+
+    if given.json:
+        return print_json([row for table in tables for row in table.to_pylist()])
+    print(*map(smiles_lines, tables), sep="", end="")
+    if given.prompt:
+        print(_said(counts_of(tables)), file=sys.stderr)
+    return None
+
+
+def _said(counts: dict[str, int]) -> str:
+    """12 molecules of 20 strings; 11 of these contain the scaffold, 10 with something at its marks alone"""
+    molecules, strings = counts["molecules"], counts["strings"]
+    said = f"{molecules:,} molecules of {strings:,} strings"
+    for name, words in (("contains_scaffold", "contain the scaffold"), ("grown_as_marked", "grew at its marks alone")):
+        if name in counts:
+            said += f", {counts[name]:,} ({counts[name] / strings:.1%} of the strings) {words}"
+    return said

@@ -1,0 +1,83 @@
+"""Molecules of a user's file as a model reads them, or the reason why it cannot."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import selfies
+from rdkit import Chem, rdBase
+
+from chemscale.batch import TextManifest
+from chemscale.data.tokens import split_string
+
+NOTATIONS = ("smiles", "selfies")
+_SELFIES = re.compile(r"(\[[^\[\]]+\]\.?){3,}")  # fewer brackets may be a SMILES string of bare atoms
+
+
+@dataclass(frozen=True)
+class Model:
+    """What a model reads: representation, its tokens' ids, and the most of them that fit behind a start token."""
+
+    representation: str
+    ids: dict[str, int]
+    longest: int
+
+
+@dataclass(frozen=True)
+class Task:
+    """Strings for one process, and what they are written in."""
+
+    strings: tuple[str, ...]
+    notation: str
+    model: Model
+
+
+def model_of(manifest: TextManifest, context: int) -> Model:
+    """What a model of this vocabulary and context reads."""
+    special = {manifest.pad, manifest.start, manifest.end, manifest.unknown}
+    ids = {token: i for i, token in enumerate(manifest.vocabulary) if i not in special}
+    return Model(manifest.representation, ids, context - 1)
+
+
+def notation_of(strings: Iterable[str]) -> str:
+    """What most of the first strings of a file are written in."""
+    looked_at = [text for text in strings if text]
+    return "selfies" if 2 * sum(map(_is_selfies, looked_at)) > len(looked_at) else "smiles"
+
+
+def encode_task(task: Task) -> list[tuple[int, ...] | str]:
+    """Ids of each string without start and end token, or the reason why there are none; the work of one process."""
+    with rdBase.BlockLogs():
+        return [_encoded(text, task.notation, task.model) for text in task.strings]
+
+
+def _encoded(text: str, notation: str, model: Model) -> tuple[int, ...] | str:
+    """Through canonical SMILES, as training molecules went, whatever it is written in."""
+    if not text:
+        return "empty line"
+    if _is_selfies(text) != (notation == "selfies"):
+        return "looks like SELFIES" if notation == "smiles" else "not a SELFIES string"
+    try:
+        molecule = Chem.MolFromSmiles(selfies.decoder(text) if notation == "selfies" else text)
+        if molecule is None or not molecule.GetNumAtoms():
+            return f"not a {notation.upper()} string of a molecule"
+        smiles = Chem.MolToSmiles(molecule)
+        tokens = split_string(
+            selfies.encoder(smiles) if model.representation == "selfies" else smiles, model.representation
+        )
+    except selfies.DecoderError:
+        return "not a SELFIES string"
+    except selfies.EncoderError:
+        return "SELFIES cannot express it"
+    unknown = [token for token in tokens if token not in model.ids]
+    if unknown:
+        return f"unknown to the model: {', '.join(dict.fromkeys(unknown))}"
+    if len(tokens) > model.longest:
+        return f"{len(tokens)} tokens, more than the {model.longest} that the model reads"
+    return tuple(model.ids[token] for token in tokens)
+
+
+def _is_selfies(text: str) -> bool:
+    return _SELFIES.fullmatch(text) is not None

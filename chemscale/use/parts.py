@@ -1,0 +1,128 @@
+"""A long output in parts, each whole or absent, so that a killed command goes on where it was.
+
+Layout beside the output FILE, removed when it is done:
+
+    FILE.parts/request.json      what is asked for; parts of another request are thrown away
+    FILE.parts/000000.parquet …  tables of the same columns, in order
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from chemscale.records.place import LocalPlace
+
+
+class Parts:
+    """The parts of one output file that are there."""
+
+    def __init__(self, out: str | Path, request: Mapping[str, Any]) -> None:
+        self.out = Path(out)
+        folder = self.out.with_name(self.out.name + ".parts")
+        self.place = LocalPlace(str(folder))
+        asked = json.dumps(request, sort_keys=True).encode()
+        if (found := self.place.open("request.json")) is not None:
+            with found:
+                same = found.read() == asked
+            if not same:
+                shutil.rmtree(folder)
+        self.place.write("request.json", lambda file: file.write(asked))
+        self.done = 0
+        while self.place.exists(_name(self.done)):
+            self.done += 1
+
+    def add(self, table: pa.Table) -> None:
+        """Keep the next part."""
+        self.place.write(_name(self.done), lambda file: pq.write_table(table, file))
+        self.done += 1
+
+    def tables(self) -> Iterator[pa.Table]:
+        """All parts in order, one at a time."""
+        for number in range(self.done):
+            file = self.place.open(_name(number))
+            assert file is not None
+            with file:
+                yield pq.read_table(file)
+
+    def finish(self, write: Callable[[Iterator[pa.Table], Path], None]) -> None:
+        """Write the output from all parts under a temporary name, rename it, and remove the parts."""
+        handle, name = tempfile.mkstemp(dir=self.out.parent, prefix=f".{self.out.name}.", suffix=".tmp")
+        os.close(handle)
+        try:
+            write(self.tables(), Path(name))
+            os.chmod(name, 0o644)  # a temporary file is its owner's alone
+            os.replace(name, self.out)
+        except BaseException:
+            Path(name).unlink(missing_ok=True)
+            raise
+        shutil.rmtree(self.place.url)
+
+
+def write_parquet(tables: Iterator[pa.Table], path: Path) -> None:
+    """One Parquet file with a row group for each table."""
+    first = next(tables)
+    with pq.ParquetWriter(path, first.schema, compression="zstd") as file:
+        file.write_table(first)
+        for table in tables:
+            file.write_table(table)
+
+
+def write_csv(tables: Iterator[pa.Table], path: Path) -> None:
+    """One CSV file with a header; null is an empty cell."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        for number, table in enumerate(tables):
+            if not number:
+                writer.writerow(table.column_names)
+            writer.writerows(zip(*(column.to_pylist() for column in table.columns), strict=True))
+
+
+def write_smiles(tables: Iterator[pa.Table], path: Path) -> None:
+    """One line for each molecule: its SMILES, a tab and its log-likelihood; what is no molecule is left out."""
+    with path.open("w", encoding="utf-8") as file:
+        for table in tables:
+            file.write(smiles_lines(table))
+
+
+def smiles_lines(table: pa.Table) -> str:
+    """Lines of SMILES and log-likelihood of the molecules in a table."""
+    lines = io.StringIO()
+    for smiles, nats in zip(table["smiles"].to_pylist(), table["log_likelihood"].to_pylist(), strict=True):
+        if smiles:
+            lines.write(f"{smiles}\t{nats:.4f}\n")
+    return lines.getvalue()
+
+
+WRITERS: dict[str, Callable[[Iterator[pa.Table], Path], None]] = {
+    ".parquet": write_parquet,
+    ".csv": write_csv,
+    ".smi": write_smiles,
+    ".txt": write_smiles,
+}
+
+
+def writer_of(out: str) -> Callable[[Iterator[pa.Table], Path], None]:
+    """What writes a file of this ending.
+
+    Raises:
+        ValueError: it has another ending.
+    """
+    ending = Path(out).suffix.lower()
+    if ending not in WRITERS:
+        raise ValueError(f"--out {out!r} ends in {ending!r}; use one of {', '.join(WRITERS)}.")
+    return WRITERS[ending]
+
+
+def _name(number: int) -> str:
+    return f"{number:06d}.parquet"

@@ -1,0 +1,136 @@
+"""What strings begin with: token prefixes, and writings of a scaffold that end in the place where it is to grow."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+from typing import Any
+
+import selfies
+import torch
+from rdkit import Chem
+
+from chemscale.batch import TextManifest, TokenBatch
+from chemscale.data.tokens import split_string
+from chemscale.use.sampler import Prompt
+from chemscale.use.scaffold import Scaffold, Writing, writings
+
+CANDIDATES = 8  # writings of one molecule that the model chooses from
+SCORED = 512  # prefixes of one pass through the model
+_SIGN = {1: "", 2: "=", 3: "#"}
+_MARK = "[At]"  # stands at the place to grow while SELFIES are written: astatine occurs in no data
+_SELFIES_ATOM = re.compile(r"\[([=#]?)[/\\]?\d*[A-Z][^\]]*\]")
+_NO_ATOM = re.compile(r"Branch|Ring|epsilon|nop|UNK|PAD|CLS|SEP|MASK")
+_SMILES_ATOM = re.compile(r"\[[^\]]+\]|Br|Cl|[BCNOSPFIbcnops]")
+
+
+def read_prompt(text: str, manifest: TextManifest) -> Scaffold | tuple[int, ...]:
+    """A scaffold where the text is a SMILES string, or ids where it is the beginning of a string of this model.
+
+    SELFIES are told by their tokens, which all must be in the vocabulary; for a model of SMILES a readable molecule is
+    a scaffold, and what is open (`c1ccccc1C(`) a beginning.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    words = set(manifest.vocabulary)
+    try:
+        tokens = split_string(text, manifest.representation)
+    except ValueError:
+        tokens = []
+    known = bool(tokens) and words.issuperset(tokens)
+    if manifest.representation == "selfies" and known and "".join(tokens) == text:
+        return ids_of(tokens, manifest)
+    try:
+        return Scaffold(text)
+    except ValueError:
+        if known:
+            return ids_of(tokens, manifest)
+        raise ValueError(
+            f"prompt={text!r} is neither a SMILES string that RDKit reads nor {manifest.representation.upper()} tokens "
+            "of this model's vocabulary; give one of them."
+        ) from None
+
+
+def ids_of(tokens: Iterable[str], manifest: TextManifest) -> tuple[int, ...]:
+    """Ids of tokens that are in the vocabulary."""
+    place = {token: i for i, token in enumerate(manifest.vocabulary)}
+    return tuple(place[token] for token in tokens)
+
+
+class Prompter:
+    """Writes molecules with one mark as prompts for one model: of several writings, the one it finds likeliest.
+
+    Args:
+        model: that scores the writings.
+        manifest: of its data.
+        open_end: whether a string may end where it should grow, or begin there with something else than an atom.
+    """
+
+    def __init__(self, model: Any, manifest: TextManifest, *, open_end: bool) -> None:
+        self.model, self.manifest, self.open_end = model, manifest, open_end
+        self.words = set(manifest.vocabulary)
+
+    def prompts(self, molecules: Sequence[Chem.Mol]) -> list[Prompt | None]:
+        """One for each molecule; None where no writing of it is made of the model's tokens."""
+        found = [self._candidates(molecule) for molecule in molecules]
+        nats = iter(prefix_nats(self.model, self.manifest, [ids for rows in found for ids, _ in rows]))
+        best = [max(((next(nats), *row) for row in rows), default=None, key=lambda scored: scored[0]) for rows in found]
+        return [None if b is None else Prompt(b[1], () if self.open_end else self.openings[b[2]]) for b in best]
+
+    @cached_property
+    def openings(self) -> dict[int, tuple[int, ...]]:
+        """Ids of the atoms that may come first behind a bond of each order."""
+        return {order: _atoms(self.manifest, order) for order in _SIGN}
+
+    def _candidates(self, molecule: Chem.Mol) -> list[tuple[tuple[int, ...], int]]:
+        """Ids of a few writings, shortest first, and the order of the bond that each leaves open."""
+        rows: dict[tuple[str, ...], int] = {}
+        for writing in writings(molecule):
+            tokens = _tokens(writing, self.manifest.representation)
+            if tokens and self.words.issuperset(tokens):
+                rows.setdefault(tuple(tokens), writing.bond)
+        shortest = sorted(rows, key=len)[:CANDIDATES]
+        return [(ids_of(tokens, self.manifest), rows[tokens]) for tokens in shortest]
+
+
+def prefix_nats(model: Any, manifest: TextManifest, prefixes: Sequence[Sequence[int]]) -> list[float]:
+    """Log-likelihood of each prefix behind the start token, in nats."""
+    found: list[float] = []
+    for first in range(0, len(prefixes), SCORED):
+        rows = [torch.tensor([manifest.start, *ids]) for ids in prefixes[first : first + SCORED]]
+        lengths = torch.tensor([len(row) for row in rows])
+        tokens = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=manifest.pad)
+        device = next(model.parameters()).device
+        with torch.inference_mode():
+            said = model(TokenBatch(tokens, lengths).to(device)).double().log_softmax(-1).cpu()
+        gained = said.gather(2, tokens[:, 1:, None])[..., 0]  # (rows, length)
+        inside = torch.arange(gained.shape[1]) < lengths[:, None] - 1
+        found.extend(gained.where(inside, 0.0).sum(1).tolist())
+    return found
+
+
+def _tokens(writing: Writing, representation: str) -> list[str] | None:
+    """Tokens of the writing up to the open bond; None where the representation cannot express it."""
+    sign = _SIGN[writing.bond]
+    if representation == "smiles":
+        return split_string(writing.smiles + sign, representation)
+    try:
+        tokens = split_string(selfies.encoder(writing.smiles + sign + _MARK), representation)
+    except selfies.EncoderError:
+        return None
+    return tokens[:-1] if tokens[-1] == f"[{sign}At]" else None
+
+
+def _atoms(manifest: TextManifest, order: int) -> tuple[int, ...]:
+    ids = []
+    for i, token in enumerate(manifest.vocabulary):
+        if manifest.representation == "smiles":
+            good = _SMILES_ATOM.fullmatch(token) is not None
+        else:
+            found = _SELFIES_ATOM.fullmatch(token)
+            good = found is not None and found[1] == _SIGN[order] and not _NO_ATOM.search(token)
+        if good:
+            ids.append(i)
+    return tuple(ids)
