@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from chemscale.cli.output import print_record, readable, resources_of
+from chemscale.cli.output import print_json, print_record, readable, resources_of
 
 
 def train(given: argparse.Namespace) -> int:

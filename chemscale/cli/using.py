@@ -66,8 +66,8 @@ def embed(given: argparse.Namespace) -> None:
     """
     from collections import Counter
 
+    from chemscale.data.files import count_lines
     from chemscale.data.parallel import progress_bar
-    from chemscale.data.readers import count_lines
     from chemscale.data.sources import file_checksum
     from chemscale.use.embed import PART, embed_tables
     from chemscale.use.parts import Parts, write_parquet
