@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import selfies
 from rdkit import Chem, rdBase
+
+from chemscale.data.tokens import CONTINUES, version_of
 
 
 @dataclass(frozen=True)
@@ -21,19 +24,26 @@ class Ids:
 def read_ids(task: Ids) -> list[str | None]:
     """Canonical SMILES of each row; None where it is no molecule."""
     with rdBase.BlockLogs():
-        texts = ("".join(task.vocabulary[i] for i in row) if row else None for row in task.rows)
-        return [None if text is None else read_text(text, task.representation) for text in texts]
+        version = version_of(task.vocabulary)
+        texts = (join(row, task.vocabulary) if row else None for row in task.rows)
+        return [None if text is None else read_text(text, task.representation, version) for text in texts]
 
 
-def read_text(text: str, representation: str) -> str | None:
-    """Canonical SMILES of a SELFIES or SMILES string; None where RDKit reads no molecule in it."""
+def read_text(text: str, representation: str, version: int = 2) -> str | None:
+    """Canonical SMILES of a SELFIES (of this version) or SMILES string; None where RDKit reads no molecule in it."""
     try:
-        molecule = Chem.MolFromSmiles(selfies.decoder(text) if representation == "selfies" else text)
+        molecule = Chem.MolFromSmiles(_smiles_of(text, version) if representation == "selfies" else text)
     except selfies.DecoderError:
         return None
     return Chem.MolToSmiles(molecule) if molecule is not None and molecule.GetNumAtoms() else None
 
 
+def _smiles_of(text: str, version: int) -> str:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # selfies says that version 1 is old, which is known here
+        return str(selfies.decoder(text, compatible=version == 1))
+
+
 def join(tokens: Sequence[int], vocabulary: Sequence[str]) -> str:
     """The string that ids spell."""
-    return "".join(vocabulary[i] for i in tokens)
+    return "".join(vocabulary[i].removeprefix(CONTINUES) for i in tokens)

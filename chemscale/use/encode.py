@@ -11,6 +11,7 @@ from rdkit import Chem, rdBase
 
 from chemscale.batch import TextManifest
 from chemscale.data.tokens import split_string
+from chemscale.data.vocabulary import Vocabulary, vocabulary_in
 
 NOTATIONS = ("smiles", "selfies")
 _SELFIES = re.compile(r"(\[[^\[\]]+\]\.?){3,}")  # fewer brackets may be a SMILES string of bare atoms
@@ -23,6 +24,12 @@ class Model:
     representation: str
     ids: dict[str, int]
     longest: int
+    vocabulary: Vocabulary
+
+    def spelled(self, token: str) -> tuple[str, ...] | None:
+        """The entries that stand for a token; None where it is unknown or special."""
+        entries = self.vocabulary.spelled(token)
+        return entries if entries is not None and all(entry in self.ids for entry in entries) else None
 
 
 @dataclass(frozen=True)
@@ -38,7 +45,7 @@ def model_of(manifest: TextManifest, context: int) -> Model:
     """What a model of this vocabulary and context reads."""
     special = {manifest.pad, manifest.start, manifest.end, manifest.unknown}
     ids = {token: i for i, token in enumerate(manifest.vocabulary) if i not in special}
-    return Model(manifest.representation, ids, context - 1)
+    return Model(manifest.representation, ids, context - 1, vocabulary_in(manifest))
 
 
 def notation_of(strings: Iterable[str]) -> str:
@@ -71,12 +78,14 @@ def _encoded(text: str, notation: str, model: Model) -> tuple[int, ...] | str:
         return "not a SELFIES string"
     except selfies.EncoderError:
         return "SELFIES cannot express it"
-    unknown = [token for token in tokens if token not in model.ids]
+    spelled = [(token, model.spelled(token)) for token in tokens]
+    unknown = [token for token, entries in spelled if entries is None]
     if unknown:
         return f"unknown to the model: {', '.join(dict.fromkeys(unknown))}"
-    if len(tokens) > model.longest:
-        return f"{len(tokens)} tokens, more than the {model.longest} that the model reads"
-    return tuple(model.ids[token] for token in tokens)
+    ids = tuple(model.ids[entry] for _, entries in spelled for entry in entries or ())
+    if len(ids) > model.longest:
+        return f"{len(ids)} tokens, more than the {model.longest} that the model reads"
+    return ids
 
 
 def _is_selfies(text: str) -> bool:

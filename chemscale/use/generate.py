@@ -16,6 +16,7 @@ import torch
 
 from chemscale.batch import TextManifest
 from chemscale.data.parallel import in_chunks, in_processes
+from chemscale.data.tokens import version_of
 from chemscale.use.decode import Ids, join, read_ids, read_text
 from chemscale.use.decoder import decoder
 from chemscale.use.sampler import NO_TOKEN, Draw, Prompt, Sampler, Written
@@ -145,7 +146,8 @@ def generate_blocks(
 
 def decode(tokens: Sequence[int], manifest: TextManifest) -> str | None:
     """Canonical SMILES of ids without start and end token; None where RDKit reads no molecule in it."""
-    return read_text(join(tokens, manifest.vocabulary), manifest.representation)
+    vocabulary = manifest.vocabulary
+    return read_text(join(tokens, vocabulary), manifest.representation, version_of(vocabulary))
 
 
 def uniform(seed: int, strings: range, length: int, stage: int = 0) -> torch.Tensor:
