@@ -53,7 +53,7 @@ def test_every_verb_of_the_readme_is_a_verb():
 
     text = parser().format_help()
     for verb in ("show", "sweep", "search", "train", "status", "report", "fit", "compare", "audit", "plan", "explore",
-        "generate", "data", "store",
+        "generate", "embed", "evaluate", "export", "data", "store",
     ):  # fmt: skip
         assert re.search(rf"^\s+{verb}\s", text, re.MULTILINE), verb
         assert f"`{verb}" in README or f"`chemscale {verb}" in README, verb
