@@ -38,7 +38,7 @@ def test_compare_prints_a_sentence_tables_and_json(capsys, csv, tmp_path):
     [
         (["--by", "arch", "--where", "arch == 'painn'"], 2, "arch has the single group painn"),
         (["--by", "model"], 2, "by='model' is not a column of the table"),
-        (["--by", "arch", "--shared", "gamma"], 2, "shared='gamma' is not a parameter"),
+        (["--by", "arch", "--shared", "gamma"], 2, "shared='gamma' cannot be shared alone"),
         (["--by", "arch", "--out", "/no/such/folder/x.json"], 2, "lies in no folder that can be written to"),
     ],
 )

@@ -40,6 +40,8 @@ from chemscale.laws.tables.serial import as_curve
 from chemscale.laws.tables.stopped import stopped
 from chemscale.laws.tables.table import Columns, Rows, data_of, refuse_shared, rows, select, split, with_epochs
 
+FEWEST_DRAWS, MOST_DRAWS = 20, 100_000  # the ends of a 95 % interval of so many have long settled
+
 
 class Options(TypedDict, total=False):
     """Keywords of `fit` that do not change what it returns."""
@@ -130,9 +132,10 @@ def fit(
     """
     goal = Objective(objective, delta)
     require_level(level)
-    if bootstrap < 0 or bootstrap != int(bootstrap) or 0 < bootstrap < 20:
+    if bootstrap != int(bootstrap) or not (bootstrap == 0 or FEWEST_DRAWS <= bootstrap <= MOST_DRAWS):
         raise ValueError(
-            f"bootstrap={bootstrap!r} must be 0 or a whole number of at least 20 draws; 1000 is a good one."
+            f"bootstrap={bootstrap!r} must be 0 or a whole number of {FEWEST_DRAWS} to {MOST_DRAWS} draws; 1000 is a "
+            "good one."
         )
     refuse_seed(seed)
     if form not in FORMS and form != "auto":

@@ -140,7 +140,7 @@ class Listed(Admission):
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """Tune's contract: the next run of the list that the ledger admits."""
-        if not self._ledger.waiting and not self._next_of:
+        if not self._ledger.waiting and not any(len(line) > 1 for line in self._next_of.values()):
             return Searcher.FINISHED
         run_id = self._admit()
         if run_id is None:
