@@ -35,6 +35,7 @@ class Block(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, plan: Plan, window: int | None, x: Tensor, *weights: Tensor) -> Tensor:  # type: ignore[override]
+        """The block's output, (tokens, width); what its gradient needs is kept."""
         g1, b1, wqkv, wo, bo, g2, b2, wi, bi, wf, bf = weights
         width = x.shape[1]
         h1, mean1, rstd1 = aten.native_layer_norm(x, (width,), g1, b1, plan.eps)
@@ -53,6 +54,7 @@ class Block(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:  # type: ignore[override]
+        """Gradients of the input and of every weight, in the order of `forward`."""
         plan: Plan = ctx.plan
         x, h1, mean1, rstd1, mixed, x1, h2, mean2, rstd2, active, slope, *more = ctx.saved_tensors
         g1, b1, wqkv, wo, _, g2, b2, wi, _, wf, _, *attended = more

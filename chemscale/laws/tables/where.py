@@ -61,6 +61,7 @@ class _Walk:
         self.columns, self.quoted, self.where = columns, quoted, where
 
     def truth(self, node: ast.expr, row: int) -> bool:
+        """Whether a condition is true of a row."""
         if isinstance(node, ast.BoolOp):
             decide = all if isinstance(node.op, ast.And) else any
             return decide([self.truth(value, row) for value in node.values])
@@ -74,6 +75,7 @@ class _Walk:
         raise self.refuse(node)
 
     def compare(self, node: ast.Compare, row: int) -> bool:
+        """Whether every link of a chain such as `1 < N <= 5` holds in a row."""
         left = self.value(node.left, row)
         for kind, right_node in zip(node.ops, node.comparators, strict=True):
             right = self.value(right_node, row)
@@ -85,6 +87,7 @@ class _Walk:
         return True
 
     def holds(self, kind: ast.cmpop, left: Any, right: Any) -> bool:
+        """Whether one comparison of two values holds; beside equality, only a negated one holds of a missing value."""
         if isinstance(kind, (ast.Eq, ast.NotEq)) or isinstance(right, tuple):
             return bool(COMPARE[type(kind)](left, right))
         if left is None or right is None:
@@ -98,6 +101,7 @@ class _Walk:
             ) from error
 
     def value(self, node: ast.expr, row: int) -> Any:
+        """What a column, a constant or a list of constants is in a row."""
         if isinstance(node, ast.Constant) and isinstance(node.value, (int, float, str, bool, type(None))):
             return node.value
         if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
