@@ -10,9 +10,9 @@ from chemscale.data.sources import resolve
 from chemscale.spec import Budget, Data, Optim, RunSpec
 from chemscale.sweep.estimate import EVALUATION_SHARE, SECONDS_PER_RUN, CellCost, costs
 from chemscale.sweep.gpus import Assumed
+from chemscale.sweep.memory import micro_batch_of
 from chemscale.sweep.placement import On, resources_for
 from chemscale.train.complete import complete
-from chemscale.train.ranks import MICRO_BATCH
 
 BATCH, EXAMPLES = 16, 1_000  # of the runs that are counted in place of others
 
@@ -46,7 +46,7 @@ def costs_like(runs: Sequence[RunSpec], source: str, on: On | None = None, whole
     """The cost of runs as if their examples were those of `source`, whatever their number.
 
     Non-embedding parameters and updates are exact; FLOPs and times are those of the other examples' mean length. Runs
-    of one model are counted and timed once, with a batch of one and one of sixteen.
+    of one model are counted and timed once, with one example on each worker and with sixteen.
 
     Args:
         source: a known name or a file; built where it is not.
@@ -62,10 +62,10 @@ def costs_like(runs: Sequence[RunSpec], source: str, on: On | None = None, whole
         place = resources_for(on, run)
         alike = (run.model, run.precision, run.evaluation, run.data.representation, place)
         if alike not in found:
-            one, several = costs([_near(run, source, held, batch) for batch in (1, BATCH)], place)
+            rows = (place.workers, BATCH * place.workers)  # one for each worker, and sixteen
+            one, several = costs([_near(run, source, held, batch) for batch in rows], replace(place, micro_batch=BATCH))
             found[alike] = one, several
-        micro = min(run.optim.batch, place.micro_batch or MICRO_BATCH["cpu"])
-        cells.append(_stretched(run, *found[alike], micro, whole or held))
+        cells.append(_stretched(run, *found[alike], micro_batch_of(run, place), whole or held))
     return cells
 
 

@@ -52,13 +52,16 @@ def memory_of(run: RunSpec, on: Resources, counted: cost.Cost, units: dict[str, 
     state = sum(p.numel() for p in module.parameters()) * width * COPIES / (on.workers if sharded else 1)
     gathered = 2 * width * max(map(_size, _blocks(module)), default=_size(module)) if sharded else 0
     longest = {name: np.asarray([each.max()]) for name, each in units.items()}
-    device = "cuda" if on.gpus else "cpu"
-    most = -(-run.optim.batch // on.workers)
-    micro = min(most, on.micro_batch or MICRO_BATCH[device])
     each = float(counted.bytes(longest)[0])
     if on.activations == "recomputed":
         each = _recomputed(run, manifest, each, longest, len(_blocks(module)))
-    return Memory(state, gathered, micro * each * width / 4)
+    return Memory(state, gathered, micro_batch_of(run, on) * each * width / 4)
+
+
+def micro_batch_of(run: RunSpec, on: Resources) -> int:
+    """Examples that a worker holds at once, of its share of a global batch."""
+    share = -(-run.optim.batch // on.workers)
+    return min(share, on.micro_batch or MICRO_BATCH["cuda" if on.gpus else "cpu"])
 
 
 def _recomputed(run: RunSpec, manifest: Any, kept: float, units: dict[str, np.ndarray], depth: int) -> float:

@@ -105,7 +105,9 @@ def test_show_prints_cells_memory_hours_and_cost_before_the_data_are_here(capsys
     assert floor < largest["flops"] < 2 * floor
     assert largest["gpu_hours"] == pytest.approx(largest["flops"] / (19.5e12 * 0.3) / 3600)
     assert largest["money"] == pytest.approx(2 * largest["gpu_hours"])
-    assert largest["memory_bytes"] > 16 * table[2048]  # weights, gradients and two moments, four bytes each
+    state = 16 * table[2048] / 4  # weights, gradients and two moments, four bytes each, over the recipe's four workers
+    activations = 16 * 24 * 40 * 2048 * 20 * 4  # 16 rows of over 40 tokens, 24 blocks that keep twenty vectors at least
+    assert largest["memory_bytes"] > state + activations
     assert main([*given, "--gpu", "h100", "--utilisation", "0.4", "--price", "3"]) == 0
     out = capsys.readouterr().out
     assert "GPU-hours" in out and "40% of a h100's 67 TFLOP/s in float32" in out
