@@ -181,6 +181,16 @@ def _best(asked: Request, found: Ranked, runs: Rows, roles: tuple[str, ...], cou
     raise FitError(f"form='auto' believes no form, and of the best of them: {first}")
 
 
+def _lonely(form: Form, found: Found) -> tuple[str, ...]:
+    """A sentence where the lowest minimum of a form that has many was come by once."""
+    if not form.neighbours or found.reached > 1:
+        return ()
+    return (
+        f"the objective of {form.name} has many minima, and of {found.followed} starts that were followed to the end "
+        "one reached the lowest; a lower one may exist",
+    )
+
+
 def _fit(asked: Request, runs: Rows, form: Form, counts: Mapping[str, Any], skipped: tuple[str, ...] = ()) -> Law:
     goal, level, settings, hold_out, along = asked.goal, asked.level, asked.settings, asked.hold_out, asked.along
     refuse_unfit(form, runs)
@@ -213,7 +223,7 @@ def _fit(asked: Request, runs: Rows, form: Form, counts: Mapping[str, Any], skip
         {"name": goal.name, "delta": goal.delta if goal.name == "huber" else None, "value": value,
          **({"spread": goal.spread} if runs.censored is not None else {})},
         len(runs), test,
-        (*runs.warnings, *lonely(form, found), *why.values(), *noisy, *doubt.warnings, *short_axes(form, runs),
+        (*runs.warnings, *_lonely(form, found), *why.values(), *noisy, *doubt.warnings, *short_axes(form, runs),
          *(clean.sentences if clean else ()), *note, *skipped),
         solution, runs, measure(runs), (),
         {"axes": list(form.roles), "clusters": int(runs.clusters.max()) + 1, **settings, **doubt.to_json()},
