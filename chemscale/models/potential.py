@@ -60,7 +60,7 @@ class Potential(nn.Module):
         Args:
             batch: species, owners and pairs; its positions are not to be read, since forces are taken through the
                 two arguments below.
-            vectors: (pairs, 3), angstrom, from the pair's first atom to its second.
+            vectors: (pairs, 3), angstrom, from the pair's first atom to its second, or to its image that is meant.
             distances: (pairs,), angstrom, their lengths.
         """
         raise NotImplementedError
@@ -74,9 +74,35 @@ class Potential(nn.Module):
             (slope,) = torch.autograd.grad(energy.sum(), positions, create_graph=recording)
         return AtomicPrediction(energy if recording else energy.detach(), -slope)
 
-    def _energy(self, batch: AtomicBatch, positions: Tensor) -> Tensor:
+    def stressed(self, batch: AtomicBatch) -> tuple[AtomicPrediction, Tensor]:
+        """Energies, forces and stresses of periodic structures, without a record for training.
+
+        Returns:
+            The prediction, and (structures, 3, 3) in eV/angstrom^3: the slope of the energy with a small symmetric
+            strain of positions and cell, over the cell's volume (positive where the cell is pulled; ASE's sign).
+
+        Raises:
+            ValueError: a structure has no cell.
+        """
+        volume = None if batch.cell is None else torch.linalg.det(batch.cell).abs()  # (structures,)
+        if volume is None or not bool((volume > 0).all()):
+            raise ValueError(
+                "a stress needs a cell with a volume in every structure; give structures that are periodic."
+            )
+        with torch.inference_mode(False), torch.enable_grad():
+            positions = batch.positions.detach().requires_grad_()
+            strain = positions.new_zeros(batch.structures, 3, 3).requires_grad_()
+            energy = self._energy(batch, positions, (strain + strain.mT) / 2)
+            slope, virial = torch.autograd.grad(energy.sum(), (positions, strain))
+        return AtomicPrediction(energy.detach(), -slope), virial / volume[:, None, None]
+
+    def _energy(self, batch: AtomicBatch, positions: Tensor, strain: Tensor | None = None) -> Tensor:
         first, second = batch.pairs
         vectors = positions.index_select(0, second) - positions.index_select(0, first)  # (pairs, 3)
+        if batch.shifts is not None:
+            vectors = vectors + batch.shifts
+        if strain is not None:  # of positions and lattice alike
+            vectors = vectors + (vectors[:, None] @ strain[batch.owner[first]]).squeeze(1)
         distances = vectors.square().sum(-1).sqrt()  # (pairs,)
         atomic = self.atomic_energies(batch, vectors, distances)  # (atoms,)
         return self.scale * atomic.new_zeros(batch.structures).index_add_(0, batch.owner, atomic)

@@ -3,6 +3,7 @@
 import numpy as np
 import torch
 
+import chemscale.models  # noqa: F401  # registers the models
 from chemscale.batch import AtomicBatch, AtomicManifest
 from chemscale.spec import MODELS
 
@@ -59,3 +60,31 @@ def loss(potential, batch):
     """A squared error of energies and forces."""
     predicted = potential(batch)
     return (predicted.energy - batch.energy).square().sum() + (predicted.forces - batch.forces).square().sum()
+
+
+def crystal(cell, *, seed=0, atoms=4, dtype=torch.float64, cutoff=CUTOFF, strain=None, copies=1) -> AtomicBatch:
+    """A periodic structure whose pairs come from matscipy, each once.
+
+    Args:
+        cell: (3, 3), lattice vectors in rows; atoms lie at random in it, also `copies` times along the first.
+        strain: (3, 3), by which positions and cell are stretched: x + x @ strain.
+    """
+    from matscipy.neighbours import neighbour_list
+
+    rng = np.random.default_rng(seed)
+    species, positions = rng.choice(SPECIES, size=atoms), rng.uniform(size=(atoms, 3)) @ cell
+    positions = np.concatenate([positions + k * cell[0] for k in range(copies)])
+    cell = cell * np.array([copies, 1, 1])[:, None]
+    deform = np.eye(3) if strain is None else np.eye(3) + strain
+    positions, cell = positions @ deform, cell @ deform
+    i, j, image = neighbour_list("ijS", cell=cell, pbc=[True] * 3, positions=positions, cutoff=cutoff)
+    once = [(*s, b - a) > (0, 0, 0, 0) for a, b, s in zip(i, j, image, strict=True)]
+    return AtomicBatch(
+        species=torch.as_tensor(np.tile(species, copies)).long(),
+        positions=torch.as_tensor(positions).to(dtype),
+        owner=torch.zeros(len(positions), dtype=torch.long),
+        pairs=torch.as_tensor(np.stack((i, j))[:, once]).long(),
+        structures=1,
+        shifts=torch.as_tensor((image @ cell)[once]).to(dtype),
+        cell=torch.as_tensor(cell[None]).to(dtype),
+    )
