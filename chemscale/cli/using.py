@@ -157,31 +157,39 @@ def evaluate(given: argparse.Namespace) -> None:
 def _evaluate_store(given: argparse.Namespace) -> None:
     import chemscale.models  # noqa: F401  # registers the models
     from chemscale.records.store import Store
-    from chemscale.use.quality.cells import Sampling, ranks, score_cells
-    from chemscale.use.quality.reference import reference
+    from chemscale.use.parts import writer_of
+    from chemscale.use.quality.cells import Sampling, score_cells
 
-    against = reference(given.reference, given.training, processes=given.processes)
-    how = Sampling(given.first or Sampling.n)
+    how = Sampling(given.first or Sampling.n, reference=given.reference, training=given.training)
+    how.require()
+    write = writer_of(given.out) if given.out else None
     rows = []
-    for row in score_cells(Store(given.file), how, against, processes=given.processes):
+    for row in score_cells(Store(given.file), how, processes=given.processes):
         rows.append(row)
         print(f"{row['run_id']}: loss {row['law_loss']:.4f}, FCD {_number(row['fcd'])}", file=sys.stderr)
     if not rows:
         raise ValueError(f"{given.file!r} has no finished text run with weights; train one first.")
-    if given.out:
+    if write is not None:
         import pyarrow as pa
 
-        from chemscale.use.parts import writer_of
-
-        writer_of(given.out)(iter([pa.Table.from_pylist(rows)]), Path(given.out))
+        write(iter([pa.Table.from_pylist(rows)]), Path(given.out))
     if given.json:
         return print_json(rows)
     shown = ("run_id", "params", "molecules", "law_loss", *QUALITY)
     print_rows([{name: row[name] for name in shown} for row in rows], False)
-    told = ", ".join(f"{name} {_number(ranks(rows, name))}" for name in QUALITY)
-    print(f"rank correlation with the loss over {len(rows)} runs: {told}")
-    print(*against.says, sep="\n")
+    told = ", ".join(f"{name} {_ranks(rows, name)}" for name in QUALITY)
+    print(f"rank correlation with the loss over {len(rows)} runs (95 % interval): {told}")
+    print(*dict.fromkeys(row["says"] for row in rows if row["says"]), sep="\n")
     return None
+
+
+def _ranks(rows: Sequence[dict[str, Any]], metric: str) -> str:
+    from chemscale.use.quality.ranks import ranks
+
+    found = ranks(rows, metric)
+    if found is None:
+        return "—"
+    return f"{found.value:.2f}" + (f" ({found.low:.2f} to {found.high:.2f})" if found.low is not None else "")
 
 
 def _lines(record: dict[str, Any]) -> list[str]:
