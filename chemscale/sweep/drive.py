@@ -109,11 +109,7 @@ def _train(
 
         told = [*callbacks, Forgetting()]
         with cluster(), tempfile.TemporaryDirectory(prefix="chemscale-tune-", ignore_cleanup_errors=True) as scratch:
-            fit(
-                grid_tuner(
-                    todo, records, on=on, study=name, work=work, scratch=scratch, callbacks=told, beside=beside
-                )
-            )
+            fit(grid_tuner(todo, records, on=on, study=name, work=work, scratch=scratch, callbacks=told, beside=beside))
     trunks = {trunk.name for run in runs if (trunk := trunk_of(run)) is not None}
     if trunks and not outstanding(records, runs, keep_stopped=False)[0]:
         forget_trunks(records.place, trunks)

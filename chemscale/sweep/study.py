@@ -40,8 +40,8 @@ def run_study(
     """Train every run of a study that the store does not hold yet; the same call again finishes the rest.
 
     With `forecast="largest"` the largest cell of every architecture trains last, after its loss has been predicted from
-    the other cells and the prediction has been registered in the store, where it cannot change any more. `beside` is what is measured of
-    each finished run beside its losses (`chemscale.sweep.drive.sweep`).
+    the other cells and the prediction has been registered in the store, where it cannot change any more. `beside` is
+    what is measured of each finished run beside its losses (`chemscale.sweep.drive.sweep`).
 
     Raises:
         ValueError: a bad input, or a cluster too small for one run.
