@@ -22,7 +22,7 @@ from rdkit import Chem
 from rdkit.Chem import QED, Crippen, Descriptors
 
 import chemscale.models  # noqa: F401  registers the models
-from chemscale.cli.models import best_run
+from chemscale.use.source import best_run
 from chemscale.data.sources import embedded
 from chemscale.records.store import Store
 from chemscale.use.embed import embed_tables
