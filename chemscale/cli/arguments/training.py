@@ -28,6 +28,11 @@ def recipes(verbs: Any) -> None:
             made.add_argument("--store", required=True, help="folder of the records")
             made.add_argument("--mlflow", metavar="URI", help="log to this MLflow tracking server or database too")
             made.add_argument("--wandb", metavar="PROJECT", help="log to this project of Weights & Biases too")
+        if name == "sweep":
+            made.add_argument("--sample", type=int, metavar="N", help="let every finished text run write N strings")
+            made.add_argument(
+                "--reference", default="moses", metavar="moses|embedded|FILE", help="of --sample (default moses)"
+            )
         with_resources(made)
 
 

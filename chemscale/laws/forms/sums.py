@@ -16,7 +16,6 @@ from chemscale.laws.forms.form import MAX_EXPONENT, Derivatives, Form, Model
 from chemscale.laws.forms.projection import mesh, project
 from chemscale.laws.objectives import Array
 
-
 LARGEST = 300.0  # of a logarithm: products of two such powers are still numbers
 
 
