@@ -7,7 +7,7 @@ from itertools import product
 
 import numpy as np
 
-from chemscale.laws.forms.chain import TINY, Floored, chain, logarithm, parameter
+from chemscale.laws.forms.chain import TINY, Floored, Part, chain, log_parameter, parameter
 from chemscale.laws.forms.form import MAX_EXPONENT, Derivatives, Form, Model
 from chemscale.laws.forms.projection import mesh, project
 from chemscale.laws.forms.sums import SumModel
@@ -29,16 +29,16 @@ class KaplanModel(Model):
 
     def derivatives(self, theta: Array) -> Derivatives:
         inside = self.inside.derivatives(self._inside(theta))
-        q, slopes = theta[:, 3], inside.jacobian[:, :, :3]
-        jacobian = np.concatenate([slopes * q[:, None, None], inside.log_fit[:, :, None]], axis=2)
+        q, slopes = theta[:, 3], inside.jacobian.swapaxes(1, 2)[:, :3]
+        rows = np.concatenate([slopes * q[:, None, None], inside.log_fit[:, None]], axis=1)
 
         def curvature(v: Array) -> Array:
             hessian = np.zeros((len(theta), 4, 4))
             hessian[:, :3, :3] = q[:, None, None] * inside.curvature(v)[:, :3, :3]
-            hessian[:, :3, 3] = hessian[:, 3, :3] = np.einsum("bn,bnp->bp", v, slopes)
+            hessian[:, :3, 3] = hessian[:, 3, :3] = np.matmul(slopes, v[:, :, None])[:, :, 0]
             return hessian
 
-        return Derivatives(q[:, None] * inside.log_fit, jacobian, curvature)
+        return Derivatives(q[:, None] * inside.log_fit, rows.swapaxes(1, 2), curvature)
 
 
 @dataclass(frozen=True)
@@ -117,22 +117,19 @@ class NormModel(Model):
 
     def derivatives(self, theta: Array) -> Derivatives:
         _, _, gap = self._parts(theta)
-        runs, g = len(self.x), theta[:, 4:]
+        g = theta[:, 4:]
         share = 1 / (1 + np.exp(-np.clip(gap, -500, 500)))  # of u
         bend = share * (1 - share) / g
         mixed = np.logaddexp(0.0, gap) - share * gap
-        parts = [
-            _power(theta, 0, 2, self.x[:, 0]), _power(theta, 1, 3, self.x[:, 1]), parameter(theta, 4, runs)
-        ]  # fmt: skip
+        parts = [_power(theta, 0, 2, self.x[:, 0]), _power(theta, 1, 3, self.x[:, 1]), parameter(theta, 4)]
         second = [[bend], [-bend, bend], [-bend * gap, bend * gap, bend * gap**2]]
-        return chain(self.log_fit(theta), [share, 1 - share, mixed], second, parts)
+        return chain(self.log_fit(theta), [share, 1 - share, mixed], second, parts).derivatives
 
 
-def _power(theta: Array, amplitude: int, exponent: int, x: Array) -> Derivatives:
+def _power(theta: Array, amplitude: int, exponent: int, x: Array) -> Part:
     """log a - p x."""
-    a, p = logarithm(parameter(theta, amplitude, len(x))), parameter(theta, exponent, len(x))
-    slope = np.broadcast_to(-x, a.log_fit.shape)
-    return chain(a.log_fit + slope * p.log_fit, [1.0, slope], [], [a, p])
+    a, p = log_parameter(theta, amplitude), parameter(theta, exponent)
+    return chain(a.value - p.value * x, [1.0, -x], [], [a, p])
 
 
 @dataclass(frozen=True)

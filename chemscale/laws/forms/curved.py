@@ -7,7 +7,7 @@ from itertools import product
 
 import numpy as np
 
-from chemscale.laws.forms.chain import TINY, Floored, Scaled, chain, logarithm, parameter
+from chemscale.laws.forms.chain import TINY, Floored, Scaled, chain, log_parameter, parameter
 from chemscale.laws.forms.form import MAX_EXPONENT, Derivatives, Form, Model
 from chemscale.laws.forms.projection import amplitudes, looked_at, mesh, project
 from chemscale.laws.forms.sums import SumModel
@@ -38,10 +38,10 @@ class BrokenModel(Model):
 
     def derivatives(self, theta: Array) -> Derivatives:
         w, past = self._bend(theta)
-        runs, turn, f = len(self.x), theta[:, 2:3] - theta[:, 1:2], theta[:, 4:5]
+        turn, f = theta[:, 2:3] - theta[:, 1:2], theta[:, 4:5]
         on = 1 / (1 + np.exp(-np.clip(w, -500, 500)))
         bend, widening = on * (1 - on) / f, past / f - on * w  # d2/dt2 and d/df of `past`
-        parts = [logarithm(parameter(theta, 0, runs)), *(parameter(theta, k, runs) for k in range(1, 5))]
+        parts = [log_parameter(theta, 0), *(parameter(theta, k) for k in range(1, 5))]
         first = [1.0, past - self.x, -past, turn * on, -turn * widening]
         second: list[list[Array | float]] = [
             [0.0],
@@ -50,7 +50,7 @@ class BrokenModel(Model):
             [0.0, -on, on, -turn * bend],
             [0.0, widening, -widening, -turn * bend * w, -turn * bend * w**2],
         ]
-        return chain(self.log_fit(theta), first, second, parts)
+        return chain(self.log_fit(theta), first, second, parts).derivatives
 
 
 @dataclass(frozen=True)
