@@ -63,7 +63,9 @@ def _of_run(store: Store, run: str | None) -> TextModel:
     model = trained.run.model
     if model.family != "text":
         raise ValueError(f"--run {run!r} is a {model.architecture}; this needs a text run.")
-    return TextModel(trained.module, trained.manifest, f"run {trained.run.id}", trained.run.id, unshown(trained), trained.run.id)
+    return TextModel(
+        trained.module, trained.manifest, f"run {trained.run.id}", trained.run.id, unshown(trained), trained.run.id
+    )
 
 
 def best_run(store: Store, family: str) -> str:
