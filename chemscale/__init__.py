@@ -38,6 +38,7 @@ _HOME = {
     "Store": "chemscale.records",
     "Study": "chemscale.sweep.grid",
     "audit": "chemscale.audit.audit",
+    "calculator": "chemscale.use.calculator",
     "choice": "chemscale.sweep.space",
     "compare": "chemscale.laws",
     "complete": "chemscale.train.complete",

@@ -111,8 +111,8 @@ def embed(given: argparse.Namespace) -> None:
 
 def _text_model(given: argparse.Namespace) -> Any:
     import chemscale.models  # noqa: F401  # registers the models
-    from chemscale.cli.models import best_run
     from chemscale.records.store import Store
+    from chemscale.use.find import best_run
     from chemscale.use.load import load
 
     store = Store(given.store)

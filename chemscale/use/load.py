@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import nn
 
 from chemscale import data
 from chemscale.records.store import Store
 from chemscale.spec import RunSpec
+from chemscale.train.precision import parameter_type
 from chemscale.train.state import kept_weights
 
 
@@ -39,6 +39,6 @@ def load(store: Store, run_id: str) -> Trained:
     run = store.spec(run_id)
     weights = kept_weights(store, run.id)
     manifest = data.manifest(run.data)
-    module = run.model.build(manifest).to(getattr(torch, run.precision))
+    module = run.model.build(manifest).to(parameter_type(run.precision))
     module.load_state_dict(weights)
     return Trained(run, module.eval(), manifest)
