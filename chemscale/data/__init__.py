@@ -46,13 +46,13 @@ def build(
 ) -> Manifest:
     """Build a known source or a user's file, whole or not at all; nothing to do where it is built already.
 
-    A build of strings that is killed goes on where it was when it is started again.
+    A build that is killed goes on where it was when it is started again.
 
     Args:
-        source: a name of `sources()`, or the path of a file.
+        source: a name of `sources()`, or the path of a file, or of a folder with files of structures.
         representation: of strings, "selfies", "smiles" or "protein"; None takes "protein" for FASTA files and "selfies"
             for others; structures ignore it.
-        reading: how strings are read out of the file.
+        reading: how strings or structures are read out of the file.
         processes: how many of this machine work at it; None takes the processors of the Ray cluster that this process
             is connected to, or else all of this machine.
         progress: None shows a bar on a terminal and lines elsewhere; False shows nothing.
@@ -71,7 +71,7 @@ def build(
         return build_molecules(found, folder, representation, reading, processes, progress)
     from chemscale.data.structures import build_structures
 
-    return build_structures(found, folder, processes, progress)
+    return build_structures(found, folder, reading, processes, progress)
 
 
 def manifest(data: Data) -> Manifest:
@@ -149,7 +149,7 @@ def report(
     found = resolve(source)
     representation = _representation(found, representation)
     if found.family != "text":
-        build(source, processes=processes, progress=progress)
+        build(source, reading=reading, processes=processes, progress=progress)
         return _built(folder_of(found, representation, reading))
     from chemscale.data.survey import survey
 

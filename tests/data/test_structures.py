@@ -11,9 +11,9 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.neighborlist import neighbor_list
 
 from chemscale import data
-from chemscale.data.examples import close_pairs
+from chemscale.data.neighbours import close_pairs
+from chemscale.data.reference import reference_energies
 from chemscale.data.sources import embedded
-from chemscale.data.structures import reference_energies
 from chemscale.spec import Data
 
 PLANTED = {1: -13.6, 6: -1029.5, 8: -2042.0}  # eV
@@ -70,8 +70,9 @@ def test_planted_reference_energies_are_recovered(home, write):
 
 
 def test_one_composition_gives_the_solution_of_minimum_norm():
-    reference = reference_energies(np.array([[3, 4], [3, 4]]), np.array([-25.0, -25.0]))
+    reference, rank = reference_energies(np.array([[3, 4], [3, 4]]), np.array([-25.0, -25.0]))
     np.testing.assert_allclose(reference, [-3.0, -4.0], atol=1e-12)
+    assert rank == 1
 
 
 def test_isolated_atoms_give_the_reference_and_are_no_examples(home, write):
@@ -169,8 +170,7 @@ def test_mace_keys_and_calculator_results_read_alike(home, write):
 def test_bad_records_are_listed_with_index_and_reason(home, write, tmp_path):
     bad = [molecule(100 + i) for i in range(5)]
     bad[0].calc.results["forces"][2, 1] = np.nan
-    bad[1].calc.results["energy"] = np.nan
-    bad[2].set_cell([10, 10, 10])
+    bad[1].calc.results["energy"] = np.inf
     bad[2].pbc = True
     bad[3].calc = None
     bad[4].positions[1] = bad[4].positions[0]
@@ -185,8 +185,8 @@ def test_bad_records_are_listed_with_index_and_reason(home, write, tmp_path):
     reasons = [
         "not a finite number: forces",
         "not a finite number: energy",
-        "periodic cell",
-        "missing label: energy",
+        "periodic without a cell",
+        "missing label: neither energy nor forces",
         "atoms at one place",
         "not extended XYZ",
         "unknown element: Qq",
