@@ -84,3 +84,47 @@ def polynomial_cutoff(distances: Tensor, cutoff: float, power: int = 6) -> Tenso
     p = power
     bracket = (p + 1) * (p + 2) / 2 - x * (p * (p + 2) - x * (p * (p + 1) / 2))
     return 1.0 - x.pow(p) * bracket
+
+
+class ExponentialBernstein(nn.Module):
+    """Bernstein polynomials in `exp(-gamma d)`, which are dense near the nucleus (Unke et al. 2021, SpookyNet).
+
+    With x = exp(-gamma d), `binomial(K - 1, v) x^(K - 1 - v) (1 - x)^v`, v = 0 ... K - 1, each faded once more by x, as
+    the authors' code has it.
+
+    Args:
+        basis: K, at least 1.
+    """
+
+    DECAY = 0.5 / 0.529177210903  # gamma at the start, 1 / angstrom: half of one over bohr
+
+    def __init__(self, basis: int) -> None:
+        super().__init__()
+        v = torch.arange(basis)
+        self.outer: Tensor
+        self.inner: Tensor
+        self.logarithm: Tensor
+        self.register_buffer("outer", (basis - v).float())
+        self.register_buffer("inner", v.float())
+        self.register_buffer("logarithm", torch.tensor([math.log(math.comb(basis - 1, k)) for k in range(basis)]))
+        self.decay = nn.Parameter(torch.tensor([math.log(math.expm1(self.DECAY))]))  # softplus of it is gamma
+
+    def forward(self, distances: Tensor) -> Tensor:
+        """(pairs,) angstrom -> (pairs, basis)."""
+        steps = functional.softplus(self.decay) * distances[:, None]  # (pairs, 1), gamma d
+        inside = torch.log(-torch.expm1(-steps))  # ln(1 - x)
+        exponent = self.logarithm - self.outer * steps + self.inner * inside
+        return torch.exp(functional.threshold(exponent, FAINT, -math.inf))
+
+
+def smooth_cutoff(distances: Tensor, cutoff: float) -> Tensor:
+    """`exp(-d^2 / ((c - d)(c + d)))` below the cutoff c, 0 above: smooth at every order (Unke et al. 2021).
+
+    Args:
+        distances: (pairs,), angstrom.
+        cutoff: c, angstrom.
+    """
+    inside = distances < cutoff
+    d = torch.where(inside, distances, 0.0)  # where the quotient and its slopes are finite
+    exponent = -d.square() / ((cutoff - d) * (cutoff + d))
+    return torch.where(inside & (exponent > FAINT), torch.exp(exponent.clamp(min=FAINT)), 0.0)
