@@ -33,6 +33,7 @@ _HOME = {
     "Reading": "chemscale.spec",
     "Resources": "chemscale.spec",
     "RunSpec": "chemscale.spec",
+    "Sampling": "chemscale.use.quality.cells",
     "SchNet": "chemscale.models",
     "Search": "chemscale.sweep.search",
     "Store": "chemscale.records",

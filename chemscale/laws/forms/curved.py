@@ -9,7 +9,7 @@ import numpy as np
 
 from chemscale.laws.forms.chain import TINY, Floored, Scaled, chain, logarithm, parameter
 from chemscale.laws.forms.form import MAX_EXPONENT, Derivatives, Form, Model
-from chemscale.laws.forms.projection import amplitudes, mesh, project
+from chemscale.laws.forms.projection import amplitudes, looked_at, mesh, project
 from chemscale.laws.forms.sums import SumModel
 from chemscale.laws.objectives import Array
 
@@ -90,9 +90,10 @@ class Broken(Form):
         span = float(np.ptp(x[:, 0]))
         each = product(slopes, slopes, places, np.clip(np.array([0.02, 0.1, 0.3]) * span, SHARPEST, FAR / 2))
         shapes = np.array([s for s in each if s[0] != s[1]])
-        power = BrokenModel(x[:, 0]).shape(np.concatenate([np.ones((len(shapes), 1)), shapes], axis=1))
+        kept = looked_at(log_loss)
+        power = BrokenModel(x[kept, 0]).shape(np.concatenate([np.ones((len(shapes), 1)), shapes], axis=1))
         features = np.exp(np.clip(np.stack([np.zeros_like(power), power], axis=2), -300, 300))
-        found = amplitudes(features, log_loss, weights)
+        found = amplitudes(features, log_loss[kept], weights[kept])
         return np.concatenate([found, np.concatenate([shapes] * (len(found) // len(shapes)))], axis=1)
 
     def published(self, theta: Array, centre: Array, log_scale: float) -> dict[str, Array]:

@@ -21,10 +21,13 @@ class Powers(Protocol):
     """What projection needs of a bound form."""
 
     terms: int
-    signs: Array
 
     def powers(self, theta: Array) -> Array:
         """Features of each amplitude, (B, n, terms)."""
+        ...
+
+    def rows(self, kept: np.ndarray) -> Powers:
+        """The same at some of the runs."""
         ...
 
 
@@ -58,23 +61,28 @@ def project(model: Powers, exponents: Array, log_loss: Array, weights: Array) ->
     and the robust ones after `REWEIGHTS` passes towards least absolute deviations.
     """
     theta = np.concatenate([np.zeros((len(exponents), model.terms)), exponents], axis=1)
-    found = amplitudes(model.powers(theta), log_loss, weights)
+    kept = looked_at(log_loss)
+    found = amplitudes(model.rows(kept).powers(theta), log_loss[kept], weights[kept])
     return np.concatenate([found, np.concatenate([exponents] * (len(found) // len(exponents)))], axis=1)
+
+
+def looked_at(log_loss: Array) -> np.ndarray:
+    """Rows that starts look at: all, or `START_ROWS` spread over the losses."""
+    if len(log_loss) <= START_ROWS:
+        return np.arange(len(log_loss))
+    return np.argsort(log_loss)[np.linspace(0, len(log_loss) - 1, START_ROWS).round().astype(int)]
 
 
 def amplitudes(features: Array, log_loss: Array, weights: Array) -> Array:
     """The same for features (G, n, terms) of any kind: (2 G, terms), plain solutions first."""
-    keep = np.arange(len(log_loss))
-    if len(keep) > START_ROWS:
-        keep = np.argsort(log_loss)[np.linspace(0, len(keep) - 1, START_ROWS).round().astype(int)]
-    features = features[:, keep] / np.exp(log_loss[keep])[:, None]  # relative to the measured loss
-    row_weights = np.broadcast_to(weights[keep], features.shape[:2])
+    features = features / np.exp(log_loss)[:, None]  # relative to the measured loss
+    row_weights = np.broadcast_to(weights, features.shape[:2])
     solutions = []
     for step in range(REWEIGHTS + 1):
         weighted = features * row_weights[:, :, None]
         solution = solve_nonnegative(np.matmul(weighted.swapaxes(1, 2), features), weighted.sum(1))
         if step in (0, REWEIGHTS):
             solutions.append(solution)
-        size = np.abs(1 - np.einsum("bnk,bk->bn", features, solution))
-        row_weights = weights[keep] / np.maximum(size, 1e-3 * size.mean(1, keepdims=True) + 1e-9)
+        size = np.abs(1 - np.matmul(features, solution[:, :, None])[:, :, 0])
+        row_weights = weights / np.maximum(size, 1e-3 * size.mean(1, keepdims=True) + 1e-9)
     return np.concatenate(solutions)

@@ -11,7 +11,7 @@ import numpy as np
 from chemscale.laws.errors import FitError
 from chemscale.laws.forms.chain import TINY, Floored, chain, logarithm, parameter
 from chemscale.laws.forms.form import MAX_EXPONENT, Derivatives, Form, Model
-from chemscale.laws.forms.projection import amplitudes
+from chemscale.laws.forms.projection import amplitudes, looked_at
 from chemscale.laws.objectives import Array
 
 LEAST, MOST = 1e-4, 1e2  # of 1/R*: repeats of the runs at hand are as good as new ones, or worth nothing
@@ -171,11 +171,12 @@ class Repeated(Form):
         """Amplitudes as if every parameter counted; then several worths of excess parameters."""
         line = np.geomspace(0.05, 2.0, 7)
         shapes = np.array(list(product(line, line, (1e-3, 0.03, 0.1, 0.3, 1.0, 5.0))))
-        unique, repeat = repeats(x)
+        kept = looked_at(log_loss)
+        unique, repeat = repeats(x[kept])
         data = unique + log_worth(repeat[None], shapes[:, 2:])
-        powers = np.stack([-shapes[:, :1] * x[:, 0], -shapes[:, 1:2] * data], axis=2)
+        powers = np.stack([-shapes[:, :1] * x[kept, 0], -shapes[:, 1:2] * data], axis=2)
         features = np.exp(np.clip(np.insert(powers, 0, 0.0, axis=2), -300, 300))
-        found = amplitudes(features, log_loss, weights)
+        found = amplitudes(features, log_loss[kept], weights[kept])
         theta = np.concatenate([found, np.concatenate([shapes] * (len(found) // len(shapes)))], axis=1)
         return np.concatenate([np.insert(theta, 6, rate, axis=1) for rate in (1e-3, 0.05, 0.3, 2.0)])
 

@@ -10,12 +10,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from chemscale.laws.forms.form import Form, Model
+from chemscale.laws.forms.projection import looked_at
 from chemscale.laws.objectives import Array, Objective
 from chemscale.laws.solver.rowwise import judged
 from chemscale.laws.tables.table import Rows
 
 LOOKED_AT = 300  # best starts among which basins are told apart
 START_POLISH = 24  # basins polished on the smooth problem
+START_STEPS, START_SETTLED = 12, 1e-9  # steps of that polish, and the relative gain at which it ends
 BESIDE = 0.05  # share of each parameter by which starts beside the best fit differ from it
 FINAL_POLISH = 6  # basins polished on the exact objective
 STAGE_STEPS = 30  # at most, per smoothing stage: left too early, LAD ends off its minimum; the last has `FINAL_STEPS`
@@ -105,8 +107,8 @@ def _minima(problem: Problem) -> Array:
     model, objective, lower, upper = problem.model, problem.objective, problem.lower, problem.form.upper
     log_loss, weights = problem.log_loss, problem.weights
     starts = np.clip(problem.form.starts(problem.x, log_loss, weights), lower, upper)
-    starts = _basins(problem, model, starts)
-    near = newton(model, objective.smooth, log_loss, weights, starts, upper, 12, lower=lower)
+    starts = _basins(problem, starts)
+    near = newton(model, objective.smooth, log_loss, weights, starts, upper, START_STEPS, START_SETTLED, lower)
     both = np.concatenate([starts, near]) if objective.robust else near
     order = np.argsort(_values(model, objective, log_loss, weights, both), kind="stable")
     few = polish(model, objective, log_loss, weights, both[order[:FINAL_POLISH]], upper, lower=lower)
@@ -218,21 +220,21 @@ def _step(
 ) -> Array:
     at = model.derivatives(theta)
     slopes = objective.slopes(log_loss, at.log_fit)
+    rows = at.jacobian.swapaxes(1, 2)  # (B, P, n)
     first = weights * slopes.first
-    gradient = np.einsum("bn,bnp->bp", first, at.jacobian)
-    hessian = np.matmul((at.jacobian * (weights * slopes.second)[:, :, None]).swapaxes(1, 2), at.jacobian)
+    gradient = np.matmul(rows, first[:, :, None])[:, :, 0]
+    hessian = np.matmul(rows * (weights * slopes.second)[:, None], at.jacobian)
     hessian += at.curvature(first)
-    size = np.einsum("bnp,bnp,bn->bp", at.jacobian, at.jacobian, weights * slopes.majorant)
+    size = np.matmul(rows * rows, (weights * slopes.majorant)[:, :, None])[:, :, 0]
     scale = 1 / np.sqrt(np.maximum(size, 1e-12 * size.max(1, keepdims=True) + 1e-300))
-    held = ((theta <= lower) & (gradient > 0)) | ((theta >= upper) & (gradient < 0))
-    scale = np.where(held, 0.0, scale)
+    scale[((theta <= lower) & (gradient > 0)) | ((theta >= upper) & (gradient < 0))] = 0.0  # held by a bound
     scaled, downhill = hessian * scale[:, :, None] * scale[:, None, :], gradient * scale
-    lost = ~(np.isfinite(scaled).all((1, 2)) & np.isfinite(downhill).all(1))  # beyond the range of floating numbers
+    lost = ~np.isfinite(scaled.sum((1, 2)) + downhill.sum(1))  # beyond the range of floating numbers
     scaled[lost], downhill[lost] = np.eye(theta.shape[1]), 0.0
     roots, axes = np.linalg.eigh(scaled)
     stiff = np.maximum(np.abs(roots), 1e-10) + damping[:, None]
-    along = np.einsum("bpq,bp->bq", axes, downhill)
-    return -scale * np.einsum("bpq,bq->bp", axes, along / stiff)
+    along = np.matmul(downhill[:, None], axes)[:, 0] / stiff
+    return -scale * np.matmul(axes, along[:, :, None])[:, :, 0]
 
 
 def _values(model: Model, objective: Objective, log_loss: Array, weights: Array, theta: Array) -> Array:
@@ -241,9 +243,11 @@ def _values(model: Model, objective: Objective, log_loss: Array, weights: Array,
     return np.where(np.isfinite(total), total, np.inf)
 
 
-def _basins(problem: Problem, model: Model, starts: Array) -> Array:
+def _basins(problem: Problem, starts: Array) -> Array:
     """The best starts that differ from one another in some exponent or amplitude by a fifth."""
-    values = _values(model, problem.objective, problem.log_loss, problem.weights, starts)
+    kept = looked_at(problem.log_loss)
+    model, goal = problem.form.bind(problem.x[kept]), problem.objective.take(kept)
+    values = _values(model, goal, problem.log_loss[kept], problem.weights[kept], starts)
     order = np.argsort(values, kind="stable")[:LOOKED_AT]
     left = starts[order[np.isfinite(values[order])]]
     chosen: list[Array] = []
