@@ -17,6 +17,7 @@ _HOME = {
     "Comparison": "chemscale.laws",
     "Data": "chemscale.spec",
     "EnergyForce": "chemscale.train.objectives",
+    "EnergyForceTurned": "chemscale.train.symmetry",
     "Evaluation": "chemscale.spec",
     "Forecast": "chemscale.sweep.stop",
     "Grid": "chemscale.sweep.grid",

@@ -20,6 +20,7 @@ FORCES = ("gradient", "direct")  # minus the gradient of the energy, or outputs 
 # What physics a model keeps by construction; a config class lists its own as `traits`, a class without has both.
 EQUIVARIANT = "equivariant"  # energies stay and forces turn when a structure is turned or mirrored
 LOCAL = "local"  # an atom feels what pairs within the cutoff carry to it; parts far from each other add up
+CONSERVATIVE = "conservative"  # forces are minus the gradient of the energy: said by `forces`, not by a class
 TRAITS = frozenset({EQUIVARIANT, LOCAL})
 
 
@@ -159,6 +160,12 @@ class Potential(nn.Module):
             head = name.split(".")[0]
             groups[head if head in groups else "interaction"].append(parameter)
         return groups
+
+
+def traits_of(config: Any) -> frozenset[str]:
+    """What physics the models of this configuration keep by construction."""
+    own: frozenset[str] = getattr(config, "traits", TRAITS)
+    return own | {CONSERVATIVE} if getattr(config, "forces", FORCES[0]) == "gradient" else own
 
 
 def atomwise(width: int, activation: nn.Module) -> nn.Sequential:

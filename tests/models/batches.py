@@ -7,25 +7,40 @@ import torch
 
 import chemscale.models  # noqa: F401  # registers the models
 from chemscale.batch import AtomicBatch, AtomicManifest
+from chemscale.models.potential import traits_of
 from chemscale.spec import MODELS
 
 CUTOFF = 3.5  # angstrom: some pairs of a 9-atom blob lie within, some beyond
 SPECIES = (1, 6, 7, 8)
 MANIFEST = AtomicManifest("test", "structures", "", 1, {}, {}, species=SPECIES, scale=0.7)
 ARCHITECTURES = sorted(name for name, config in MODELS.items() if config.family == "structures")
+CHANGES = {"direct": {"forces": "direct"}, "local": {"attention": "none"}}  # of a variant, by the words of its name
+VARIANTS = [
+    *ARCHITECTURES,
+    *(f"{name} direct" for name in ARCHITECTURES if "forces" in MODELS[name].__dataclass_fields__),
+    "spookynet local",
+]
 
 Molecule = tuple[np.ndarray, np.ndarray]  # species (atoms,), positions (atoms, 3) in angstrom
 
 
-def config(architecture, *, width=8, depth=2, cutoff=CUTOFF, **fields):
-    """A small model of this architecture with some fields changed."""
+def config(variant, *, width=8, depth=2, cutoff=CUTOFF, **fields):
+    """A small model of this variant with some fields changed."""
+    architecture, *words = variant.split()
+    for word in words:
+        fields |= CHANGES[word]
     return replace(MODELS[architecture].sized(width=width, depth=depth, cutoff=cutoff), **fields)
 
 
-def module(architecture, dtype=torch.float64, *, seed=0, **fields):
+def keeps(variant, trait):
+    """Whether models of this variant have a trait by construction."""
+    return trait in traits_of(config(variant))
+
+
+def module(variant, dtype=torch.float64, *, seed=0, **fields):
     """A small potential whose biases, too, are not zero, and whose forces are of the size of the labels'."""
     torch.manual_seed(seed)
-    potential = config(architecture, **fields).build(MANIFEST).to(dtype)
+    potential = config(variant, **fields).build(MANIFEST).to(dtype)
     with torch.no_grad():
         for parameter in potential.parameters():
             started = parameter.any() or parameter.ndim < 2  # else a layer that starts as nothing
