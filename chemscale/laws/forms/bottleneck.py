@@ -9,7 +9,7 @@ import numpy as np
 
 from chemscale.laws.forms.chain import TINY, Floored, Part, chain, log_parameter, parameter
 from chemscale.laws.forms.form import MAX_EXPONENT, Derivatives, Form, Model
-from chemscale.laws.forms.projection import mesh, project
+from chemscale.laws.forms.projection import each_with, mesh, project
 from chemscale.laws.forms.sums import SumModel
 from chemscale.laws.objectives import Array
 
@@ -51,6 +51,7 @@ class Kaplan(Form):
 
     name = "kaplan"
     equation = "[(N_c/N)^(alpha/beta) + D_c/D]^beta"
+    basins = 48
     axes = (2,)
     fixed_roles = ("params", "data")
 
@@ -67,12 +68,9 @@ class Kaplan(Form):
 
     def starts(self, x: Array, log_loss: Array, weights: Array) -> Array:
         """For each q the form is linear in the amplitudes of loss^(1/q)."""
-        model, found = KaplanModel(x).inside, []
-        for q in np.geomspace(0.02, 2.0, 10):
-            exponents = np.insert(mesh(1), 1, 1.0, axis=1)
-            theta = project(model, exponents, log_loss / q, weights)
-            found.append(np.concatenate([theta[:, :3], np.full((len(theta), 1), q)], axis=1))
-        return np.concatenate(found)
+        q, exponents = each_with(np.geomspace(0.02, 2.0, 10)[:, None], np.insert(mesh(1), 1, 1.0, axis=1))
+        theta = project(KaplanModel(x).inside, exponents, log_loss / q, weights)
+        return np.concatenate([theta[:, :3], np.concatenate([q, q])], axis=1)
 
     def published(self, theta: Array, centre: Array, log_scale: float) -> dict[str, Array]:
         a, b, p, q = theta.T
@@ -145,6 +143,8 @@ class Gamma(Form):
 
     name = "gamma"
     equation = "E + (A/N^alpha + B/D^beta)^gamma"
+    basins = 64
+    neighbours = 40
     axes = (2,)
     fixed_roles = ("params", "data")
     floor = "E"
@@ -165,17 +165,16 @@ class Gamma(Form):
 
     def starts(self, x: Array, log_loss: Array, weights: Array) -> Array:
         """For each E and gamma the form is linear in the amplitudes of (L - E)^(1/gamma)."""
-        zero, found = np.zeros(len(x)), []
+        zero = np.zeros(len(x))
         model = SumModel(-np.stack([np.stack([x[:, 0], zero], 1), np.stack([zero, x[:, 1]], 1)]))
-        loss = np.exp(log_loss)
-        line = np.geomspace(0.03, 1.5, 7)
-        limits = np.array(list(product(line, line)))
-        for floor, g in product(np.array([0.0, 0.4, 0.7, 0.85, 0.95]) * loss.min(), (0.1, 0.3, 0.6, 1.0, 2.0)):
-            theta = project(model, limits / g, np.log(loss - floor) / g, weights)
-            amplitudes = np.maximum(theta[:, :2], 1e-300) ** g
-            ends = [np.full((len(theta), 1), floor), amplitudes, theta[:, 2:] * g, np.full((len(theta), 1), g)]
-            found.append(np.concatenate(ends, axis=1))
-        return np.concatenate(found)
+        loss, line = np.exp(log_loss), np.geomspace(0.03, 1.5, 7)
+        floors = np.array([0.0, 0.4, 0.7, 0.85, 0.95]) * loss.min()
+        ends = np.array(list(product(floors, (0.1, 0.3, 0.6, 1.0, 2.0))))
+        both, limits = each_with(ends, np.array(list(product(line, line))))
+        floor, g = both[:, :1], both[:, 1:]
+        theta = project(model, limits / g, np.log(loss - floor) / g, weights)
+        floor, g = (np.concatenate([column, column]) for column in (floor, g))
+        return np.concatenate([floor, np.maximum(theta[:, :2], 1e-300) ** g, theta[:, 2:] * g, g], axis=1)
 
     def published(self, theta: Array, centre: Array, log_scale: float) -> dict[str, Array]:
         floor, a, b, p, q, g = theta.T
