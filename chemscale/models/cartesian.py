@@ -1,4 +1,4 @@
-"""An unconstrained control: message passing whose filters see the raw components of r_ij, after ForceNet (Hu et al. 2021).
+"""An unconstrained control: message passing whose filters see raw components of r_ij, after ForceNet (Hu et al. 2021).
 
 Like ForceNet (arXiv 2103.01436) it is a continuous-filter network (SchNet's) whose filters depend on the whole vector
 and not on its length alone, so that nothing makes its predictions turn with the structure; they can only learn to, from
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from chemscale.batch import AtomicBatch, AtomicManifest
 from chemscale.models.potential import LOCAL, READOUT_GAIN, Potential, atomwise, check_dials, dense
 from chemscale.models.radial import Bessel, cosine_cutoff
-from chemscale.spec import register_model
+from chemscale.spec import added_since, register_model
 
 PER_ANGSTROM = 4.0  # Bessel functions, as many as PaiNN's
 
@@ -45,7 +45,7 @@ class Cartesian:
     depth: int = 3
     cutoff: float = 5.0
     basis: int = 20
-    forces: str = "gradient"
+    forces: str = added_since(1, "gradient")
 
     architecture: ClassVar[str] = "cartesian"
     family: ClassVar[str] = "structures"

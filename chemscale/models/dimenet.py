@@ -24,7 +24,7 @@ from chemscale.batch import AtomicBatch, AtomicManifest
 from chemscale.models.irreps import Harmonics
 from chemscale.models.potential import READOUT_GAIN, Potential, check_dials, dense
 from chemscale.models.radial import Bessel, SphericalBessel, polynomial_cutoff
-from chemscale.spec import register_model
+from chemscale.spec import added_since, register_model
 from chemscale.values import positive
 
 BEFORE, AFTER, OUTPUT = 1, 2, 3  # residual layers before and after the skip, layers of an output block, as in the paper
@@ -53,7 +53,7 @@ class DimeNet:
     cutoff: float = 5.0
     basis: int = 6
     angular: int = 4
-    forces: str = "gradient"
+    forces: str = added_since(1, "gradient")
 
     architecture: ClassVar[str] = "dimenet"
     family: ClassVar[str] = "structures"
@@ -99,7 +99,7 @@ class Bonds(NamedTuple):
 
 
 class DimeNetPotential(Potential):
-    """A message for each directed bond, `depth` interaction blocks, and what each of `depth + 1` outputs tells of atoms."""
+    """A message for each directed bond, `depth` interaction blocks, and `depth + 1` outputs that tell of atoms."""
 
     def __init__(self, config: DimeNet, manifest: AtomicManifest) -> None:
         super().__init__(manifest, config.forces)
@@ -146,33 +146,27 @@ class DimeNetPotential(Potential):
         shells = self.shells(distances) * (fade * self.cutoff / distances[:, None])[:, :, None]
         degrees = self.directions(vectors / distances[:, None])
         there = torch.cat([y / math.sqrt(y.shape[1]) for y in degrees], 1)  # (pairs, components), of squared length 1
-        back = torch.cat([(-1) ** l * y / math.sqrt(y.shape[1]) for l, y in enumerate(degrees)], 1)
-        return Bonds(
-            torch.cat((first, second)),
-            torch.cat((second, first)),
-            radial.repeat(2, 1),
-            shells,
-            torch.cat((there, back)),
-        )
+        back = torch.cat([(-1) ** degree * y / math.sqrt(y.shape[1]) for degree, y in enumerate(degrees)], 1)
+        ends = torch.cat((first, second)), torch.cat((second, first))
+        return Bonds(*ends, radial.repeat(2, 1), shells, torch.cat((there, back)))
 
 
 class Interaction(nn.Module):
-    """Each message takes in those that arrive at its source, by distance and angle, but not the one it goes back along."""
+    """Each message takes in those that arrive at its source, by distance and angle, but for the one it turns back."""
 
     def __init__(self, config: DimeNet) -> None:
         super().__init__()
         width, narrow, radial, angular = config.width, config.width // 2, config.basis, config.angular
         self.radial = nn.Sequential(dense(radial, BOTTLENECK, bias=False), dense(BOTTLENECK, width, bias=False))
-        self.shells = nn.Parameter(
-            dense(angular * radial, BOTTLENECK).weight.detach().view(BOTTLENECK, angular, radial)
-        )
+        shells = dense(angular * radial, BOTTLENECK, bias=False).weight.detach()
+        self.shells = nn.Parameter(shells.view(BOTTLENECK, angular, radial))
         self.angle = dense(BOTTLENECK, narrow, bias=False)
         self.sent, self.kept = dense(width, width), dense(width, width)
         self.down, self.up = dense(width, narrow, bias=False), dense(narrow, width, bias=False)
         self.before = nn.Sequential(*(Residual(width) for _ in range(BEFORE)))
         self.mixed = dense(width, width)
         self.after = nn.Sequential(*(Residual(width) for _ in range(AFTER)))
-        self.weights = [math.sqrt((2 * l + 1) / (4 * math.pi)) for l in range(angular)]  # of Y_l0 beside P_l
+        self.weights = [math.sqrt((2 * degree + 1) / (4 * math.pi)) for degree in range(angular)]  # of Y_l0 beside P_l
 
     def forward(self, x: Tensor, bonds: Bonds, atoms: int) -> Tensor:
         """(edges, width) -> (edges, width)."""
@@ -185,12 +179,13 @@ class Interaction(nn.Module):
         """The sum over bonds k -> j with k other than i, for each bond j -> i: (edges, narrow) -> (edges, narrow)."""
         filters = self.angle(torch.einsum("plr,blr->plb", bonds.shells, self.shells))  # (pairs, angular, narrow)
         arriving = filters.repeat(2, 1, 1) * sent[:, None]  # (edges, angular, narrow)
-        degrees = [w * arriving[:, l, None] for l, w in enumerate(self.weights)]  # (edges, 1, narrow) each
-        spread = torch.cat([d.expand(-1, 2 * l + 1, -1) for l, d in enumerate(degrees)], 1)
+        degrees = [w * arriving[:, degree, None] for degree, w in enumerate(self.weights)]  # (edges, 1, narrow) each
+        spread = torch.cat([of.expand(-1, 2 * degree + 1, -1) for degree, of in enumerate(degrees)], 1)
         at = sent.new_zeros(atoms, spread.shape[1], sent.shape[1])
         at.index_add_(0, bonds.target, bonds.harmonics[:, :, None] * spread)  # (atoms, components, narrow)
         out = (bonds.harmonics[:, None] @ at.index_select(0, bonds.source)).squeeze(1)
-        back = torch.cat([(-1) ** l * d for l, d in enumerate(degrees)], 1).sum(1)  # of the bond itself: P_l(-1)
+        signs = [(-1) ** degree * of for degree, of in enumerate(degrees)]  # P_l(-1)
+        back = torch.cat(signs, 1).sum(1)  # what the bond that goes back would add
         return out - torch.cat(back.chunk(2)[::-1])
 
 

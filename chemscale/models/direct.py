@@ -1,7 +1,7 @@
 """Heads that predict forces without differentiating an energy, so that training needs no double backward.
 
-Such forces do not conserve energy (Bigi et al. 2025, arXiv 2412.11569); they turn with the structure all the same, since
-they are scalars times vectors. Legend of shapes: atoms, pairs, basis, width (channels, always last).
+Such forces do not conserve energy (Bigi et al. 2025, arXiv 2412.11569); they turn with the structure all the same,
+since they are scalars times vectors. Legend of shapes: atoms, pairs, basis, width (channels, always last).
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ class Performer(nn.Module):
     """Attention of each atom to all atoms of its own structure, `softmax(q k / sqrt(width)) v`, by FAVOR+.
 
     The kernel `exp(q k / sqrt(width))` is the mean of `phi(q) phi(k)` over Gaussian directions w,
-    `phi(x) = exp(w x / width^(1/4) - |x|^2 / (2 sqrt(width)))` (lemma 1), drawn orthogonal in blocks (section 3.2) once,
+    `phi(x) = exp(w x / width^(1/4) - |x|^2 / (2 sqrt(width)))`, drawn orthogonal in blocks once,
     with the module, and kept with its weights. What is subtracted from exponents for safety cancels in the ratio, so
     that the output is smooth; the paper's added constant, with which it does not cancel, is left out.
 

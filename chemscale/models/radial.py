@@ -158,9 +158,9 @@ class SphericalBessel(nn.Module):
         x = distances[:, None, None] * self.wavenumbers
         below, here = torch.cos(x) / x, torch.sin(x) / x  # j_-1 and j_0
         found = [here[:, 0]]
-        for l in range(1, x.shape[1]):  # j_l = (2l - 1)/x j_(l-1) - j_(l-2); x is large enough that this is stable
-            below, here = here, (2 * l - 1) / x * here - below
-            found.append(here[:, l])
+        for degree in range(1, x.shape[1]):  # j_l = (2l - 1)/x j_(l-1) - j_(l-2); stable, since x is large enough
+            below, here = here, (2 * degree - 1) / x * here - below
+            found.append(here[:, degree])
         return torch.stack(found, 1) * self.norms
 
 
@@ -168,9 +168,13 @@ def _bessel_roots(degrees: int, basis: int) -> tuple[list[list[float]], list[lis
     """Roots of j_l and the norms of the functions that they make; those of j_l lie between those of j_(l-1)."""
     between = [n * math.pi for n in range(1, basis + degrees + 1)]
     roots, norms = [], []
-    for l in range(degrees):
-        if l:
-            between = [brentq(lambda x, l=l: spherical_jn(l, x), *ends) for ends in pairwise(between)]  # type: ignore[misc]
+    for degree in range(degrees):
+        if degree:
+            between = [_root(degree, *ends) for ends in pairwise(between)]
         roots.append(between[:basis])
-        norms.append([math.sqrt(2.0) / abs(spherical_jn(l + 1, z)) for z in between[:basis]])
+        norms.append([math.sqrt(2.0) / abs(float(spherical_jn(degree + 1, z))) for z in between[:basis]])
     return roots, norms
+
+
+def _root(degree: int, low: float, high: float) -> float:
+    return float(brentq(lambda x: spherical_jn(degree, x), low, high))  # type: ignore[arg-type]

@@ -22,7 +22,7 @@ from chemscale.models.performer import Performer
 from chemscale.models.potential import EQUIVARIANT, READOUT_GAIN, TRAITS, Potential, check_dials, neighbour_sum
 from chemscale.models.radial import ExponentialBernstein, smooth_cutoff
 from chemscale.models.repulsion import Repulsion
-from chemscale.spec import register_model
+from chemscale.spec import added_since, register_model
 from chemscale.values import one_of
 
 STEEPNESS = 1.702  # beta of the activations at the start, where they resemble GELU
@@ -57,7 +57,7 @@ class SpookyNet:
     basis: int = 16
     attention: str = "performer"
     repulsion: str = "none"
-    forces: str = "gradient"
+    forces: str = added_since(1, "gradient")
 
     architecture: ClassVar[str] = "spookynet"
     family: ClassVar[str] = "structures"

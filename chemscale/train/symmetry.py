@@ -1,8 +1,8 @@
 """Training a model that is not equivariant towards equivariance, and measuring how far from it any model is.
 
 Rotated copies and a symmetry loss (Ngo & Ravanbakhsh 2025, arXiv 2510.09768, have the latter as a control) draw one
-rotation for each structure and step: a pure function of the run's seed, the step and the example, so that a run resumed,
-or shared out over workers otherwise, sees the same ones. Legend of shapes: structures, atoms, pairs.
+rotation for each structure and step: a pure function of the run's seed, the step and the example, so that a run that is
+resumed, or shared out over workers otherwise, sees the same ones. Legend of shapes: structures, atoms, pairs.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ MEASURED = 2  # rotations under which a test set's forces are compared; the same
 class EnergyForceTurned(EnergyForce):
     """`EnergyForce` with rotated copies, a symmetry loss, or neither, and the equivariance error among the metrics.
 
-    The symmetry loss adds `symmetry * (energy * mean((dE/n)^2) + force * mean(dF^2)) / s^2`, where dE and dF are what the
-    predictions for a structure and for its rotated copy, turned back, differ by; it doubles the work of a step. The metric
-    `equivariance_mae` is the mean of |dF| over components under two fixed random rotations, in eV/angstrom: rounding for
-    a model that is equivariant by construction.
+    The symmetry loss adds `symmetry * (energy * mean((dE/n)^2) + force * mean(dF^2)) / s^2`, where dE and dF are what
+    the predictions for a structure and for its rotated copy, turned back, differ by; it doubles the work of a step. The
+    metric `equivariance_mae` is the mean of |dF| over components under two fixed random rotations, in eV/angstrom:
+    rounding for a model that is equivariant by construction.
 
     Args:
         copies: "given" trains on structures as they lie; "turned" on a rotated copy of each, a new one in every epoch.

@@ -50,7 +50,7 @@ def geometric(ours, edges):
 
 
 def triplets(edges, num_nodes):
-    """Every bond k -> j before a bond j -> i, k other than i: i, j of bonds; i, j, k of triplets; both bonds of them."""
+    """Every bond k -> j before a bond j -> i, k other than i: ends of bonds; i, j, k; both bonds."""
     source, target = edges
     found = [
         (after, before)
@@ -63,7 +63,7 @@ def triplets(edges, num_nodes):
 
 
 def test_sums_over_bonds_give_what_pytorch_geometric_gives_on_triplets():
-    """Same weights in float64, to the 1e-6 by which both round roots of Bessel functions and the scale to float32."""
+    """Same weights in float64, to the 1e-6 by which both round roots of Bessel functions and the scale."""
     ours, batch = module("dimenet"), joined([molecule(n) for n in (9, 6, 7)])
     peer = geometric(ours, torch.cat((batch.pairs, batch.pairs.flip(0)), dim=1))
     positions = batch.positions.clone().requires_grad_()
@@ -79,10 +79,11 @@ def test_spherical_bessel_functions_are_scipys_and_orthonormal():
     basis = SphericalBessel(4, 3, CUTOFF).double()
     x = torch.linspace(0, 1, 4001, dtype=torch.float64)[200:]
     values = basis(x * CUTOFF)
-    for l in range(4):
-        expected = spherical_jn(l, basis.wavenumbers[l].numpy() * CUTOFF * x[:, None].numpy()) * basis.norms[l].numpy()
-        assert_close(values[:, l], torch.as_tensor(expected), rtol=0, atol=1e-10)
-        assert_close(values[-1, l], torch.zeros(3, dtype=torch.float64), rtol=0, atol=1e-5)
+    for degree in range(4):
+        z = basis.wavenumbers[degree].numpy() * CUTOFF * x[:, None].numpy()
+        expected = spherical_jn(degree, z) * basis.norms[degree].numpy()
+        assert_close(values[:, degree], torch.as_tensor(expected), rtol=0, atol=1e-10)
+        assert_close(values[-1, degree], torch.zeros(3, dtype=torch.float64), rtol=0, atol=1e-5)
     fine = torch.linspace(0, 1, 4001, dtype=torch.float64)[1:]
     high = basis(fine * CUTOFF)[:, 0] * fine[:, None]
     assert_close(high.T @ high / 4000, torch.eye(3, dtype=torch.float64), rtol=0, atol=1e-5)
@@ -107,8 +108,7 @@ def test_it_sees_angles_at_equal_distances():
     def energy(angle):
         turned = [math.cos(angle), math.sin(angle), 0.0]
         with torch.no_grad():
-            return potential(
-                joined([(np.array([8, 1, 1]), np.array([[0, 0, 0], [1, 0, 0], turned]))], cutoff=1.5)
-            ).energy
+            water = np.array([8, 1, 1]), np.array([[0, 0, 0], [1, 0, 0], turned])
+            return potential(joined([water], cutoff=1.5)).energy
 
     assert (energy(1.8) - energy(2.4)).abs().item() > 1e-6

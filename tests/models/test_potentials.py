@@ -4,6 +4,7 @@ What a model does not keep by construction its config says by `traits`, and then
 """
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -11,7 +12,10 @@ import torch
 from torch.testing import assert_close
 
 import chemscale.models  # noqa: F401  # registers the models
+from chemscale.models.cost import count_flops
 from chemscale.spec import MODELS
+from chemscale.spec.plain import plain
+from chemscale.values import canonical_json
 from tests.models.batches import (
     ARCHITECTURES,
     CUTOFF,
@@ -40,15 +44,19 @@ def predict(potential, molecules, dtype=torch.float64, **state):
         return potential(joined(molecules, dtype, **state))
 
 
-def assert_same(actual, expected):
-    """Equal within TOLERANCE of the largest entry."""
-    largest = max(1.0, expected.abs().max().item())
+def assert_same(actual, expected, least=1.0):
+    """Equal within TOLERANCE of the largest entry, or of `least`."""
+    largest = max(least, expected.abs().max().item())
     assert_close(actual, expected, rtol=0, atol=TOLERANCE[expected.dtype] * largest)
 
 
 def differs(actual, expected):
     """By more than rounding, by a thousandth of the largest entry at least."""
     return (actual - expected).abs().max() > 1e-3 * expected.abs().max()
+
+
+def step(potential, batch):
+    loss(potential, batch).backward()
 
 
 def rotation(seed, determinant):
@@ -65,11 +73,11 @@ def test_energies_stay_and_forces_turn_with_the_molecule(variant, dtype, determi
     turn, state = rotation(3, determinant), {"charge": [-1], "spin": [1]}
     turned_positions = positions @ turn.T + [1, -2, 3]
     still, turned = (predict(potential, [(species, p)], dtype, **state) for p in (positions, turned_positions))
-    assert still.forces.abs().max() > 0.01
+    assert still.forces.abs().max() > 1e-3
     expected = still.forces @ torch.as_tensor(turn.T, dtype=dtype)
     if keeps(variant, "equivariant"):
         assert_same(turned.energy, still.energy)
-        assert_same(turned.forces, expected)
+        assert_same(turned.forces, expected, least=0.1)
     else:
         assert differs(turned.energy, still.energy) and differs(turned.forces, expected)
 
@@ -87,7 +95,7 @@ def test_a_molecule_may_be_moved(variant, dtype):
 @pytest.mark.parametrize("architecture", ["painn", "nequip"])
 @pytest.mark.parametrize("determinant", [1, -1], ids=["rotation", "reflection"])
 def test_vector_features_turn_with_the_molecule(architecture, determinant):
-    """What the first block hands on at l = 1: (atoms, 3, width), of PaiNN in x, y, z, of NequIP in e3nn's y, z, x."""
+    """What the first block hands on at l = 1: (atoms, 3, width)."""
     potential, found = module(architecture), []
     block = potential.updates[0] if architecture == "painn" else potential.blocks[0]
     block.register_forward_hook(lambda module, inputs, output: found.append(output[1].detach()))
@@ -95,7 +103,7 @@ def test_vector_features_turn_with_the_molecule(architecture, determinant):
     turn = rotation(3, determinant)
     for p in (positions, positions @ turn.T):
         predict(potential, [(species, p)])
-    still, turned = found if architecture == "painn" else (v[:, [2, 0, 1]] for v in found)
+    still, turned = found
     assert still.abs().max() > 0.01
     assert_same(turned, torch.einsum("xy,ayc->axc", torch.as_tensor(turn), still))
 
@@ -150,13 +158,15 @@ def test_far_molecules_add_up_where_a_model_is_local(variant, dtype):
 
 @every_variant
 def test_an_atom_out_of_reach_of_all_layers_is_not_felt_where_a_model_is_local(variant):
-    """Depth times the cutoff, and one more for heads along pairs: 10.5 angstrom; the last atom of a chain moves."""
+    """Of a chain of bonds the last atom moves. An energy reaches over a bond in each layer and one more in DimeNet; a
+    force over twice as many: six of seven.
+    """
     potential = module(variant)
-    chain = np.arange(5)[:, None] * np.array([[3.0, 0.1, 0.0]])
-    moved = chain + np.array([0, 0, 0, 0, 0.3])[:, None]
-    species = np.array([6, 1, 8, 7, 1])
+    chain = np.arange(8)[:, None] * np.array([[3.0, 0.1, 0.0]])
+    moved = chain + np.array([0, 0, 0, 0, 0, 0, 0, 0.3])[:, None]
+    species = np.array([6, 1, 8, 7, 1, 6, 7, 1])
     before, after = (predict(potential, [(species, p)]).forces[0] for p in (chain, moved))
-    assert torch.equal(before, after) == keeps(variant, "local") or (before - after).abs().max() < 1e-12
+    assert torch.equal(before, after) == keeps(variant, "local")
 
 
 @every_variant
@@ -329,15 +339,16 @@ def test_impossible_dials_are_refused(architecture, field, value):
 @pytest.mark.parametrize("variant", [v for v in VARIANTS if v.endswith("direct")])
 def test_direct_forces_leave_ids_and_need_no_second_derivative(variant):
     """A default stays out of the hash; without `create_graph` a step costs a third of the work or less."""
-    plain, direct = config(variant.split()[0], width=32), config(variant, width=32)
-    assert "forces" not in canonical_json(plain_values(plain)) and "direct" in canonical_json(plain_values(direct))
+    usual, direct = config(variant.split()[0], width=32), config(variant, width=32)
+    assert "forces" not in canonical_json(plain(usual)) and "direct" in canonical_json(plain(direct))
     batch = joined([molecule(9)], torch.float32)
-    costs = [count_flops(lambda m=c.build(MANIFEST): loss(m, batch).backward()).matrix for c in (plain, direct)]
+    potentials = [c.build(MANIFEST) for c in (usual, direct)]
+    costs = [count_flops(partial(step, potential, batch)).matrix for potential in potentials]
     assert costs[1] < 0.75 * costs[0]
 
 
 def test_a_third_kind_of_forces_is_refused():
-    with pytest.raises(ValueError, match="PaiNN.forces='both' is not allowed: it must be gradient or direct"):
+    with pytest.raises(ValueError, match=r"PaiNN\.forces='both' is not allowed: it must be gradient or direct"):
         config("painn", forces="both")
 
 

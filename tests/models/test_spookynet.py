@@ -89,7 +89,7 @@ class _Copier:
 
 @pytest.mark.parametrize("repulsion", ["none", "zbl"])
 def test_half_pairs_give_what_the_authors_package_gives_on_directed_edges(repulsion):
-    """Same weights in float64, to the 1e-6 by which the authors round their table of electrons and bohr to float32."""
+    """Same weights in float64, to the 1e-6 by which the authors round their table of electrons to float32."""
     ours = module("spookynet", repulsion=repulsion)
     batch = joined([molecule(n) for n in (9, 6, 7)], charge=CHARGES, spin=SPINS)
     peer = authors(ours, repulsion == "zbl")
@@ -107,7 +107,7 @@ def test_half_pairs_give_what_the_authors_package_gives_on_directed_edges(repuls
 
 
 def test_electrons_fill_orbitals_as_the_periodic_table_says():
-    """Iron, copper and gold: [Ar] 3d6 4s2, [Ar] 3d10 4s1, [Xe] 4f14 5d10 6s1; valence electrons of gold and fluorine."""
+    """Iron, copper and gold: [Ar] 3d6 4s2, [Ar] 3d10 4s1, [Xe] 4f14 5d10 6s1; valence electrons."""
     iron, copper, gold = (configuration(n) for n in (26, 29, 79))
     assert (iron["3d"], iron["4s"], copper["3d"], copper["4s"]) == (6, 2, 10, 1)
     assert (gold["4f"], gold["5d"], gold["6s"], sum(gold.values())) == (14, 10, 1, 79)

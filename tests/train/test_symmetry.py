@@ -32,8 +32,8 @@ def test_rotations_are_proper_uniform_and_a_function_of_seed_step_and_example():
 def test_a_turned_batch_keeps_distances_and_turns_vectors():
     batch = batch_with_turns()
     copy = turned(batch, batch.turn)
-    (i, j), distance = batch.pairs, lambda b: (b.positions[batch.pairs[1]] - b.positions[batch.pairs[0]]).norm(dim=1)
-    assert_close(distance(copy), distance(batch))
+    here, there = (b.positions[b.pairs[1]] - b.positions[b.pairs[0]] for b in (batch, copy))
+    assert_close(there.norm(dim=1), here.norm(dim=1))
     assert_close(copy.forces.norm(dim=1), batch.forces.norm(dim=1))
     assert_close(copy.positions[8], batch.turn[1] @ batch.positions[8])
     solid = crystal(np.diag([3.1, 3.4, 4.0]))
@@ -106,7 +106,7 @@ def test_an_equivariant_model_has_no_symmetry_loss():
 
 
 def test_impossible_settings_are_refused():
-    with pytest.raises(ValueError, match="EnergyForceTurned.copies='random' is not allowed: it must be one of given"):
+    with pytest.raises(ValueError, match=r"EnergyForceTurned\.copies='random' is not allowed: it must be one of given"):
         EnergyForceTurned(copies="random")
-    with pytest.raises(ValueError, match="EnergyForceTurned.symmetry=-1"):
+    with pytest.raises(ValueError, match=r"EnergyForceTurned\.symmetry=-1"):
         EnergyForceTurned(symmetry=-1)
