@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from chemscale.batch import AtomicBatch
+from chemscale.data.formats.format import charge_of, spin_of
 from chemscale.data.neighbours import Neighbours, neighbours
 from chemscale.models.potential import ELEMENTS, Potential
 from chemscale.use.load import Trained
@@ -79,15 +80,20 @@ class Answering:
         Raises:
             ValueError: names them, and those that are known.
         """
-        from ase.data import chemical_symbols
-
-        known = self.trained.manifest.species
-        if unknown := sorted(set(np.unique(numbers).tolist()) - set(known)):
-            symbols = [", ".join(chemical_symbols[z] for z in some) for some in (unknown, known)]
+        if strange := self.strangers(numbers):
+            known = ", ".join(symbols_of(self.trained.manifest.species))
             raise ValueError(
-                f"the structure contains {symbols[0]}, which run {self.trained.run.id} was not trained on; it knows "
-                f"{symbols[1]}: leave such structures out, or train on data that hold them."
+                f"the structure contains {', '.join(strange)}, which run {self.trained.run.id} was not trained on; it "
+                f"knows {known}: leave such structures out, or train on data that hold them."
             )
+
+    def strangers(self, numbers: NDArray[Any]) -> list[str]:
+        """Symbols of the elements among these that the model was not trained on."""
+        return symbols_of(sorted(set(np.unique(numbers).tolist()) - set(self.trained.manifest.species)))
+
+    def reference(self, structures: Sequence[Any]) -> NDArray[np.float64]:
+        """(structures,), eV: the reference energies of all atoms of each."""
+        return np.array([self._reference[atoms.numbers].sum() for atoms in structures])
 
     def answer(
         self,
@@ -118,8 +124,7 @@ class Answering:
                 found = self.module(batch)
         ends = np.cumsum([len(atoms) for atoms in structures])
         forces = np.split(found.forces.double().cpu().numpy(), ends[:-1])
-        lone = [self._reference[atoms.numbers].sum() for atoms in structures]
-        energies = found.energy.double().cpu().numpy() + lone
+        energies = found.energy.double().cpu().numpy() + self.reference(structures)
         return [
             Answer(float(energies[k]), forces[k], None if stress is None else stress[k])
             for k in range(len(structures))
@@ -161,6 +166,13 @@ def _apart(module: torch.nn.Module) -> torch.nn.Module:
     return copy.deepcopy(module).eval().requires_grad_(False)
 
 
+def symbols_of(numbers: Sequence[int]) -> list[str]:
+    """Symbols of atomic numbers."""
+    from ase.data import chemical_symbols
+
+    return [chemical_symbols[z] for z in numbers]
+
+
 def has_volume(atoms: Any) -> bool:
     """Whether a structure is periodic in a cell with a volume, so that it has a stress."""
     return bool(atoms.pbc.any()) and atoms.cell.rank == 3
@@ -182,9 +194,7 @@ def electrons_of(atoms: Any) -> Electrons:
     spin, multiplicity = atoms.info.get("spin"), atoms.info.get("multiplicity")
     if None not in (spin, multiplicity) and spin != multiplicity - 1:
         raise ValueError(f"spin={spin} of atoms.info is not multiplicity={multiplicity} less 1; give one of them.")
-    if spin is None:
-        spin = 0 if multiplicity is None else multiplicity - 1
-    return Electrons(float(atoms.info.get("charge", 0)), float(spin))
+    return Electrons(float(charge_of(atoms.info) or 0), float(spin_of(atoms.info) or 0))
 
 
 def portions(structures: Sequence[Any]) -> Iterator[list[int]]:
