@@ -1,9 +1,10 @@
 """Models, one paper per file; importing this package registers all of them."""
 
+from chemscale.models.allegro import Allegro
 from chemscale.models.chemgpt import ChemGPT
 from chemscale.models.nequip import NequIP
 from chemscale.models.painn import PaiNN
 from chemscale.models.potential import AtomicPrediction, Potential
 from chemscale.models.schnet import SchNet
 
-__all__ = ["AtomicPrediction", "ChemGPT", "NequIP", "PaiNN", "Potential", "SchNet"]
+__all__ = ["Allegro", "AtomicPrediction", "ChemGPT", "NequIP", "PaiNN", "Potential", "SchNet"]

@@ -43,7 +43,7 @@ def test_energies_stay_and_forces_turn_with_the_molecule(architecture, dtype, de
     species, positions = molecule(9)
     turn = rotation(3, determinant)
     still, turned = (predict(potential, [(species, p)], dtype) for p in (positions, positions @ turn.T + [1, -2, 3]))
-    assert still.forces.abs().max() > 0.05
+    assert still.forces.abs().max() > 0.01
     assert_same(turned.energy, still.energy)
     assert_same(turned.forces, still.forces @ torch.as_tensor(turn.T, dtype=dtype))
 
