@@ -12,6 +12,7 @@ __version__ = "0.1.0"
 
 _HOME = {
     "ASHA": "chemscale.sweep.stop",
+    "Allegro": "chemscale.models",
     "Budget": "chemscale.spec",
     "ChemGPT": "chemscale.models",
     "Comparison": "chemscale.laws",

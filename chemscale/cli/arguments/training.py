@@ -19,7 +19,7 @@ def recipes(verbs: Any) -> None:
         made.add_argument("recipe", help="a Python file with a function `recipe`, e.g. tune_jobs/quickstart.py")
         made.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="argument of the recipe")
         if name == "show":
-            made.add_argument("--tune", action="store_true", help="measure precisions, micro-batches, layouts, threads")
+            made.add_argument("--tune", action="store_true", help="measure precisions, layouts, compiling, threads")
             made.add_argument("--like", metavar="SOURCE", help="reckon with the examples of this source instead")
             made.add_argument("--gpu", choices=("v100", "a100", "h100"), help="tell its hours, by arithmetic")
             made.add_argument("--utilisation", type=float, help="share of its peak that is assumed (default 0.3)")
