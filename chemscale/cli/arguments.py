@@ -94,9 +94,11 @@ def _data(verbs: Any) -> None:
     kinds = door.add_subparsers(required=True, metavar="WHAT", parser_class=_Parser)
     _verb(kinds, "list", data.data_list)
     build = _verb(kinds, "build", data.data_build)
+    build.add_argument("source", help="a known name, a file, or a folder of files of structures")
     _with_reading(build)
     _verb(kinds, "fetch", data.data_fetch).add_argument("name", help="e.g. moses")
     report = _verb(kinds, "report", data.data_report)
+    report.add_argument("source", nargs="+", help="a known name or a file; several of structures are compared")
     _with_reading(report)
     report.add_argument("--sample", type=int, help="look at about so many strings of the file (default: all)")
     label = _verb(kinds, "label", data.data_label)
@@ -114,15 +116,19 @@ def _data(verbs: Any) -> None:
 
 def _with_reading(made: argparse.ArgumentParser) -> None:
     """Options that become a `chemscale.Reading`; see there."""
-    made.add_argument("source", help="a known name or a file")
     made.add_argument("--representation", choices=REPRESENTATIONS, help="default: protein for FASTA, else selfies")
     made.add_argument("--column", help="of a table, with the strings (default: smiles, selfies or sequence)")
     made.add_argument("--notation", choices=NOTATIONS, help="of the file (default: what the column's name says)")
-    made.add_argument("--groups", help="column, key of FASTA headers, or table of ids: what stays in one split")
+    made.add_argument("--groups", help="column, key of FASTA headers or records, or table: what stays in one split")
     made.add_argument("--form", choices=FORMS, default=FORMS[0], help="parent: largest fragment, no stereo or isotopes")
     made.add_argument("--vocabulary", help=f"{', '.join(NAMED)}, or a tokenizer.json (default: an alphabet of its own)")
     made.add_argument("--duplicates", choices=DUPLICATES, default=DUPLICATES[0], help="equal canonical SMILES")
     made.add_argument("--longest", type=int, help="leave out what has more tokens, start and end counted")
+    made.add_argument("--energy", help="of structures, key of the energies (default: what the kind of file has)")
+    made.add_argument("--forces", help="of structures, key of the forces (default: what the kind of file has)")
+    made.add_argument("--level", help="of structures, which labels: wb97x_dz, ccsd(t)_cbs … of ANI-1x")
+    made.add_argument("--units", help="of structures, e.g. 'hartree bohr' (default: those of the kind of file)")
+    made.add_argument("--isolated", help="of structures, a file of isolated atoms for the reference energies")
     made.add_argument("--processes", type=int, help="of this machine (default: all processors)")
     made.add_argument("--address", help="of a Ray cluster that does the work, e.g. auto (default: this machine)")
 

@@ -10,7 +10,7 @@ from dataclasses import fields
 from typing import Any
 
 from chemscale.cli.output import print_json, print_record, print_rows
-from chemscale.cli.survey import survey_lines
+from chemscale.cli.survey import structure_lines, survey_lines
 
 
 def data_list(given: argparse.Namespace) -> None:
@@ -45,10 +45,11 @@ def data_report(given: argparse.Namespace) -> None:
     from chemscale import data
 
     with _cluster(given):
-        told = data.report(given.source, **_how(given), sample=given.sample)
-    if given.json or "examples" not in told:
-        return print_record(told, given.json)
-    return print("\n".join(survey_lines(told)))
+        told = data.report(*given.source, **_how(given), sample=given.sample)
+    if given.json:
+        return print_json(told)
+    lines = survey_lines if "examples" in told else structure_lines
+    return print("\n".join(lines(told)))
 
 
 def data_label(given: argparse.Namespace) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from ase.data import chemical_symbols
 
-_AT_A_TIME = 1 << 16  # rows of compositions that are kept before they are folded into a triangle
+_AT_A_TIME = 1 << 14  # rows of compositions that are kept before they are folded into a triangle: 16 MB
 _ELEMENTS = 119
 
 
@@ -54,7 +54,7 @@ class Compositions:
         self._rows.append(rows[np.isfinite(energy)])
         self._waiting += len(self._rows[-1])
         if self._waiting >= _AT_A_TIME:
-            self._rows = [np.linalg.qr(np.concatenate(self._rows), mode="r")]
+            self._rows = [np.asarray(np.linalg.qr(np.concatenate(self._rows), mode="r"))]
             self._waiting = 0
 
     def fitted(self) -> Reference:
