@@ -1,4 +1,4 @@
-"""Builds of structures are killed at any moment and go on, and neither a build nor training holds its data in memory."""
+"""Builds of structures go on after a kill, and neither a build nor training holds its data in memory."""
 
 import os
 import signal
