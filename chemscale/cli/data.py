@@ -58,8 +58,10 @@ def data_label(given: argparse.Namespace) -> None:
 
     made = label(
         given.smiles, given.out, fragments=given.fragments, max_atoms=given.max_atoms,
-        molecules=given.molecules, conformers=given.conformers, temperatures=_numbers(given.temperatures),
-        seed=given.seed, processes=given.processes, noise=given.noise,
+        molecules=given.molecules, conformers=given.conformers, temperatures=_numbers("--temperatures", given.temperatures, "kelvin", "100,300,600"),
+        seed=given.seed, processes=given.processes, noise=given.noise, states=given.states,
+        charges=[int(c) for c in _numbers("--charges", given.charges, "elementary charges", "0,1,-1")],
+        sampling=given.sampling, per_shape=given.per_shape,
     )  # fmt: skip
     counts = made.metadata["counts"]
     print_record({"out": made.out, "rejected": made.rejected, **counts, "seconds": round(made.seconds)}, given.json)
@@ -91,8 +93,8 @@ def _cluster(given: argparse.Namespace) -> Iterator[None]:
         ray.shutdown()
 
 
-def _numbers(text: str) -> tuple[float, ...]:
+def _numbers(option: str, text: str, unit: str, example: str) -> tuple[float, ...]:
     try:
         return tuple(float(part) for part in text.split(","))
     except ValueError:
-        raise ValueError(f"--temperatures {text!r} is not a list of kelvin; write e.g. 100,300,600.") from None
+        raise ValueError(f"{option} {text!r} is not a list of {unit}; write e.g. {example}.") from None

@@ -44,8 +44,9 @@ def test_a_killed_build_goes_on_with_the_records_that_are_missing(home, tmp_path
     assert not (home / "built").exists()
     calls = []
     original = structures.read_task
-    monkeypatch.setattr(structures, "read_task", lambda task: calls.append(task.number) or original(task))
-    again = data.build(str(path), processes=1, progress=False)
+    with monkeypatch.context() as patch:
+        patch.setattr(structures, "read_task", lambda task: calls.append(task.number) or original(task))
+        again = data.build(str(path), processes=1, progress=False)
     assert 0 < len(calls) <= 17
     monkeypatch.setenv("CHEMSCALE_HOME", str(tmp_path / "other"))
     assert data.build(str(path), processes=2, progress=False).content == again.content
