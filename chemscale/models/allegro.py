@@ -203,7 +203,9 @@ class Layer(nn.Module):
         self.latent = Dense(read, config.width, config.width + spread)
         assert steps[0].out == SCALAR
 
-    def forward(self, known: Tensor, tensors: Blocks, environment: Blocks, edges: Edges) -> tuple[Tensor, Tensor, Blocks]:
+    def forward(
+        self, known: Tensor, tensors: Blocks, environment: Blocks, edges: Edges
+    ) -> tuple[Tensor, Tensor, Blocks]:
         """The scalars known so far with this layer's, weights of the next environment, and the next tensors."""
         tensors = self.product(tensors, environment, edges)
         latent = self.latent(torch.cat((known, tensors[0][:, 0]), -1))

@@ -24,7 +24,6 @@ from chemscale.models.irreps import (
     Harmonics,
     Irrep,
     Linear,
-    Path,
     couple,
     harmonic,
     irreps_up_to,
