@@ -173,6 +173,14 @@ def asked(width):
     )
 
 
+def test_the_recipe_lists_a_grid():
+    from chemscale.sweep.recipe import load_recipe, parse_options
+
+    runs = load_recipe("tune_jobs/chemgpt_quality.py", parse_options(["widths=8,16", "sizes=100,400"])).runs()
+    assert {(run.model.width, run.data.size) for run in runs} == {(w, n) for w in (8, 16) for n in (100, 400)}
+    assert {run.budget.examples for run in runs} == {400, round(400 * 0.25**0.6)}
+
+
 @pytest.mark.usefixtures("no_chemnet")
 def test_a_worker_samples_its_run_before_its_last_word(tmp_path):
     store = Store(tmp_path / "beside", create=True)
