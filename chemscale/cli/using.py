@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,7 +33,7 @@ def generate(given: argparse.Namespace) -> None:
     request = Request(given.n, given.temperature, given.top_k, given.seed, given.max_tokens, model.never)
     if not given.out:
         tables = sample_tables(model.module, model.manifest, request, given.prompt, processes=given.processes)
-        return _shown(given, [_kept(table, given) for table in tables])
+        return _shown(given, (_kept(table, given) for table in tables))
     counts = _to_file(given, model, request)
     if given.json:
         return print_json({"path": given.out, "model": model.name, "run_id": model.run, **counts})
@@ -229,16 +229,22 @@ def _kept(table: Any, given: argparse.Namespace) -> Any:
     return counted(kept(table) if given.keep_only else table, table)
 
 
-def _shown(given: argparse.Namespace, tables: Sequence[Any]) -> None:
-    """A sample on standard output; with a prompt, what became of the scaffold on standard error."""
+def _shown(given: argparse.Namespace, tables: Iterable[Any]) -> None:
+    """A sample on standard output, block by block; with a prompt, what became of the scaffold on standard error."""
     from chemscale.use.parts import smiles_lines
     from chemscale.use.sampling import counts_of
 
     if given.json:
         return print_json([row for table in tables for row in table.to_pylist()])
-    print(*map(smiles_lines, tables), sep="", end="")
+
+    def shown() -> Iterator[Any]:
+        for table in tables:
+            print(smiles_lines(table), end="", flush=True)
+            yield table
+
+    counts = counts_of(shown())
     if given.prompt:
-        print(_said(counts_of(tables)), file=sys.stderr)
+        print(_said(counts), file=sys.stderr)
     return None
 
 
