@@ -87,10 +87,17 @@ class AtomicBatch:
         species: (atoms,) int64, atomic numbers.
         positions: (atoms, 3), angstrom.
         owner: (atoms,) int64, the structure that each atom belongs to, ascending.
-        pairs: (2, pairs) int64, atoms i < j of the same structure with |r_i - r_j| < cutoff.
+        pairs: (2, pairs) int64, atoms i and j of the same structure with |r_j + shift - r_i| < cutoff. Each pair stands
+            once: i < j where nothing is periodic; else one of (i, j, shift) and (j, i, -shift), where i may be j.
         structures: how many structures.
-        energy: (structures,), eV, the label minus the reference energies of its atoms; None where unlabelled.
-        forces: (atoms, 3), eV/angstrom; None where unlabelled.
+        energy: (structures,), eV, the label minus the reference energies of its atoms; NaN where a structure has none,
+            None where no label is at hand.
+        forces: (atoms, 3), eV/angstrom; NaN and None alike.
+        shifts: (pairs, 3), angstrom, the lattice vector that brings j to the image that is meant; None: all are 0.
+        cell: (structures, 3, 3), angstrom, lattice vectors in rows, 0 for those without; None: no structure has any.
+        charge: (structures,), elementary charges; None: all are neutral.
+        spin: (structures,), unpaired electrons (0 for a singlet); None: all are 0.
+        turn: (structures, 3, 3), a rotation drawn for each structure and step, where the objective asks for one.
     """
 
     species: Tensor
@@ -100,6 +107,11 @@ class AtomicBatch:
     structures: int
     energy: Tensor | None = None
     forces: Tensor | None = None
+    shifts: Tensor | None = None
+    cell: Tensor | None = None
+    charge: Tensor | None = None
+    spin: Tensor | None = None
+    turn: Tensor | None = None
 
     @property
     def examples(self) -> int:
