@@ -77,6 +77,10 @@ def embed(given: argparse.Namespace) -> None:
     from chemscale.use.parts import Parts, write_parquet
 
     writable(given.out)
+    if Path(given.out).suffix.lower() != ".parquet":
+        raise ValueError(
+            f"--out {given.out!r} ends in {Path(given.out).suffix!r}; use .parquet, which is what is written."
+        )
     path = Path(given.file)
     if not path.is_file():
         raise ValueError(f"{given.file!r} is no file on this machine; give one of SMILES or SELFIES.")
@@ -145,6 +149,8 @@ def evaluate(given: argparse.Namespace) -> None:
     if not path.is_file():
         raise ValueError(f"{given.file!r} is neither a store nor a file that `chemscale generate` wrote.")
     smiles = [text for _, text in read_strings(path)][: given.first]
+    if not smiles:
+        raise ValueError(f"{given.file!r} holds no record; there is nothing to evaluate.")
     against = reference(given.reference, given.training, processes=given.processes)
     found = score(smiles, against, processes=given.processes, device=given.device)
     record = {"file": given.file, "reference": against.name, **asdict(found), "says": list(against.says)}
