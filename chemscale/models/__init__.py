@@ -1,5 +1,6 @@
 """Models, one paper per file; importing this package registers all of them."""
 
+from chemscale.models.allegro import Allegro
 from chemscale.models.cartesian import Cartesian
 from chemscale.models.chemgpt import ChemGPT
 from chemscale.models.dimenet import DimeNet
@@ -10,6 +11,7 @@ from chemscale.models.schnet import SchNet
 from chemscale.models.spookynet import SpookyNet
 
 __all__ = [
+    "Allegro",
     "AtomicPrediction",
     "Cartesian",
     "ChemGPT",

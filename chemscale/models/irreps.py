@@ -220,6 +220,7 @@ class Dense(nn.Module):
 
     def __init__(self, *sizes: int) -> None:
         super().__init__()
+        self.outputs = sizes[-1]
         self.weights = nn.ParameterList(
             torch.empty(i, o).uniform_(-math.sqrt(3.0), math.sqrt(3.0))
             for i, o in zip(sizes[:-1], sizes[1:], strict=True)

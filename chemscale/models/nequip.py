@@ -24,7 +24,6 @@ from chemscale.models.irreps import (
     Harmonics,
     Irrep,
     Linear,
-    Path,
     couple,
     harmonic,
     irreps_up_to,
@@ -78,9 +77,7 @@ class NequIP:
         check_dials(self, even_width=True)
 
     @classmethod
-    def sized(
-        cls, width: int, depth: int = 3, cutoff: float = 5.0, *, degree: int = 1, parity: bool = False
-    ) -> NequIP:
+    def sized(cls, width: int, depth: int = 3, cutoff: float = 5.0, *, degree: int = 1, parity: bool = False) -> NequIP:
         """The NequIP of this width: an element has as many features as an irrep has channels, 32 at most."""
         return cls(width, depth, cutoff, degree=degree, parity=parity, types=min(width, TYPES))
 

@@ -12,6 +12,7 @@ from torch.testing import assert_close
 from chemscale.models.irreps import Irrep
 from chemscale.models.nequip import NequIP
 from tests.models.batches import CUTOFF, MANIFEST, joined, molecule
+from tests.models.peers import SYMBOLS, exactly, graph
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -20,7 +21,6 @@ with warnings.catch_warnings():
     from nequip.utils.global_state import set_global_state
 
 pytestmark = pytest.mark.filterwarnings("ignore")
-SYMBOLS = ("H", "C", "N", "O")  # of MANIFEST.species
 WIDTH, NEIGHBOURS = 8, 7.3
 
 
@@ -38,11 +38,7 @@ def ours(degree, parity, depth):
         WIDTH, depth, CUTOFF, degree=degree, parity=parity, types=WIDTH, radial_width=12, radial_depth=2,
         neighbours=NEIGHBOURS,
     )  # fmt: skip
-    torch.set_default_dtype(torch.float64)  # constants of the basis, too, are then exact
-    try:
-        return config.build(MANIFEST).double()
-    finally:
-        torch.set_default_dtype(torch.float32)
+    return exactly(config, MANIFEST)
 
 
 def irrep(ir):
@@ -122,12 +118,7 @@ def test_energies_and_forces_are_the_packages(degree, parity, depth):
         assert sum(p.numel() for p in theirs.parameters()) == sum(p.numel() for p in mine.parameters())
     copy(theirs, mine)
     batch = joined([molecule(9), molecule(6)])
-    edges = torch.cat((batch.pairs, batch.pairs.flip(0)), 1)
-    types = torch.tensor([MANIFEST.species.index(int(z)) for z in batch.species])
-    counts = batch.owner.bincount()
-    given = {"pos": batch.positions.clone(), "atom_types": types, "edge_index": edges, "batch": batch.owner}
-    expected = theirs({**given, "num_atoms": counts})
-    found = mine(batch)
+    expected, found = theirs(graph(batch)), mine(batch)
     scale = mine.scale  # theirs has none
     assert found.forces.abs().max() > 1e-2
     assert_close(found.energy / scale, expected["total_energy"].flatten(), rtol=0, atol=1e-12)
