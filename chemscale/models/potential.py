@@ -89,12 +89,22 @@ class Potential(nn.Module):
             raise ValueError(
                 "a stress needs a cell with a volume in every structure; give structures that are periodic."
             )
+        energy, forces, virial = self.sloped(batch)
+        return AtomicPrediction(energy, forces), virial / volume[:, None, None]
+
+    def sloped(self, batch: AtomicBatch) -> tuple[Tensor, Tensor, Tensor]:
+        """Energies, forces and virials, without a record for training.
+
+        Returns:
+            (structures,), eV; (atoms, 3), eV/angstrom; (structures, 3, 3), eV, the slope of the energy with a small
+            symmetric strain.
+        """
         with torch.inference_mode(False), torch.enable_grad():
             positions = batch.positions.detach().requires_grad_()
             strain = positions.new_zeros(batch.structures, 3, 3).requires_grad_()
             energy = self._energy(batch, positions, (strain + strain.mT) / 2)
             slope, virial = torch.autograd.grad(energy.sum(), (positions, strain))
-        return AtomicPrediction(energy.detach(), -slope), virial / volume[:, None, None]
+        return energy.detach(), -slope, virial
 
     def _energy(self, batch: AtomicBatch, positions: Tensor, strain: Tensor | None = None) -> Tensor:
         first, second = batch.pairs
