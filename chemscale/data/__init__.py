@@ -127,7 +127,7 @@ def verify(source: str, *, representation: str | None = None, reading: Reading =
 
 def report(
     source: str,
-    *,
+    *others: str,
     representation: str | None = None,
     reading: Reading = Reading(),  # noqa: B008
     sample: int | None = None,
@@ -137,15 +137,19 @@ def report(
     """What a source holds, before anything is built or trains, as plain values.
 
     Strings are read and encoded as a build would, and nothing is kept: see `survey` for what is told. Structures are
-    built first. What a build left is told too, where there is one.
+    built first. What a build left is told too, where there is one. Of several sources of structures it is told what
+    each holds ("sources") and which structures lie at the same coordinates in two of them ("shared").
 
     Args:
         source, representation, reading, processes, progress: as for `build`.
+        others: more sources of structures.
         sample: look at about so many strings, spread over the whole file; None looks at all.
 
     Raises:
         ValueError: the source is unknown or not fetched, or is written in another notation than it is read in.
     """
+    if others:
+        return _several((source, *others), reading, processes, progress)
     found = resolve(source)
     representation = _representation(found, representation)
     if found.family != "text":
@@ -156,6 +160,22 @@ def report(
     told = survey(found, representation, reading, sample, processes, progress)
     folder = folder_of(found, representation, reading)
     return {**told, "built": _built(folder) if (folder / MANIFEST_FILE).is_file() else None}
+
+
+def _several(names: tuple[str, ...], reading: Reading, processes: int | None, progress: bool | None) -> dict[str, Any]:
+    import tempfile
+
+    from chemscale.data.duplicates import shared
+
+    strings = next((name for name in names if resolve(name).family == "text"), None)
+    if strings is not None:
+        raise ValueError(
+            f"source {strings!r} holds strings, which are reported on one at a time; leave out the others."
+        )
+    told = [report(name, reading=reading, processes=processes, progress=progress) for name in names]
+    with tempfile.TemporaryDirectory(prefix="chemscale-report-") as scratch:
+        found = shared([Path(each["folder"]) for each in told], names, Path(scratch) / "members")
+    return {"sources": told, **found}
 
 
 def _built(folder: Path) -> dict[str, Any]:

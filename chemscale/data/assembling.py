@@ -81,15 +81,22 @@ class Assembler:
         self.starts = np.cumsum(self.sizes) - self.sizes  # of each part, counting all its structures
         self.structures = int(self.sizes.sum())
 
-    def assemble(self, folder: Path) -> Assembled:
-        """Write all arrays into the folder.
+    def check(self) -> None:
+        """Find the elements of the training split, and refuse a split without a structure; nothing is written.
 
         Raises:
             ValueError: a split is left empty.
         """
-        known = self._known_species()
+        self.known = self._known_species()
         self._refuse_empty(None)
-        self._group(folder, known)
+
+    def assemble(self, folder: Path) -> Assembled:
+        """Write all arrays into the folder, after `check`.
+
+        Raises:
+            ValueError: a split is left empty.
+        """
+        self._group(folder, self.known)
         self._refuse_empty(self.found.groups)
         self._write(folder)
         return self.found

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from chemscale.data.neighbours import close_pairs, neighbours
+from chemscale.data.neighbours import DENSE, close_pairs, neighbours
 from chemscale.data.subsets import digest
 from chemscale.data.units import Units
 
@@ -226,9 +226,9 @@ def _whole(name: str, value: Any) -> int | None:
 
 def _touching(positions: np.ndarray, cell: np.ndarray | None) -> bool:
     atoms = np.array([len(positions)])
-    if cell is None:
+    if cell is None and len(positions) <= DENSE:
         return bool(close_pairs(positions, atoms, _TOO_CLOSE)[1].any())
-    pairs, _, shifts = neighbours(positions, atoms, _LOOKED, cell[None])
+    pairs, _, shifts = neighbours(positions, atoms, _LOOKED, None if cell is None else cell[None])
     apart = positions[pairs[1]] + (0 if shifts is None else shifts) - positions[pairs[0]]
     return bool(np.any(np.linalg.norm(apart, axis=1) < _TOO_CLOSE))
 

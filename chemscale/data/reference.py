@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from ase.data import chemical_symbols
 
-_AT_A_TIME = 1 << 16  # rows of compositions that are kept before they are folded into a triangle
+_AT_A_TIME = 1 << 14  # rows of compositions that are kept before they are folded into a triangle: 8 MB
 _ELEMENTS = 119
 
 
@@ -34,9 +34,10 @@ class Compositions:
     """
 
     def __init__(self) -> None:
-        self._rows: list[np.ndarray] = []
-        self._waiting = 0
         self.present = np.zeros(_ELEMENTS, dtype=bool)
+        self._triangle = np.zeros((0, _ELEMENTS + 1))
+        self._rows: list[tuple[np.ndarray, np.ndarray]] = []
+        self._waiting = 0
 
     def add(self, species: np.ndarray, lengths: np.ndarray, energy: np.ndarray) -> None:
         """Add structures.
@@ -47,24 +48,34 @@ class Compositions:
             energy: (structures,) eV, NaN where missing: such a structure tells which elements there are, no more.
         """
         self.present[species] = True
-        owner = np.repeat(np.arange(len(lengths)), lengths)
-        rows = np.zeros((len(lengths), _ELEMENTS + 1))
-        np.add.at(rows, (owner, species), 1.0)
-        rows[:, -1] = energy
-        self._rows.append(rows[np.isfinite(energy)])
-        self._waiting += len(self._rows[-1])
+        places = np.repeat(np.arange(len(lengths)), lengths) * _ELEMENTS + species
+        counts = np.bincount(places, minlength=len(lengths) * _ELEMENTS).astype(np.int32).reshape(-1, _ELEMENTS)
+        there = np.isfinite(energy)
+        self._rows.append((counts[there], energy[there]))
+        self._waiting += int(there.sum())
         if self._waiting >= _AT_A_TIME:
-            self._rows = [np.linalg.qr(np.concatenate(self._rows), mode="r")]
-            self._waiting = 0
+            self._fold()
 
     def fitted(self) -> Reference:
         """Least squares in float64, of minimum norm where compositions do not determine all elements."""
         numbers = np.flatnonzero(self.present)
-        rows = np.concatenate([np.zeros((0, _ELEMENTS + 1)), *self._rows])
-        energies, rank = reference_energies(rows[:, numbers], rows[:, -1])
+        rows = self._matrix(numbers)
+        energies, rank = reference_energies(rows[:, :-1], rows[:, -1])
         rule = "least squares on composition over the training split"
         found = {int(z): float(e) for z, e in zip(numbers, energies, strict=True)}
         return Reference(found, rule, rank, _left_open(rank, numbers))
+
+    def _fold(self) -> None:
+        numbers = np.flatnonzero(self.present)
+        upper = np.asarray(np.linalg.qr(self._matrix(numbers), mode="r"))
+        self._triangle = np.zeros((len(upper), _ELEMENTS + 1))
+        self._triangle[:, [*numbers, _ELEMENTS]] = upper
+        self._rows, self._waiting = [], 0
+
+    def _matrix(self, numbers: np.ndarray) -> np.ndarray:
+        """(rows, elements + 1): compositions in these elements, and energies."""
+        rows = [np.column_stack((counts[:, numbers], energy)) for counts, energy in self._rows]
+        return np.concatenate([self._triangle[:, [*numbers, _ELEMENTS]], *rows])
 
     def of_isolated(self, lone: Mapping[int, float]) -> Reference:
         """Energies of isolated atoms where each element has one, else the fit."""

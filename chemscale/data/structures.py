@@ -128,15 +128,16 @@ def _assembled(
     lone: dict[int, float],
     named: list[tuple[Path, str]],
 ) -> Manifest:
+    discard(scratch := parts.folder / "scratch")  # left by a build that was killed
+    assembler = Assembler(source.name, parts, scratch, lone)
+    if not assembler.structures:
+        first = next(parts.rejected(), None)
+        why = "the file is empty" if first is None else f"record {first.line}: {first.reason}"
+        raise ValueError(f"Data.source={source.name!r} holds no labelled structure that can be read; {why}.")
+    assembler.check()
     with staged(folder) as room:
-        assembler = Assembler(source.name, parts, room / "scratch", lone)
-        if not assembler.structures:
-            first = next(parts.rejected(), None)
-            why = "the file is empty" if first is None else f"record {first.line}: {first.reason}"
-            raise ValueError(f"Data.source={source.name!r} holds no labelled structure that can be read; {why}.")
         found = assembler.assemble(room)
         _refuse_absent(source, reading, found)
-        discard(room / "scratch")
         manifest = _manifest(source, reading, found, parts, named)
         rejected = chain(parts.rejected(), found.foreign)
         return complete(room, manifest, found.sums, rejected)

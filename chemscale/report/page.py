@@ -100,6 +100,7 @@ def contents(found: Report) -> list[tuple[str, str]]:
         ("audit", "Audit", found.audit.claims),
         ("curves", "Learning curves", found.curves),
         ("searches", "Searches", found.searches),
+        ("quality", "Loss and quality", found.quality),
         ("hold", "Something to hold", True),
         ("runs", "Records", True),
     ]

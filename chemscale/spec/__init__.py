@@ -10,13 +10,14 @@ from chemscale.spec.examples import DUPLICATES, FORMS, NOTATIONS, ORDERS, REPRES
 from chemscale.spec.plain import added_since
 from chemscale.spec.reading import from_json, with_fields
 from chemscale.spec.registry import MODELS, OBJECTIVES, ModelConfig, register_model, register_objective
-from chemscale.spec.resources import ACTIVATIONS, KEEP, LAYOUTS, SHARDING, Resources
+from chemscale.spec.resources import ACTIVATIONS, COMPILE, KEEP, LAYOUTS, SHARDING, Resources
 from chemscale.spec.run import FULL_PRECISIONS, ID_LENGTH, PRECISIONS, SPEC_VERSION, RunSpec
 from chemscale.spec.training import CHANGING, COOLDOWNS, OPTIMISERS, Budget, Evaluation, Optim
 
 __all__ = [
     "ACTIVATIONS",
     "CHANGING",
+    "COMPILE",
     "COOLDOWNS",
     "DUPLICATES",
     "FORMS",

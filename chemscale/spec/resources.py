@@ -10,6 +10,7 @@ KEEP = ("final", "best", "none")
 SHARDING = ("ddp", "fsdp")
 LAYOUTS = ("packed", "padded")
 ACTIVATIONS = ("kept", "recomputed")
+COMPILE = ("none", "step")
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,8 @@ class Resources:
         layout: how strings lie in memory: "packed", end to end, where the model can; "padded" to the longest.
         activations: "kept" for the backward pass, or "recomputed" block by block, for models that name their blocks:
             a third more work, and memory for one block instead of all.
+        compile: "none", or "step": the model of a training step becomes fused kernels, made once in each process; that
+            takes half a minute or more, so it pays for long runs (`chemscale show --tune` measures when).
         keep: which checkpoint stays after the end: "final", "best" or "none".
         checkpoint_seconds: least time between two checkpoints.
         concurrent: runs at a time, to which a cluster with an autoscaler may grow; None fills the cluster as it is.
@@ -42,6 +45,7 @@ class Resources:
     micro_batch: int | None = None
     layout: str = "packed"
     activations: str = "kept"
+    compile: str = "none"
     keep: str = "final"
     checkpoint_seconds: float = 15.0
     concurrent: int | None = None
@@ -58,6 +62,7 @@ class Resources:
         positive("Resources.micro_batch", self.micro_batch, optional=True)
         one_of("Resources.layout", self.layout, LAYOUTS)
         one_of("Resources.activations", self.activations, ACTIVATIONS)
+        one_of("Resources.compile", self.compile, COMPILE)
         one_of("Resources.keep", self.keep, KEEP)
         require(self.checkpoint_seconds >= 0, "Resources.checkpoint_seconds", self.checkpoint_seconds, "at least 0")
         positive("Resources.concurrent", self.concurrent, optional=True)

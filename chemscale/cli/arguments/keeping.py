@@ -97,5 +97,5 @@ def _evaluate(made: argparse.ArgumentParser) -> None:
 
 
 def _with_text_run(made: argparse.ArgumentParser) -> None:
-    made.add_argument("store")
+    made.add_argument("store", metavar="STORE|FOLDER", help="a store of runs, or a folder of the hub")
     made.add_argument("--run", help="default: the text run with the lowest test loss")

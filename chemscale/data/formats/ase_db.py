@@ -39,8 +39,9 @@ def records(path: Path, where: tuple[int, int], reading: Reading) -> Iterator[Re
     """The rows of one run."""
     import ase.db
 
+    connect: Any = ase.db.connect  # what it gives back is a context manager by its subclass only
     try:
-        with ase.db.connect(path) as database:
+        with connect(path) as database:
             for row in database.select([("id", ">=", where[0]), ("id", "<=", where[1])], sort="id"):
                 yield row_record(row, reading)
     except sqlite3.Error as error:
@@ -52,7 +53,10 @@ def row_record(row: Any, reading: Reading) -> Record | UnusableError:
     try:
         atoms = row.toatoms()
         more = row.data if isinstance(row.data, dict) else {}
-        atoms.info = {**more, **row.key_value_pairs}
+        pairs = {
+            k: vars(row).get(k, v) for k, v in row.key_value_pairs.items()
+        }  # ASE's own `charge` hides a written one
+        atoms.info = {**more, **pairs}
         return record_of(atoms, reading, f"row {row.id}: {row.formula}")
     except Exception as error:  # a row of another program may lack anything; each is a reason to skip this record
         return UnusableError(f"not a row of ASE: {type(error).__name__} {' '.join(str(error).split())[:120]}")

@@ -51,7 +51,7 @@ def chunks(path: Path, reading: Reading) -> Iterator[Chunk]:
         for batch in file.iter_batches(batch_size=CHUNK, columns=list(dict.fromkeys(wanted))):
             if reading.level is not None:
                 levels.update(batch.column("level").unique().to_pylist())
-                batch = batch.filter(pc.equal(batch.column("level"), reading.level))
+                batch = batch.filter(pc.field("level") == reading.level)
             if len(batch):
                 yield Chunk(len(batch), batch)
     except (pa.ArrowException, OSError) as error:
