@@ -4,7 +4,8 @@
     energy, forces, virial = program(species, positions, pairs, shifts)
 
 The gradients are part of the program: it is traced operation by operation (`make_fx`) with forces and virial inside,
-for any number of atoms and pairs, and exported by `torch.export`, which alone cannot see through a gradient.
+for any number of atoms and pairs, and exported by `torch.export`, which alone cannot see through a gradient. Models
+that list triplets or pairs of pairs (Allegro, DimeNet++) have sizes that depend on the numbers, and become none.
 """
 
 from __future__ import annotations

@@ -14,11 +14,12 @@ from ase.io import write
 import chemscale as cs
 from chemscale.cli import main
 from chemscale.models import PaiNN, SchNet
+from chemscale.spec import MODELS
 from chemscale.use.find import trained_in
 from chemscale.use.load import Trained, load
 from chemscale.use.program import Program, traced
 from chemscale.use.release import export_potential, is_release, read_release
-from tests.models.batches import MANIFEST, crystal, molecule
+from tests.models.batches import CUTOFF, MANIFEST, crystal, molecule
 from tests.models.batches import module as small
 from tests.train.runs import atoms_run, train
 
@@ -140,6 +141,23 @@ def test_a_program_takes_any_size():
     none = torch.zeros(2, 0, dtype=torch.long), torch.zeros(0, 3, dtype=torch.float64)
     energy, forces, _ = made(torch.as_tensor(species).long(), torch.as_tensor(positions), *none)
     assert torch.isfinite(energy) and not forces.any()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("architecture", ["cartesian", "nequip", "schnet", "spookynet"])
+def test_other_models_become_programs(architecture):
+    """`traced` itself holds the program against the model at three sizes."""
+    shape = MODELS[architecture].sized(width=8, depth=1, cutoff=CUTOFF)
+    traced(Trained(atoms_shape(shape), small(architecture, depth=1), MANIFEST))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("architecture", ["allegro", "dimenet"])
+def test_models_of_triplets_say_that_they_become_none(architecture):
+    """How many triplets there are depends on which pairs share an atom, which a graph for any size cannot hold."""
+    shape = MODELS[architecture].sized(width=8, depth=1, cutoff=CUTOFF)
+    with pytest.raises(ValueError, match=f"a {architecture}, cannot become a program for torch alone: .* none"):
+        traced(Trained(atoms_shape(shape), small(architecture, depth=1), MANIFEST))
 
 
 def atoms_shape(model):
