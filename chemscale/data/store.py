@@ -25,7 +25,7 @@ import numpy as np
 
 from chemscale.batch import AtomicManifest, Manifest, TextManifest
 from chemscale.data.subsets import ORDER_RULE, SPLITS
-from chemscale.spec import canonical_json
+from chemscale.values import canonical_json
 
 BUILDER = 1  # rises when the same file would be built into different arrays
 MANIFEST_FILE = "manifest.json"
@@ -89,8 +89,8 @@ class ArrayFile:
     `checksum` is that of the whole array once all of it is written.
     """
 
-    def __init__(self, path: Path, dtype: Any, length: int) -> None:
-        self.dtype, self.shape = np.dtype(dtype), (length,)
+    def __init__(self, path: Path, dtype: Any, length: int, inner: tuple[int, ...] = ()) -> None:
+        self.dtype, self.shape = np.dtype(dtype), (length, *inner)
         self._handle = path.open("wb")
         self._sum = _sum_of(self.dtype, self.shape)
         header = {"descr": self.dtype.str, "fortran_order": False, "shape": self.shape}
