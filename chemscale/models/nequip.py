@@ -9,6 +9,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import pairwise
 from typing import Any, ClassVar, NamedTuple
 
 import torch
@@ -24,7 +25,6 @@ from chemscale.models.irreps import (
     Harmonics,
     Irrep,
     Linear,
-    Path,
     couple,
     harmonic,
     irreps_up_to,
@@ -32,6 +32,7 @@ from chemscale.models.irreps import (
 )
 from chemscale.models.potential import Potential, check_dials
 from chemscale.models.radial import Bessel, polynomial_cutoff
+from chemscale.models.sizing import of_size
 from chemscale.spec import register_model
 
 NEIGHBOURS = 16.0  # within 5 angstrom in molecules of 27 atoms (16.75 in 3BPA); one number, whatever the subset
@@ -79,10 +80,23 @@ class NequIP:
 
     @classmethod
     def sized(
-        cls, width: int, depth: int = 3, cutoff: float = 5.0, *, degree: int = 1, parity: bool = False
+        cls,
+        width: int | None = None,
+        depth: int = 3,
+        cutoff: float = 5.0,
+        *,
+        params: float | None = None,
+        flops: float | None = None,
+        degree: int = 1,
+        parity: bool = False,
     ) -> NequIP:
-        """The NequIP of this width: an element has as many features as an irrep has channels, 32 at most."""
-        return cls(width, depth, cutoff, degree=degree, parity=parity, types=min(width, TYPES))
+        """The NequIP of this width, or of this budget (`models.sizing`).
+
+        An element has as many features as an irrep has channels, 32 at most.
+        """
+        return of_size(
+            lambda w: cls(w, depth, cutoff, degree=degree, parity=parity, types=min(w, TYPES)), width, params, flops
+        )  # fmt: skip
 
     @property
     def view(self) -> Mapping[str, Any]:
@@ -112,7 +126,7 @@ def block_shapes(degree: int, depth: int, *, parity: bool) -> tuple[Shape, ...]:
     for k in range(depth - 1, 0, -1):  # what no later block reads is left out
         read = {path.left for path in paths(levels[k], sphere, levels[k + 1])} | set(levels[k + 1])
         levels[k] = tuple(ir for ir in levels[k] if ir in read)
-    return tuple(Shape(*ends) for ends in zip(levels[:-1], levels[1:], strict=True))
+    return tuple(Shape(*ends) for ends in pairwise(levels))
 
 
 class NequIPPotential(Potential):
