@@ -25,6 +25,7 @@ from chemscale.models.irreps import (
     Harmonics,
     Irrep,
     Path,
+    check_order,
     couple,
     coupling,
     harmonic,
@@ -74,6 +75,7 @@ class Allegro:
 
     def __post_init__(self) -> None:
         check_dials(self, even_width=True)
+        check_order(self, {"tensors": 1})
 
     @classmethod
     def sized(

@@ -232,3 +232,27 @@ class Dense(nn.Module):
         for k, (weight, gain) in enumerate(zip(self.weights, self.gains, strict=True)):
             x = (torch.nn.functional.silu(x) if k else x) @ (weight * gain)
         return x
+
+
+def check_order(config: Any, least: dict[str, int]) -> None:
+    """Refuse a degree, a number of neighbours or a whole number that no equivariant model can have.
+
+    Args:
+        config: holds `degree`, `neighbours` and the fields of `least`.
+        least: the smallest allowed value of each further field.
+
+    Raises:
+        ValueError: names the field, its value and what is allowed.
+    """
+    for name, smallest in {"degree": 0, **least}.items():
+        value = getattr(config, name)
+        if not isinstance(value, int) or isinstance(value, bool) or value < smallest:
+            raise ValueError(
+                f"{type(config).__name__}.{name}={value!r} is not allowed: it must be an integer of at least "
+                f"{smallest}."
+            )
+    if not 0 < config.neighbours < math.inf:
+        raise ValueError(
+            f"{type(config).__name__}.neighbours={config.neighbours!r} is not allowed: it must be a positive number, "
+            "about the mean number of atoms within the cutoff."
+        )

@@ -25,6 +25,7 @@ from chemscale.models.irreps import (
     Harmonics,
     Irrep,
     Linear,
+    check_order,
     couple,
     harmonic,
     irreps_up_to,
@@ -77,6 +78,7 @@ class NequIP:
 
     def __post_init__(self) -> None:
         check_dials(self, even_width=True)
+        check_order(self, {"types": 1, "radial_width": 1, "radial_depth": 0})
 
     @classmethod
     def sized(
