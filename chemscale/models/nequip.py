@@ -244,7 +244,8 @@ class SelfConnection(nn.Module):
 
     def _in_columns(self, x: Tensor, matrices: Tensor, species: Tensor) -> Tensor:
         """One product for all elements: features stand in the columns of their atom's element, 0 in the others'."""
-        chosen = functional.one_hot(species, len(matrices)).to(x.dtype)[:, None, :, None]  # (atoms, 1, species, 1)
+        each = torch.arange(len(matrices), device=species.device)
+        chosen = (species[:, None] == each).to(x.dtype)[:, None, :, None]  # (atoms, 1, species, 1)
         return (x[:, :, None] * chosen).flatten(2) @ matrices.view(len(matrices) * self.channels, -1)
 
     def _gathered(self, x: Tensor, matrices: Tensor, species: Tensor) -> Tensor:
@@ -285,4 +286,5 @@ def second_moments() -> tuple[float, float]:
     from e3nn.math import normalize2mom
 
     with torch.device("cpu"):
-        return normalize2mom(functional.silu).cst, normalize2mom(torch.tanh).cst
+        even, odd = (vars(normalize2mom(f))["cst"] for f in (functional.silu, torch.tanh))
+    return even, odd
