@@ -10,7 +10,7 @@ from dataclasses import fields
 from typing import Any
 
 from chemscale.cli.output import print_json, print_record, print_rows
-from chemscale.cli.survey import survey_lines
+from chemscale.cli.survey import structure_lines, survey_lines
 
 
 def data_list(given: argparse.Namespace) -> None:
@@ -45,10 +45,11 @@ def data_report(given: argparse.Namespace) -> None:
     from chemscale import data
 
     with _cluster(given):
-        told = data.report(given.source, **_how(given), sample=given.sample)
-    if given.json or "examples" not in told:
-        return print_record(told, given.json)
-    return print("\n".join(survey_lines(told)))
+        told = data.report(*given.source, **_how(given), sample=given.sample)
+    if given.json:
+        return print_json(told)
+    lines = survey_lines if "examples" in told else structure_lines
+    return print("\n".join(lines(told)))
 
 
 def data_label(given: argparse.Namespace) -> None:
@@ -57,8 +58,10 @@ def data_label(given: argparse.Namespace) -> None:
 
     made = label(
         given.smiles, given.out, fragments=given.fragments, max_atoms=given.max_atoms,
-        molecules=given.molecules, conformers=given.conformers, temperatures=_numbers(given.temperatures),
-        seed=given.seed, processes=given.processes, noise=given.noise,
+        molecules=given.molecules, conformers=given.conformers, temperatures=_numbers("--temperatures", given.temperatures, "kelvin", "100,300,600"),
+        seed=given.seed, processes=given.processes, noise=given.noise, states=given.states,
+        charges=[int(c) for c in _numbers("--charges", given.charges, "elementary charges", "0,1,-1")],
+        sampling=given.sampling, per_shape=given.per_shape,
     )  # fmt: skip
     counts = made.metadata["counts"]
     print_record({"out": made.out, "rejected": made.rejected, **counts, "seconds": round(made.seconds)}, given.json)
@@ -90,8 +93,8 @@ def _cluster(given: argparse.Namespace) -> Iterator[None]:
         ray.shutdown()
 
 
-def _numbers(text: str) -> tuple[float, ...]:
+def _numbers(option: str, text: str, unit: str, example: str) -> tuple[float, ...]:
     try:
         return tuple(float(part) for part in text.split(","))
     except ValueError:
-        raise ValueError(f"--temperatures {text!r} is not a list of kelvin; write e.g. 100,300,600.") from None
+        raise ValueError(f"{option} {text!r} is not a list of {unit}; write e.g. {example}.") from None

@@ -76,9 +76,9 @@ def _train_one(run: Any, store: Any, on: Any) -> dict[str, Any]:
 def export(given: argparse.Namespace) -> None:
     """A trained ChemGPT as a folder of the Hugging Face hub: weights, tokenizer, configuration and model card."""
     from chemscale.records.store import Store
+    from chemscale.use.find import best_run
     from chemscale.use.hub import export as write
     from chemscale.use.load import load
-    from chemscale.use.source import best_run
 
     store = Store(given.store)
     trained = load(store, given.run or best_run(store, "text"))

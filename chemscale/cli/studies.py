@@ -59,6 +59,9 @@ def _show_tuned(runs: Any, on: Any, as_json: bool) -> None:
             table.add_row(choice.field, value, f"{choice.rate:,.0f}", f"{choice.ratio:.2f}", f"{choice.padding:.1%}")
         Console().print(table)
         best = ", ".join(f"{field}={value}" for field, value in tuned.recommended.items())
+        for choice in tuned.choices:
+            if choice.field == "compile" and choice.pays_from:
+                print(f"compiling pays from {choice.pays_from:,.0f} updates; the run makes {run.updates:,}")
         print(f"recommended: {best or 'as asked'} (a change is worth it from {WORTH:g} times the rate)\n")
     print("A precision changes numbers and ids: take one for a whole study. The rest changes rounding alone.")
     return None

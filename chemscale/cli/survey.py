@@ -1,4 +1,4 @@
-"""A survey of a file of strings, in words."""
+"""What a file holds, in words: a survey of strings, or what was built of structures."""
 
 from __future__ import annotations
 
@@ -34,6 +34,43 @@ def survey_lines(told: Mapping[str, Any]) -> Iterator[str]:
     if told.get("built"):
         built = told["built"]
         yield f"built        {_listed(built['counts'])}, in {built['folder']}"
+
+
+def structure_lines(told: Mapping[str, Any]) -> Iterator[str]:
+    """The lines of what `chemscale.data.report` tells of one or several sources of structures."""
+    for each in told.get("sources", [told]):
+        yield from _structures(each)
+    for pair in told.get("shared", []):
+        one, other = pair["files"]
+        first, second = pair["structures"]
+        yield f"shared       {second:,} structures of {other} lie at coordinates of {first:,} of {one}"
+        yield f"  {_listed(pair['splits'])}; first: {', '.join(f'{a} = {b}' for a, b in pair['first'][:_SHOWN])}"
+    if "sources" in told and not told["shared"]:
+        yield "shared       none: no two sources have a structure at the same coordinates"
+
+
+def _structures(told: Mapping[str, Any]) -> Iterator[str]:
+    notes, counts = told["notes"], told["counts"]
+    yield f"{told['source']}: {sum(counts.values()):,} structures ({_listed(counts)}), read as {notes['read_as']}"
+    yield f"units        {notes['read_units']}, kept in {notes['units']}"
+    bad = sum(told["rejected"].values())
+    yield f"bad records  {bad:,}{_listed(told['rejected'], ': ')}" + (f"; see {told['rejected_file']}" if bad else "")
+    yield f"labels       {_listed(notes['labelled'])}; force scale {told['scale']:.4g} eV/angstrom"
+    if notes.get("states"):
+        yield f"states       {_listed(notes['states'])}"
+    yield f"atoms        mean {told['lengths']['mean']:.1f}, largest {told['largest']}; elements {_elements(told)}"
+    yield f"groups       {notes['groups']}" + (f"; {notes['ungrouped']:,} without" if notes["ungrouped"] else "")
+    yield f"reference    {notes['reference']}"
+    if notes.get("reference_open"):
+        yield f"  {notes['reference_open']}"
+    found = notes["duplicates"]
+    across = _listed(found["across_splits"]) or "none across splits"
+    yield f"duplicates   {found['repeated']:,} structures at coordinates that came before, {across}"
+    yield f"built        {told['folder']}"
+
+
+def _elements(told: Mapping[str, Any]) -> str:
+    return ", ".join(f"{number} ({float(energy):.3f} eV)" for number, energy in told["reference"].items())
 
 
 def _coverage(found: Mapping[str, Any], what: str) -> Iterator[str]:

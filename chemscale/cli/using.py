@@ -122,11 +122,18 @@ def _text_model(given: argparse.Namespace) -> TextModel:
 
 
 def evaluate(given: argparse.Namespace) -> None:
-    """The metrics of MOSES for a file of generated molecules, or for a sample of every finished text run of a store.
+    """The metrics of MOSES for generated molecules or a store's text runs; a potential's errors on structures.
 
     The strings of a file are taken in the order in which they were sampled. A store keeps what was measured of each run
-    beside its loss, and a run that was measured so before is not sampled again; --out writes the table.
+    beside its loss, and a run that was measured so before is not sampled again; --out writes the table. With a file of
+    labelled structures behind a store or an exported potential: errors of energies and forces with intervals, in all
+    and per subset; --out FILE.html draws parity plots, FILE.csv or .parquet holds every structure, FILE.json all
+    numbers.
     """
+    if given.structures is not None:
+        from chemscale.cli.potentials import evaluate as evaluate_potential
+
+        return evaluate_potential(given)
     from chemscale.data.readers import read_strings
     from chemscale.use.quality.reference import reference
     from chemscale.use.quality.score import score

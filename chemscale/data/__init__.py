@@ -46,13 +46,13 @@ def build(
 ) -> Manifest:
     """Build a known source or a user's file, whole or not at all; nothing to do where it is built already.
 
-    A build of strings that is killed goes on where it was when it is started again.
+    A build that is killed goes on where it was when it is started again.
 
     Args:
-        source: a name of `sources()`, or the path of a file.
+        source: a name of `sources()`, or the path of a file, or of a folder with files of structures.
         representation: of strings, "selfies", "smiles" or "protein"; None takes "protein" for FASTA files and "selfies"
             for others; structures ignore it.
-        reading: how strings are read out of the file.
+        reading: how strings or structures are read out of the file.
         processes: how many of this machine work at it; None takes the processors of the Ray cluster that this process
             is connected to, or else all of this machine.
         progress: None shows a bar on a terminal and lines elsewhere; False shows nothing.
@@ -71,7 +71,7 @@ def build(
         return build_molecules(found, folder, representation, reading, processes, progress)
     from chemscale.data.structures import build_structures
 
-    return build_structures(found, folder, processes, progress)
+    return build_structures(found, folder, reading, processes, progress)
 
 
 def manifest(data: Data) -> Manifest:
@@ -127,7 +127,7 @@ def verify(source: str, *, representation: str | None = None, reading: Reading =
 
 def report(
     source: str,
-    *,
+    *others: str,
     representation: str | None = None,
     reading: Reading = Reading(),  # noqa: B008
     sample: int | None = None,
@@ -137,25 +137,45 @@ def report(
     """What a source holds, before anything is built or trains, as plain values.
 
     Strings are read and encoded as a build would, and nothing is kept: see `survey` for what is told. Structures are
-    built first. What a build left is told too, where there is one.
+    built first. What a build left is told too, where there is one. Of several sources of structures it is told what
+    each holds ("sources") and which structures lie at the same coordinates in two of them ("shared").
 
     Args:
         source, representation, reading, processes, progress: as for `build`.
+        others: more sources of structures.
         sample: look at about so many strings, spread over the whole file; None looks at all.
 
     Raises:
         ValueError: the source is unknown or not fetched, or is written in another notation than it is read in.
     """
+    if others:
+        return _several((source, *others), reading, processes, progress)
     found = resolve(source)
     representation = _representation(found, representation)
     if found.family != "text":
-        build(source, processes=processes, progress=progress)
+        build(source, reading=reading, processes=processes, progress=progress)
         return _built(folder_of(found, representation, reading))
     from chemscale.data.survey import survey
 
     told = survey(found, representation, reading, sample, processes, progress)
     folder = folder_of(found, representation, reading)
     return {**told, "built": _built(folder) if (folder / MANIFEST_FILE).is_file() else None}
+
+
+def _several(names: tuple[str, ...], reading: Reading, processes: int | None, progress: bool | None) -> dict[str, Any]:
+    import tempfile
+
+    from chemscale.data.duplicates import shared
+
+    strings = next((name for name in names if resolve(name).family == "text"), None)
+    if strings is not None:
+        raise ValueError(
+            f"source {strings!r} holds strings, which are reported on one at a time; leave out the others."
+        )
+    told = [report(name, reading=reading, processes=processes, progress=progress) for name in names]
+    with tempfile.TemporaryDirectory(prefix="chemscale-report-") as scratch:
+        found = shared([Path(each["folder"]) for each in told], names, Path(scratch) / "members")
+    return {"sources": told, **found}
 
 
 def _built(folder: Path) -> dict[str, Any]:

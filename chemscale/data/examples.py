@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
 from chemscale.batch import AtomicBatch, AtomicManifest, Manifest, TextManifest, TokenBatch
+from chemscale.data.neighbours import neighbours
 from chemscale.data.store import open_arrays, ragged_index
 from chemscale.data.subsets import SPLITS, nested_order, scattered_order
 from chemscale.data.tokens import decode
@@ -162,16 +162,25 @@ class AtomicExamples(_Stored):
         species, positions = self.arrays["species"][where], self.arrays["positions"][where]
         owner = np.repeat(np.arange(len(atoms)), atoms)
         shift = np.bincount(owner, weights=self._reference[species], minlength=len(atoms))
-        pairs, _ = close_pairs(positions, atoms, self.cutoff)
+        cells = self._of(ids, "cell")
+        near = neighbours(positions, atoms, self.cutoff, cells)
         return AtomicBatch(
             species=torch.from_numpy(species.astype(np.int64)),
             positions=torch.from_numpy(positions),
             owner=torch.from_numpy(owner),
-            pairs=torch.from_numpy(pairs),
+            pairs=torch.from_numpy(near.pairs),
             structures=len(atoms),
             energy=torch.from_numpy((self.arrays["energy"][ids] - shift).astype(np.float32)),
             forces=torch.from_numpy(self.arrays["forces"][where]),
+            shifts=_tensor(near.shifts),
+            cell=_tensor(cells) if near.shifts is not None else None,
+            charge=_tensor(self._of(ids, "charge")),
+            spin=_tensor(self._of(ids, "spin")),
         )
+
+    def _of(self, ids: np.ndarray, name: str) -> np.ndarray | None:
+        """An array that only some sources have."""
+        return self.arrays[name][ids] if name in self.arrays else None
 
     def lengths(self, ids: np.ndarray) -> np.ndarray:
         return self._sizes(ids)
@@ -193,36 +202,16 @@ class AtomicExamples(_Stored):
         for start in range(0, len(unknown), _AT_A_TIME):
             some = unknown[start : start + _AT_A_TIME]
             where, atoms = ragged_index(self.offsets, some)
-            self._pairs[some] = close_pairs(self.arrays["positions"][where], atoms, self.cutoff)[1]
+            near = neighbours(self.arrays["positions"][where], atoms, self.cutoff, self._of(some, "cell"))
+            self._pairs[some] = near.counts
         return {"atoms": self._sizes(ids), "pairs": self._pairs[ids].astype(np.int64)}
 
 
-def close_pairs(positions: np.ndarray, atoms: np.ndarray, cutoff: float) -> tuple[np.ndarray, np.ndarray]:
-    """All pairs of atoms of one structure that are nearer than the cutoff.
+def _tensor(values: np.ndarray | None) -> Any:
+    """float32, or None."""
+    import torch
 
-    Every pair is looked at, in float64, which suits molecules: no neighbour list is needed below some
-    hundred atoms.
-
-    Args:
-        positions: (atoms, 3) of all structures end to end, angstrom.
-        atoms: (structures,) atoms of each.
-        cutoff: angstrom.
-
-    Returns:
-        (2, pairs) int64 with i < j, structure by structure, and (structures,) int64, pairs of each.
-    """
-    starts = np.cumsum(atoms) - atoms
-    pairs = np.concatenate([_all_pairs(int(n)) + s for n, s in zip(atoms, starts, strict=True)], axis=1)
-    apart = positions[pairs[0]].astype(np.float64) - positions[pairs[1]]
-    near = np.einsum("pk,pk->p", apart, apart) < cutoff**2
-    pairs = np.ascontiguousarray(pairs[:, near])
-    structure = np.repeat(np.arange(len(atoms)), atoms)
-    return pairs, np.bincount(structure[pairs[0]], minlength=len(atoms))
-
-
-@lru_cache(maxsize=512)
-def _all_pairs(atoms: int) -> np.ndarray:
-    return np.stack(np.triu_indices(atoms, 1)).astype(np.int64)
+    return None if values is None else torch.from_numpy(np.asarray(values, dtype=np.float32))
 
 
 def _prefix(order: np.ndarray, count: int | None, asked: str, what: str) -> np.ndarray:

@@ -1,40 +1,68 @@
-"""Structures out of files: extended XYZ and Parquet, checked one by one.
+"""One labelled structure, checked, in eV and angstrom.
 
-Energies in eV, lengths in angstrom, forces in eV/angstrom. A record with a fault becomes a `Rejected` with
-its index, counted from 0 in the order of the file.
-
-A label is a fault where it is missing, is no finite number, or is absurd: a force on an atom above 1000
-eV/angstrom in magnitude, or an energy above 10^7 eV an atom in magnitude. No calculation of a molecule that
-converged gives either (all electrons of the heaviest atom are bound by some 10^6 eV); both are failed
-calculations or wrong units, and one of them would rule the scale of forces or the reference energies.
+A label is missing where a file has none or says NaN; a structure with neither energy nor forces is no example. A label
+is a fault where it is infinite, NaN in part, or absurd: a force on an atom above 1000 eV/angstrom in magnitude, or an
+energy above 10^7 eV an atom in magnitude. No calculation that converged gives either (all electrons of the heaviest
+atom are bound by some 10^6 eV); both are failed calculations or wrong units, and one of them would rule the scale of
+forces or the reference energies.
 """
 
 from __future__ import annotations
 
-import io
-import json
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import islice
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from chemscale.data import parallel
-from chemscale.data.examples import close_pairs
-from chemscale.data.groups import group_key_of_smiles
-from chemscale.data.store import Rejected
+from chemscale.data.neighbours import DENSE, close_pairs, neighbours
 from chemscale.data.subsets import digest
+from chemscale.data.units import Units
 
-GROUP_KEYS = ("group", "smiles", "mol_id")  # what may name a structure's molecule, the first one found
-METADATA_KEY = b"chemscale"
-_FRAMES_PER_TASK = 500
 _TOO_CLOSE = 0.05  # angstrom; nearer atoms are one atom written twice, and distances divide by it
+_LOOKED = 0.5  # angstrom within which periodic images are looked for: a cell list as fine as _TOO_CLOSE is slow
+_THINNEST = 0.5  # angstrom between lattice planes; at 500 GPa hydrogen's are more than 1
 _STRONGEST = 1000.0  # eV/angstrom, length of the force on one atom
 _DEEPEST = 1e7  # eV an atom
 _HIGHEST = 118  # atomic number
+_MOST = 1000  # elementary charges, or unpaired electrons
 _PLACES = 4  # decimals of an angstrom within which two structures are the same
+
+
+class UnusableError(ValueError):
+    """Why a structure cannot be used."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """What a file says of one structure, in the file's units.
+
+    Attributes:
+        species: (atoms,) atomic numbers.
+        positions: (atoms, 3).
+        energy: of the whole structure; None or NaN where it has none.
+        forces: (atoms, 3); None or NaN alike.
+        group: key of its molecule; None where the file does not say.
+        isolated: a lone atom that gives a reference energy, and no example.
+        cell: (3, 3), lattice vectors in rows.
+        periodic: (3,) which of them repeat.
+        charge: elementary charges; None where the file does not say.
+        spin: unpaired electrons; None where the file does not say.
+        text: what shows people which record it is.
+        keys: names of what the record holds, for the message where labels are missing.
+    """
+
+    species: np.ndarray
+    positions: Any
+    energy: Any = None
+    forces: Any = None
+    group: str | None = None
+    isolated: bool = False
+    cell: Any = None
+    periodic: Any = (False, False, False)
+    charge: Any = None
+    spin: Any = None
+    text: str = ""
+    keys: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -43,10 +71,13 @@ class Frame:
 
     Attributes:
         species: (atoms,) uint8, atomic numbers.
-        positions, forces: (atoms, 3) float32, angstrom and eV/angstrom.
-        energy: eV.
+        positions, forces: (atoms, 3) float32, angstrom and eV/angstrom; forces are NaN where there are none.
+        energy: eV; NaN where there is none.
         group: key of its molecule; None where the file does not say.
         isolated: a lone atom that gives a reference energy, and no example.
+        cell: (3, 3) float64, angstrom, lattice vectors in rows, 0 for directions that do not repeat; None for all.
+        charge: elementary charges.
+        spin: unpaired electrons.
     """
 
     species: np.ndarray
@@ -55,214 +86,152 @@ class Frame:
     energy: float
     group: str | None = None
     isolated: bool = False
+    cell: np.ndarray | None = None
+    charge: int = 0
+    spin: int = 0
 
     @property
     def digest(self) -> int:
-        """Digest of what it is made of and where its atoms lie, to 0.0001 angstrom."""
-        places = np.round(self.positions.astype(np.float64) * 10**_PLACES).astype(np.int64)
-        return digest(self.species.tobytes() + places.tobytes())
+        """Digest of what it is made of and where its atoms lie, to 0.0001 angstrom: a coordinate hash.
+
+        Charge and spin do not enter: what differs in them alone is to stay in one split.
+        """
+        lattice = b"" if self.cell is None else _rounded(self.cell)
+        return digest(self.species.tobytes() + _rounded(self.positions) + lattice)
 
 
-def read_frames(path: Path, processes: int | None, progress: bool | None) -> Iterator[Frame | Rejected]:
-    """Every structure of an extended XYZ or Parquet file, or why it cannot be used."""
-    if path.name.lower().endswith(".parquet"):
-        yield from _parquet_frames(path)
-        return
-    tasks = parallel.in_chunks(_blocks(path), _FRAMES_PER_TASK)
-    with parallel.progress_bar(None, f"reading {path.name}", progress) as shown:
-        for frames in parallel.in_processes(parse_blocks, tasks, processes):
-            shown.advance(len(frames))
-            yield from frames
+def checked(record: Record, units: Units) -> Frame:
+    """The structure of a record.
 
-
-def read_facts(path: Path) -> dict[str, Any]:
-    """What a Parquet file says of itself: licence, citation, label noise; empty for other files."""
-    if not path.name.lower().endswith(".parquet"):
-        return {}
-    import pyarrow.parquet as pq
-
-    return json.loads((pq.read_schema(path).metadata or {}).get(METADATA_KEY, b"{}"))
-
-
-def parse_blocks(blocks: list[tuple[int, str]]) -> list[Frame | Rejected]:
-    """Parse frames of extended XYZ, each with its index; the work of one process."""
-    return [_parsed(index, text) for index, text in blocks]
-
-
-def _blocks(path: Path) -> Iterator[tuple[int, str]]:
-    """(index, text) of each frame; lines that belong to no frame come as a block of their own."""
-    with path.open(errors="replace") as handle:
-        index = 0
-        for line in handle:
-            if not line.strip():
-                continue
-            atoms = _count(line)
-            body = [] if atoms is None or atoms < 0 else islice(handle, atoms + 1)
-            yield index, line + "".join(body)
-            index += 1
-
-
-def _count(line: str) -> int | None:
-    """The number of atoms that a line says, which may be negative; None where the line says something else."""
-    word = line.strip()
-    digits = word.removeprefix("-")
-    return int(word) if digits.isascii() and digits.isdecimal() and len(digits) < 16 else None
-
-
-def _parsed(index: int, text: str) -> Frame | Rejected:
-    from ase.io.extxyz import read_xyz
-
-    head = " ".join(text.splitlines()[:2])[:200]
-    said = _count(text.split("\n", 1)[0])
-    if said is not None and said <= 0:
-        return Rejected(index, "negative number of atoms" if said < 0 else "no atoms", head)
-    if said is None:
-        return Rejected(index, "not extended XYZ: a record starts with its number of atoms", head)
-    found = len(text.splitlines()) - 2
-    if found < said:
-        return Rejected(index, f"not extended XYZ: {max(found, 0)} lines of atoms where {said} are promised", head)
-    try:
-        atoms = next(iter(read_xyz(io.StringIO(text), index=0)))
-        return _frame(atoms)
-    except UnusableError as fault:
-        return Rejected(index, str(fault), head)
-    except KeyError as error:
-        return Rejected(index, f"unknown element: {error.args[0]}", head)
-    except Exception as error:  # the parser raises many kinds; each is a reason to skip this record
-        return Rejected(index, f"not extended XYZ: {type(error).__name__} {' '.join(str(error).split())[:120]}", head)
-
-
-class UnusableError(ValueError):
-    """Why a structure cannot be used."""
-
-
-def _frame(atoms: Any) -> Frame:
-    results = atoms.calc.results if atoms.calc is not None else {}
-    energy = _first(atoms.info.get("REF_energy"), results.get("energy"), atoms.info.get("energy"))
-    forces = _first(atoms.arrays.get("REF_forces"), results.get("forces"), atoms.arrays.get("forces"))
-    isolated = len(atoms) == 1 and atoms.info.get("config_type") == "IsolatedAtom"
-    if isolated and forces is None:
-        forces = np.zeros((1, 3))
-    if atoms.pbc.any():
-        raise UnusableError("periodic cell")
-    group = _group_of(atoms.info)
-    return _checked(atoms.numbers, atoms.positions, energy, forces, group, isolated)
-
-
-def _checked(
-    species: np.ndarray,
-    positions: np.ndarray,
-    energy: Any,
-    forces: Any,
-    group: str | None,
-    isolated: bool = False,
-) -> Frame:
-    atoms = len(species)
-    if not atoms:
-        raise UnusableError("no atoms")
-    if energy is None or forces is None:
-        raise UnusableError("missing label: energy" if energy is None else "missing label: forces")
-    shapes = {"positions": np.shape(positions), "forces": np.shape(forces)}
-    for name, shape in shapes.items():
-        if shape != (atoms, 3):
-            raise UnusableError(f"wrong shape: {name} {shape} for {atoms} atoms")
-    if species.min() < 1 or species.max() > _HIGHEST:
-        raise UnusableError(f"unknown element: atomic number {species.min() if species.min() < 1 else species.max()}")
-    for name, values in (("energy", energy), ("forces", forces), ("positions", positions)):
-        if not np.issubdtype(np.asarray(values).dtype, np.number):
-            raise UnusableError(f"not a number: {name}")
-        if not np.all(np.isfinite(values)):
-            raise UnusableError(f"not a finite number: {name}")
-    _refuse_absurd(atoms, energy, forces)
-    if _touching(positions):
+    Raises:
+        UnusableError: it cannot be used; the message is the reason.
+    """
+    species = np.asarray(record.species)
+    _check_species(species)
+    if record.energy is None and record.forces is None and not record.isolated:
+        keys = f" (it has {', '.join(record.keys[:8])})" if record.keys else ""
+        raise UnusableError(f"missing label: neither energy nor forces{keys}")
+    positions = _numbers("positions", record.positions, (len(species), 3))
+    energy = _label("energy", record.energy, ()) * units.energy
+    forces = _label("forces", record.forces, (len(species), 3)) * units.force
+    if np.isnan(energy) and (record.isolated or np.isnan(forces).all()):
+        raise UnusableError("missing label: energy" if record.isolated else "missing label: energy and forces are NaN")
+    _refuse_absurd(len(species), float(energy), forces)
+    positions = positions * units.length
+    cell = _cell(record, units)
+    if _touching(positions, cell):
         raise UnusableError(f"atoms at one place: nearer than {_TOO_CLOSE} angstrom")
+    charge, spin = _state(record, species)
     return Frame(
         species.astype(np.uint8),
-        np.asarray(positions, dtype=np.float32),
-        np.asarray(forces, dtype=np.float32),
+        positions.astype(np.float32),
+        forces.astype(np.float32),
         float(energy),
-        group,
-        isolated,
+        record.group,
+        record.isolated,
+        cell,
+        charge,
+        spin,
     )
 
 
-def _refuse_absurd(atoms: int, energy: Any, forces: Any) -> None:
-    strongest = float(np.linalg.norm(np.asarray(forces, dtype=np.float64), axis=1).max())
+def _check_species(species: np.ndarray) -> None:
+    if not len(species):
+        raise UnusableError("no atoms")
+    odd = species[(species < 1) | (species > _HIGHEST)]
+    if len(odd):
+        raise UnusableError(f"unknown element: atomic number {odd[0]}")
+
+
+def _numbers(name: str, values: Any, shape: tuple[int, ...]) -> np.ndarray:
+    """The values as float64, all of them finite."""
+    found = _shaped(name, values, shape)
+    if not np.all(np.isfinite(found)):
+        raise UnusableError(f"not a finite number: {name}")
+    return found
+
+
+def _label(name: str, values: Any, shape: tuple[int, ...]) -> np.ndarray:
+    """The values as float64, or NaN throughout where there is no label."""
+    if values is None:
+        return np.full(shape, np.nan)
+    found = _shaped(name, values, shape)
+    if np.isnan(found).all():
+        return found
+    if not np.all(np.isfinite(found)):
+        raise UnusableError(f"not a finite number: {name}")
+    return found
+
+
+def _shaped(name: str, values: Any, shape: tuple[int, ...]) -> np.ndarray:
+    found = np.asarray(values)
+    if not np.issubdtype(found.dtype, np.number):
+        raise UnusableError(f"not a number: {name}")
+    if found.shape != shape and not (shape == () and found.size == 1):
+        raise UnusableError(f"wrong shape: {name} {found.shape} where {shape} is needed")
+    return found.reshape(shape).astype(np.float64)
+
+
+def _refuse_absurd(atoms: int, energy: float, forces: np.ndarray) -> None:
+    strongest = float(np.nan_to_num(np.linalg.norm(forces, axis=1)).max())
     if strongest > _STRONGEST:
         raise UnusableError(f"absurd forces: {strongest:.4g} eV/angstrom on an atom, above {_STRONGEST:g}")
-    if abs(float(energy)) > _DEEPEST * atoms:
-        raise UnusableError(f"absurd energy: {float(energy):.4g} eV for {atoms} atoms, beyond {_DEEPEST:g} an atom")
+    if abs(energy) > _DEEPEST * atoms:
+        raise UnusableError(f"absurd energy: {energy:.4g} eV for {atoms} atoms, beyond {_DEEPEST:g} an atom")
 
 
-def _touching(positions: np.ndarray) -> bool:
-    _, found = close_pairs(np.asarray(positions), np.array([len(positions)]), _TOO_CLOSE)
-    return bool(found.any())
-
-
-def _group_of(info: dict[str, Any]) -> str | None:
-    name = next((name for name in GROUP_KEYS if info.get(name) is not None), None)
-    if name is None:
+def _cell(record: Record, units: Units) -> np.ndarray | None:
+    """The lattice with zeros for directions that do not repeat; None where none does."""
+    periodic = np.asarray(record.periodic, dtype=bool)
+    if record.cell is None or not periodic.any():
         return None
-    return group_key_of_smiles(str(info[name])) if name == "smiles" else f"{name}:{info[name]}"
+    from ase.geometry import complete_cell
+
+    cell = _numbers("cell", record.cell, (3, 3)) * units.length
+    cell[~periodic] = 0.0
+    if not cell[periodic].any(axis=1).all():
+        raise UnusableError("periodic without a cell: a direction repeats and has no lattice vector")
+    whole = complete_cell(cell)
+    volume = abs(float(np.linalg.det(whole)))
+    areas = [np.linalg.norm(np.cross(whole[i - 2], whole[i - 1])) for i in range(3)]
+    thinnest = min(volume / float(areas[i]) if areas[i] else 0.0 for i in np.flatnonzero(periodic))
+    if not thinnest > _THINNEST:
+        raise UnusableError(f"flat cell: lattice planes {thinnest:.3g} angstrom apart, below {_THINNEST:g}")
+    return cell
 
 
-def _parquet_frames(path: Path) -> Iterator[Frame | Rejected]:
-    import pyarrow.parquet as pq
-
-    keys: dict[str, str] = {}
-    index = 0
-    for batch in pq.ParquetFile(path).iter_batches(batch_size=4096):
-        columns = {name: batch.column(i) for i, name in enumerate(batch.schema.names)}
-        missing = [name for name in ("species", "positions", "energy", "forces") if name not in columns]
-        if missing:
-            raise ValueError(
-                f"{path} has no column {missing[0]!r}; a file of structures needs species, positions, "
-                "energy and forces."
-            )
-        for row in _rows(columns, len(batch), keys):
-            try:
-                yield _checked(*row)
-            except UnusableError as fault:
-                yield Rejected(index, str(fault), str(row[-1] or ""))
-            index += 1
-
-
-def _rows(columns: dict[str, Any], count: int, keys: dict[str, str]) -> Iterator[tuple[Any, ...]]:
-    ragged = {name: _lists(columns[name]) for name in ("species", "positions", "forces")}
-    energies = columns["energy"].to_pylist()
-    for i, group in enumerate(_group_column(columns, count, keys)):
-        species, positions, forces = (ragged[name][i] for name in ("species", "positions", "forces"))
-        yield (
-            np.zeros(0, dtype=np.int64) if species is None else species.astype(np.int64),
-            None if positions is None else _triples(positions),
-            energies[i],
-            None if forces is None else _triples(forces),
-            group,
+def _state(record: Record, species: np.ndarray) -> tuple[int, int]:
+    """Charge and unpaired electrons; what is not said is neutral, and of the lowest spin where a charge is said."""
+    charge, spin = _whole("charge", record.charge), _whole("spin", record.spin)
+    if charge is None and spin is None:
+        return 0, 0
+    electrons = int(species.astype(np.int64).sum()) - (charge or 0)
+    spin = electrons % 2 if spin is None else spin
+    if electrons < 0 or spin < 0 or spin > electrons or (electrons - spin) % 2:
+        raise UnusableError(
+            f"impossible spin: {spin} unpaired among {electrons} electrons (a multiplicity, one more, is to be named "
+            "multiplicity)"
         )
+    return charge or 0, spin
 
 
-def _group_column(columns: dict[str, Any], count: int, keys: dict[str, str]) -> Iterable[str | None]:
-    name = next((name for name in GROUP_KEYS if name in columns), None)
-    if name is None:
-        return [None] * count
-    values = columns[name].to_pylist()
-    if name != "smiles":
-        return [None if value is None else f"{name}:{value}" for value in values]
-    for value in {v for v in values if v is not None} - set(keys):
-        keys[value] = group_key_of_smiles(value)
-    return [None if value is None else keys[value] for value in values]
+def _whole(name: str, value: Any) -> int | None:
+    if value is None:
+        return None
+    number = _numbers(name, value, ())
+    if number != np.round(number) or abs(number) > _MOST:
+        raise UnusableError(f"not a whole number: {name} {float(number):g}")
+    return int(number)
 
 
-def _lists(column: Any) -> list[np.ndarray | None]:
-    values = column.flatten().to_numpy(zero_copy_only=False)
-    lengths = np.array([n or 0 for n in column.value_lengths().to_pylist()], dtype=np.int64)
-    pieces = np.split(values, np.cumsum(lengths)[:-1])
-    return [piece if valid else None for piece, valid in zip(pieces, column.is_valid().to_pylist(), strict=True)]
+def _touching(positions: np.ndarray, cell: np.ndarray | None) -> bool:
+    atoms = np.array([len(positions)])
+    if cell is None and len(positions) <= DENSE:
+        return bool(close_pairs(positions, atoms, _TOO_CLOSE)[1].any())
+    pairs, _, shifts = neighbours(positions, atoms, _LOOKED, None if cell is None else cell[None])
+    apart = positions[pairs[1]] + (0 if shifts is None else shifts) - positions[pairs[0]]
+    return bool(np.any(np.linalg.norm(apart, axis=1) < _TOO_CLOSE))
 
 
-def _triples(values: np.ndarray) -> np.ndarray:
-    return values.reshape(-1, 3) if len(values) % 3 == 0 else values
-
-
-def _first(*candidates: Any) -> Any:
-    return next((c for c in candidates if c is not None), None)
+def _rounded(lengths: np.ndarray) -> bytes:
+    return np.round(lengths.astype(np.float64) * 10**_PLACES).astype(np.int64).tobytes()

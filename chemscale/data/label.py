@@ -10,30 +10,37 @@ import io
 import shutil
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from chemscale.data.labelling import gfn2
 from chemscale.data.labelling.disk import (
+    EXTENDED,
+    SCHEMA,
+    Outcome,
     Structure,
     WorkFolder,
     from_table,
     read_metadata,
     to_table,
-    write_table,
+    with_facts,
+    write_tables,
     write_text,
 )
 from chemscale.data.labelling.fragments import ELEMENTS, Reject, Tally, read_smiles
-from chemscale.data.labelling.metadata import describe
+from chemscale.data.labelling.metadata import Contents, describe
 from chemscale.data.labelling.noise import measure_noise, number_to_label_again
 from chemscale.data.labelling.run import Plan, label_all
-from chemscale.data.parallel import progress_bar
+from chemscale.data.parallel import in_chunks, progress_bar
+
+ROW_GROUP = 4096  # structures that are written, and so read, together: some MB
 
 
 @dataclass(frozen=True)
@@ -56,9 +63,13 @@ def label(
     conformers: int = 4,
     temperatures: Sequence[float] = (100.0, 300.0, 600.0, 1000.0),
     seed: int = 0,
-    processes: int = 1,
+    processes: int | None = 1,
     elements: Sequence[str] = ELEMENTS,
     noise: int = 500,
+    states: str = "neutral",
+    charges: Sequence[int] = (0,),
+    sampling: str = "springs",
+    per_shape: int = 1,
     progress: bool | None = None,
 ) -> LabelReport:
     """Label the molecules of `source` with GFN2-xTB and write them to the Parquet file `out`.
@@ -67,9 +78,14 @@ def label(
     BRICS pieces, ends capped by hydrogen, instead of the molecules. max_atoms counts hydrogens. molecules:
     how many to take, in order of appearance; None takes all. temperatures (K): conformer k is displaced at
     the k-th, in turn. noise: how many structures at least (and 1 in 20) are labelled again to measure the
-    labels' noise floor; 0 measures nothing.
+    labels' noise floor; 0 measures nothing. states: "neutral" takes neutral closed shells only, "any" ions and radicals
+    as they are written. charges: what is added to a molecule's own charge, the next one each time that all temperatures
+    have had their turn: (0, 1, -1) labels cations and anions too, of as few unpaired electrons as there can be.
+    sampling: "springs", displacements of a conformer as by heat in a network of springs, or "md", Langevin dynamics on
+    GFN2-xTB (`labelling.sampling`). per_shape: structures that come from one conformer; 10 and more label nearly as
+    fast as tblite alone. processes: None takes the Ray cluster that this process is connected to.
 
-    Neutral closed shells only. Rows follow `labelling.disk.SCHEMA`; a molecule is there with all
+    A file of neutral closed shells has the columns of `labelling.disk.SCHEMA`, others those of `EXTENDED`. Rows follow the source; a molecule is there with all
     `conformers` or not at all. Whatever was left out is listed in `<out>.rejected.csv`. A run that was
     killed goes on when it is called again; a finished one is not done again. progress: as in
     `parallel.progress_bar`.
@@ -82,7 +98,7 @@ def label(
     out = Path(out)
     if find_spec("tblite") is None:
         raise ValueError(gfn2.MISSING)
-    if processes < 1:
+    if processes is not None and processes < 1:
         raise ValueError(f"processes={processes} does no work; give 1 or more, at best one per core.")
     records, name, checksum = _open(source)
     plan = Plan(
@@ -97,24 +113,58 @@ def label(
         seed=seed,
         noise=noise,
         versions=_versions(),
+        states=states,
+        charges=[int(c) for c in charges],
+        sampling=sampling,
+        per_shape=per_shape,
     )
     rejected = out.with_name(out.name + ".rejected.csv")
     if out.exists():
         return LabelReport(out, rejected, _finished(out, plan), time.monotonic() - began)
-    with WorkFolder(out, asdict(plan)) as work:
+    with WorkFolder(out, plan.facts) as work:
         with progress_bar(molecules, "labelling molecules", progress) as bar:
-            outcomes, tally = label_all(records, plan, work, processes, bar)
-        structures = [s for outcome in outcomes for s in outcome.structures]
-        rejects = sorted([*tally.rejects, *(r for o in outcomes for r in o.rejects)], key=lambda r: r.line)
-        write_text(_listing(rejects), rejected, scratch=work.path)
-        if not structures:
-            work.remove()
-            raise ValueError(_nothing(name, tally, rejects, rejected))
-        floor = _measured(structures, noise, processes, progress) if noise else {}
-        metadata = describe(plan, out, structures, tally, rejects, floor)
-        write_table(to_table(structures, metadata), out, scratch=work.path, level=19)
+            found = label_all(records, plan, work, processes, bar)
+        metadata = _gathered(plan, name, out, rejected, work, found, processes, progress)
         work.remove()
     return LabelReport(out, rejected, metadata, time.monotonic() - began)
+
+
+def _gathered(
+    plan: Plan,
+    name: str,
+    out: Path,
+    listing: Path,
+    work: WorkFolder,
+    found: tuple[int, int, Tally],
+    processes: int | None,
+    progress: bool | None,
+) -> dict[str, Any]:
+    """Parts -> the file and the list of what was left out, a part in memory at a time."""
+    count, last, tally = found
+
+    def outcomes() -> Iterator[Outcome]:
+        for index in range(count):
+            yield from work.load(index)[: last if index == count - 1 else None]
+
+    contents, rejects = Contents(), list(tally.rejects)
+    for outcome in outcomes():
+        contents.add(outcome.structures)
+        rejects += outcome.rejects
+    rejects.sort(key=lambda r: r.line)
+    write_text(_listing(rejects), listing, scratch=work.path)
+    if not contents.structures:
+        work.remove()
+        raise ValueError(_nothing(name, tally, rejects, listing))
+
+    def structures() -> Iterator[Structure]:
+        return (s for outcome in outcomes() for s in outcome.structures)
+
+    floor = _measured(structures, contents.structures, plan.noise, processes, progress) if plan.noise else {}
+    metadata = describe(plan, out, contents, tally, Counter(r.reason for r in rejects), floor)
+    schema = EXTENDED if plan.extended else SCHEMA
+    tables = (to_table(rows, metadata, schema) for rows in in_chunks(structures(), ROW_GROUP))
+    write_tables(tables, with_facts(schema, metadata), out, scratch=work.path, level=19)
+    return metadata
 
 
 def label_noise(
@@ -127,11 +177,19 @@ def label_noise(
     not one of labels.
     """
     read_metadata(Path(path))
-    return _measured(from_table(pq.read_table(path)), structures, processes, progress)
+    file = pq.ParquetFile(path)
+
+    def again() -> Iterator[Structure]:
+        for batch in file.iter_batches(batch_size=1024):
+            yield from from_table(pa.Table.from_batches([batch]))
+
+    return _measured(again, file.metadata.num_rows, structures, processes, progress)
 
 
-def _measured(structures: list[Structure], count: int, processes: int, progress: bool | None) -> dict[str, Any]:
-    total = number_to_label_again(len(structures), count)
+def _measured(
+    structures: Callable[[], Iterator[Structure]], held: int, count: int, processes: int | None, progress: bool | None
+) -> dict[str, Any]:
+    total = number_to_label_again(held, count)
     with progress_bar(total, "measuring label noise", progress) as bar:
         return measure_noise(structures, count, processes, bar)
 

@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import re
+import shlex
 import uuid
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from chemscale.data.files import TEXT_SUFFIXES
+from chemscale.data.formats import STRUCTURE_SUFFIXES
 from chemscale.data.store import BUILDER, MANIFEST_FILE
 from chemscale.data.vocabulary import vocabulary_of
 from chemscale.spec import Reading
@@ -27,7 +29,8 @@ MOSES_CITATION = (
     "Frontiers in Pharmacology 11:565644 (2020); molecules from the ZINC Clean Leads collection"
 )
 MOSES_LICENCE = "MIT (Copyright 2018 Insilico Medicine, Inc)"
-STRUCTURE_SUFFIXES = (".extxyz", ".xyz")
+STRUCTURE_RULES = 2  # rises when a file of structures would be built into other arrays, which is then built anew
+_OF_STRUCTURES = ("energy", "forces", "level", "units", "isolated")  # of a reading: what text has no use for
 UNITS = {"text": "nats", "structures": "eV, angstrom, eV/angstrom"}
 
 
@@ -113,15 +116,22 @@ def folder_of(source: Source, representation: str, reading: Reading) -> Path:
     splits = [split for split, _ in source.files]
     kind = "".join(Path(path).suffixes[-1:][0] if path.suffix else "" for _, path in source.files)
     facts = [source.checksum, splits, kind, what, BUILDER]
-    if reading != Reading() and source.family == "text":
-        facts.append(_fingerprint(reading, representation))
+    if source.family == "structures":
+        facts.append(STRUCTURE_RULES)
+    if reading != Reading():
+        facts.append(_fingerprint(reading, representation, source.family))
     text = json.dumps(facts)
     return home() / "built" / f"{stem}-{what}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
 
-def _fingerprint(reading: Reading, representation: str) -> dict[str, Any]:
+def _fingerprint(reading: Reading, representation: str, family: str) -> dict[str, Any]:
     """What a reading says, with the contents of files in the place of their paths."""
     said = asdict(reading)
+    if family == "structures":
+        lone = None if reading.isolated is None else Path(reading.isolated).expanduser()
+        alone = file_checksum(lone) if lone is not None and lone.is_file() else reading.isolated
+        return {name: said[name] for name in ("groups", *_OF_STRUCTURES)} | {"isolated": alone}
+    said = {name: value for name, value in said.items() if name not in _OF_STRUCTURES}
     vocabulary = vocabulary_of(reading, representation)
     if vocabulary is not None:
         said["vocabulary"] = vocabulary.checksum
@@ -141,7 +151,9 @@ def built_folder(source: Source, representation: str, reading: Reading) -> Path:
         changed = {k: v for k, v in asdict(reading).items() if v != getattr(Reading(), k)}
         if representation != "selfies":
             changed = {"representation": representation, **changed}
-        options = "".join(f" --{name} {value}" for name, value in changed.items()) if source.family == "text" else ""
+        if source.family == "structures":
+            changed.pop("representation", None)
+        options = "".join(f" --{name} {shlex.quote(str(value))}" for name, value in changed.items())
         raise ValueError(
             f"Data.source={source.name!r} is not built here; run `chemscale data build {source.name}{options}`."
         )
@@ -192,12 +204,27 @@ def _known() -> Iterator[Source]:
 
 def _user_file(name: str, known: tuple[str, ...]) -> Source:
     path = Path(name).expanduser()
+    if path.is_dir():
+        return _user_folder(name, path)
     if not path.is_file():
         names = ", ".join(known)
         raise ValueError(f"Data.source={name!r} is neither a known name ({names}) nor a file on this machine.")
     family = _family(path)
     origin, how = f"file {path.name}", f"chemscale data build {name}"
     return Source(name, family, origin, "unknown", "", UNITS[family], how, ((None, path),))
+
+
+def _user_folder(name: str, folder: Path) -> Source:
+    """The files of structures in a folder, in the order of their names; they must be of one kind."""
+    files = sorted(path for path in folder.iterdir() if path.name.lower().endswith(STRUCTURE_SUFFIXES))
+    kinds = sorted({path.suffix.lower() for path in files})
+    if len(kinds) != 1:
+        found = f"files of several kinds ({', '.join(kinds)})" if kinds else "no file of structures"
+        allowed = ", ".join(STRUCTURE_SUFFIXES)
+        raise ValueError(f"Data.source={name!r} is a folder with {found}; give one with files of one of {allowed}.")
+    origin, how = f"{len(files)} files of folder {folder.name}", f"chemscale data build {name}"
+    of = tuple((None, path) for path in files)
+    return Source(name, "structures", origin, "unknown", "", UNITS["structures"], how, of)
 
 
 def _family(path: Path) -> str:

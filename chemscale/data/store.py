@@ -89,8 +89,8 @@ class ArrayFile:
     `checksum` is that of the whole array once all of it is written.
     """
 
-    def __init__(self, path: Path, dtype: Any, length: int) -> None:
-        self.dtype, self.shape = np.dtype(dtype), (length,)
+    def __init__(self, path: Path, dtype: Any, length: int, inner: tuple[int, ...] = ()) -> None:
+        self.dtype, self.shape = np.dtype(dtype), (length, *inner)
         self._handle = path.open("wb")
         self._sum = _sum_of(self.dtype, self.shape)
         header = {"descr": self.dtype.str, "fortran_order": False, "shape": self.shape}

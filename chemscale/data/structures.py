@@ -1,154 +1,204 @@
-"""Labelled structures of a file -> positions, species, energies and forces on disk, with reference energies.
+"""Labelled structures of files -> positions, species, labels, cells, charges and spins on disk, memory-mapped.
 
-Reference energies and the scale of forces come from the whole training split, never from a subset, so that
-losses compare across sizes of data. Structures of one molecule share a group and so a split.
+Files are read in runs of records by several processes, each run becomes a part on disk, and parts become the arrays
+(`assembling`): memory does not grow with the data, and a build that is killed goes on with the runs that are missing.
+Reference energies and the scale of forces come from the whole training split, never from a subset, so that losses
+compare across sizes of data. Structures of one molecule share a group and so a split.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from chemscale.batch import AtomicManifest, Manifest
-from chemscale.data.frames import Frame, read_facts, read_frames
-from chemscale.data.sources import Source
-from chemscale.data.store import BUILDER, Rejected, counted, offsets_of, publish, refuse_empty_splits
-from chemscale.data.subsets import SPLITS, digest, split_of_groups
+from chemscale.data import parallel
+from chemscale.data.assembling import Assembled, Assembler
+from chemscale.data.formats import format_of
+from chemscale.data.formats.format import CHUNK, Format
+from chemscale.data.formats.table import facts_of
+from chemscale.data.frame_parts import FrameParts, Task, read_task
+from chemscale.data.frames import UnusableError, checked
+from chemscale.data.parts import claimed, discard
+from chemscale.data.sources import Source, home
+from chemscale.data.store import BUILDER, MANIFEST_FILE, Rejected, complete, read_manifest, staged
+from chemscale.data.subsets import SPLITS
+from chemscale.data.units import units_of
+from chemscale.spec import Reading
 
 _NOT_GROUPED = "no group, smiles or mol_id: each distinct structure is a group of its own"
-_MORE = "structures of more molecules"
 _GROUPED = "by molecule, as named in the file"
 
 
-def build_structures(source: Source, folder: Path, processes: int | None, progress: bool | None) -> Manifest:
+def build_structures(
+    source: Source, folder: Path, reading: Reading, processes: int | None, progress: bool | None
+) -> Manifest:
     """Build a source of structures into `folder`, whole or not at all.
 
     Raises:
-        ValueError: the source holds no structure that can be used, or leaves one of the three splits empty.
+        ValueError: the source holds no structure that can be used, leaves one of the three splits empty, does not have
+            the labels that the reading names, or its units cannot be known.
     """
-    path = source.files[0][1]
-    records = list(read_frames(path, processes, progress))
-    rejected = [r for r in records if isinstance(r, Rejected)]
-    isolated = [r for r in records if isinstance(r, Frame) and r.isolated]
-    frames = [(i, r) for i, r in enumerate(records) if isinstance(r, Frame) and not r.isolated]
-    if not frames:
-        why = f"record {rejected[0].line}: {rejected[0].reason}" if rejected else "the file is empty"
-        raise ValueError(f"Data.source={source.name!r} holds no labelled structure that can be read; {why}.")
-    groups = np.array([digest(f"{f.digest}" if f.group is None else f.group) for _, f in frames], dtype=np.uint64)
-    split = split_of_groups(groups)
-    refuse_empty_splits(source.name, "structures", split, groups, _MORE)
-    known = np.unique(np.concatenate([f.species for (_, f), s in zip(frames, split, strict=True) if s == 0]))
-    strange = np.array(
-        [s != 0 and not np.all(np.isin(f.species, known)) for (_, f), s in zip(frames, split, strict=True)]
-    )
-    rejected += [_foreign(i, f) for (i, f), odd in zip(frames, strange, strict=True) if odd]
-    refuse_empty_splits(source.name, "structures", split[~strange], groups[~strange], _MORE)
-    kept = [f for (_, f), odd in zip(frames, strange, strict=True) if not odd]
-    return _write(source, folder, kept, groups[~strange], split[~strange], isolated, rejected)
+    room = home() / "building" / f"{folder.name}-{CHUNK}"
+    with claimed(room):
+        if (folder / MANIFEST_FILE).is_file():
+            return read_manifest(folder)
+        try:
+            lone = _isolated_atoms(reading)
+            parts = FrameParts(room)
+            named = [(path, units_name(path, reading)) for _, path in source.files]
+            for number, part, rejected in _read(named, reading, parts, processes, progress):
+                parts.put(number, part, rejected)
+            manifest = _assembled(source, folder, reading, parts, lone, named)
+        except ValueError:
+            discard(room)  # the same file would be refused again
+            raise
+        discard(room)
+        return manifest
 
 
-def reference_energies(composition: np.ndarray, energy: np.ndarray) -> np.ndarray:
-    """Energy per atom of each species: float64 least squares of minimum norm.
+def units_name(path: Path, reading: Reading) -> str:
+    """The units of a file: what the reading declares, else what the format is published with.
 
-    Where compositions do not determine all species (one molecule only), the minimum norm shares the
-    energy out.
-
-    Args:
-        composition: (structures, species), counts of atoms.
-        energy: (structures,), eV.
-
-    Returns:
-        (species,), eV.
+    Raises:
+        ValueError: neither says.
     """
-    solution, *_ = np.linalg.lstsq(composition.astype(np.float64), energy.astype(np.float64), rcond=None)
-    return solution
+    form = format_of(path)
+    name = reading.units or form.units
+    if name is None:
+        raise ValueError(
+            f"Data.source={str(path)!r} does not say its units, nor does its layout ({form.name}); declare them "
+            "(Reading.units, --units), e.g. 'kcal/mol angstrom'."
+        )
+    return units_of(name).name
 
 
-def _write(
+def _read(
+    named: list[tuple[Path, str]], reading: Reading, parts: FrameParts, processes: int | None, progress: bool | None
+) -> Iterator[tuple[int, Any, list[Rejected]]]:
+    """The parts that are not there yet."""
+    label = f"reading {named[0][0].name}" + (f" and {len(named) - 1} more" if len(named) > 1 else "")
+    with parallel.progress_bar(None, label, progress) as shown:
+
+        def todo() -> Iterator[Task]:
+            number = first = 0
+            for path, units in named:
+                for chunk in format_of(path).chunks(path, reading):
+                    if number in parts.done:
+                        shown.advance(chunk.records)
+                    else:
+                        yield Task(number, first, path, chunk, reading, units)
+                    number, first = number + 1, first + chunk.records
+
+        for number, part, rejected in parallel.in_processes(read_task, todo(), processes):
+            shown.advance(len(part.lengths) + len(rejected))
+            yield number, part, rejected
+
+
+def _isolated_atoms(reading: Reading) -> dict[int, float]:
+    """Energies of the isolated atoms of the file that the reading names."""
+    if reading.isolated is None:
+        return {}
+    path = Path(reading.isolated).expanduser()
+    if not path.is_file():
+        raise ValueError(f"Reading.isolated={reading.isolated!r} is not a file; give one of lone atoms with energies.")
+    form, units, found = format_of(path), units_of(units_name(path, reading)), {}
+    for chunk in form.chunks(path, reading):
+        for record in form.records(path, chunk.where, reading):
+            try:
+                if isinstance(record, UnusableError):
+                    raise record
+                frame = checked(replace(record, isolated=True), units)
+            except UnusableError as fault:
+                raise ValueError(f"Reading.isolated={reading.isolated!r} has a record that is none: {fault}.") from None
+            if len(frame.species) != 1:
+                raise ValueError(f"Reading.isolated={reading.isolated!r} has a record of more than one atom.")
+            found[int(frame.species[0])] = frame.energy
+    return found
+
+
+def _assembled(
     source: Source,
     folder: Path,
-    frames: Sequence[Frame],
-    group_key: np.ndarray,
-    split: np.ndarray,
-    isolated: Sequence[Frame],
-    rejected: Iterable[Rejected],
+    reading: Reading,
+    parts: FrameParts,
+    lone: dict[int, float],
+    named: list[tuple[Path, str]],
 ) -> Manifest:
-    group_digest, group = np.unique(group_key, return_inverse=True)
-    lengths = np.array([len(f.species) for f in frames], dtype=np.int64)
-    arrays = {
-        "species": np.concatenate([f.species for f in frames]),
-        "positions": np.concatenate([f.positions for f in frames]),
-        "forces": np.concatenate([f.forces for f in frames]),
-        "energy": np.array([f.energy for f in frames], dtype=np.float64),
-        "offsets": offsets_of(lengths),
-        "split": split,
-        "group": group.astype(np.int64),
-        "group_digest": group_digest,
-        "member_digest": np.array([f.digest for f in frames], dtype=np.uint64),
-    }
-    if isolated:  # they move the labels, so they belong to the content
-        arrays["isolated"] = np.array([[f.species[0], f.energy] for f in isolated], dtype=np.float64)
-    rejected = list(rejected)
-    facts, notes = read_facts(source.files[0][1]), {"origin": source.origin, "units": source.units}
-    species, reference, rule = _reference(arrays, lengths, split == 0, isolated)
-    train = split == 0
-    named = Counter(f.group is not None for f in frames)
-    notes |= {
-        "groups": _GROUPED if named[True] else _NOT_GROUPED,
-        "ungrouped": named[False],
-        "reference": rule,
-    }
-    manifest = AtomicManifest(
+    discard(scratch := parts.folder / "scratch")  # left by a build that was killed
+    assembler = Assembler(source.name, parts, scratch, lone)
+    if not assembler.structures:
+        first = next(parts.rejected(), None)
+        why = "the file is empty" if first is None else f"record {first.line}: {first.reason}"
+        raise ValueError(f"Data.source={source.name!r} holds no labelled structure that can be read; {why}.")
+    assembler.check()
+    with staged(folder) as room:
+        found = assembler.assemble(room)
+        _refuse_absent(source, reading, found)
+        manifest = _manifest(source, reading, found, parts, named)
+        rejected = chain(parts.rejected(), found.foreign)
+        return complete(room, manifest, found.sums, rejected)
+
+
+def _refuse_absent(source: Source, reading: Reading, found: Assembled) -> None:
+    for name, count in found.labelled.items():
+        asked = getattr(reading, name)
+        if asked is not None and not count:
+            raise ValueError(
+                f"Reading.{name}={asked!r} is in no record of {source.name!r}; give the key that holds the "
+                f"{'energies' if name == 'energy' else 'forces'}, or leave it out."
+            )
+
+
+def _manifest(
+    source: Source, reading: Reading, found: Assembled, parts: FrameParts, named: list[tuple[Path, str]]
+) -> AtomicManifest:
+    path = named[0][0]
+    facts = facts_of(path) if path.suffix.lower() == ".parquet" else {}
+    rejected: dict[str, int] = {}
+    for record in chain(parts.rejected(), found.foreign):
+        rejected[record.kind] = rejected.get(record.kind, 0) + 1
+    return AtomicManifest(
         source=source.name,
         family="structures",
         content="",
         builder=BUILDER,
-        counts={name: int(np.sum(split == i)) for i, name in enumerate(SPLITS)},
-        totals={"atoms": int(lengths[train].sum()), "groups": len(np.unique(group[train]))},
-        rejected=counted(rejected),
+        counts=dict(zip(SPLITS, found.counts, strict=True)),
+        totals={"atoms": found.train_atoms, "groups": found.train_groups},
+        rejected=rejected,
         licence=str(facts.get("licence", source.licence)),
         citation=str(facts.get("citation", source.citation)),
-        notes=notes,
-        species=tuple(int(z) for z in species),
-        reference={int(z): float(e) for z, e in zip(species, reference, strict=True)},
-        scale=_force_scale(arrays["forces"][np.repeat(train, lengths)]),
-        largest=int(lengths.max()),
+        notes=_notes(source, reading, found, format_of(path), named[0][1]),
+        species=tuple(sorted(found.reference.energies)),
+        reference=dict(sorted(found.reference.energies.items())),
+        scale=found.scale,
+        largest=found.largest,
         label_noise=_label_noise(facts),
     )
-    return publish(folder, manifest, arrays, rejected)
 
 
-def _reference(
-    arrays: dict[str, np.ndarray], lengths: np.ndarray, train: np.ndarray, isolated: Sequence[Frame]
-) -> tuple[np.ndarray, np.ndarray, str]:
-    """Species of the training split, their reference energies, and where those come from."""
-    species, place = np.unique(arrays["species"][np.repeat(train, lengths)], return_inverse=True)
-    lone = {int(f.species[0]): f.energy for f in isolated}
-    if all(int(z) in lone for z in species):
-        return species, np.array([lone[int(z)] for z in species]), "isolated atoms of the file"
-    owner = np.repeat(np.arange(int(train.sum())), lengths[train])
-    composition = np.zeros((int(train.sum()), len(species)))
-    np.add.at(composition, (owner, place), 1.0)
-    energies = reference_energies(composition, arrays["energy"][train])
-    return species, energies, "least squares on composition over the training split"
-
-
-def _force_scale(forces: np.ndarray) -> float:
-    """Root mean square of all components, eV/angstrom; 1 where all forces are zero."""
-    return float(np.sqrt(np.mean(forces.astype(np.float64) ** 2))) or 1.0
-
-
-def _foreign(index: int, frame: Frame) -> Rejected:
-    numbers = " ".join(str(z) for z in sorted(set(frame.species.tolist())))
-    return Rejected(
-        index,
-        "held-out structure with an element that no training structure has",
-        f"atomic numbers {numbers}",
-    )
+def _notes(source: Source, reading: Reading, found: Assembled, form: Format, units: str) -> dict[str, Any]:
+    notes: dict[str, Any] = {
+        "origin": source.origin,
+        "units": source.units,
+        "read_as": form.name,
+        "read_units": f"{units} ({'declared' if reading.units else form.source})",
+        "groups": _GROUPED if found.named else _NOT_GROUPED,
+        "ungrouped": sum(found.counts) - found.named,
+        "reference": found.reference.rule,
+        "labelled": found.labelled,
+        "duplicates": found.duplicates,
+    }
+    if found.reference.open:
+        notes["reference_open"] = found.reference.open
+    if any(found.states.values()):
+        notes["states"] = {name: count for name, count in found.states.items() if count}
+    if reading != Reading():
+        notes["reading"] = {k: v for k, v in vars(reading).items() if v != getattr(Reading(), k)}
+    return notes
 
 
 def _label_noise(facts: dict[str, Any]) -> dict[str, float]:

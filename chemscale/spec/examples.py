@@ -16,7 +16,7 @@ DUPLICATES = ("dropped", "kept")
 
 @dataclass(frozen=True)
 class Reading:
-    """How a file of strings becomes examples; its part in a run's id is `Data.content`, the checksum of what came out.
+    """How a file becomes examples; its part in a run's id is `Data.content`, the checksum of what came out.
 
     Args:
         column: of a table, the one with the strings; None takes `smiles`, `selfies` or `sequence`, or the only one.
@@ -31,6 +31,14 @@ class Reading:
             a Hugging Face `tokenizer.json` or a `manifest.json` of built data.
         duplicates: of a canonical SMILES or a sequence: "dropped" keeps the first one, "kept" keeps all.
         longest: leave out what has more tokens than this, start and end counted; None takes all.
+
+    The rest is for files of structures, which know `groups` too (the key of a record that names its molecule):
+        energy, forces: keys of the two labels in a record; None takes those that the kind of file is known for.
+        level: which labels, where a file has several: of ANI-1x "wb97x_dz", "wb97x_tz" or "ccsd(t)_cbs"; of a table
+            of labels, a value of its column `level`.
+        units: of energy and length, e.g. "hartree bohr", and of forces where they are no quotient of the two; None
+            takes those that the kind of file is published with.
+        isolated: a file of isolated atoms, whose energies become the reference energies.
     """
 
     column: str | None = None
@@ -40,6 +48,11 @@ class Reading:
     vocabulary: str | None = None
     duplicates: str = "dropped"
     longest: int | None = None
+    energy: str | None = None
+    forces: str | None = None
+    level: str | None = None
+    units: str | None = None
+    isolated: str | None = None
 
     def __post_init__(self) -> None:
         if self.notation is not None:

@@ -9,7 +9,8 @@ from typing import Any, ClassVar, Protocol, TypeVar, runtime_checkable
 
 from chemscale.spec.plain import construct
 
-OWN_MODELS, OWN_OBJECTIVES = "chemscale.models", "chemscale.train.objectives"  # register themselves when imported
+# Modules that register themselves when imported.
+OWN_MODELS, OWN_OBJECTIVES = "chemscale.models", ("chemscale.train.objectives", "chemscale.train.symmetry")
 
 T = TypeVar("T")
 
@@ -86,6 +87,12 @@ def _register(table: dict[str, type], cls: type[T], name: Any, attribute: str) -
     return cls
 
 
+def register_own() -> None:
+    """Import what registers the models and objectives of this package."""
+    for module in (OWN_MODELS, *OWN_OBJECTIVES):
+        importlib.import_module(module)
+
+
 def revive(table: Mapping[str, type], tree: Mapping[str, Any], key: str, what: str) -> Any:
     """The value of a registered class, which a stored tree names under `key`.
 
@@ -95,8 +102,7 @@ def revive(table: Mapping[str, type], tree: Mapping[str, Any], key: str, what: s
     values = dict(tree)
     name = values.pop(key)
     if name not in table:
-        importlib.import_module(OWN_MODELS)  # a stored spec may be the first thing that a process reads
-        importlib.import_module(OWN_OBJECTIVES)
+        register_own()  # a stored spec may be the first thing that a process reads
     if name not in table:
         known = ", ".join(sorted(table)) or "none"
         raise ValueError(f"{what} {name!r} is not registered here (known: {known}); import the module that defines it.")

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from chemscale.batch import AtomicBatch, PackedTokens, TokenBatch
 from chemscale.spec import OBJECTIVES, RunSpec, register_objective
+from chemscale.spec.registry import register_own
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,8 @@ def objective_of(run: RunSpec) -> Objective:
     if run.objective is not None:
         return run.objective
     name = run.model.objective
+    if name not in OBJECTIVES:
+        register_own()
     if name not in OBJECTIVES:
         known = ", ".join(sorted(OBJECTIVES))
         raise ValueError(f"{type(run.model).__name__}.objective={name!r} is not registered; known objectives: {known}.")
@@ -130,7 +133,8 @@ class EnergyForce:
 
     With s the root mean square force of the training pool, the loss is
     `energy * mean((dE/n)^2) / s^2 + force * mean(dF^2) / s^2`. The default weights follow the common practice of a
-    force-dominated loss (Schütt et al. 2021 weigh forces 0.95 to 0.99); the law is never fitted to this sum.
+    force-dominated loss (Schütt et al. 2021 weigh forces 0.95 to 0.99); the law is never fitted to this sum. A label
+    that is missing (NaN) enters neither sum nor mean, each quantity by itself.
     """
 
     name: ClassVar[str] = "energy_force"
@@ -146,40 +150,74 @@ class EnergyForce:
                 raise ValueError(f"EnergyForce.{name}={getattr(self, name)!r} is not allowed: it must be at least 0.")
 
     def denominators(self, batch: AtomicBatch) -> Tensor:
-        counts = [batch.structures, 3 * batch.species.shape[0]]
-        return torch.tensor(counts, dtype=torch.float64, device=batch.species.device)
+        energy, forces = _labels(batch)
+        return torch.stack((energy.isfinite().sum(), forces.isfinite().sum())).to(torch.float64)
 
     def loss(self, model: nn.Module, batch: AtomicBatch, totals: Tensor) -> Tensor:
         energy, force, _ = _errors(model, batch)
-        totals = totals.to(energy.dtype)
+        totals = totals.clamp(min=1).to(energy.dtype)  # of a batch without one label of a kind, whose sum is 0
         scale = _inner(model).scale  # eV/angstrom
         weighed = self.energy * energy.square().sum() / totals[0] + self.force * force.square().sum() / totals[1]
         return weighed / scale**2
 
     def measure(self, model: nn.Module, batch: AtomicBatch) -> dict[str, Tensor]:
-        energy, force, atoms = _errors(model, batch)
-        per_atom = {"force_abs": force.abs().sum(dim=1), "force_sq": force.square().sum(dim=1)}
+        energy, force, _ = _errors(model, batch)
+        labels = _labels(batch)
+        per_atom = {
+            "force_abs": force.abs().sum(dim=1),
+            "force_sq": force.square().sum(dim=1),
+            "components": labels[1].isfinite().sum(dim=1).to(energy.dtype),
+        }
         sums = {k: torch.zeros_like(energy).index_add_(0, batch.owner, v) for k, v in per_atom.items()}
-        return {"energy_abs": energy.abs(), "energy_sq": energy.square(), **sums, "components": 3 * atoms}
+        energies = labels[0].isfinite().to(energy.dtype)
+        return {"energy_abs": energy.abs(), "energy_sq": energy.square(), "energies": energies, **sums}
 
     def metrics(self, measured: Mapping[str, np.ndarray], groups: np.ndarray) -> dict[str, Metric]:
-        ones = np.ones_like(measured["energy_abs"])
-        components = measured["components"]
-        return {
-            "force_mae": ratio(measured["force_abs"], components, groups),
-            "force_rmse": root(ratio(measured["force_sq"], components, groups)),
-            "energy_mae": ratio(measured["energy_abs"], ones, groups),
-            "energy_rmse": root(ratio(measured["energy_sq"], ones, groups)),
-        }
+        found: dict[str, Metric] = {}
+        for name, counts in (("force", measured["components"]), ("energy", measured["energies"])):
+            if counts.sum() > 0:
+                found[f"{name}_mae"] = ratio(measured[f"{name}_abs"], counts, groups)
+                found[f"{name}_rmse"] = root(ratio(measured[f"{name}_sq"], counts, groups))
+        if self.headline not in found:
+            raise ValueError(
+                f"not one of {len(groups):,} structures has the label that {self.headline} measures; train with "
+                "objective=EnergyOnly() where a source has no forces, with EnergyForce() where it has."
+            )
+        return found
+
+
+@register_objective
+@dataclass(frozen=True)
+class EnergyOnly(EnergyForce):
+    """The squared error of energies per atom alone, for labels without forces such as CCSD(T)."""
+
+    name: ClassVar[str] = "energy_only"
+    headline: ClassVar[str] = "energy_mae"
+
+    energy: float = 1.0
+    force: float = 0.0
 
 
 def _errors(model: nn.Module, batch: AtomicBatch) -> tuple[Tensor, Tensor, Tensor]:
-    """Energy error per atom (structures,), force error (atoms, 3), atoms of each structure (structures,)."""
-    assert batch.energy is not None and batch.forces is not None
+    """Energy error per atom (structures,), force error (atoms, 3), atoms of each structure (structures,); an error is 0
+    where there is no label."""
+    energy, forces = _labels(batch)
     predicted = model(batch)
     ones = torch.ones_like(batch.positions[:, 0])
-    atoms = torch.zeros_like(batch.energy).index_add_(0, batch.owner, ones)
-    return (predicted.energy - batch.energy) / atoms, predicted.forces - batch.forces, atoms
+    atoms = torch.zeros_like(energy).index_add_(0, batch.owner, ones)
+    off = _where_labelled(predicted.energy, energy) / atoms
+    return off, _where_labelled(predicted.forces, forces), atoms
+
+
+def _labels(batch: AtomicBatch) -> tuple[Tensor, Tensor]:
+    """Energies (structures,) and forces (atoms, 3), NaN where there is no label."""
+    assert batch.energy is not None and batch.forces is not None
+    return batch.energy, batch.forces
+
+
+def _where_labelled(predicted: Tensor, label: Tensor) -> Tensor:
+    """What is predicted minus the label, 0 where there is none; no gradient flows there either."""
+    return torch.where(label.isfinite(), predicted - label, 0.0)
 
 
 def _inner(model: nn.Module) -> Any:

@@ -11,8 +11,9 @@ from chemscale.batch import TextManifest
 from chemscale.records.store import Store
 from chemscale.train.origins import Origin
 from chemscale.train.released import is_released
+from chemscale.use.find import trained_in
 from chemscale.use.hub import load_folder
-from chemscale.use.load import load, unshown
+from chemscale.use.load import unshown
 
 
 @dataclass(frozen=True)
@@ -59,22 +60,6 @@ def text_model(source: str | Path, run: str | None = None) -> TextModel:
 
 
 def _of_run(store: Store, run: str | None) -> TextModel:
-    trained = load(store, run or best_run(store, "text"))
-    model = trained.run.model
-    if model.family != "text":
-        raise ValueError(f"--run {run!r} is a {model.architecture}; this needs a text run.")
-    return TextModel(
-        trained.module, trained.manifest, f"run {trained.run.id}", trained.run.id, unshown(trained), trained.run.id
-    )
-
-
-def best_run(store: Store, family: str) -> str:
-    """The finished run of a family with the lowest test loss.
-
-    Raises:
-        ValueError: none has finished.
-    """
-    rows = store.runs(family=family, status="finished").to_pylist()
-    if not rows:
-        raise ValueError(f"{store.url} has no finished {family} run; train one first, or name a run.")
-    return min(rows, key=lambda row: row["law_loss"])["run_id"]
+    trained = trained_in(store, run, "text")
+    name, never = trained.run.id, unshown(trained)
+    return TextModel(trained.module, trained.manifest, f"run {name}", name, never, name)

@@ -26,6 +26,7 @@ from chemscale.data.sources import embedded
 from chemscale.records.store import Store
 from chemscale.use.embed import embed_tables
 from chemscale.use.encode import Task, encode_task, model_of
+from chemscale.use.find import best_run
 from chemscale.use.load import Trained, load
 from chemscale.use.source import best_run
 

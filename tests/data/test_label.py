@@ -20,7 +20,7 @@ from rdkit import Chem
 from chemscale.data import label as label_module
 from chemscale.data.groups import group_key_of_smiles
 from chemscale.data.label import label, label_noise
-from chemscale.data.labelling import run
+from chemscale.data.labelling import run, sampling
 from chemscale.data.labelling.conformers import (
     BOLTZMANN,
     SOFTEST,
@@ -123,7 +123,7 @@ def test_broken_geometries_are_named():
 def test_a_molecule_without_enough_sound_geometries_is_dropped_with_reasons(monkeypatch):
     fault = "collapsed: two atoms closer than 0.7 covalent radii"
     nothing = Geometry(np.array([6], np.uint8), np.zeros((0, 3), np.float32), fault)
-    monkeypatch.setattr(run, "displaced_conformer", lambda *_: nothing)
+    monkeypatch.setattr(sampling, "displaced_conformer", lambda *_: nothing)
     outcome = run.label_molecule(Candidate("CCO", 7), _plan())
     reasons = Counter(reject.reason for reject in outcome.rejects)
     assert outcome.structures == ()
@@ -179,7 +179,7 @@ def undisturbed(tmp_path_factory) -> Path:
 SETTINGS = {"conformers": 2, "temperatures": (300, 1000), "noise": 3, "seed": 1}
 SCRIPT = f"""
 from chemscale.data.label import label
-from chemscale.data.labelling import run
+from chemscale.data.labelling import run, sampling
 run.CHUNK = 2
 import sys
 label({SMALL!r}, sys.argv[1], **{SETTINGS!r}, progress=False)

@@ -1,4 +1,5 @@
 import json
+import os
 from pathlib import Path
 
 import ase
@@ -11,9 +12,9 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.neighborlist import neighbor_list
 
 from chemscale import data
-from chemscale.data.examples import close_pairs
+from chemscale.data.neighbours import close_pairs
+from chemscale.data.reference import reference_energies
 from chemscale.data.sources import embedded
-from chemscale.data.structures import reference_energies
 from chemscale.spec import Data
 
 PLANTED = {1: -13.6, 6: -1029.5, 8: -2042.0}  # eV
@@ -70,8 +71,9 @@ def test_planted_reference_energies_are_recovered(home, write):
 
 
 def test_one_composition_gives_the_solution_of_minimum_norm():
-    reference = reference_energies(np.array([[3, 4], [3, 4]]), np.array([-25.0, -25.0]))
+    reference, rank = reference_energies(np.array([[3, 4], [3, 4]]), np.array([-25.0, -25.0]))
     np.testing.assert_allclose(reference, [-3.0, -4.0], atol=1e-12)
+    assert rank == 1
 
 
 def test_isolated_atoms_give_the_reference_and_are_no_examples(home, write):
@@ -169,8 +171,7 @@ def test_mace_keys_and_calculator_results_read_alike(home, write):
 def test_bad_records_are_listed_with_index_and_reason(home, write, tmp_path):
     bad = [molecule(100 + i) for i in range(5)]
     bad[0].calc.results["forces"][2, 1] = np.nan
-    bad[1].calc.results["energy"] = np.nan
-    bad[2].set_cell([10, 10, 10])
+    bad[1].calc.results["energy"] = np.inf
     bad[2].pbc = True
     bad[3].calc = None
     bad[4].positions[1] = bad[4].positions[0]
@@ -185,8 +186,8 @@ def test_bad_records_are_listed_with_index_and_reason(home, write, tmp_path):
     reasons = [
         "not a finite number: forces",
         "not a finite number: energy",
-        "periodic cell",
-        "missing label: energy",
+        "periodic without a cell",
+        "missing label: neither energy nor forces",
         "atoms at one place",
         "not extended XYZ",
         "unknown element: Qq",
@@ -330,3 +331,125 @@ def test_embedded_structures_hold_what_is_promised(shared_home, monkeypatch):
     batch = examples.batch(examples.split("test"))
     per_atom = np.abs(batch.energy.numpy()) / examples.lengths(examples.split("test"))
     assert per_atom.mean() < 0.2  # eV: what is left after reference energies is bonding, not totals of -15 keV
+
+
+# --- periodic ---------------------------------------------------------------------------------------------------------
+
+
+def crystal(seed, periodic, *, atoms=4):
+    """Atoms at random in and around a skewed cell of which some directions repeat."""
+    rng = np.random.default_rng([seed, 7])
+    cell = np.array([[4.0, 0.5, 0.0], [0.0, 4.5, 1.0], [0.3, 0.0, 5.0]]) * rng.uniform(0.9, 1.1)
+    places = np.array([[0, 0, 0], [0.5, 0.5, 0], [0.5, 0, 0.5], [0, 0.5, 0.5]])[:atoms]
+    places = places + rng.uniform(-0.05, 0.05, (atoms, 3)) + rng.integers(-1, 2, (atoms, 3)) * np.array(periodic)
+    found = ase.Atoms(rng.choice([1, 6, 8], atoms), places @ cell, cell=cell, pbc=periodic)
+    found.calc = SinglePointCalculator(found, energy=rng.normal(), forces=rng.normal(0, 1.0, (atoms, 3)))
+    return found
+
+
+BOUNDARIES = [(True, True, True), (True, True, False), (False, True, False), (False, False, False)]
+
+
+def test_pairs_of_cells_are_those_of_ase_with_mixed_boundaries(home, write):
+    frames = [crystal(i, BOUNDARIES[i % 4]) for i in range(60)]
+    examples = opened(write(frames), cutoff=5.0)
+    ids = everything(examples)
+    batch = examples.batch(ids)
+    directed = 0
+    first, second = batch.pairs.numpy()
+    for place, i in enumerate(ids):
+        assert np.array_equal(batch.species[batch.owner == place], frames[i].numbers)  # kept in the order of the file
+        a, b, far = neighbor_list("ijd", frames[i], 5.0)
+        start = int(np.flatnonzero(batch.owner == place)[0])
+        mine = batch.owner[first] == place
+        vectors = batch.positions[second] + batch.shifts - batch.positions[first]
+        found = [(a - start, b - start, round(float(d), 3)) for a, b, d in
+                 zip(first[mine], second[mine], vectors[mine].norm(dim=1), strict=True)]  # fmt: skip
+        both = sorted(found + [(b, a, d) for a, b, d in found])
+        expected = sorted(zip(a.tolist(), b.tolist(), np.round(far, 3).tolist(), strict=True))
+        assert len(both) == len(expected)
+        for one, other in zip(both, expected, strict=True):
+            assert one == pytest.approx(other, abs=2e-3)  # rounded to 0.001 on both sides, from float32 and text
+        directed += len(expected)
+    assert examples.count(ids)["edges"] == directed
+    assert batch.cell[int(np.flatnonzero(ids == 1)[0])][2].tolist() == [0, 0, 0]  # a direction that does not repeat
+    assert examples.manifest.notes["states"] == {"periodic": 45}
+
+
+def test_a_cell_and_its_supercell_have_the_same_energy_and_forces(home, write):
+    from tests.models.batches import module
+
+    frames = [crystal(i, (True, True, True)) for i in range(30)]
+    doubled = [frame.repeat((2, 1, 1)) for frame in frames]
+    for frame in doubled:
+        frame.calc = SinglePointCalculator(frame, energy=0.0)
+    examples = opened(write([*frames, *doubled]), cutoff=3.5)
+    potential = module("painn")
+    batch = examples.batch(np.array([3, 33])).astype(next(potential.parameters()).dtype)
+    found, stress = potential.stressed(batch)
+    # positions are float32 of text with 8 decimals: 1e-6 angstrom, under forces of some eV/angstrom
+    assert float(found.energy[1]) == pytest.approx(2 * float(found.energy[0]), abs=1e-4)
+    np.testing.assert_allclose(found.forces[4:8], found.forces[:4], atol=1e-4)
+    np.testing.assert_allclose(stress[0], stress[1], atol=1e-5)
+
+
+def test_molecules_and_cells_are_told_apart_in_one_batch(home, write):
+    frames = [crystal(i, BOUNDARIES[3 * (i % 2)]) for i in range(40)] + [molecule(7, atoms=450)]
+    frames[-1].positions *= 4  # as sparse as a molecule
+    examples = opened(write(frames), cutoff=3.0)
+    ids = np.array([0, 1, 40])
+    assert examples.units(ids)["pairs"].tolist() == [len(neighbor_list("i", frames[i], 3.0)) // 2 for i in ids.tolist()]
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda atoms: atoms.set_cell([0, 0, 0]), "periodic without a cell"),
+        (lambda atoms: atoms.set_cell([[4, 0, 0], [4, 0.01, 0], [0, 0, 4]]), "flat cell"),
+        (lambda atoms: atoms.positions.__setitem__(0, atoms.positions[1] + atoms.cell[2]), "atoms at one place"),
+    ],
+)
+def test_cells_that_cannot_be_are_rejected(home, write, change, reason):
+    frames = [crystal(i, (True, True, True)) for i in range(40)]
+    change(frames[5])
+    manifest = data.build(write(frames), processes=1, progress=False)
+    assert manifest.rejected == {reason: 1}
+
+
+# --- duplicates -------------------------------------------------------------------------------------------------------
+
+
+def test_copies_are_reported_within_a_file_and_across_its_splits(home, write):
+    frames = [molecule(i, group=i) for i in range(60)]
+    copies = [molecule(i, group=1000 + i) for i in range(20)]  # another name for the same coordinates
+    manifest = data.build(write([*frames, *copies]), processes=1, progress=False)
+    found = manifest.notes["duplicates"]
+    assert found["repeated"] == 20
+    assert found["first"] == [[i, 60 + i] for i in range(20)]
+    examples = data.open_data(Data(write([*frames, *copies])), {"cutoff": 3.0})
+    split = examples.arrays["split"]
+    leaks = sum(split[i] != split[60 + i] for i in range(20))
+    assert leaks > 0
+    assert sum(found["across_splits"].values()) == leaks
+
+
+SHARED = Path(os.environ.get("CHEMSCALE_SHARED", "shared")) / "data" / "atoms"
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason="3BPA is not here; CHEMSCALE_SHARED names the folder that holds it")
+def test_the_frames_that_two_files_of_3bpa_share(home, capsys):
+    from chemscale.cli import main
+
+    names = [str(SHARED / f"3bpa_train_{name}.xyz") for name in ("300K", "mixedT")]
+    assert main(["data", "report", *names, "--processes", "1"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert f"shared       31 structures of {names[1]} lie at coordinates of 31 of {names[0]}" in lines
+    frames = [{tuple(np.round(f.positions, 4).ravel()) for f in ase.io.read(name, ":")} for name in names]
+    assert len(frames[0] & frames[1]) == 31  # counted another way
+    assert sum("compositions have rank 1 of 4" in line for line in lines) == 2
+
+
+def test_several_sources_of_strings_are_refused(home, write, tmp_path):
+    (tmp_path / "a.smi").write_text("CO\n")
+    with pytest.raises(ValueError, match=r"a.smi' holds strings, which are reported on one at a time"):
+        data.report(write([molecule(i) for i in range(60)]), str(tmp_path / "a.smi"), progress=False)

@@ -65,14 +65,29 @@ def using_models(verbs: Any) -> None:
     made.add_argument("--notation", choices=("smiles", "selfies"), help="default: what most first records look like")
     made.add_argument("--processes", type=int, help="that read molecules (default: all processors)")
     made.add_argument("--out", required=True, help="Parquet file to write")
-    made = verb(verbs, "evaluate", using.evaluate)
-    made.add_argument("file", metavar="FILE|STORE", help="molecules as .smi, .csv or .parquet; or a store, run by run")
-    made.add_argument("--reference", default="moses", metavar="moses|embedded|FILE", help="(default moses)")
-    made.add_argument("--training", metavar="FILE", help="molecules that are not new (default: those of MOSES)")
-    made.add_argument("--first", type=int, metavar="N", help="strings, which FCD depends on (default: all; 3000 a run)")
-    made.add_argument("--processes", type=int, help="that read molecules (default: all processors)")
-    made.add_argument("--device", default="cpu", help="of ChemNet, e.g. cuda")
-    made.add_argument("--out", help="file for the JSON; of a store a .csv or .parquet table")
+    _evaluate(verb(verbs, "evaluate", using.evaluate))
+
+
+def _evaluate(made: argparse.ArgumentParser) -> None:
+    made.add_argument("file", metavar="FILE|STORE", help="molecules as .smi, .csv or .parquet; a store; a potential")
+    made.add_argument("structures", nargs="?", help="labelled structures that ASE reads, to measure a potential on")
+    made.add_argument("--out", help="molecules: .json, a store: .csv or .parquet; structures: also .html")
+    text = made.add_argument_group("molecules, and text runs of a store")
+    text.add_argument("--reference", default="moses", metavar="moses|embedded|FILE", help="(default moses)")
+    text.add_argument("--training", metavar="FILE", help="molecules that are not new (default: those of MOSES)")
+    text.add_argument("--first", type=int, metavar="N", help="strings, which FCD depends on (default: all; 3000 a run)")
+    text.add_argument("--processes", type=int, help="that read molecules (default: all processors)")
+    text.add_argument("--device", default="cpu", help="of ChemNet, or of the potential, e.g. cuda")
+    atoms = made.add_argument_group("structures")
+    atoms.add_argument("--run", help="default: the potential with the lowest test loss")
+    atoms.add_argument("--subset", metavar="KEY", help="what names subsets (default: config_type, subset, temperature)")
+    atoms.add_argument("--groups", metavar="KEY", help="what names molecules (default: group, smiles, mol_id)")
+    atoms.add_argument("--energy-key", metavar="KEY", help="of the label (default: REF_energy, energy)")
+    atoms.add_argument("--forces-key", metavar="KEY", help="of the label (default: REF_forces, forces)")
+    atoms.add_argument("--units", help="of energy and length, e.g. 'hartree bohr' (default: 'ev angstrom')")
+    atoms.add_argument("--precision", choices=("float32", "float64"), help="(default: that of the weights)")
+    atoms.add_argument("--bootstrap", type=int, default=1000, metavar="N", help="draws of groups (default 1000)")
+    atoms.add_argument("--level", type=float, default=0.95, help="of the intervals (default 0.95)")
 
 
 def _with_text_run(made: argparse.ArgumentParser) -> None:

@@ -110,13 +110,17 @@ def comparisons(verbs: Any) -> None:
     made.add_argument("--by", metavar="COL", default="architecture", help="what separates the groups (architecture)")
     for axis in ("params", "data", "flops"):
         made.add_argument(f"--{axis}", metavar="COL", help=f"column of {axis}")
+    made.add_argument("--seen", metavar="COL", help="column of units seen, repeats counted, for repeated")
     made.add_argument("--loss", metavar="COL", required=True)
     made.add_argument("--where", metavar="EXPR", help="e.g. \"architecture in ('painn', 'schnet')\"")
-    made.add_argument("--form", help="a sum of powers (default: chinchilla, on one axis power_floor or power)")
+    made.add_argument(
+        "--form", help="any but bnsl (default: chinchilla, repeated with --seen, on one axis power_floor)"
+    )
     made.add_argument("--shared", default="", metavar="NAME,NAME", help="parameters held equal, e.g. E,B,beta")
     made.add_argument(
         "--floor", default="free", choices=("free", "tested"), help="a floor per group, or one where a test allows it"
     )
+    made.add_argument("--noise-floor", type=float, default=0.0, help="label noise in the loss; bounds every floor")
     made.add_argument("--reference", metavar="VALUE", help="the group to measure against (default: the first)")
     made.add_argument("--level", type=float, default=0.95)
     made.add_argument("--bootstrap", type=int, default=400, metavar="N", help="draws of the tests (default 400)")

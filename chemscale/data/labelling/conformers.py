@@ -4,6 +4,7 @@ Units: positions angstrom, stiffness eV/angstrom^2, temperature K. Shapes: n ato
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 from hashlib import sha256
 
 import numpy as np
@@ -18,6 +19,7 @@ TORSION_STIFFNESS = 0.5  # between third neighbours
 CONTACT_STIFFNESS = 0.05  # between all others
 SOFTEST = 4.0  # torsions and bends out of plane move no further than this; conformers vary them instead
 GRID = 2.0**-14  # angstrom; positions are multiples of it, exact in float32, and compress by a quarter
+FIELDS = ("MMFF94", "UFF")
 COLLAPSED = 0.70  # distance over the sum of covalent radii, any pair
 TOUCHING = 1.15  # the same, atoms three or more bonds apart
 BROKEN = 1.35  # the same, bonded atoms
@@ -37,11 +39,35 @@ def derive_seed(*parts: object) -> int:
     return int.from_bytes(sha256(":".join(map(str, parts)).encode()).digest()[:4], "big") >> 1
 
 
+@dataclass(frozen=True)
+class Rest:
+    """A relaxed conformer: the molecule with hydrogens, its atomic numbers (n,), and positions (n, 3) in angstrom."""
+
+    mol: Chem.Mol
+    species: NDArray[np.uint8]
+    positions: NDArray[np.float64]
+
+    @cached_property
+    def modes(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Stiffness (3n,) and modes (3n, 3n) of its spring network."""
+        stiffness, modes = np.linalg.eigh(spring_network(self.mol, self.positions))
+        return stiffness, modes
+
+
 def displaced_conformer(smiles: str, temperature: float, seed: int) -> Geometry:
     """One conformer: ETKDGv3, relaxed by MMFF94, displaced as by heat at `temperature` (K), centred, checked.
 
     Sources: ETKDGv3, Wang et al., J. Chem. Inf. Model. 60, 2044 (2020); MMFF94, Halgren, J. Comput. Chem.
     17 (1996).
+    """
+    rest = relaxed_conformer(smiles, seed, fields=("MMFF94",))
+    return rest if isinstance(rest, Geometry) else displaced(rest, temperature, seed)
+
+
+def relaxed_conformer(smiles: str, seed: int, fields: tuple[str, ...] = FIELDS) -> Rest | Geometry:
+    """One conformer at rest in the first force field that knows its atoms, or a `Geometry` with the reason against it.
+
+    UFF: Rappé et al., J. Am. Chem. Soc. 114, 10024 (1992); it knows radicals and ions that MMFF94 does not.
     """
     mol = Chem.AddHs(Chem.MolFromSmiles(smiles))
     species = np.array([atom.GetAtomicNum() for atom in mol.GetAtoms()], np.uint8)
@@ -49,14 +75,26 @@ def displaced_conformer(smiles: str, temperature: float, seed: int) -> Geometry:
     parameters.randomSeed = seed
     if rdDistGeom.EmbedMolecule(mol, parameters) != 0:
         return _none(species, "embedding failed")
-    if not rdForceFieldHelpers.MMFFHasAllMoleculeParams(mol):
-        return _none(species, "no MMFF94 parameters")
-    rdForceFieldHelpers.MMFFOptimizeMolecule(mol, maxIters=500)
-    rest = mol.GetConformer().GetPositions()  # (n, 3)
-    moved = rest + thermal_displacement(spring_network(mol, rest), temperature, np.random.default_rng(seed))
-    moved -= moved.mean(0)
-    positions = (np.round(moved / GRID) * GRID).astype(np.float32)
-    return Geometry(species, positions, geometry_fault(mol, positions))
+    if rdForceFieldHelpers.MMFFHasAllMoleculeParams(mol):
+        rdForceFieldHelpers.MMFFOptimizeMolecule(mol, maxIters=500)
+    elif "UFF" in fields and rdForceFieldHelpers.UFFHasAllMoleculeParams(mol):
+        rdForceFieldHelpers.UFFOptimizeMolecule(mol, maxIters=500)
+    else:
+        return _none(species, f"no {' or '.join(fields)} parameters")
+    return Rest(mol, species, mol.GetConformer().GetPositions())
+
+
+def displaced(rest: Rest, temperature: float, seed: int) -> Geometry:
+    """A relaxed conformer displaced as by heat at `temperature` (K), centred, checked."""
+    moved = rest.positions + _heated(*rest.modes, temperature, np.random.default_rng(seed))
+    return settled(rest, moved)
+
+
+def settled(rest: Rest, positions: NDArray[np.float64]) -> Geometry:
+    """Positions of the molecule's atoms, centred, on the grid, checked."""
+    moved = positions - positions.mean(0)
+    placed = (np.round(moved / GRID) * GRID).astype(np.float32)
+    return Geometry(rest.species, placed, geometry_fault(rest.mol, placed))
 
 
 def spring_network(mol: Chem.Mol, positions: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -90,7 +128,12 @@ def thermal_displacement(
 
     Eigenvalues of H below SOFTEST are raised to it. Each mode stiffer than that holds kT/2 on average.
     """
-    stiffness, modes = np.linalg.eigh(hessian)
+    return _heated(*np.linalg.eigh(hessian), temperature, random)
+
+
+def _heated(
+    stiffness: NDArray[np.float64], modes: NDArray[np.float64], temperature: float, random: np.random.Generator
+) -> NDArray[np.float64]:
     widths = np.sqrt(BOLTZMANN * temperature / np.maximum(stiffness, SOFTEST))
     noise = random.standard_normal(len(stiffness))
     return (modes @ (widths * (modes.T @ noise))).reshape(-1, 3)  # does not depend on the basis of equal modes

@@ -7,7 +7,7 @@ group.
 import fcntl
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -31,6 +31,14 @@ SCHEMA = pa.schema(
         pa.field("forces", pa.list_(pa.float32()), nullable=False),  # eV/angstrom, 3 per atom, C order
     ]
 )
+STATES = pa.schema(  # columns more, of files that hold ions or radicals, or labels of several levels
+    [
+        pa.field("charge", pa.int8(), nullable=False),
+        pa.field("spin", pa.int8(), nullable=False),  # unpaired electrons
+        pa.field("level", pa.string(), nullable=False),  # which labels: gfn2, or a method of DFT
+    ]
+)
+EXTENDED = pa.schema([*SCHEMA, *STATES])
 METADATA_KEY = b"chemscale"
 SPLIT_BYTES = (
     "positions.list.element",
@@ -39,9 +47,13 @@ SPLIT_BYTES = (
 )  # exponents compress, mantissas do not
 
 
+GFN2 = "gfn2"
+
+
 @dataclass(frozen=True)
 class Structure:
-    """One labelled geometry: species uint8 (n,), positions and forces float32 (n, 3), energy eV, K."""
+    """One labelled geometry: species uint8 (n,), positions and forces float32 (n, 3), energy eV, K; its charge,
+    unpaired electrons, and whose label it is."""
 
     smiles: str
     conformer: int
@@ -50,6 +62,9 @@ class Structure:
     positions: NDArray[np.float32]
     energy: float
     forces: NDArray[np.float32]
+    charge: int = 0
+    spin: int = 0
+    level: str = GFN2
 
 
 @dataclass(frozen=True)
@@ -61,32 +76,29 @@ class Outcome:
     rejects: tuple[Reject, ...]
 
 
-def to_table(structures: Iterable[Structure], metadata: dict[str, Any]) -> pa.Table:
-    """Structures as a table of SCHEMA with `metadata` as JSON under METADATA_KEY."""
+def to_table(structures: Iterable[Structure], metadata: dict[str, Any], schema: pa.Schema = SCHEMA) -> pa.Table:
+    """Structures as a table of SCHEMA or EXTENDED with `metadata` as JSON under METADATA_KEY."""
     rows = list(structures)
-    columns = [
-        [s.smiles for s in rows],
-        [s.conformer for s in rows],
-        [s.temperature for s in rows],
-        [s.species for s in rows],
-        [s.positions.ravel() for s in rows],
-        [s.energy for s in rows],
-        [s.forces.ravel() for s in rows],
-    ]
-    arrays = [pa.array(column, field.type) for column, field in zip(columns, SCHEMA, strict=True)]
-    return pa.table(arrays, SCHEMA.with_metadata({METADATA_KEY: json.dumps(metadata, sort_keys=True).encode()}))
+    flat = ("positions", "forces")
+    columns = [[getattr(s, n).ravel() if n in flat else getattr(s, n) for s in rows] for n in schema.names]
+    arrays = [pa.array(column, field.type) for column, field in zip(columns, schema, strict=True)]
+    return pa.table(arrays, with_facts(schema, metadata))
+
+
+def with_facts(schema: pa.Schema, metadata: dict[str, Any]) -> pa.Schema:
+    """The schema with `metadata` as JSON under METADATA_KEY."""
+    return schema.with_metadata({METADATA_KEY: json.dumps(metadata, sort_keys=True).encode()})
 
 
 def from_table(table: pa.Table) -> list[Structure]:
-    """The structures of a table of SCHEMA, in its order."""
-    columns = {name: table.column(name) for name in SCHEMA.names}
-    arrays = {name: _ragged(columns[name]) for name in ("species", "positions", "forces")}
-    scalars = zip(*(columns[n].to_pylist() for n in ("smiles", "conformer", "temperature", "energy")), strict=True)
+    """The structures of a table of SCHEMA or EXTENDED, in its order."""
+    names = [name for name in EXTENDED.names if name in table.column_names]
+    ragged = ("species", "positions", "forces")
+    columns = [_ragged(table.column(n)) if n in ragged else table.column(n).to_pylist() for n in names]
+    found = (dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True))
     return [
-        Structure(smiles, conformer, temperature, species, positions.reshape(-1, 3), energy, forces.reshape(-1, 3))
-        for (smiles, conformer, temperature, energy), species, positions, forces in zip(
-            scalars, arrays["species"], arrays["positions"], arrays["forces"], strict=True
-        )
+        Structure(**{**row, "positions": row["positions"].reshape(-1, 3), "forces": row["forces"].reshape(-1, 3)})
+        for row in found
     ]
 
 
@@ -103,10 +115,15 @@ def read_metadata(path: Path) -> dict[str, Any]:
 
 def write_table(table: pa.Table, path: Path, *, scratch: Path, level: int) -> None:
     """A Parquet file at `path`, whole or not at all: written in `scratch` (same disk), then renamed."""
+    write_tables([table], table.schema, path, scratch=scratch, level=level)
+
+
+def write_tables(tables: Iterable[pa.Table], schema: pa.Schema, path: Path, *, scratch: Path, level: int) -> None:
+    """A Parquet file of tables end to end, each a group of rows, as `write_table` does it."""
     unfinished = scratch / f"{path.name}.unfinished"
-    pq.write_table(
-        table,
+    with pq.ParquetWriter(
         unfinished,
+        schema,
         compression="zstd",
         compression_level=level,
         use_dictionary=[  # pyright: ignore[reportArgumentType]  # the stub knows only bool
@@ -114,9 +131,12 @@ def write_table(table: pa.Table, path: Path, *, scratch: Path, level: int) -> No
             "species.list.element",
             "conformer",
             "temperature",
+            *(name for name in STATES.names if name in schema.names),
         ],
         column_encoding=dict.fromkeys(SPLIT_BYTES, "BYTE_STREAM_SPLIT"),
-    )
+    ) as out:
+        for table in tables:
+            out.write_table(table)
     _settle(unfinished, path)
 
 
@@ -175,7 +195,7 @@ class WorkFolder:
     def keep(self, index: int, outcomes: list[Outcome]) -> None:
         """Write a finished chunk."""
         ledger = [{"candidate": asdict(o.candidate), "rejects": [asdict(r) for r in o.rejects]} for o in outcomes]
-        table = to_table((s for o in outcomes for s in o.structures), {})
+        table = to_table((s for o in outcomes for s in o.structures), {}, EXTENDED)
         table = table.replace_schema_metadata({METADATA_KEY: json.dumps(ledger).encode()})
         write_table(table, self._part(index), scratch=self.path, level=1)
 
@@ -184,6 +204,11 @@ class WorkFolder:
         for path in self.path.iterdir():
             path.unlink()
         self.path.rmdir()
+
+    def outcomes(self, count: int) -> Iterator[Outcome]:
+        """The outcomes of the first `count` chunks, a chunk in memory at a time."""
+        for index in range(count):
+            yield from self.load(index)
 
     def _part(self, index: int) -> Path:
         return self.path / f"part-{index:06d}.parquet"

@@ -84,8 +84,11 @@ def candidates(
     fragments: bool,
     max_atoms: int,
     elements: Iterable[str] = ELEMENTS,
+    states: str = "neutral",
 ) -> Iterator[Candidate]:
-    """Different neutral closed-shell molecules of MIN_ATOMS to `max_atoms` atoms, by first appearance.
+    """Different molecules of MIN_ATOMS to `max_atoms` atoms, by first appearance.
+
+    `states`: "neutral" takes neutral closed shells only, "any" takes ions and radicals as they are written.
 
     With `fragments` each record gives its BRICS pieces (`pieces`), else itself. What is left out goes to
     `tally`.
@@ -96,7 +99,7 @@ def candidates(
     for line, text in records:
         tally.lines += 1
         with rdBase.BlockLogs():
-            mol, reason = _parse(text, allowed)
+            mol, reason = _parse(text, allowed, states)
             if mol is None:
                 tally.rejects.append(Reject(line, text, reason))
                 continue
@@ -108,7 +111,7 @@ def candidates(
             known.update(new)
             kept = []
             for smiles in new:
-                reason = _unfit(Chem.MolFromSmiles(smiles), max_atoms, groups)
+                reason = _unfit(Chem.MolFromSmiles(smiles), max_atoms, groups, states)
                 if not reason:
                     kept.append(smiles)
                     continue
@@ -153,20 +156,27 @@ def _identity(mol: Chem.Mol) -> str:
         return ""
 
 
-def _unfit(mol: Chem.Mol, max_atoms: int, groups: set[str]) -> str:
+def _unfit(mol: Chem.Mol, max_atoms: int, groups: set[str], states: str) -> str:
     """'' for a molecule to label, whose group key then joins `groups`; else why not."""
     if not MIN_ATOMS <= Chem.AddHs(mol).GetNumAtoms() <= max_atoms:
         return f"not {MIN_ATOMS} to {max_atoms} atoms with hydrogens"
-    if Chem.GetFormalCharge(mol) != 0:
+    if states == "neutral" and Chem.GetFormalCharge(mol) != 0:
         return "charged"
     key = group_key(mol)
+    if states != "neutral":  # an ion or a radical is another molecule to label, though of the same group for a split
+        key = f"{key} {Chem.GetFormalCharge(mol)} {radical_electrons(mol)}"
     if key in groups:
         return "same group, as a tautomer is, as a molecule already taken"
     groups.add(key)
     return ""
 
 
-def _parse(text: str, allowed: frozenset[str]) -> tuple[Chem.Mol | None, str]:
+def radical_electrons(mol: Chem.Mol) -> int:
+    """Unpaired electrons as a SMILES writes them."""
+    return sum(atom.GetNumRadicalElectrons() for atom in mol.GetAtoms())
+
+
+def _parse(text: str, allowed: frozenset[str], states: str) -> tuple[Chem.Mol | None, str]:
     mol = Chem.MolFromSmiles(text)
     if mol is None or mol.GetNumAtoms() == 0:
         return None, "not a SMILES"
@@ -175,9 +185,11 @@ def _parse(text: str, allowed: frozenset[str]) -> tuple[Chem.Mol | None, str]:
         return None, f"element {', '.join(strange)}"
     if len(Chem.GetMolFrags(mol)) > 1:
         return None, "more than one component"
+    if states == "any":
+        return mol, ""
     if Chem.GetFormalCharge(mol) != 0:
         return None, "charged"
-    if any(atom.GetNumRadicalElectrons() for atom in mol.GetAtoms()):
+    if radical_electrons(mol):
         return None, "open shell"
     return mol, ""
 

@@ -5,6 +5,7 @@ Bannwarth, Ehlert & Grimme, J. Chem. Theory Comput. 15, 1652 (2019). Units: eV, 
 
 import os
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -38,27 +39,59 @@ class Label:
     forces: NDArray[np.float64]
 
 
-def evaluate(species: NDArray[np.integer], positions: NDArray[np.floating], settings: Settings = Settings()) -> Label:
-    """The label of a neutral closed-shell molecule: species (n,), positions (n, 3) angstrom, as they are.
+def evaluate(
+    species: NDArray[np.integer],
+    positions: NDArray[np.floating],
+    settings: Settings = Settings(),
+    *,
+    charge: int = 0,
+    spin: int = 0,
+) -> Label:
+    """The label of a molecule: species (n,), positions (n, 3) angstrom, as they are; charge; unpaired electrons.
 
     Raises ConvergenceError, and ValueError without tblite.
     """
-    calculator_of, failures = _tblite()
-    try:
-        calculator = calculator_of("GFN2-xTB", np.asarray(species, int), np.asarray(positions, float) / BOHR)
-        calculator.set("verbosity", 0)
-        calculator.set("accuracy", settings.accuracy)
-        calculator.set("guess", GUESSES[settings.guess])
-        calculator.set("temperature", settings.electronic_temperature * KELVIN)
-        result = calculator.singlepoint()
-    except failures as failure:
-        raise ConvergenceError(str(failure)) from failure
-    label = Label(float(result.get("energy")) * HARTREE, -result.get("gradient") * (HARTREE / BOHR))
-    if not (np.isfinite(label.energy) and np.isfinite(label.forces).all()):
-        raise ConvergenceError("energy or forces are not finite")
-    return label
+    return Evaluator(species, settings, charge, spin)(positions)
 
 
+class Evaluator:
+    """Labels of geometries of one molecule, one after the other; each starts from a first guess of its own, so that no
+    label depends on those before it. Species (n,), charge, and unpaired electrons."""
+
+    def __init__(
+        self, species: NDArray[np.integer], settings: Settings = Settings(), charge: int = 0, spin: int = 0
+    ) -> None:
+        self._species, self._settings = np.asarray(species, int), settings
+        self._charge, self._spin = charge, spin
+        self._calculator: Any = None
+
+    def __call__(self, positions: NDArray[np.floating]) -> Label:
+        """The label of positions (n, 3), angstrom. Raises as `evaluate` does."""
+        calculator_of, failures = _tblite()
+        places = np.asarray(positions, float) / BOHR
+        try:
+            if self._calculator is None:
+                self._calculator = self._set_up(calculator_of, places)
+            else:
+                self._calculator.update(places)
+            result = self._calculator.singlepoint()
+        except failures as failure:
+            raise ConvergenceError(str(failure)) from failure
+        label = Label(float(result.get("energy")) * HARTREE, -result.get("gradient") * (HARTREE / BOHR))
+        if not (np.isfinite(label.energy) and np.isfinite(label.forces).all()):
+            raise ConvergenceError("energy or forces are not finite")
+        return label
+
+    def _set_up(self, calculator_of: Any, places: NDArray[np.float64]) -> Any:
+        found = calculator_of("GFN2-xTB", self._species, places, charge=self._charge, uhf=self._spin)
+        found.set("verbosity", 0)
+        found.set("accuracy", self._settings.accuracy)
+        found.set("guess", GUESSES[self._settings.guess])
+        found.set("temperature", self._settings.electronic_temperature * KELVIN)
+        return found
+
+
+@cache
 def _tblite() -> tuple[Any, type[Exception]]:
     """tblite's calculator and its error, loaded so that it runs on one thread: sums then have one order."""
     before = os.environ.get("OMP_NUM_THREADS")

@@ -1,15 +1,17 @@
 """What a file of labels tells about itself: method, rules, command, counts, noise, licence."""
 
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from rdkit import Chem
 
 from chemscale.data.labelling import conformers as geometry
+from chemscale.data.labelling import sampling
 from chemscale.data.labelling.disk import Structure
-from chemscale.data.labelling.fragments import ELEMENTS, Reject, Tally
+from chemscale.data.labelling.fragments import ELEMENTS, Tally
 from chemscale.data.labelling.run import ATTEMPTS, MAX_FORCE, Plan
 from chemscale.data.sources import MOSES_CITATION, MOSES_LICENCE
 
@@ -43,18 +45,37 @@ KNOWN_SOURCES = {
 }
 
 
+@dataclass
+class Contents:
+    """What some structures are, counted as they come."""
+
+    molecules: int = 0
+    structures: int = 0
+    atoms: int = 0
+    present: Counter[str] = field(default_factory=Counter)  # molecules with each element
+    states: Counter[str] = field(default_factory=Counter)  # structures by charge and unpaired electrons
+
+    def add(self, structures: Sequence[Structure]) -> None:
+        """Count the structures of one molecule."""
+        if not structures:
+            return
+        symbol = Chem.GetPeriodicTable().GetElementSymbol
+        self.molecules += 1
+        self.structures += len(structures)
+        self.atoms += sum(len(s.species) for s in structures)
+        self.present.update(symbol(number) for number in sorted({*structures[0].species.tolist()}))
+        self.states.update(f"charge {s.charge:+d}, {s.spin} unpaired" for s in structures)
+
+
 def describe(
     plan: Plan,
     out: Path,
-    structures: list[Structure],
+    contents: Contents,
     tally: Tally,
-    rejects: list[Reject],
+    rejected: Counter[str],
     floor: dict[str, Any],
 ) -> dict[str, Any]:
     """All of it, as one JSON object."""
-    molecules = {structure.smiles: structure for structure in structures}.values()
-    symbol = Chem.GetPeriodicTable().GetElementSymbol
-    present = Counter(symbol(number) for molecule in molecules for number in sorted({*molecule.species.tolist()}))
     known = KNOWN_SOURCES.get(plan.source_sha256, Origin("the user's own file", "that of the source", ""))
     return {
         "method": METHOD,
@@ -63,21 +84,42 @@ def describe(
         "plan": plan.id,
         "seed": plan.seed,
         "units": UNITS,
-        "rules": RULES,
+        "rules": rules_of(plan),
         "counts": {
-            "molecules": len(molecules),
-            "structures": len(structures),
-            "atoms": sum(len(s.species) for s in structures),
+            "molecules": contents.molecules,
+            "structures": contents.structures,
+            "atoms": contents.atoms,
             "lines_read": tally.lines,
-            "molecules_with": dict(sorted(present.items())),
+            "molecules_with": dict(sorted(contents.present.items())),
             "pieces_passed_over": dict(sorted(tally.skipped.items())),
+            **({"states": dict(sorted(contents.states.items()))} if plan.extended else {}),
         },
-        "rejected": dict(sorted(Counter(r.reason for r in rejects).items())),
+        "rejected": dict(sorted(rejected.items())),
         "label_noise": floor,
         "licence": known.licence,
         "citation": known.citation,
         "source": {"file": plan.source, "sha256": plan.source_sha256, "origin": known.origin},
     }
+
+
+def rules_of(plan: Plan) -> dict[str, str]:
+    """How geometries, identities and states were chosen, in words."""
+    rules = dict(RULES)
+    if plan.per_shape > 1 or plan.sampling == "md":
+        rules["shapes"] = (
+            f"{plan.per_shape} structures from each relaxed conformer; UFF where MMFF94 knows no parameters"
+        )
+    if plan.sampling == "md":
+        rules["geometry"] = (
+            f"Langevin dynamics on GFN2-xTB from a conformer (ETKDGv3, MMFF94), {sampling.TIME_STEP:g} fs a step, "
+            f"friction {sampling.FRICTION:g}/fs, a structure every {sampling.STEPS} steps"
+        )
+    if plan.extended:
+        rules["states"] = (
+            f"molecules as written ({plan.states}), their charge plus {', '.join(map(str, plan.charges))} in turn, "
+            "unpaired electrons as written, or as few as there can be where electrons were added or taken"
+        )
+    return rules
 
 
 def command_line(plan: Plan, out: Path) -> str:
@@ -90,4 +132,8 @@ def command_line(plan: Plan, out: Path) -> str:
     words += ["--temperatures", ",".join(f"{t:g}" for t in plan.temperatures), "--seed", plan.seed]
     words += ["--elements", ",".join(plan.elements)] if tuple(plan.elements) != ELEMENTS else []
     words += ["--noise", plan.noise] if plan.noise != 500 else []
+    words += ["--states", plan.states] if plan.states != "neutral" else []
+    words += ["--charges", ",".join(map(str, plan.charges))] if plan.charges != [0] else []
+    words += ["--sampling", plan.sampling] if plan.sampling != "springs" else []
+    words += ["--per-shape", plan.per_shape] if plan.per_shape != 1 else []
     return " ".join(map(str, words))

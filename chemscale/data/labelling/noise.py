@@ -3,6 +3,7 @@
 Units: energies eV per atom unless a name says molecule, forces eV/angstrom per component.
 """
 
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -22,24 +23,34 @@ DISTORTED = 0.2  # share of the structures labelled again that are those with th
 ONE_IN = 20  # structures labelled again, at least
 
 
-def measure_noise(structures: list[Structure], count: int, processes: int, bar: Progress) -> dict[str, Any]:
+def measure_noise(
+    structures: Callable[[], Iterable[Structure]], count: int, processes: int | None, bar: Progress
+) -> dict[str, Any]:
     """Floors (`NoiseFloor` as dicts) of an even sample and of the most distorted structures.
 
-    `count` structures, or one in ONE_IN where that is more. The choice depends on nothing but the structures.
+    `count` structures, or one in ONE_IN where that is more, of those that `structures` gives each time it is called;
+    only those that are chosen are held in memory. The choice depends on nothing but the structures.
     """
-    count = number_to_label_again(len(structures), count)
-    strength = np.array([np.linalg.norm(s.forces, axis=1).max() for s in structures])
-    distorted = np.argsort(-strength, kind="stable")[: round(DISTORTED * count)].tolist()
-    chosen = [*_even_sample(structures, count - len(distorted)), *distorted]
+    strength, temperature, order = [], [], []
+    for s in structures():
+        strength.append(np.linalg.norm(s.forces, axis=1).max())
+        temperature.append(s.temperature)
+        order.append(derive_seed("noise", s.smiles, s.conformer))
+    count = number_to_label_again(len(order), count)
+    strongest = np.array(strength)
+    distorted = np.argsort(-strongest, kind="stable")[: round(DISTORTED * count)].tolist()
+    chosen = [*_even_sample(temperature, order, count - len(distorted)), *distorted]
+    wanted = set(chosen)
+    held = {index: s for index, s in enumerate(structures()) if index in wanted}
     found: list[Deviation | None] = []
-    for again in in_processes(deviation, (structures[index] for index in chosen), processes):
+    for again in in_processes(deviation, (held[index] for index in chosen), processes):
         found.append(again)
         bar.advance(1)
     first = count - len(distorted)
     report = {"sample": asdict(summarise(found[:first]))}
     if distorted:
         report["most_distorted"] = asdict(summarise(found[first:]))
-        report["most_distorted"]["forces_from"] = float(strength[distorted].min())
+        report["most_distorted"]["forces_from"] = float(strongest[distorted].min())
     return report
 
 
@@ -68,8 +79,9 @@ def deviation(structure: Structure) -> Deviation | None:
     """Label one structure again, far tighter, from two guesses; None if an SCC does not converge."""
     species, positions, energy = structure.species, structure.positions, structure.energy
     try:
-        states = [evaluate(species, positions, settings) for settings in (TIGHT, TIGHT_OTHER_GUESS)]
-        cold = evaluate(species, positions, COLD)
+        state = {"charge": structure.charge, "spin": structure.spin}
+        states = [evaluate(species, positions, settings, **state) for settings in (TIGHT, TIGHT_OTHER_GUESS)]
+        cold = evaluate(species, positions, COLD, **state)
     except ConvergenceError:
         return None
     lowest = min(states, key=lambda state: state.energy)
@@ -135,14 +147,10 @@ def _rmse(errors: NDArray[np.float64]) -> float:
     return float(np.sqrt(np.square(errors).mean()))
 
 
-def _even_sample(structures: list[Structure], count: int) -> list[int]:
+def _even_sample(temperatures: list[float], order: list[int], count: int) -> list[int]:
     """Indices of `count` structures, as even over temperatures as can be, else in an order of hashes."""
     by_temperature: dict[float, list[int]] = {}
-    order = sorted(
-        range(len(structures)),
-        key=lambda i: derive_seed("noise", structures[i].smiles, structures[i].conformer),
-    )
-    for index in order:
-        by_temperature.setdefault(structures[index].temperature, []).append(index)
+    for index in sorted(range(len(order)), key=order.__getitem__):
+        by_temperature.setdefault(temperatures[index], []).append(index)
     rounds = [(rank, t, index) for t, found in by_temperature.items() for rank, index in enumerate(found)]
     return [index for _, _, index in sorted(rounds)[:count]]

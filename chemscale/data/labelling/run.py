@@ -1,7 +1,8 @@
 """Labelling itself: one molecule, and many in parallel.
 
     for each molecule, in order of appearance in the source:
-        for each conformer k: temperature k modulo their number; up to ATTEMPTS geometries until one is sound
+        for each conformer k: temperature k modulo their number, and once all have been met the next one of the charges;
+            up to ATTEMPTS geometries until one is sound
         all conformers found: the molecule is taken; else it is dropped, with the reason
 
 Every random number comes from a hash of seed, molecule, conformer and attempt, so neither the order of work
@@ -11,22 +12,24 @@ nor the number of processes changes a byte.
 import json
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from hashlib import sha256
 from itertools import chain, islice
+from typing import Any
 
 import numpy as np
 
-from chemscale.data.labelling.conformers import derive_seed, displaced_conformer
 from chemscale.data.labelling.disk import Outcome, Structure, WorkFolder
 from chemscale.data.labelling.fragments import ELEMENTS, MIN_ATOMS, Candidate, Reject, Tally, candidates
-from chemscale.data.labelling.gfn2 import ConvergenceError, evaluate
-from chemscale.data.parallel import Progress, in_processes
+from chemscale.data.labelling.gfn2 import ConvergenceError
+from chemscale.data.labelling.sampling import SAMPLINGS, Geometries, geometries_of
+from chemscale.data.parallel import Progress, mapped
 
 RULES_VERSION = 1  # rises when code changes a label or the choice of geometries
 ATTEMPTS = 4  # geometries per conformer before the molecule is dropped
 HOTTEST = 5000.0  # K
 MAX_FORCE = 25.0  # eV/angstrom on one atom; heat at 1000 K gives 5 to 12
+STATES_TAKEN = ("neutral", "any")
 CHUNK = 16  # molecules per part: seconds of work, so that a killed run loses little
 
 
@@ -46,6 +49,10 @@ class Plan:
     noise: int
     versions: dict[str, str]
     rules: int = RULES_VERSION
+    states: str = "neutral"
+    charges: list[int] = field(default_factory=lambda: [0])
+    sampling: str = "springs"
+    per_shape: int = 1
 
     def __post_init__(self) -> None:
         """Raise ValueError for the first wrong value."""
@@ -54,8 +61,21 @@ class Plan:
                 raise ValueError(problem)
 
     @property
+    def facts(self) -> dict[str, Any]:
+        """Its values, those that came later only where they say something: plans of before keep their ids."""
+        return {k: v for k, v in asdict(self).items() if k not in _SINCE or v != _SINCE[k]}
+
+    @property
     def id(self) -> str:
-        return sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:16]
+        return sha256(json.dumps(self.facts, sort_keys=True).encode()).hexdigest()[:16]
+
+    @property
+    def extended(self) -> bool:
+        """Whether its file has charges and spins."""
+        return self.states != "neutral" or self.charges != [0]
+
+
+_SINCE: dict[str, Any] = {"states": "neutral", "charges": [0], "sampling": "springs", "per_shape": 1}
 
 
 def _requirements(p: Plan) -> list[tuple[bool, str]]:
@@ -71,6 +91,13 @@ def _requirements(p: Plan) -> list[tuple[bool, str]]:
         (warm, f"temperatures={p.temperatures} must be one or more of 0 to {HOTTEST:g} K, such as 100,300."),
         (p.noise >= 0, f"noise={p.noise} must be 0 (measure none) or how many structures to label again."),
         (not strange, f"elements={strange} cannot be labelled here; choose among {', '.join(ELEMENTS)}."),
+        (p.states in STATES_TAKEN, f"states={p.states!r} must be one of {', '.join(STATES_TAKEN)}."),
+        (
+            bool(p.charges) and all(-2 <= c <= 2 for c in p.charges),
+            f"charges={p.charges} must be one or more of -2 to 2, added to each molecule's own, such as 0,1,-1.",
+        ),
+        (p.sampling in SAMPLINGS, f"sampling={p.sampling!r} must be one of {', '.join(SAMPLINGS)}."),
+        (1 <= p.per_shape <= p.conformers, f"per_shape={p.per_shape} must be 1 to conformers={p.conformers}."),
     ]
 
 
@@ -78,8 +105,9 @@ def label_molecule(candidate: Candidate, plan: Plan) -> Outcome:
     """All conformers of one molecule with their labels, or none, with the reasons."""
     rejects: list[Reject] = []
     structures: list[Structure] = []
+    source = geometries_of(candidate.smiles, plan.seed, plan.sampling, plan.per_shape)
     for conformer in range(plan.conformers):
-        structure = _conformer(candidate, conformer, plan, rejects)
+        structure = _conformer(candidate, conformer, plan, source, rejects)
         if structure is None:
             short = f"dropped: fewer than {plan.conformers} conformers accepted"
             return Outcome(candidate, (), (*rejects, Reject(candidate.line, candidate.smiles, short)))
@@ -87,11 +115,13 @@ def label_molecule(candidate: Candidate, plan: Plan) -> Outcome:
     return Outcome(candidate, tuple(structures), tuple(rejects))
 
 
-def _conformer(candidate: Candidate, conformer: int, plan: Plan, rejects: list[Reject]) -> Structure | None:
+def _conformer(
+    candidate: Candidate, conformer: int, plan: Plan, source: Geometries, rejects: list[Reject]
+) -> Structure | None:
     temperature = plan.temperatures[conformer % len(plan.temperatures)]
+    charge = plan.charges[conformer // len(plan.temperatures) % len(plan.charges)]
     for attempt in range(ATTEMPTS):
-        draw = derive_seed(plan.seed, candidate.smiles, conformer, attempt)
-        found = _attempt(candidate.smiles, conformer, temperature, draw)
+        found = _attempt(candidate.smiles, conformer, attempt, temperature, charge, source)
         if isinstance(found, Structure):
             return found
         detail = f"conformer {conformer}, attempt {attempt}, {temperature:g} K"
@@ -99,19 +129,23 @@ def _conformer(candidate: Candidate, conformer: int, plan: Plan, rejects: list[R
     return None
 
 
-def _attempt(smiles: str, conformer: int, temperature: float, seed: int) -> Structure | str:
+def _attempt(
+    smiles: str, conformer: int, attempt: int, temperature: float, charge: int, source: Geometries
+) -> Structure | str:
     """A labelled structure, or the reason why this geometry gives none."""
-    shape = displaced_conformer(smiles, temperature, seed)
-    if shape.reason:
-        return shape.reason
+    state = source.state(charge)
     try:
-        found = evaluate(shape.species, shape.positions)
+        shape = source.geometry(conformer, attempt, temperature, state)
+        if shape.reason:
+            return shape.reason
+        found = source.label(shape, state)
     except ConvergenceError:
         return "SCC not converged"
     if np.linalg.norm(found.forces, axis=1).max() > MAX_FORCE:
         return f"force above {MAX_FORCE} eV/angstrom"
     forces = found.forces.astype(np.float32)
-    return Structure(smiles, conformer, temperature, shape.species, shape.positions, found.energy, forces)
+    placed = shape.positions
+    return Structure(smiles, conformer, temperature, shape.species, placed, found.energy, forces, *state)
 
 
 @dataclass(frozen=True)
@@ -126,27 +160,31 @@ class Chunk:
 
 
 def label_all(
-    records: Iterable[tuple[int, str]], plan: Plan, work: WorkFolder, processes: int, bar: Progress
-) -> tuple[list[Outcome], Tally]:
-    """Outcomes in order until enough molecules are taken, and the tally up to the last one's chunk."""
-    taken: list[Outcome] = []
-    tally, accepted = Tally(), 0
+    records: Iterable[tuple[int, str]], plan: Plan, work: WorkFolder, processes: int | None, bar: Progress
+) -> tuple[int, int, Tally]:
+    """Label until enough molecules are taken: how many chunks, how many outcomes of the last one, and the tally."""
+    tally, accepted, count = Tally(), 0, 0
     for chunk, outcomes in _finished_chunks(chunks(records, plan), plan, work, processes):
         tally = Tally(chunk.lines, [*tally.rejects, *chunk.rejects], chunk.skipped)
-        for outcome in outcomes:
-            taken.append(outcome)
+        count += 1
+        for place, outcome in enumerate(outcomes, 1):
             accepted += bool(outcome.structures)
             bar.advance(bool(outcome.structures))
             if accepted == plan.molecules:
-                return taken, tally
-    return taken, tally
+                return count, place, tally
+    return count, CHUNK, tally
 
 
 def chunks(records: Iterable[tuple[int, str]], plan: Plan) -> Iterator[Chunk]:
     """The candidates in runs of CHUNK; the last run is shorter, perhaps empty, and ends the source."""
     tally = Tally()
     stream = candidates(
-        records, tally=tally, fragments=plan.fragments, max_atoms=plan.max_atoms, elements=plan.elements
+        records,
+        tally=tally,
+        fragments=plan.fragments,
+        max_atoms=plan.max_atoms,
+        elements=plan.elements,
+        states=plan.states,
     )
     for index in range(2**31):
         found = list(islice(stream, CHUNK))
@@ -163,7 +201,7 @@ def label_chunk(task: tuple[list[Candidate], Plan]) -> list[Outcome]:
 
 
 def _finished_chunks(
-    source: Iterator[Chunk], plan: Plan, work: WorkFolder, processes: int
+    source: Iterator[Chunk], plan: Plan, work: WorkFolder, processes: int | None
 ) -> Iterator[tuple[Chunk, list[Outcome]]]:
     """Chunks with their outcomes: first those on disk (kept in order, so none is missing), then new ones."""
     sent: deque[Chunk] = deque()
@@ -175,7 +213,7 @@ def _finished_chunks(
 
     for chunk in source:
         if not work.has(chunk.index):
-            for outcomes in in_processes(label_chunk, tasks(chain([chunk], source)), processes):
+            for outcomes in mapped(label_chunk, tasks(chain([chunk], source)), processes):
                 done = sent.popleft()
                 work.keep(done.index, outcomes)
                 yield done, outcomes

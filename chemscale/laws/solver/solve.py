@@ -16,10 +16,9 @@ from chemscale.laws.solver.rowwise import judged
 from chemscale.laws.tables.table import Rows
 
 LOOKED_AT = 300  # best starts among which basins are told apart
-START_POLISH = 24  # basins polished on the smooth problem
+APART, ALIKE = 0.2, 1e-3  # share of the largest parameter by which starts differ, and by which minima do
 START_STEPS, START_SETTLED = 12, 1e-9  # steps of that polish, and the relative gain at which it ends
 BESIDE = 0.05  # share of each parameter by which starts beside the best fit differ from it
-FINAL_POLISH = 6  # basins polished on the exact objective
 STAGE_STEPS = 30  # at most, per smoothing stage: left too early, LAD ends off its minimum; the last has `FINAL_STEPS`
 FINAL_STEPS = 80
 EXACT = 1e-13  # relative gain of a step under which a fit is at its minimum
@@ -103,19 +102,27 @@ def solve(problem: Problem) -> Array:
 
 
 def _minima(problem: Problem) -> Array:
-    """Minima found from many starts, the lowest first, (at most `FINAL_POLISH`, P)."""
+    """Minima found from many starts, the lowest first, (at most a quarter of the form's `basins`, P)."""
     model, objective, lower, upper = problem.model, problem.objective, problem.lower, problem.form.upper
     log_loss, weights = problem.log_loss, problem.weights
-    starts = np.clip(problem.form.starts(problem.x, log_loss, weights), lower, upper)
-    starts = _basins(problem, starts)
+    starts = _basins(problem, np.clip(_starts(problem), lower, upper))
     near = newton(model, objective.smooth, log_loss, weights, starts, upper, START_STEPS, START_SETTLED, lower)
     both = np.concatenate([starts, near]) if objective.robust else near
-    order = np.argsort(_values(model, objective, log_loss, weights, both), kind="stable")
-    few = polish(model, objective, log_loss, weights, both[order[:FINAL_POLISH]], upper, lower=lower)
+    few = _distinct(both, _values(model, objective, log_loss, weights, both), problem.form.basins // 4, ALIKE)
+    few = polish(model, objective, log_loss, weights, few, upper, lower=lower)
     few = few[np.argsort(_values(model, objective, log_loss, weights, few), kind="stable")]
     if objective.robust and problem.form.neighbours:
         few[0] = _beside(problem, model, few[0])
     return few
+
+
+def _starts(problem: Problem) -> Array:
+    """The form's own, which look at relative residuals; for absolute ones also those of runs weighed by their size."""
+    x, log_loss, weights = problem.x, problem.log_loss, problem.weights
+    found = [problem.form.starts(x, log_loss, weights)]
+    if problem.objective.name == "lsq":
+        found.append(problem.form.starts(x, log_loss, weights * np.exp(2 * (log_loss - log_loss.max()))))
+    return np.concatenate(found)
 
 
 def _beside(problem: Problem, model: Model, best: Array) -> Array:
@@ -208,6 +215,7 @@ def newton(
     return theta
 
 
+@np.errstate(over="ignore", invalid="ignore")  # such steps are found and not taken
 def _step(
     model: Model,
     objective: Objective,
@@ -248,10 +256,15 @@ def _basins(problem: Problem, starts: Array) -> Array:
     kept = looked_at(problem.log_loss)
     model, goal = problem.form.bind(problem.x[kept]), problem.objective.take(kept)
     values = _values(model, goal, problem.log_loss[kept], problem.weights[kept], starts)
-    order = np.argsort(values, kind="stable")[:LOOKED_AT]
-    left = starts[order[np.isfinite(values[order])]]
+    return _distinct(starts, values, problem.form.basins, APART, LOOKED_AT)
+
+
+def _distinct(theta: Array, values: Array, count: int, apart: float, among: int | None = None) -> Array:
+    """Of the lowest `among`, at most `count` that differ from one another in some parameter by the share `apart`."""
+    order = np.argsort(values, kind="stable")[:among]
+    left = theta[order[np.isfinite(values[order])]]
     chosen: list[Array] = []
-    while len(left) and len(chosen) < START_POLISH:
+    while len(left) and len(chosen) < count:
         chosen.append(left[0])
-        left = left[np.abs(left - left[0]).max(1) > 0.2 * np.abs(left).max(1)]
+        left = left[np.abs(left - left[0]).max(1) > apart * np.abs(left).max(1)]
     return np.array(chosen)

@@ -1,0 +1,303 @@
+"""Parts of structures -> the arrays on disk, with bounded memory whatever their number.
+
+Three passes over the parts. The first one finds the elements of the training split, the second decides about every
+structure and numbers the groups, the third writes what is kept in the order of the source and gathers what reference
+energies and scale need. What a pass finds out about a structure reaches the next one through `Buckets`, sorted by the
+block of structures that it is about.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from chemscale.data.buckets import Buckets, bucket_of
+from chemscale.data.duplicates import Duplicates
+from chemscale.data.frame_parts import FrameParts, Part
+from chemscale.data.reference import Compositions, Reference
+from chemscale.data.store import ArrayFile, Rejected, refuse_empty_counts
+from chemscale.data.subsets import SPLITS, split_of_groups
+
+BLOCK = 1 << 17  # structures whose groups and splits are in memory together, about 3 MB
+BUCKET = 1 << 20  # structures whose groups are numbered together, about 50 MB
+_LATER = ("cell", "charge", "spin")  # arrays that exist only where a structure has one
+_MORE = "structures of more molecules"
+_STRANGE = "held-out structure with an element that no training structure has"
+
+
+@dataclass
+class Assembled:
+    """What assembling finds out.
+
+    Attributes:
+        counts: structures of each split.
+        groups, train_groups: groups in all, and in training.
+        train_atoms, largest: atoms of the training split, and of the largest structure.
+        named: structures whose molecule the file names.
+        labelled: structures that have an energy, and forces.
+        scale: eV/angstrom, root mean square of the training split's force components.
+        reference: of the training split's species.
+        duplicates: structures at the same coordinates; see `duplicates.Duplicates.within`.
+        foreign: held-out structures with elements that are not in training.
+        states: how many structures are periodic, charged, and open-shelled.
+        sums: checksum of each array.
+    """
+
+    counts: list[int] = field(default_factory=lambda: [0] * len(SPLITS))
+    groups: int = 0
+    train_groups: int = 0
+    train_atoms: int = 0
+    largest: int = 0
+    named: int = 0
+    labelled: dict[str, int] = field(default_factory=lambda: {"energy": 0, "forces": 0})
+    scale: float = 1.0
+    reference: Reference = field(default_factory=lambda: Reference({}, ""))
+    duplicates: dict[str, Any] = field(default_factory=dict)
+    foreign: list[Rejected] = field(default_factory=list)
+    states: dict[str, int] = field(default_factory=lambda: {"periodic": 0, "charged": 0, "open shells": 0})
+    sums: dict[str, str] = field(default_factory=dict)
+
+
+class Assembler:
+    """Assembles all parts of a build.
+
+    Args:
+        source: its name, for errors.
+        parts: what was read.
+        scratch: a folder for what one pass leaves to the next; it must not exist.
+        lone: energies of isolated atoms from outside, by atomic number.
+    """
+
+    def __init__(self, source: str, parts: FrameParts, scratch: Path, lone: dict[int, float]) -> None:
+        self.source, self.parts, self.scratch = source, parts, scratch
+        self.found = Assembled()
+        self.lone = dict(lone)
+        self.numbers = sorted(parts.done)
+        self.sizes = np.array([len(parts.arrays(n, "lengths")[0]) for n in self.numbers], dtype=np.int64)
+        self.starts = np.cumsum(self.sizes) - self.sizes  # of each part, counting all its structures
+        self.structures = int(self.sizes.sum())
+
+    def check(self) -> None:
+        """Find the elements of the training split, and refuse a split without a structure; nothing is written.
+
+        Raises:
+            ValueError: a split is left empty.
+        """
+        self.known = self._known_species()
+        self._refuse_empty(None)
+
+    def assemble(self, folder: Path) -> Assembled:
+        """Write all arrays into the folder, after `check`.
+
+        Raises:
+            ValueError: a split is left empty.
+        """
+        self._group(folder, self.known)
+        self._refuse_empty(self.found.groups)
+        self._write(folder)
+        return self.found
+
+    def _each(self, *names: str) -> Iterator[tuple[int, list[np.ndarray]]]:
+        """(place of the first structure, arrays) of each part."""
+        for number, start in zip(self.numbers, self.starts.tolist(), strict=True):
+            yield start, list(self.parts.arrays(number, *names))
+
+    def _known_species(self) -> np.ndarray:
+        """(256,) bool, the elements of the training split; counts the splits on its way."""
+        known = np.zeros(256, dtype=bool)
+        for _, (species, lengths, group, isolated, energy) in self._each(
+            "species", "lengths", "group", "isolated", "energy"
+        ):
+            split = split_of_groups(group)
+            train = (split == 0) & ~isolated
+            known[species[np.repeat(train, lengths)]] = True
+            for i in range(len(SPLITS)):
+                self.found.counts[i] += int(np.sum((split == i) & ~isolated))
+            first = np.cumsum(lengths) - lengths
+            for place in np.flatnonzero(isolated):
+                self.lone[int(species[first[place]])] = float(energy[place])
+        return known
+
+    def _refuse_empty(self, groups: int | None) -> None:
+        if groups is None and not all(self.found.counts):
+            keys = (group[~isolated] for _, (group, isolated) in self._each("group", "isolated"))
+            groups = len(set().union(*(set(some.tolist()) for some in keys)))  # of a set that is small or odd
+        refuse_empty_counts(self.source, "structures", self.found.counts, groups or 0, _MORE)
+
+    def _group(self, folder: Path, known: np.ndarray) -> None:
+        """Decide what is kept, number its groups, and look for duplicates."""
+        count = max(1, -(-self.structures // BUCKET))
+        by_group = Buckets(self.scratch / "groups", [("key", "u8"), ("place", "i8")], count)
+        copies = Duplicates(self.scratch / "members", self.structures)
+        for start, (species, lengths, group, isolated, member, index) in self._each(
+            "species", "lengths", "group", "isolated", "member", "index"
+        ):
+            split = split_of_groups(group)
+            owner = np.repeat(np.arange(len(lengths)), lengths)
+            strange = (np.bincount(owner, weights=~known[species], minlength=len(lengths)) > 0) & ~isolated
+            self._reject(species, lengths, index, strange)
+            kept = ~strange & ~isolated
+            place = np.flatnonzero(kept) + start
+            by_group.add(bucket_of(group[kept], count), key=group[kept], place=place)
+            copies.add(member[kept], index[kept], split[kept])
+        self.found.duplicates = copies.within()
+        self._number(folder, by_group, count)
+
+    def _reject(self, species: np.ndarray, lengths: np.ndarray, index: np.ndarray, strange: np.ndarray) -> None:
+        ends = np.cumsum(lengths)
+        for place in np.flatnonzero(strange):
+            numbers = sorted(set(species[ends[place] - lengths[place] : ends[place]].tolist()))
+            text = f"atomic numbers {' '.join(map(str, numbers))}"
+            self.found.foreign.append(Rejected(int(index[place]), _STRANGE, text))
+
+    def _number(self, folder: Path, by_group: Buckets, count: int) -> None:
+        """Number the groups by their digests, ascending."""
+        blocks = max(1, -(-self.structures // BLOCK))
+        self.placed = Buckets(self.scratch / "placed", [("place", "i8"), ("group", "i8"), ("split", "u1")], blocks)
+        found, digests = self.found, self.scratch / "digests"
+        found.counts = [0] * len(SPLITS)
+        with digests.open("wb") as handle:
+            for number in range(count):
+                rows = by_group.take(number)
+                keys, group = np.unique(rows["key"], return_inverse=True)
+                split = split_of_groups(rows["key"])
+                self.placed.add(rows["place"] // BLOCK, place=rows["place"], group=group + found.groups, split=split)
+                found.counts = [n + int(np.sum(split == i)) for i, n in enumerate(found.counts)]
+                found.train_groups += len(np.unique(group[split == 0]))
+                found.groups += len(keys)
+                keys.tofile(handle)
+        with ArrayFile(folder / "group_digest.npy", np.uint64, found.groups) as out, digests.open("rb") as handle:
+            while len(some := np.fromfile(handle, dtype=np.uint64, count=BLOCK)):
+                out.append(some)
+        found.sums["group_digest"] = out.checksum
+
+    def _decisions(self) -> Iterator[tuple[int, np.ndarray]]:
+        """(number, decisions) of each part: places within the part, groups and splits of what is kept."""
+        block, rows = -1, np.empty(0, dtype=self.placed.dtype)
+        for number, start, size in zip(self.numbers, self.starts.tolist(), self.sizes.tolist(), strict=True):
+            taken = []
+            for wanted in range(start // BLOCK, max(start, start + size - 1) // BLOCK + 1):
+                if wanted != block:
+                    block, rows = wanted, np.sort(self.placed.read(wanted), order="place")
+                taken.append(rows[(rows["place"] >= start) & (rows["place"] < start + size)])
+            some = np.concatenate(taken)
+            some["place"] -= start
+            yield number, some
+
+    def _write(self, folder: Path) -> None:
+        gathered = _Gathered(self.found)
+        files = _Files(folder, sum(self.found.counts), self._atoms(), self._later())
+        for number, rows in self._decisions():
+            part = self.parts.part(number)
+            gathered.add(part, rows)
+            files.add(part, rows)
+        self.found.sums |= files.close()
+        if self.lone:
+            self._write_isolated(folder)
+        self.found.reference = gathered.compositions.of_isolated(self.lone)
+        self.found.scale = gathered.scale
+
+    def _atoms(self) -> int:
+        return sum(
+            int(self.parts.arrays(number, "lengths")[0][rows["place"]].sum()) for number, rows in self._decisions()
+        )
+
+    def _later(self) -> tuple[str, ...]:
+        """Which of the arrays of `_LATER` hold anything."""
+        return tuple(name for name in _LATER if any(some.any() for _, (some,) in self._each(name)))
+
+    def _write_isolated(self, folder: Path) -> None:
+        """Energies of isolated atoms; they move the labels, so they belong to the content."""
+        rows = np.array([[z, e] for z, e in self.lone.items()], dtype=np.float64)
+        with ArrayFile(folder / "isolated.npy", np.float64, len(rows), (2,)) as out:
+            out.append(rows)
+        self.found.sums["isolated"] = out.checksum
+
+
+class _Files:
+    """The arrays that grow with every part."""
+
+    def __init__(self, folder: Path, structures: int, atoms: int, later: tuple[str, ...]) -> None:
+        shapes: dict[str, tuple[Any, int, tuple[int, ...]]] = {
+            "species": (np.uint8, atoms, ()),
+            "positions": (np.float32, atoms, (3,)),
+            "forces": (np.float32, atoms, (3,)),
+            "energy": (np.float64, structures, ()),
+            "offsets": (np.int64, structures + 1, ()),
+            "split": (np.uint8, structures, ()),
+            "group": (np.int64, structures, ()),
+            "member_digest": (np.uint64, structures, ()),
+            "cell": (np.float64, structures, (3, 3)),
+            "charge": (np.int16, structures, ()),
+            "spin": (np.int16, structures, ()),
+        }
+        self.files = {
+            name: ArrayFile(folder / f"{name}.npy", *shape)
+            for name, shape in shapes.items()
+            if name not in _LATER or name in later
+        }
+        self.files["offsets"].append(np.zeros(1, dtype=np.int64))
+        self.end = 0
+
+    def add(self, part: Part, rows: np.ndarray) -> None:
+        """Append what is kept of a part."""
+        kept = np.zeros(len(part.lengths), dtype=bool)
+        kept[rows["place"]] = True
+        atoms = np.repeat(kept, part.lengths)
+        ends = self.end + np.cumsum(part.lengths[kept], dtype=np.int64)
+        self.end = int(ends[-1]) if len(ends) else self.end
+        cell = part.cell if len(part.cell) else np.zeros((len(kept), 3, 3))
+        values = {
+            "species": part.species[atoms], "positions": part.positions[atoms], "forces": part.forces[atoms],
+            "energy": part.energy[kept], "offsets": ends, "split": rows["split"], "group": rows["group"],
+            "member_digest": part.member[kept], "cell": cell[kept], "charge": part.charge[kept],
+            "spin": part.spin[kept],
+        }  # fmt: skip
+        for name, file in self.files.items():
+            file.append(values[name])
+
+    def close(self) -> dict[str, str]:
+        """Checksum of each array."""
+        for file in self.files.values():
+            file.__exit__()
+        return {name: file.checksum for name, file in self.files.items()}
+
+
+class _Gathered:
+    """What the manifest tells of the structures that are kept."""
+
+    def __init__(self, found: Assembled) -> None:
+        self.found = found
+        self.compositions = Compositions()
+        self._squares, self._components = 0.0, 0
+
+    def add(self, part: Part, rows: np.ndarray) -> None:
+        """Count the kept structures of a part."""
+        found, kept = self.found, rows["place"]
+        first = np.cumsum(part.lengths, dtype=np.int64) - part.lengths
+        has_forces = np.isfinite(part.forces[:, 0])[first[kept]] if len(part.forces) else np.zeros(0, dtype=bool)
+        found.labelled["energy"] += int(np.isfinite(part.energy[kept]).sum())
+        found.labelled["forces"] += int(has_forces.sum())
+        found.named += int(part.named[kept].sum())
+        found.largest = max(found.largest, int(part.lengths[kept].max(initial=0)))
+        found.states["charged"] += int(np.sum(part.charge[kept] != 0))
+        found.states["open shells"] += int(np.sum(part.spin[kept] != 0))
+        found.states["periodic"] += int(part.cell[kept].any(axis=(1, 2)).sum()) if len(part.cell) else 0
+        train = np.zeros(len(part.lengths), dtype=bool)
+        train[kept[rows["split"] == 0]] = True
+        atoms = np.repeat(train, part.lengths)
+        found.train_atoms += int(atoms.sum())
+        self.compositions.add(part.species[atoms], part.lengths[train], part.energy[train])
+        forces = part.forces[atoms].astype(np.float64)
+        there = np.isfinite(forces)
+        self._squares += float(np.sum(forces[there] ** 2))
+        self._components += int(there.sum())
+
+    @property
+    def scale(self) -> float:
+        """Root mean square of all force components, eV/angstrom; 1 where there are none, or all are zero."""
+        return float(np.sqrt(self._squares / max(self._components, 1))) or 1.0

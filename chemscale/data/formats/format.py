@@ -1,0 +1,89 @@
+"""What every kind of file of structures has to answer: which runs of records it holds, and what each record is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from chemscale.data.frames import Record, UnusableError
+from chemscale.data.groups import group_key_of_smiles
+from chemscale.spec import Reading
+
+CHUNK = 1000  # records that are read together, by one process: seconds of work, some MB
+GROUP_KEYS = ("group", "smiles", "mol_id")  # what may name a structure's molecule, the first one found
+CHARGE_KEYS = ("charge", "total_charge")
+MULTIPLICITY_KEYS = ("multiplicity", "spin_multiplicity")
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Some consecutive records of a file: how many, and where, in terms of its format."""
+
+    records: int
+    where: Any
+
+
+@dataclass(frozen=True)
+class Format:
+    """A kind of file of structures.
+
+    Attributes:
+        name: for people.
+        units: of energy, length and, where it is no quotient of the two, force (`units.units_of`); None where the
+            layout does not say, and a user has to.
+        source: where the layout and the units are published.
+        chunks: the records of a file as runs of at most `CHUNK`, without reading them; in an order that never changes.
+        records: the records of one run, a `Record` or the reason against it for each.
+    """
+
+    name: str
+    units: str | None
+    source: str
+    chunks: Callable[[Path, Reading], Iterator[Chunk]]
+    records: Callable[[Path, Any, Reading], Iterator[Record | UnusableError]]
+
+
+def group_of(info: Any, asked: str | None) -> str | None:
+    """The key of a record's molecule: under the key that was asked for, or the first of `GROUP_KEYS` found."""
+    names = GROUP_KEYS if asked is None else (asked,)
+    name = next((name for name in names if info.get(name) is not None), None)
+    if name is None:
+        return None
+    return group_key_of_smiles(str(info[name])) if name == "smiles" else f"{name}:{info[name]}"
+
+
+def spin_of(info: Any) -> Any:
+    """Unpaired electrons of a record that says them, or its multiplicity, which is one more."""
+    if info.get("spin") is not None:
+        return info["spin"]
+    found = first(*(info.get(name) for name in MULTIPLICITY_KEYS))
+    return None if found is None else found - 1
+
+
+def charge_of(info: Any) -> Any:
+    """The charge of a record that says one."""
+    return first(*(info.get(name) for name in CHARGE_KEYS))
+
+
+def first(*candidates: Any) -> Any:
+    """The first of them that is not None."""
+    return next((c for c in candidates if c is not None), None)
+
+
+def runs(count: int, size: int = CHUNK) -> Iterator[tuple[int, int]]:
+    """(start, stop) of runs of at most `size` within `count` records."""
+    return ((start, min(start + size, count)) for start in range(0, count, size))
+
+
+def damaged(path: Path, kind: str, error: BaseException) -> ValueError:
+    """One sentence about a file that cannot be read to its end."""
+    why = " ".join(str(error).split()).rstrip(".") or type(error).__name__
+    return ValueError(f"Data.source={str(path)!r} cannot be read as {kind}: {why}; give a whole file.")
+
+
+def lacking(path: Path, option: str, name: str, known: Sequence[str]) -> ValueError:
+    """One sentence about a name that a file does not know."""
+    there = ", ".join(sorted(map(str, known))[:12]) or "nothing"
+    return ValueError(f"Reading.{option}={name!r} is not in {path.name}, which has {there}; give one of these.")

@@ -1,0 +1,59 @@
+"""HDF5 files of structures: which of the published layouts a file has, and what they share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from chemscale.data.formats.format import Format, damaged
+
+
+def format_of(path: Path) -> Format:
+    """ANI-1x, SPICE or QM7-X, by the names in the file's first groups.
+
+    Raises:
+        ValueError: it is no HDF5 file, or has none of these layouts.
+    """
+    from chemscale.data.formats import ani1x, qm7x, spice
+
+    with opened(path) as file:
+        names = _names(file)
+    for needed, form in (
+        ({"conformations", "atomic_numbers"}, spice.SPICE),
+        ({"coordinates", "atomic_numbers"}, ani1x.ANI1X),
+        ({"atXYZ", "atNUM"}, qm7x.QM7X),
+    ):
+        if needed <= names:
+            return form
+    found = ", ".join(sorted(names)[:8]) or "nothing"
+    raise ValueError(
+        f"Data.source={str(path)!r} is HDF5 of an unknown layout: its first groups hold {found}; known are ANI-1x "
+        "(coordinates, atomic_numbers), SPICE (conformations, atomic_numbers) and QM7-X (atXYZ, atNUM); write others "
+        "as extended XYZ."
+    )
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[Any]:
+    """The file, with one sentence about damage."""
+    import h5py
+
+    try:
+        with h5py.File(path, "r") as file:
+            yield file
+    except (OSError, KeyError, RuntimeError) as error:
+        raise damaged(path, "HDF5", error) from error
+
+
+def _names(file: Any) -> set[str]:
+    """Names of the data sets in the first groups, looked for two groups deep; empty groups are passed over."""
+    found: set[str] = set()
+    for name in list(file)[:20]:
+        node = file[name]
+        inner = [] if not hasattr(node, "keys") else list(node)[:20]
+        for key in inner:
+            child = node[key]
+            found.update(list(child) if hasattr(child, "keys") else [key])
+    return found
