@@ -24,6 +24,7 @@ from chemscale.batch import AtomicBatch, AtomicManifest
 from chemscale.models.irreps import Harmonics
 from chemscale.models.potential import Potential, check_dials, dense
 from chemscale.models.radial import Bessel, SphericalBessel, polynomial_cutoff
+from chemscale.models.sizing import of_size
 from chemscale.spec import added_since, register_model
 from chemscale.values import positive
 
@@ -64,12 +65,21 @@ class DimeNet:
         positive("DimeNet.angular", self.angular)
 
     @classmethod
-    def sized(cls, width: int, depth: int = 3, cutoff: float = 5.0) -> DimeNet:
-        """The DimeNet++ of this width: messages narrowed to a half and atoms widened to twice it, as in the paper.
+    def sized(
+        cls,
+        width: int | None = None,
+        depth: int = 3,
+        cutoff: float = 5.0,
+        *,
+        params: float | None = None,
+        flops: float | None = None,
+    ) -> DimeNet:
+        """The DimeNet++ of this width, or of this budget (`models.sizing`).
 
+        Messages are narrowed to a half and atoms widened to twice it, as in the paper.
         Angles are resolved up to degree 3, where the equivariance dial ends; the paper's 6 costs 3 times the harmonics.
         """
-        return cls(width=width, depth=depth, cutoff=cutoff)
+        return of_size(lambda w: cls(width=w, depth=depth, cutoff=cutoff), width, params, flops)
 
     @property
     def view(self) -> Mapping[str, Any]:
