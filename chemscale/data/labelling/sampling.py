@@ -118,12 +118,12 @@ class Dynamics(SharedShapes):
     ) -> NDArray[np.float64]:
         from ase import Atoms, units
         from ase.md.langevin import Langevin
-        from ase.md.velocitydistribution import MaxwellBoltzmannDistribution
 
         random: Any = np.random.default_rng(seed)
         atoms = Atoms(rest.species, start)
         atoms.calc = _calculator(lambda positions: self.label(Geometry(rest.species, positions), state))
-        MaxwellBoltzmannDistribution(atoms, temperature_K=temperature, rng=random)
+        widths = np.sqrt(units.kB * temperature * atoms.get_masses())  # of the momenta that heat gives
+        atoms.set_momenta(widths[:, None] * random.standard_normal((len(atoms), 3)))
         Langevin(atoms, TIME_STEP * units.fs, temperature_K=temperature, friction=FRICTION / units.fs, rng=random).run(
             STEPS
         )
