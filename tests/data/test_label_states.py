@@ -198,6 +198,7 @@ def cheap(tmp_path):
     return label(molecules, tmp_path / "cheap.parquet", conformers=2, noise=0, progress=False).out
 
 
+@pytest.mark.slow
 def test_forces_of_dft_are_minus_the_gradient_of_its_energy():
     pytest.importorskip("pyscf")
     from chemscale.data.labelling import dft

@@ -124,9 +124,8 @@ class Dynamics(SharedShapes):
         atoms.calc = _calculator(lambda positions: self.label(Geometry(rest.species, positions), state))
         widths = np.sqrt(units.kB * temperature * atoms.get_masses())  # of the momenta that heat gives
         atoms.set_momenta(widths[:, None] * random.standard_normal((len(atoms), 3)))
-        Langevin(atoms, TIME_STEP * units.fs, temperature_K=temperature, friction=FRICTION / units.fs, rng=random).run(
-            STEPS
-        )
+        heat = {"temperature_K": temperature, "friction": FRICTION / units.fs}
+        Langevin(atoms, TIME_STEP * units.fs, **heat, fixcm=False, rng=random).run(STEPS)
         return atoms.positions
 
 
