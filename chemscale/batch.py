@@ -97,6 +97,7 @@ class AtomicBatch:
         cell: (structures, 3, 3), angstrom, lattice vectors in rows, 0 for those without; None: no structure has any.
         charge: (structures,), elementary charges; None: all are neutral.
         spin: (structures,), unpaired electrons (0 for a singlet); None: all are 0.
+        turn: (structures, 3, 3), a rotation drawn for each structure and step, where the objective asks for one.
     """
 
     species: Tensor
@@ -110,6 +111,7 @@ class AtomicBatch:
     cell: Tensor | None = None
     charge: Tensor | None = None
     spin: Tensor | None = None
+    turn: Tensor | None = None
 
     @property
     def examples(self) -> int:

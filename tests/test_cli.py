@@ -145,7 +145,8 @@ def test_train_runs_once_and_generates(capsys, molecules, tmp_path):
     assert 1 <= molecules <= 5
     arguments = ["generate", store, "--n", "5", "--out", str(tmp_path / "again.smi"), "--json"]
     assert json.loads(run(capsys, *arguments)[1]) == {
-        "path": str(tmp_path / "again.smi"), "run_id": row["run_id"], "strings": 5, "molecules": molecules
+        "path": str(tmp_path / "again.smi"), "model": f"run {row['run_id']}", "run_id": row["run_id"], "strings": 5,
+        "molecules": molecules,
     }  # fmt: skip
     assert (tmp_path / "again.smi").read_text() == made
     assert len(json.loads(run(capsys, "generate", store, "--n", "5", "--json")[1])) == 5

@@ -1,6 +1,7 @@
 """`chemscale compare` as a person and as a program meet it."""
 
 import json
+from itertools import product
 
 import numpy as np
 import pytest
@@ -46,6 +47,24 @@ def test_mistakes_are_one_sentence(capsys, csv, options, status, said):
     arguments = ["compare", csv, "--params", "n", "--data", "d", "--loss", "loss", "--bootstrap", "0", *options]
     found, _, err = run(capsys, *arguments)
     assert found == status and said in err and err.count("\n") == 1
+
+
+def test_units_seen_and_a_measured_floor_reach_the_joint_law(capsys, tmp_path):
+    rng, lines = np.random.default_rng(0), ["n,u,s,arch,loss"]
+    for arch, amplitude in (("a", 300.0), ("b", 406.4)):
+        for n, u, times in product([1e6, 1e7, 1e8], [1e8, 1e9, 1e10], [1, 2, 4, 8]):
+            worth = u * (1 + 5 * (1 - np.exp(-(times - 1) / 5)))
+            loss = (1.5 + amplitude / n**0.34 + 410.7 / worth**0.28) * np.exp(rng.normal(0, 1e-3))
+            lines.append(f"{n:g},{u:g},{u * times:g},{arch},{loss:.9f}")
+    path = tmp_path / "seen.csv"
+    path.write_text("\n".join(lines) + "\n")
+    arguments = ["compare", str(path), "--by", "arch", "--params", "n", "--data", "u", "--loss", "loss"]
+    arguments += ["--bootstrap", "0", "--json"]
+    status, printed, _ = run(capsys, *arguments, "--seen", "s")
+    assert status == 0 and json.loads(printed)["law"]["form"] == "repeated"
+    status, printed, _ = run(capsys, *arguments, "--where", "s == u", "--noise-floor", "1.9", "--form", "chinchilla")
+    floors = [values["E"] for values in json.loads(printed)["law"]["parameters"].values()]
+    assert status == 0 and min(floors) >= 1.9
 
 
 def test_a_group_that_cannot_be_believed_fails_with_its_reason(capsys, tmp_path):

@@ -18,8 +18,8 @@ from chemscale.audit.subject import Subject, filtered, groups_among, is_runs, of
 from chemscale.audit.values import Audit, Claim, Finding
 from chemscale.laws import Law
 from chemscale.laws.forms import FORMS, choose
-from chemscale.laws.forms.form import ROLES
-from chemscale.laws.tables.table import Columns
+from chemscale.laws.forms.form import axes_named
+from chemscale.laws.tables.columns import Columns
 from chemscale.records.store import Store
 
 CHECKS: tuple[Callable[[Subject], Finding], ...] = (
@@ -57,7 +57,7 @@ def audit(
     """
     if form is not None and form not in FORMS and form != "auto":
         choose(form, ())
-    axes = {role: column for role, column in zip(ROLES, (params, data, seen, flops), strict=True) if column}
+    axes = axes_named(params, data, seen, flops)
     if isinstance(what, str | Path):
         what = Store(what)
     points: Points = {}

@@ -14,7 +14,9 @@ from chemscale.audit.spaces import Spaces
 from chemscale.laws import FitError, Law, fit
 from chemscale.laws.forms import choose
 from chemscale.laws.forms.form import ROLES
-from chemscale.laws.tables.table import SEPARATING, Columns, Rows, column, keep, read, split
+from chemscale.laws.tables.columns import Columns, column, keep, read, split
+from chemscale.laws.tables.meaning import SEPARATING
+from chemscale.laws.tables.table import Rows
 from chemscale.laws.tables.table import rows as rows_of
 from chemscale.laws.tables.where import matches
 from chemscale.records.schema import FINISHED, RUNS

@@ -18,9 +18,10 @@ def compare(given: argparse.Namespace) -> int:
     table = read_table(given.table)
     try:
         found = compare_groups(
-            table, by=given.by, loss=given.loss, params=given.params, data=given.data, flops=given.flops,
-            where=given.where, form=given.form, shared=tuple(filter(None, given.shared.split(","))), floor=given.floor,
-            reference=given.reference, level=given.level, bootstrap=given.bootstrap, seed=given.seed,
+            table, by=given.by, loss=given.loss, params=given.params, data=given.data, seen=given.seen,
+            flops=given.flops, where=given.where, form=given.form, shared=tuple(filter(None, given.shared.split(","))),
+            floor=given.floor, noise_floor=given.noise_floor, reference=given.reference, level=given.level,
+            bootstrap=given.bootstrap, seed=given.seed,
         )  # fmt: skip
     except FitError as error:
         if not given.json:

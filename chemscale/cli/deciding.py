@@ -18,7 +18,9 @@ FORECAST = ".forecast.json"  # end of the name of a forecast beside a table
 
 def plan(given: argparse.Namespace) -> int:
     """What to train for a budget: architecture, size, data and the loss to expect, with intervals."""
-    from chemscale.laws.tables.table import column, data_of, read, select
+    from chemscale.laws.tables.columns import column, read
+    from chemscale.laws.tables.meaning import data_of
+    from chemscale.laws.tables.selection import select
     from chemscale.plan import CANNOT_TELL, Plan, measure_cost
     from chemscale.plan import plan as plan_for
 
@@ -92,7 +94,8 @@ def _following(given: argparse.Namespace, law: Law, cost: Any, made: Any) -> Any
 
 def _register(given: argparse.Namespace, law: Law, made: Any, architecture: str | None) -> dict[str, Any]:
     """Freeze the forecast of the planned run, or of a run that the store has been asked for; the object written."""
-    from chemscale.laws.tables.table import metric_of, read
+    from chemscale.laws.tables.columns import read
+    from chemscale.laws.tables.meaning import metric_of
     from chemscale.plan import freeze
 
     columns = read(read_table(given.table))

@@ -76,6 +76,7 @@ def _train_one(run: Any, store: Any, on: Any) -> dict[str, Any]:
 def export(given: argparse.Namespace) -> None:
     """A trained ChemGPT as a folder of the Hugging Face hub: weights, tokenizer, configuration and model card."""
     from chemscale.records.store import Store
+    from chemscale.use.find import best_run
     from chemscale.use.hub import export as write
     from chemscale.use.load import load
 
@@ -87,15 +88,3 @@ def export(given: argparse.Namespace) -> None:
     if given.json:
         return print_json({"path": str(out), "files": files, "run_id": trained.run.id})
     return print(f"{out}: run {trained.run.id} as {', '.join(files)}")
-
-
-def best_run(store: Any, family: str) -> str:
-    """The finished run of a family with the lowest test loss.
-
-    Raises:
-        ValueError: none has finished.
-    """
-    rows = store.runs(family=family, status="finished").to_pylist()
-    if not rows:
-        raise ValueError(f"{store.url} has no finished {family} run; train one first, or name a run.")
-    return min(rows, key=lambda row: row["law_loss"])["run_id"]

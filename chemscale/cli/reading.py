@@ -20,7 +20,7 @@ def read_table(path: str) -> Any:
     """
     from pyarrow import ArrowException
 
-    from chemscale.laws.tables.table import refuse_twins
+    from chemscale.laws.tables.columns import refuse_twins
 
     file = Path(path)
     if "://" in path or file.is_dir():

@@ -18,7 +18,8 @@ REFUSED = (  # options of a law that a reading of slices has no use for
 
 def print_slices(given: argparse.Namespace, table: Any) -> int:
     """Power laws without floor, one for each amount of data, and which cells are short of data."""
-    from chemscale.laws.tables.table import data_of, read
+    from chemscale.laws.tables.columns import read
+    from chemscale.laws.tables.meaning import data_of
 
     asked = [name for name in REFUSED if getattr(given, name) is not None]
     asked += [name for name, usual in DEFAULTS.items() if getattr(given, name) != usual]

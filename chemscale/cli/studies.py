@@ -59,6 +59,9 @@ def _show_tuned(runs: Any, on: Any, as_json: bool) -> None:
             table.add_row(choice.field, value, f"{choice.rate:,.0f}", f"{choice.ratio:.2f}", f"{choice.padding:.1%}")
         Console().print(table)
         best = ", ".join(f"{field}={value}" for field, value in tuned.recommended.items())
+        for choice in tuned.choices:
+            if choice.field == "compile" and choice.pays_from:
+                print(f"compiling pays from {choice.pays_from:,.0f} updates; the run makes {run.updates:,}")
         print(f"recommended: {best or 'as asked'} (a change is worth it from {WORTH:g} times the rate)\n")
     print("A precision changes numbers and ids: take one for a whole study. The rest changes rounding alone.")
     return None
@@ -131,7 +134,11 @@ def _cell_json(cell: Any, hours: float | None, assumed: Any) -> dict[str, Any]:
 
 
 def sweep(given: argparse.Namespace) -> int:
-    """Every run of a recipe that the store does not hold yet, then the table of results."""
+    """Every run of a recipe that the store does not hold yet, then the table of results.
+
+    With --sample every finished text run writes so many strings, whose metrics are kept beside its loss; the report of
+    the store then shows whether loss predicts quality. A killed sweep goes on, in this too.
+    """
     from chemscale.report.board import show_laws
     from chemscale.report.table import table
     from chemscale.sweep.recipe import load_recipe, parse_options, recipe_resources
@@ -142,7 +149,8 @@ def sweep(given: argparse.Namespace) -> int:
     if isinstance(recipe, Search):
         raise ValueError(f"{given.recipe} returns a Search; run it with `chemscale search {given.recipe}`.")
     told = _trackers(given, recipe.name)
-    store = run_study(recipe, store=given.store, on=recipe_resources(given.recipe, resources_of(given)), callbacks=told)
+    on = recipe_resources(given.recipe, resources_of(given))
+    store = run_study(recipe, store=given.store, on=on, callbacks=told, beside=_sampling(given))
     show_laws(store)
     if given.json:
         print_json([readable(row) for row in store.runs().to_pylist()])
@@ -150,6 +158,14 @@ def sweep(given: argparse.Namespace) -> int:
         Console().print(table(store))
         print(f"store: {store.url} · `chemscale report {given.store}` writes the page")
     return 1 if _troubled(store, recipe.name) else 0
+
+
+def _sampling(given: argparse.Namespace) -> Any:
+    if given.sample is None:
+        return None
+    from chemscale.use.quality.cells import Sampling
+
+    return Sampling(given.sample, reference=given.reference)
 
 
 def _trackers(given: argparse.Namespace, study: str) -> list[Any]:

@@ -7,9 +7,13 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from chemscale.cli.output import print_json, print_rows, writable
+
+if TYPE_CHECKING:
+    from chemscale.use.generate import Request
+    from chemscale.use.source import TextModel
 
 QUALITY = ("validity", "unique", "novelty", "fcd", "snn", "scaffolds")  # metrics of a run that a table shows
 
@@ -22,22 +26,22 @@ def generate(given: argparse.Namespace) -> None:
     .parquet file holds every string.
     """
     from chemscale.use.generate import Request
-    from chemscale.use.sampling import sample_tables, unshown
+    from chemscale.use.sampling import sample_tables
 
     writable(given.out)
-    trained = _text_model(given)
-    request = Request(given.n, given.temperature, given.top_k, given.seed, given.max_tokens, unshown(trained))
+    model = _text_model(given)
+    request = Request(given.n, given.temperature, given.top_k, given.seed, given.max_tokens, model.never)
     if not given.out:
-        tables = sample_tables(trained.module, trained.manifest, request, given.prompt, processes=given.processes)
+        tables = sample_tables(model.module, model.manifest, request, given.prompt, processes=given.processes)
         return _shown(given, [_kept(table, given) for table in tables])
-    counts = _to_file(given, trained, request)
+    counts = _to_file(given, model, request)
     if given.json:
-        return print_json({"path": given.out, "run_id": trained.run.id, **counts})
-    print(f"{given.out}: {_said(counts)} of run {trained.run.id}")
+        return print_json({"path": given.out, "model": model.name, "run_id": model.run, **counts})
+    print(f"{given.out}: {_said(counts)} of {model.name}")
     return None
 
 
-def _to_file(given: argparse.Namespace, trained: Any, request: Any) -> dict[str, int]:
+def _to_file(given: argparse.Namespace, model: TextModel, request: Request) -> dict[str, int]:
     """Write the file, from where a killed command left it; what was counted on the way."""
     from chemscale.data.parallel import progress_bar
     from chemscale.use.generate import BLOCK
@@ -45,12 +49,12 @@ def _to_file(given: argparse.Namespace, trained: Any, request: Any) -> dict[str,
     from chemscale.use.sampling import counts_of, sample_tables
 
     write = writer_of(given.out)
-    asked = {"run": trained.run.id, "prompt": given.prompt, "keep_only": given.keep_only, **asdict(request)}
+    asked = {"model": model.content, "prompt": given.prompt, "keep_only": given.keep_only, **asdict(request)}
     parts = Parts(given.out, asked)
     with progress_bar(given.n, "strings", None) as shown:
         shown.advance(min(given.n, parts.done * BLOCK))
         for table in sample_tables(
-            trained.module, trained.manifest, request, given.prompt, first=parts.done, processes=given.processes
+            model.module, model.manifest, request, given.prompt, first=parts.done, processes=given.processes
         ):
             parts.add(_kept(table, given))
             shown.advance(len(table))
@@ -76,13 +80,13 @@ def embed(given: argparse.Namespace) -> None:
     path = Path(given.file)
     if not path.is_file():
         raise ValueError(f"{given.file!r} is no file on this machine; give one of SMILES or SELFIES.")
-    trained = _text_model(given)
-    asked = {"run": trained.run.id, "file": file_checksum(path), "pool": given.pool, "notation": given.notation}
+    model = _text_model(given)
+    asked = {"model": model.content, "file": file_checksum(path), "pool": given.pool, "notation": given.notation}
     parts = Parts(given.out, asked)
     with progress_bar(count_lines(path), "molecules", None) as shown:
         shown.advance(parts.done * PART)
         for table in embed_tables(
-            trained.module, trained.manifest, path,
+            model.module, model.manifest, path,
             pool=given.pool, notation=given.notation, first=parts.done, processes=given.processes,
         ):  # fmt: skip
             parts.add(table)
@@ -97,37 +101,39 @@ def embed(given: argparse.Namespace) -> None:
     parts.finish(write_parquet)
     record = {
         "path": given.out,
-        "run_id": trained.run.id,
+        "model": model.name,
+        "run_id": model.run,
         "molecules": molecules,
         "null_rows": dict(reasons.most_common()),
     }
     if given.json:
         return print_json(record)
-    print(f"{given.out}: {molecules:,} molecules of width {trained.run.model.width}, run {trained.run.id}")
+    print(f"{given.out}: {molecules:,} molecules of width {model.width}, {model.name}")
     for reason, count in reasons.most_common(10):
         print(f"  {count:,} null rows: {reason}")
     return None
 
 
-def _text_model(given: argparse.Namespace) -> Any:
+def _text_model(given: argparse.Namespace) -> TextModel:
     import chemscale.models  # noqa: F401  # registers the models
-    from chemscale.cli.models import best_run
-    from chemscale.records.store import Store
-    from chemscale.use.load import load
+    from chemscale.use.source import text_model
 
-    store = Store(given.store)
-    trained = load(store, given.run or best_run(store, "text"))
-    if trained.run.model.family != "text":
-        raise ValueError(f"--run {given.run!r} is a {trained.run.model.architecture}; this needs a text run.")
-    return trained
+    return text_model(given.store, given.run)
 
 
 def evaluate(given: argparse.Namespace) -> None:
-    """The metrics of MOSES for a file of generated molecules, or for a sample of every finished text run of a store.
+    """The metrics of MOSES for generated molecules or a store's text runs; a potential's errors on structures.
 
     The strings of a file are taken in the order in which they were sampled. A store keeps what was measured of each run
-    beside its loss, and a run that was measured so before is not sampled again; --out writes the table.
+    beside its loss, and a run that was measured so before is not sampled again; --out writes the table. With a file of
+    labelled structures behind a store or an exported potential: errors of energies and forces with intervals, in all
+    and per subset; --out FILE.html draws parity plots, FILE.csv or .parquet holds every structure, FILE.json all
+    numbers.
     """
+    if given.structures is not None:
+        from chemscale.cli.potentials import evaluate as evaluate_potential
+
+        return evaluate_potential(given)
     from chemscale.data.readers import read_strings
     from chemscale.use.quality.reference import reference
     from chemscale.use.quality.score import score
@@ -157,31 +163,39 @@ def evaluate(given: argparse.Namespace) -> None:
 def _evaluate_store(given: argparse.Namespace) -> None:
     import chemscale.models  # noqa: F401  # registers the models
     from chemscale.records.store import Store
-    from chemscale.use.quality.cells import Sampling, ranks, score_cells
-    from chemscale.use.quality.reference import reference
+    from chemscale.use.parts import writer_of
+    from chemscale.use.quality.cells import Sampling, score_cells
 
-    against = reference(given.reference, given.training, processes=given.processes)
-    how = Sampling(given.first or Sampling.n)
+    how = Sampling(given.first or Sampling.n, reference=given.reference, training=given.training)
+    how.require()
+    write = writer_of(given.out) if given.out else None
     rows = []
-    for row in score_cells(Store(given.file), how, against, processes=given.processes):
+    for row in score_cells(Store(given.file), how, processes=given.processes):
         rows.append(row)
         print(f"{row['run_id']}: loss {row['law_loss']:.4f}, FCD {_number(row['fcd'])}", file=sys.stderr)
     if not rows:
         raise ValueError(f"{given.file!r} has no finished text run with weights; train one first.")
-    if given.out:
+    if write is not None:
         import pyarrow as pa
 
-        from chemscale.use.parts import writer_of
-
-        writer_of(given.out)(iter([pa.Table.from_pylist(rows)]), Path(given.out))
+        write(iter([pa.Table.from_pylist(rows)]), Path(given.out))
     if given.json:
         return print_json(rows)
     shown = ("run_id", "params", "molecules", "law_loss", *QUALITY)
     print_rows([{name: row[name] for name in shown} for row in rows], False)
-    told = ", ".join(f"{name} {_number(ranks(rows, name))}" for name in QUALITY)
-    print(f"rank correlation with the loss over {len(rows)} runs: {told}")
-    print(*against.says, sep="\n")
+    told = ", ".join(f"{name} {_ranks(rows, name)}" for name in QUALITY)
+    print(f"rank correlation with the loss over {len(rows)} runs (95 % interval): {told}")
+    print(*dict.fromkeys(row["says"] for row in rows if row["says"]), sep="\n")
     return None
+
+
+def _ranks(rows: Sequence[dict[str, Any]], metric: str) -> str:
+    from chemscale.use.quality.ranks import ranks
+
+    found = ranks(rows, metric)
+    if found is None:
+        return "—"
+    return f"{found.value:.2f}" + (f" ({found.low:.2f} to {found.high:.2f})" if found.low is not None else "")
 
 
 def _lines(record: dict[str, Any]) -> list[str]:

@@ -25,7 +25,7 @@ import numpy as np
 
 from chemscale.batch import AtomicManifest, Manifest, TextManifest
 from chemscale.data.subsets import ORDER_RULE, SPLITS
-from chemscale.spec import canonical_json
+from chemscale.values import canonical_json
 
 BUILDER = 1  # rises when the same file would be built into different arrays
 MANIFEST_FILE = "manifest.json"

@@ -8,14 +8,9 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, TypedDict, Unpack, overload
 
-import numpy as np
-
-from chemscale.laws.backtests.trials import Ranked, Tried, ask, attempt, rank, usual
-from chemscale.laws.backtests.weighting import refuse_unknown, weighted
+from chemscale.laws.backtests.trials import Ranked, ask, rank, usual
 from chemscale.laws.doubt.assess import assess
 from chemscale.laws.doubt.censor import with_noise
-from chemscale.laws.doubt.counts import counts_beside
-from chemscale.laws.doubt.draws import refuse_seed
 from chemscale.laws.doubt.hygiene import inspect
 from chemscale.laws.doubt.identify import (
     cut_short,
@@ -26,21 +21,20 @@ from chemscale.laws.doubt.identify import (
     short_axes,
     unidentified,
 )
-from chemscale.laws.doubt.intervals import choose_method
 from chemscale.laws.doubt.residuals import residuals
-from chemscale.laws.errors import FitError, PartialFitError, naming, require_level
-from chemscale.laws.forms import FORMS, choose
-from chemscale.laws.forms.form import ROLES, Form
+from chemscale.laws.errors import FitError, PartialFitError, naming
+from chemscale.laws.forms import choose
+from chemscale.laws.forms.form import Form, axes_named
 from chemscale.laws.law import Law, named_columns
 from chemscale.laws.objectives import Objective
 from chemscale.laws.prediction import Solution
+from chemscale.laws.request import Request
 from chemscale.laws.solver.solve import Problem, solve
+from chemscale.laws.tables.columns import Columns, split
 from chemscale.laws.tables.cost import measure
+from chemscale.laws.tables.selection import select
 from chemscale.laws.tables.serial import as_curve
-from chemscale.laws.tables.stopped import stopped
-from chemscale.laws.tables.table import Columns, Rows, data_of, refuse_shared, rows, select, split, with_epochs
-
-FEWEST_DRAWS, MOST_DRAWS = 20, 100_000  # the ends of a 95 % interval of so many have long settled
+from chemscale.laws.tables.table import Rows
 
 
 class Options(TypedDict, total=False):
@@ -130,58 +124,23 @@ def fit(
     table that mixes kinds of runs) and FitError for a law that is not to be believed (flat loss, axes on one ray); with
     `by` PartialFitError, which holds the laws of the other groups, where some bear none.
     """
-    goal = Objective(objective, delta)
-    require_level(level)
-    if bootstrap != int(bootstrap) or not (bootstrap == 0 or FEWEST_DRAWS <= bootstrap <= MOST_DRAWS):
-        raise ValueError(
-            f"bootstrap={bootstrap!r} must be 0 or a whole number of {FEWEST_DRAWS} to {MOST_DRAWS} draws; 1000 is a "
-            "good one."
-        )
-    refuse_seed(seed)
-    if form not in FORMS and form != "auto":
-        choose(form, ())
-    choose_method(interval, 1, int(bootstrap))
-    if not (np.isfinite(noise_floor) and noise_floor >= 0):
-        raise ValueError(f"noise_floor={noise_floor!r} must be zero or a positive number in the unit of the loss.")
-    if noise_floor and form in FORMS and FORMS[form].floor is None:
-        raise ValueError(f"noise_floor={noise_floor!r} bounds a floor, and form={form!r} has none; use power_floor.")
+    asked = Request(
+        form, axes_named(params, data, seen, flops), loss, epochs, Objective(objective, delta), weights, censored,
+        cluster, noise_floor, level, hold_out, along, tuple(counts),
+        {"where": where, "by": by, "seed": seed, "bootstrap": int(bootstrap), "interval": interval},
+    )  # fmt: skip
+    asked.refuse(bootstrap)
     columns, notes = select(table, where, censored)
-    given = {role: name for role, name in zip(ROLES, (params, data, seen, flops), strict=True) if name}
-
-    def prepared(part: Columns) -> tuple[Rows, tuple[str, ...], Callable[..., Law]]:
-        part, named = with_epochs(part, given, epochs) if epochs else (part, given)
-        roles = axes_of(part, form, named, loss)
-        by_column = weights if weights in part else None
-        given_up = stopped(part, loss, censored)
-        runs = rows(given_up.columns, roles, loss, by_column, (*notes, *given_up.notes), cluster, noise_floor)
-        runs = replace(runs, censored=given_up.bounds, imputed=given_up.imputed)
-        if weights and not by_column:
-            refuse_unknown(weights, part)
-            runs = weighted(runs, weights, along)
-        settings = {"where": where, "by": by, "seed": seed, "bootstrap": int(bootstrap), "interval": interval}
-        beside = counts_beside(part, roles, counts)
-        chosen = partial(
-            _fit, runs, goal=goal, level=level, hold_out=hold_out, along=along, settings=settings, counts=beside
-        )
-        return runs, tuple(roles), chosen
-
-    def alone(part: Columns) -> Law:
-        _, roles, chosen = prepared(part)
-        return chosen(choose(form, roles))
-
-    def tried(runs: Rows, roles: tuple[str, ...]) -> Tried:
-        return attempt(runs, roles, goal, ask(runs, hold_out, along))
-
     parts: dict[Any, Columns] = {None: columns} if by is None else split(columns, by)
     errors: dict[Any, Exception] = {}
     each = partial(_each, by, errors)
+    ready = each(partial(asked.prepared, notes), {value: (part,) for value, part in parts.items()})
     if form == "auto":  # groups tell one another which forms foretell well, so all are tried before any is fitted
-        ready = each(prepared, {value: (part,) for value, part in parts.items()})
-        tries = each(tried, {value: (runs, roles) for value, (runs, roles, _) in ready.items()})
+        tries = each(asked.tried, {value: (runs, roles) for value, (runs, roles, _) in ready.items()})
         ranked = rank(tries) if tries else {}
-        laws = each(_best, {value: (found, ready[value][2]) for value, found in ranked.items()})
+        laws = each(partial(_best, asked), {value: (found, *ready[value]) for value, found in ranked.items()})
     else:
-        laws = each(alone, {value: (part,) for value, part in parts.items()})
+        laws = each(partial(_alone, asked), ready)
     if errors and laws:
         raise PartialFitError(laws, errors)
     if errors:
@@ -203,33 +162,17 @@ def _each(
     return done
 
 
-def axes_of(columns: Columns, form: str, given: Mapping[str, str], loss: str) -> dict[str, str]:
-    """Axis -> column, in the order of `ROLES`: those given, and of a runs table those that the form must have.
-
-    A form that can take several axes gets params and data of a runs table where none is given.
-    """
-    roles = dict(given)
-    kind = FORMS.get(form)
-    several = not given and "run_id" in columns and (kind is None or 2 in kind.axes)
-    unique = data_of(columns, loss)
-    defaults = {"data": unique, "seen": f"{roles.get('data', unique)}_seen"}
-    for role in ("params", "data") if several else getattr(kind, "fixed_roles", ()):
-        default = defaults.get(role, role)
-        if role not in roles and default in columns:
-            roles[role] = str(default)
-    if not roles:
-        raise ValueError("no axis is named: give at least one of params, data, flops as a column name.")
-    refuse_shared({**roles, "loss": loss})
-    return {role: roles[role] for role in ROLES if role in roles}
+def _alone(asked: Request, runs: Rows, roles: tuple[str, ...], counts: Mapping[str, Any]) -> Law:
+    return _fit(asked, runs, choose(asked.form, roles), counts)
 
 
-def _best(found: Ranked, chosen: Callable[..., Law]) -> Law:
+def _best(asked: Request, found: Ranked, runs: Rows, roles: tuple[str, ...], counts: Mapping[str, Any]) -> Law:
     """The law of the form that leads in the backtest, with the ensemble of all that could be tested."""
     refused = list(found.skipped)
     first: FitError | None = None
     for form in found.order:
         try:
-            law = chosen(form, skipped=tuple(refused))
+            law = _fit(asked, runs, form, counts, tuple(refused))
         except FitError as error:
             refused.append(f"{form.name}: {error}")
             first = first or error
@@ -238,18 +181,8 @@ def _best(found: Ranked, chosen: Callable[..., Law]) -> Law:
     raise FitError(f"form='auto' believes no form, and of the best of them: {first}")
 
 
-def _fit(
-    runs: Rows,
-    form: Form,
-    *,
-    goal: Objective,
-    level: float,
-    hold_out: Any,
-    along: str | None,
-    settings: dict[str, Any],
-    counts: Mapping[str, Any],
-    skipped: tuple[str, ...] = (),
-) -> Law:
+def _fit(asked: Request, runs: Rows, form: Form, counts: Mapping[str, Any], skipped: tuple[str, ...] = ()) -> Law:
+    goal, level, settings, hold_out, along = asked.goal, asked.level, asked.settings, asked.hold_out, asked.along
     refuse_unfit(form, runs)
     goal, runs = with_noise(form, goal, runs)
     problem = Problem.over(form, goal, runs)
@@ -262,9 +195,9 @@ def _fit(
     runs = as_curve(runs, residuals(problem, theta))
     doubt = assess(problem, theta, runs, settings["interval"], level, settings["bootstrap"], settings["seed"])
     why = unidentified(form, short, published, doubt.intervals, runs.noise_floor)
-    asked = hold_out is not None or along is not None
+    tested = hold_out is not None or along is not None
     test, note = (
-        usual(form, runs, goal, asked, ask(runs, hold_out, along)) if asked or settings["bootstrap"] else (None, ())
+        usual(form, runs, goal, tested, ask(runs, hold_out, along)) if tested or settings["bootstrap"] else (None, ())
     )
     noisy = near_noise(problem, theta, runs, published)
     known = set(published) - set(why)

@@ -93,8 +93,9 @@ class Objective:
         size = np.abs(residual)
         if self.name == "lad":
             return size
-        corner = self.corner
-        return np.where(size < corner, 0.5 * size**2, corner * (size - 0.5 * corner))
+        within = np.minimum(size, self.corner)
+        size -= 0.5 * within
+        return np.multiply(size, within, out=size)
 
     def slopes(self, log_loss: Array, log_fit: Array) -> Slopes:
         """First and second derivatives of `penalty` in `log_fit`."""

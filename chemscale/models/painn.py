@@ -13,9 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from chemscale.batch import AtomicBatch, AtomicManifest
+from chemscale.models.direct import VectorForces
 from chemscale.models.potential import Potential, atomwise, check_dials, dense, neighbour_sum
 from chemscale.models.radial import Bessel, cosine_cutoff
-from chemscale.spec import register_model
+from chemscale.spec import added_since, register_model
 
 PER_ANGSTROM = 4.0  # Bessel functions: 20 at 5 angstrom in the paper, section 5
 NORM_FLOOR = 1e-8  # under the root of |Vv|, so that it has a slope at 0; SchNetPack's value
@@ -33,6 +34,7 @@ class PaiNN:
         depth: message and update blocks (3 in the paper).
         cutoff: angstrom (5 in the paper).
         basis: Bessel functions of the distance (20 in the paper).
+        forces: "gradient", or "direct" from the vectors, by a gated head (`models.direct`).
 
     Raises:
         ValueError: a field is out of range.
@@ -42,6 +44,7 @@ class PaiNN:
     depth: int = 3
     cutoff: float = 5.0
     basis: int = 20
+    forces: str = added_since(1, "gradient")
 
     architecture: ClassVar[str] = "painn"
     family: ClassVar[str] = "structures"
@@ -69,21 +72,31 @@ class PaiNNPotential(Potential):
     """Energies of atoms from `depth` message and update blocks and a two-layer readout (figure 2 of the paper).
 
     Two sets of rows that the paper lists never touch an energy and are left out: in the first message those that gate
-    v_j, which is 0 there, and in the last update those that make a vector, which nothing reads.
+    v_j, which is 0 there, and in the last update those that make a vector, which only direct forces read.
     """
 
     def __init__(self, config: PaiNN, manifest: AtomicManifest) -> None:
-        super().__init__(manifest)
+        super().__init__(manifest, config.forces)
         width, depth = config.width, config.depth
         self.cutoff = config.cutoff
         self.embedding = nn.Embedding(len(self.species), width)
         self.basis = Bessel(config.basis, config.cutoff)
         branches = [2] + [3] * (depth - 1)
         self.messages = nn.ModuleList(Message(width, config.basis, n) for n in branches)
-        self.updates = nn.ModuleList(Update(width, n) for n in reversed(branches))
+        last = 3 if config.forces == "direct" else 2
+        self.updates = nn.ModuleList(Update(width, n) for n in [3] * (depth - 1) + [last])
         self.readout = atomwise(width, nn.SiLU())
+        if config.forces == "direct":
+            self.head = VectorForces(width)
 
     def atomic_energies(self, batch: AtomicBatch, vectors: Tensor, distances: Tensor) -> Tensor:
+        return self.readout(self._state(batch, vectors, distances)[0]).squeeze(-1)
+
+    def atomic_outputs(self, batch: AtomicBatch, vectors: Tensor, distances: Tensor) -> tuple[Tensor, Tensor]:
+        s, v = self._state(batch, vectors, distances)
+        return self.readout(s).squeeze(-1), self.head(s, v)
+
+    def _state(self, batch: AtomicBatch, vectors: Tensor, distances: Tensor) -> State:
         fade = cosine_cutoff(distances, self.cutoff)[:, None]  # (pairs, 1)
         radial = torch.cat((self.basis(distances), torch.ones_like(fade)), 1) * fade  # (pairs, basis + 1)
         unit = (vectors / distances[:, None])[:, :, None]  # (pairs, 3, 1)
@@ -92,7 +105,8 @@ class PaiNNPotential(Potential):
         for message, update in zip(self.messages, self.updates, strict=True):
             s, v = message(s, v, radial, unit, batch.pairs)
             s, v = update(s, v)
-        return self.readout(s).squeeze(-1)
+        assert v is not None  # there is at least one block
+        return s, v
 
 
 class Message(nn.Module):

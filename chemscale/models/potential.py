@@ -1,4 +1,4 @@
-"""What every interatomic potential shares: species, output scale, and forces as minus the gradient of the energy.
+"""What every interatomic potential shares: species, output scale, and forces, by gradient or by a head of their own.
 
 Legend of shapes: atoms, pairs, structures, width (channels, always last). Energies are in eV, lengths in angstrom,
 forces in eV/angstrom.
@@ -15,6 +15,13 @@ from chemscale.batch import AtomicBatch, AtomicManifest
 
 ELEMENTS = 119  # atomic numbers 0 to 118
 READOUT_GAIN = 0.1  # the first predictions are small beside the labels' scale: training starts at the error of zero
+FORCES = ("gradient", "direct")  # minus the gradient of the energy, or outputs of their own, which cost one pass less
+
+# What physics a model keeps by construction; a config class lists its own as `traits`, a class without has both.
+EQUIVARIANT = "equivariant"  # energies stay and forces turn when a structure is turned or mirrored
+LOCAL = "local"  # an atom feels what pairs within the cutoff carry to it; parts far from each other add up
+CONSERVATIVE = "conservative"  # forces are minus the gradient of the energy: said by `forces`, not by a class
+TRAITS = frozenset({EQUIVARIANT, LOCAL})
 
 
 class AtomicPrediction(NamedTuple):
@@ -33,18 +40,21 @@ class Potential(nn.Module):
     """Base of all potentials: a subclass says what energy each atom has, this class sums, scales and differentiates.
 
     A subclass gives its species table the name `embedding` and its last layers the name `readout`; all its other
-    modules count as "interaction".
+    modules count as "interaction". One that can also predict forces without a gradient gives `atomic_outputs` and hands
+    its config's `forces` on.
 
     Args:
         manifest: its `species` fill the species table, its `scale` (eV/angstrom) multiplies the energies, so that a
             network whose outputs are of order one predicts forces of the labels' size.
+        forces: "gradient" for conservative forces; "direct" for those of `atomic_outputs`, without double backward.
 
     Raises:
         ValueError: the manifest names no species.
     """
 
-    def __init__(self, manifest: AtomicManifest) -> None:
+    def __init__(self, manifest: AtomicManifest, forces: str = "gradient") -> None:
         super().__init__()
+        self.forces = forces
         if not manifest.species:
             raise ValueError("AtomicManifest.species=() is empty; give the atomic numbers that occur in the data.")
         self.species = tuple(int(z) for z in manifest.species)
@@ -65,8 +75,15 @@ class Potential(nn.Module):
         """
         raise NotImplementedError
 
+    def atomic_outputs(self, batch: AtomicBatch, vectors: Tensor, distances: Tensor) -> tuple[Tensor, Tensor]:
+        """The energy and the force of each atom, both in units of `scale`: (atoms,) and (atoms, 3), for `direct`."""
+        raise NotImplementedError
+
     def forward(self, batch: AtomicBatch) -> AtomicPrediction:
         """Energies and forces of a batch; differentiable where the caller records gradients."""
+        if self.forces == "direct":
+            energies, forces = self.atomic_outputs(batch, *self._pairs(batch, batch.positions))
+            return AtomicPrediction(self._summed(batch, energies), self.scale * forces)
         recording = torch.is_grad_enabled()
         with torch.inference_mode(False), torch.enable_grad():
             positions = batch.positions.detach().requires_grad_()
@@ -94,18 +111,29 @@ class Potential(nn.Module):
             strain = positions.new_zeros(batch.structures, 3, 3).requires_grad_()
             energy = self._energy(batch, positions, (strain + strain.mT) / 2)
             slope, virial = torch.autograd.grad(energy.sum(), (positions, strain))
-        return AtomicPrediction(energy.detach(), -slope), virial / volume[:, None, None]
+        forces = -slope
+        if self.forces == "direct":
+            with torch.no_grad():
+                forces = self(batch).forces
+        return AtomicPrediction(energy.detach(), forces), virial / volume[:, None, None]
 
     def _energy(self, batch: AtomicBatch, positions: Tensor, strain: Tensor | None = None) -> Tensor:
+        return self._summed(batch, self.atomic_energies(batch, *self._pairs(batch, positions, strain)))
+
+    def _summed(self, batch: AtomicBatch, atomic: Tensor) -> Tensor:
+        """(atoms,) in units of `scale` -> (structures,), eV."""
+        return self.scale * atomic.new_zeros(batch.structures).index_add_(0, batch.owner, atomic)
+
+    @staticmethod
+    def _pairs(batch: AtomicBatch, positions: Tensor, strain: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """(pairs, 3) vectors and (pairs,) distances, angstrom."""
         first, second = batch.pairs
         vectors = positions.index_select(0, second) - positions.index_select(0, first)  # (pairs, 3)
         if batch.shifts is not None:
             vectors = vectors + batch.shifts
         if strain is not None:  # of positions and lattice alike
             vectors = vectors + (vectors[:, None] @ strain[batch.owner[first]]).squeeze(1)
-        distances = vectors.square().sum(-1).sqrt()  # (pairs,)
-        atomic = self.atomic_energies(batch, vectors, distances)  # (atoms,)
-        return self.scale * atomic.new_zeros(batch.structures).index_add_(0, batch.owner, atomic)
+        return vectors, vectors.square().sum(-1).sqrt()
 
     def rows(self, species: Tensor) -> Tensor:
         """Rows of the species table for atomic numbers: (atoms,) -> (atoms,)."""
@@ -132,6 +160,12 @@ class Potential(nn.Module):
             head = name.split(".")[0]
             groups[head if head in groups else "interaction"].append(parameter)
         return groups
+
+
+def traits_of(config: Any) -> frozenset[str]:
+    """What physics the models of this configuration keep by construction."""
+    own: frozenset[str] = getattr(config, "traits", TRAITS)
+    return own | {CONSERVATIVE} if getattr(config, "forces", FORCES[0]) == "gradient" else own
 
 
 def atomwise(width: int, activation: nn.Module) -> nn.Sequential:
@@ -189,6 +223,10 @@ def check_dials(config: Any, *, even_width: bool) -> None:
         whole = isinstance(value, int) and not isinstance(value, bool) and value >= least
         if not whole or (name == "width" and even_width and value % 2):
             raise ValueError(f"{type(config).__name__}.{name}={value!r} is not allowed: it must be {allowed}.")
+    if getattr(config, "forces", FORCES[0]) not in FORCES:
+        raise ValueError(
+            f"{type(config).__name__}.forces={config.forces!r} is not allowed: it must be {' or '.join(FORCES)}."
+        )
     if not 0 < config.cutoff < float("inf"):
         raise ValueError(
             f"{type(config).__name__}.cutoff={config.cutoff!r} is not allowed: it must be a positive length in "

@@ -7,8 +7,11 @@ not vanish at the cutoff by themselves, so models multiply what they make of the
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import torch
+from scipy.optimize import brentq
+from scipy.special import spherical_jn
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -84,3 +87,94 @@ def polynomial_cutoff(distances: Tensor, cutoff: float, power: int = 6) -> Tenso
     p = power
     bracket = (p + 1) * (p + 2) / 2 - x * (p * (p + 2) - x * (p * (p + 1) / 2))
     return 1.0 - x.pow(p) * bracket
+
+
+class ExponentialBernstein(nn.Module):
+    """Bernstein polynomials in `exp(-gamma d)`, which are dense near the nucleus (Unke et al. 2021, SpookyNet).
+
+    With x = exp(-gamma d), `binomial(K - 1, v) x^(K - 1 - v) (1 - x)^v`, v = 0 ... K - 1, each faded once more by x, as
+    the authors' code has it.
+
+    Args:
+        basis: K, at least 1.
+    """
+
+    DECAY = 0.5 / 0.529177210903  # gamma at the start, 1 / angstrom: half of one over bohr
+
+    def __init__(self, basis: int) -> None:
+        super().__init__()
+        v = torch.arange(basis)
+        self.outer: Tensor
+        self.inner: Tensor
+        self.logarithm: Tensor
+        self.register_buffer("outer", (basis - v).float())
+        self.register_buffer("inner", v.float())
+        self.register_buffer("logarithm", torch.tensor([math.log(math.comb(basis - 1, k)) for k in range(basis)]))
+        self.decay = nn.Parameter(torch.tensor([math.log(math.expm1(self.DECAY))]))  # softplus of it is gamma
+
+    def forward(self, distances: Tensor) -> Tensor:
+        """(pairs,) angstrom -> (pairs, basis)."""
+        steps = functional.softplus(self.decay) * distances[:, None]  # (pairs, 1), gamma d
+        inside = torch.log(-torch.expm1(-steps))  # ln(1 - x)
+        exponent = self.logarithm - self.outer * steps + self.inner * inside
+        return torch.exp(functional.threshold(exponent, FAINT, -math.inf))
+
+
+def smooth_cutoff(distances: Tensor, cutoff: float) -> Tensor:
+    """`exp(-d^2 / ((c - d)(c + d)))` below the cutoff c, 0 above: smooth at every order (Unke et al. 2021).
+
+    Args:
+        distances: (pairs,), angstrom.
+        cutoff: c, angstrom.
+    """
+    inside = distances < cutoff
+    d = torch.where(inside, distances, 0.0)  # where the quotient and its slopes are finite
+    exponent = -d.square() / ((cutoff - d) * (cutoff + d))
+    return torch.where(inside & (exponent > FAINT), torch.exp(exponent.clamp(min=FAINT)), 0.0)
+
+
+class SphericalBessel(nn.Module):
+    """Spherical Bessel functions of each degree that are 0 at the cutoff (Gasteiger et al. 2020, DimeNet, eq. 6).
+
+    `sqrt(2) / |j_(l+1)(z_ln)| * j_l(z_ln d / c)`, z_ln the n-th root of j_l, orthonormal on x = d/c in [0, 1] under the
+    weight x^2.
+
+    Args:
+        degrees: l = 0 ... degrees - 1.
+        basis: n = 1 ... basis.
+        cutoff: c, angstrom.
+    """
+
+    def __init__(self, degrees: int, basis: int, cutoff: float) -> None:
+        super().__init__()
+        roots, norms = _bessel_roots(degrees, basis)
+        self.wavenumbers: Tensor
+        self.norms: Tensor
+        self.register_buffer("wavenumbers", torch.tensor(roots) / cutoff)  # (degrees, basis), 1 / angstrom
+        self.register_buffer("norms", torch.tensor(norms))
+
+    def forward(self, distances: Tensor) -> Tensor:
+        """(pairs,) angstrom -> (pairs, degrees, basis)."""
+        x = distances[:, None, None] * self.wavenumbers
+        below, here = torch.cos(x) / x, torch.sin(x) / x  # j_-1 and j_0
+        found = [here[:, 0]]
+        for degree in range(1, x.shape[1]):  # j_l = (2l - 1)/x j_(l-1) - j_(l-2); stable, since x is large enough
+            below, here = here, (2 * degree - 1) / x * here - below
+            found.append(here[:, degree])
+        return torch.stack(found, 1) * self.norms
+
+
+def _bessel_roots(degrees: int, basis: int) -> tuple[list[list[float]], list[list[float]]]:
+    """Roots of j_l and the norms of the functions that they make; those of j_l lie between those of j_(l-1)."""
+    between = [n * math.pi for n in range(1, basis + degrees + 1)]
+    roots, norms = [], []
+    for degree in range(degrees):
+        if degree:
+            between = [_root(degree, *ends) for ends in pairwise(between)]
+        roots.append(between[:basis])
+        norms.append([math.sqrt(2.0) / abs(float(spherical_jn(degree + 1, z))) for z in between[:basis]])
+    return roots, norms
+
+
+def _root(degree: int, low: float, high: float) -> float:
+    return float(brentq(lambda x: spherical_jn(degree, x), low, high))  # type: ignore[arg-type]

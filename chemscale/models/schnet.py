@@ -14,9 +14,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from chemscale.batch import AtomicBatch, AtomicManifest
+from chemscale.models.direct import PairForces
 from chemscale.models.potential import Potential, atomwise, check_dials, dense, neighbour_sum
 from chemscale.models.radial import Gaussian, cosine_cutoff
-from chemscale.spec import register_model
+from chemscale.spec import added_since, register_model
 
 SPACING = 0.2  # angstrom between Gaussians: 25 at 5 angstrom in SchNetPack 1.0, 50 at 10 angstrom in PyTorch Geometric
 
@@ -31,6 +32,7 @@ class SchNet:
         depth: interaction blocks (3 in the paper).
         cutoff: angstrom.
         basis: Gaussians of the distance.
+        forces: "gradient", or "direct" from a head along pairs (`models.direct`).
 
     Raises:
         ValueError: a field is out of range.
@@ -40,6 +42,7 @@ class SchNet:
     depth: int = 3
     cutoff: float = 5.0
     basis: int = 25
+    forces: str = added_since(1, "gradient")
 
     architecture: ClassVar[str] = "schnet"
     family: ClassVar[str] = "structures"
@@ -67,20 +70,30 @@ class SchNetPotential(Potential):
     """Energies of atoms from `depth` interaction blocks and a two-layer readout (figure 2 of the paper)."""
 
     def __init__(self, config: SchNet, manifest: AtomicManifest) -> None:
-        super().__init__(manifest)
+        super().__init__(manifest, config.forces)
         self.cutoff = config.cutoff
         self.embedding = nn.Embedding(len(self.species), config.width)
         self.basis = Gaussian(config.basis, config.cutoff)
         self.interactions = nn.ModuleList(Interaction(config.width, config.basis) for _ in range(config.depth))
         self.readout = atomwise(config.width, ShiftedSoftplus())
+        if config.forces == "direct":
+            self.head = PairForces(config.width, config.basis)
 
     def atomic_energies(self, batch: AtomicBatch, vectors: Tensor, distances: Tensor) -> Tensor:
+        return self.readout(self._features(batch, distances)[0]).squeeze(-1)
+
+    def atomic_outputs(self, batch: AtomicBatch, vectors: Tensor, distances: Tensor) -> tuple[Tensor, Tensor]:
+        x, basis, fade = self._features(batch, distances)
+        unit = vectors / distances[:, None]  # (pairs, 3)
+        return self.readout(x).squeeze(-1), self.head(x, basis, fade, unit, batch.pairs)
+
+    def _features(self, batch: AtomicBatch, distances: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         basis = self.basis(distances)  # (pairs, basis)
         fade = cosine_cutoff(distances, self.cutoff)[:, None]  # (pairs, 1)
         x = self.embedding(self.rows(batch.species))  # (atoms, width), eq. 2
         for interaction in self.interactions:
             x = x + interaction(x, basis, fade, batch.pairs)  # eq. 4
-        return self.readout(x).squeeze(-1)
+        return x, basis, fade
 
 
 class Interaction(nn.Module):

@@ -10,8 +10,10 @@ import numpy as np
 
 from chemscale.laws.law import Law
 from chemscale.laws.objectives import Array
+from chemscale.laws.tables.columns import positive
 from chemscale.laws.tables.cost import MeasuredCost, measure, six_n
-from chemscale.laws.tables.table import positive, rows, select
+from chemscale.laws.tables.selection import select
+from chemscale.laws.tables.table import rows
 
 UNITS = {"flops": "FLOPs", "device_hours": "device-hours", "money": "of money"}
 

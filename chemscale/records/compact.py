@@ -18,10 +18,11 @@ from dataclasses import dataclass, replace
 from typing import Any, BinaryIO
 
 from chemscale.records.attempt import STATE, WEIGHTS
+from chemscale.records.folded import Folded
 from chemscale.records.history import History, read_points
+from chemscale.records.manifests import Manifest, Snapshot, SupersededError
 from chemscale.records.place import Place
 from chemscale.records.schema import DIVERGED, FAILED, FINISHED, STOPPED
-from chemscale.records.snapshots import Folded, Manifest, Snapshot, SupersededError
 from chemscale.records.store import Store
 
 ENDED = (FINISHED, DIVERGED, STOPPED, FAILED)

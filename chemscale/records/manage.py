@@ -8,8 +8,8 @@ from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field, replace
 
 from chemscale.records.attempt import STATE, WEIGHTS
+from chemscale.records.manifests import Manifest, Snapshot
 from chemscale.records.schema import FAILED, FINISHED, INTERRUPTED, PENDING, RUNNING, STOPPED
-from chemscale.records.snapshots import Manifest, Snapshot
 from chemscale.records.store import Store
 from chemscale.spec import ID_LENGTH
 

@@ -12,10 +12,11 @@ from typing import Any
 
 from chemscale.records.attempt import STATE, WEIGHTS
 from chemscale.records.compact import copy_file, gathered, publish
+from chemscale.records.folded import Folded
 from chemscale.records.history import History, RunState, read_points
+from chemscale.records.manifests import SupersededError
 from chemscale.records.place import as_json
 from chemscale.records.schema import DIVERGED, FINISHED, PENDING, POINTS, RUNNING, RUNS, equal
-from chemscale.records.snapshots import Folded, SupersededError
 from chemscale.records.store import Store
 
 BATCH = 500  # runs that one manifest brings

@@ -11,9 +11,10 @@ import pyarrow as pa
 from chemscale.records.attempt import Attempt, Kept
 from chemscale.records.columns import by_run, equals, without
 from chemscale.records.history import History, RunState, read_history, read_points, visible
+from chemscale.records.manifests import Manifest
 from chemscale.records.place import Place
 from chemscale.records.schema import PENDING, POINTS, RUNS, SPEC_COLUMNS
-from chemscale.records.snapshots import Manifest, Snapshots
+from chemscale.records.snapshots import Snapshots
 from chemscale.records.studies import Asked, Studies
 from chemscale.spec import RunSpec, from_json
 

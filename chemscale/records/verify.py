@@ -12,9 +12,9 @@ from typing import Any
 import pyarrow as pa
 
 from chemscale.records.history import read_points
+from chemscale.records.manifests import Manifest
 from chemscale.records.place import Place
 from chemscale.records.schema import DIVERGED, FINISHED, STATUSES
-from chemscale.records.snapshots import Manifest
 from chemscale.records.store import Store
 from chemscale.spec import ID_LENGTH
 from chemscale.values import canonical_json

@@ -27,6 +27,7 @@ from chemscale.report.misses import backtests, residuals
 from chemscale.report.numbers import duration, joined, power
 from chemscale.report.origins import noise_of, origins
 from chemscale.report.planned import planned
+from chemscale.report.quality import quality
 from chemscale.report.rulings import ruling
 from chemscale.report.scaling import headline
 from chemscale.report.searches import searches
@@ -41,6 +42,7 @@ from chemscale.report.values import (
     Dot,
     Foreseen,
     Planned,
+    Quality,
     Report,
     Ruling,
     Searched,
@@ -73,7 +75,7 @@ def collect(store: Store, laws: Given = None, *, metrics: Sequence[str] | None =
     together = compared(of_groups(groups, points, manifests, fitted))
     comparing, unlike = comparisons(together)
     plans, rulings = planned(groups, fitted), tuple(ruling(group) for group in groups)
-    searched = searches(rows, points)
+    searched, written = searches(rows, points), quality(store, groups)
     broken = breaks(groups, fitted)
     audit = audited(store, groups, points, manifests, fitted, together)
     return Report(
@@ -98,7 +100,8 @@ def collect(store: Store, laws: Given = None, *, metrics: Sequence[str] | None =
         plans=plans,
         audit=audit,
         searches=searched,
-        brief=brief(rulings, comparing, plans, broken, searched, audit),
+        quality=written,
+        brief=brief(rulings, comparing, plans, broken, searched, written, audit),
         curves=tuple(c for group in groups if (c := curves(group, points)).curves),
         held=hold(store, groups),
         runs=run_table(rows),
@@ -114,6 +117,7 @@ def brief(
     plans: Sequence[Planned],
     broken: Sequence[Broken],
     searched: Sequence[Searched],
+    written: Sequence[Quality],
     audit: Audited,
 ) -> tuple[Brief, ...]:
     """What the sections say, one sentence each."""
@@ -123,6 +127,7 @@ def brief(
     found += [Brief("plan", f"{' or '.join(one.names)}: {one.tenfold}") for one in plans]
     found += [Brief("breaks", f"{one.name}: {line}") for one in broken if one.found for line in one.sentences]
     found += [Brief("searches", f"{one.cell}: {line}") for one in searched for line in _told(one)]
+    found += [Brief("quality", f"{one.name}: {one.sentence}") for one in written]
     found.append(Brief("audit", audit.sentence))
     return tuple(found)
 

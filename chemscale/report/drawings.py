@@ -8,7 +8,10 @@ from chemscale.report import figures
 from chemscale.report.audited import concerns
 from chemscale.report.labels import label_table, sentence
 from chemscale.report.planned import table
-from chemscale.report.values import Compared, Misses, Planned, Report, Searched, Table
+from chemscale.report.quality import quality_table
+from chemscale.report.values import Compared, Misses, Planned, Quality, Report, Searched, Table
+
+DRAWN = ("validity", "unique", "novelty", "fcd", "snn", "scaffolds")  # metrics of samples with a figure
 
 
 def drawings(found: Report) -> dict[str, Any]:
@@ -23,6 +26,7 @@ def drawings(found: Report) -> dict[str, Any]:
         "concerns": concerns(found.audit),
         "plans": [(one, table(one)) for one in found.plans],
         "labels": [_labels(one) for one in found.plans],
+        "quality": [(one, quality_table(one), _written(one)) for one in found.quality],
         "curves": [(curves, figures.learning(curves)) for curves in found.curves],
         "searches": [_search(one) for one in found.searches],
         "parity": [(p, [figures.parity(p, "forces"), figures.parity(p, "energies")]) for p in found.held.potentials],
@@ -49,6 +53,11 @@ def _compared(one: Compared) -> list[figures.Figure]:
 def _labels(one: Planned) -> tuple[list[str], Table]:
     told = [sentence(each, one.unit, one.data_unit) for each in one.labels]
     return told, label_table(one.labels, one.unit, one.data_unit)
+
+
+def _written(one: Quality) -> list[figures.Figure]:
+    """Of the metrics that people look at first, where they were measured."""
+    return [figures.quality(one, written) for written in one.metrics if written.metric in DRAWN]
 
 
 def _search(one: Searched) -> tuple[Any, ...]:

@@ -51,24 +51,35 @@ def report(
 
 def html(found: Report) -> str:
     """The page of a report, as text."""
+    return (
+        environment()
+        .get_template("page.html")
+        .render(
+            report=found,
+            css=template("page.css"),
+            contents=contents(found),
+            made=made_now(),
+            **drawings(found),
+        )
+    )
+
+
+def environment() -> Any:
+    """The templates of `layout`, with the filters that they use."""
     import jinja2
 
-    environment = jinja2.Environment(
+    made = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True,
-        loader=jinja2.FunctionLoader(_template),
+        loader=jinja2.FunctionLoader(template),
     )  # fmt: skip
-    environment.filters["svg"] = _svg_link
-    environment.filters["csv"] = _csv_link
-    environment.filters["told"] = _told
-    environment.filters["lead"] = _lead
-    environment.filters["named"] = _named
-    return environment.get_template("page.html").render(
-        report=found,
-        css=_template("page.css"),
-        contents=contents(found),
-        made=time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
-        **drawings(found),
-    )
+    filters = {"svg": _svg_link, "csv": _csv_link, "told": _told, "lead": _lead, "named": _named}
+    made.filters.update(filters)
+    return made
+
+
+def made_now() -> str:
+    """When a page is made."""
+    return time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime())
 
 
 def contents(found: Report) -> list[tuple[str, str]]:
@@ -89,6 +100,7 @@ def contents(found: Report) -> list[tuple[str, str]]:
         ("audit", "Audit", found.audit.claims),
         ("curves", "Learning curves", found.curves),
         ("searches", "Searches", found.searches),
+        ("quality", "Loss and quality", found.quality),
         ("hold", "Something to hold", True),
         ("runs", "Records", True),
     ]
@@ -118,7 +130,8 @@ def write(text: str, folder: Path) -> Path:
     return target
 
 
-def _template(name: str) -> str:
+def template(name: str) -> str:
+    """A file of `layout`."""
     return (files("chemscale.report") / "layout" / name).read_text(encoding="utf-8")
 
 

@@ -13,7 +13,7 @@ from chemscale.laws.designs.belief import Belief, plausible
 from chemscale.laws.designs.design import BLIND, RULES, Design, choose_runs
 from chemscale.laws.designs.search import Candidates
 from chemscale.laws.forms import choose
-from chemscale.laws.tables.table import DATA_OF
+from chemscale.laws.tables.meaning import DATA_OF
 from chemscale.records.schema import DIVERGED, FINISHED
 from chemscale.spec import RunSpec
 

@@ -16,6 +16,7 @@ from chemscale.sweep.estimate import work_of
 from chemscale.sweep.grid import Grid, require_name
 from chemscale.sweep.placement import On, require_room_for, resources_for
 from chemscale.sweep.progress import cells_of
+from chemscale.train.beside import Beside
 from chemscale.train.complete import complete
 from chemscale.train.ranks import require_sharding
 from chemscale.train.trunk import forget_trunks, trunk_of
@@ -43,6 +44,7 @@ def sweep(
     on: On | None = None,
     name: str = "sweep",
     callbacks: Sequence[Any] = (),
+    beside: Beside | None = None,
 ) -> Store:
     """Train every run of a grid that the store does not hold yet, on Ray Tune; the same call again finishes the rest.
 
@@ -53,6 +55,8 @@ def sweep(
             several slots and small ones share one.
         name: of the study in the store.
         callbacks: of Ray Tune, e.g. its loggers for MLflow and W&B (`chemscale.sweep.trackers`).
+        beside: what is measured of each finished run beside its losses, e.g. `cs.Sampling(3000)`, by which every text
+            model writes molecules that are held against a reference. It changes no run and no id.
 
     Returns:
         The store.
@@ -61,6 +65,8 @@ def sweep(
         ValueError: a bad input, or a cluster too small for one run.
     """
     require_name("name", name)
+    if beside is not None:
+        beside.require()
     on = on or Resources()
     runs = grid.runs() if isinstance(grid, Grid) else list(grid)
     require_room_for(on, runs)
@@ -68,12 +74,29 @@ def sweep(
     records = store if isinstance(store, Store) else Store(store, create=True)
     known = records.studies().get(name, {}).get("work", {})
     records.enlist(name, runs, work=work_of([run for run in runs if run.id not in known], on))
-    train_missing(records, runs, on=on, name=name, callbacks=callbacks)
+    train_missing(records, runs, on=on, name=name, callbacks=callbacks, beside=beside)
     return records
 
 
-def train_missing(records: Store, runs: Sequence[RunSpec], *, on: On, name: str, callbacks: Sequence[Any] = ()) -> None:
-    """Train those of these enlisted runs that are not done, the widest and longest first."""
+def train_missing(
+    records: Store,
+    runs: Sequence[RunSpec],
+    *,
+    on: On,
+    name: str,
+    callbacks: Sequence[Any] = (),
+    beside: Beside | None = None,
+) -> None:
+    """Train those of these enlisted runs that are not done, the widest and longest first; then measure beside their
+    losses what is wanted and still missing."""
+    _train(records, runs, on, name, callbacks, beside)
+    if beside is not None:
+        beside.catch_up(records, {run.id: run for run in runs})
+
+
+def _train(
+    records: Store, runs: Sequence[RunSpec], on: On, name: str, callbacks: Sequence[Any], beside: Beside | None
+) -> None:
     todo, elsewhere = outstanding(records, runs, keep_stopped=False)
     work = records.studies()[name]["work"]
     with Display(records, cells_of(records, [name])) as display:
@@ -86,7 +109,7 @@ def train_missing(records: Store, runs: Sequence[RunSpec], *, on: On, name: str,
 
         told = [*callbacks, Forgetting()]
         with cluster(), tempfile.TemporaryDirectory(prefix="chemscale-tune-", ignore_cleanup_errors=True) as scratch:
-            fit(grid_tuner(todo, records, on=on, study=name, work=work, scratch=scratch, callbacks=told))
+            fit(grid_tuner(todo, records, on=on, study=name, work=work, scratch=scratch, callbacks=told, beside=beside))
     trunks = {trunk.name for run in runs if (trunk := trunk_of(run)) is not None}
     if trunks and not outstanding(records, runs, keep_stopped=False)[0]:
         forget_trunks(records.place, trunks)

@@ -15,6 +15,7 @@ from chemscale.sweep.drive import prepare, train_missing
 from chemscale.sweep.estimate import try_costs
 from chemscale.sweep.grid import Study, largest
 from chemscale.sweep.placement import On, require_room_for
+from chemscale.train.beside import Beside
 
 BOOTSTRAP = 400  # refits behind a forecast's interval; fewer than 399 cover too little
 
@@ -28,21 +29,31 @@ class Unforeseen:
     reason: str
 
 
-def run_study(study: Study, *, store: str | Path | Store, on: On | None = None, callbacks: Sequence[Any] = ()) -> Store:
+def run_study(
+    study: Study,
+    *,
+    store: str | Path | Store,
+    on: On | None = None,
+    callbacks: Sequence[Any] = (),
+    beside: Beside | None = None,
+) -> Store:
     """Train every run of a study that the store does not hold yet; the same call again finishes the rest.
 
     With `forecast="largest"` the largest cell of every architecture trains last, after its loss has been predicted from
-    the other cells and the prediction has been registered in the store, where it cannot change any more.
+    the other cells and the prediction has been registered in the store, where it cannot change any more. `beside` is
+    what is measured of each finished run beside its losses (`chemscale.sweep.drive.sweep`).
 
     Raises:
         ValueError: a bad input, or a cluster too small for one run.
     """
+    if beside is not None:
+        beside.require()
     on = on or Resources()
     require_room_for(on, study.runs())
     runs = prepare(study.runs(), on)
     records = store if isinstance(store, Store) else Store(store, create=True)
     if study.name in records.studies() and not any(outstanding(records, runs, keep_stopped=False)):
-        train_missing(records, runs, on=on, name=study.name)  # says that all is done
+        train_missing(records, runs, on=on, name=study.name, beside=beside)  # says that all is done
         return records
     print(f"{study.name}: {len(runs)} runs; timing a step of each model …", file=sys.stderr)
     cells, _ = try_costs(runs, on)
@@ -52,9 +63,9 @@ def run_study(study: Study, *, store: str | Path | Store, on: On | None = None, 
         params = {run_id: cell.params for run_id, cell in cells.items()}
         top = largest([run for run in runs if run.id in params], params)
         rest = [run for run in runs if run not in top]
-        train_missing(records, rest, on=on, name=study.name, callbacks=callbacks)
+        train_missing(records, rest, on=on, name=study.name, callbacks=callbacks, beside=beside)
         foresee(records, rest, top, params)
-    train_missing(records, runs, on=on, name=study.name, callbacks=callbacks)
+    train_missing(records, runs, on=on, name=study.name, callbacks=callbacks, beside=beside)
     return records
 
 

@@ -19,6 +19,7 @@ from chemscale.spec import Resources, RunSpec
 from chemscale.sweep.placement import On, resources_for
 from chemscale.sweep.population import descent_of
 from chemscale.sweep.search import Search
+from chemscale.train.beside import Beside
 from chemscale.train.session import train_in_store
 from chemscale.train.worker import train_on_workers
 
@@ -30,7 +31,8 @@ class Plan:
     """What a trial needs to know to find its run: either the runs of a grid by id, or a search.
 
     `costs` maps a model configuration to FLOPs per example where the driver has counted them; `saved` says when a run's
-    state is saved (`train.loop.SAVED`); `stoppable` whether a scheduler may end it.
+    state is saved (`train.loop.SAVED`); `stoppable` whether a scheduler may end it; `beside` what is measured of each
+    finished run beside its losses.
     """
 
     store: str
@@ -41,6 +43,7 @@ class Plan:
     costs: Mapping[Any, Cost] = field(default_factory=dict)
     saved: str = "timed"
     stoppable: bool = False
+    beside: Beside | None = None
 
     def run(self, config: Mapping[str, Any]) -> RunSpec:
         """The run of a trial with this configuration."""
@@ -92,7 +95,7 @@ def trial(config: Mapping[str, Any], plan: Plan | Shared) -> None:
     if on.workers == 1:
         train_in_store(
             run, plan.store, resources=on, driver=plan.driver, report=report, counted=counted,
-            descent=descent_of(config), saved=plan.saved, stoppable=plan.stoppable,
+            descent=descent_of(config), saved=plan.saved, stoppable=plan.stoppable, beside=plan.beside,
         )  # fmt: skip
         return
     from ray.tune.integration.ray_train import TuneReportCallback
@@ -103,7 +106,7 @@ def trial(config: Mapping[str, Any], plan: Plan | Shared) -> None:
         callbacks = [TuneReportCallback(), announcing]
         train_on_workers(
             run, plan.store, resources=on, driver=plan.driver, callbacks=callbacks, counted=counted,
-            stoppable=plan.stoppable,
+            stoppable=plan.stoppable, beside=plan.beside,
         )  # fmt: skip
 
 

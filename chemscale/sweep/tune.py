@@ -27,6 +27,7 @@ from chemscale.sweep.trackers import informed
 from chemscale.sweep.trial import RUN_ID, Plan, Shared, trial
 from chemscale.sweep.ushers import Cleaners, Ushers, yielding
 from chemscale.sweep.word import DriverWord
+from chemscale.train.beside import Beside
 from chemscale.train.rows import training_cost
 
 HEAD = "node:__internal_head__"
@@ -43,18 +44,20 @@ def grid_tuner(
     scratch: str | None = None,
     scheduler: Any = None,
     callbacks: Sequence[Any] = (),
+    beside: Beside | None = None,
 ) -> tune.Tuner:
     """A plain `ray.tune.Tuner` over these runs; `fit()` it, or change its parts first.
 
     Args:
         work: run id -> estimated seconds; among cells of one width the longest goes first.
+        beside: what is measured of each finished run beside its losses.
 
     Raises:
         ValueError: the cluster can never hold one of them.
     """
     wait_for_room(*wanted_by(on, runs))
     asked, stoppable = {run.id: run for run in runs}, scheduler is not None
-    plan = Plan(store.url, on, runs=asked, costs=_counted(runs), stoppable=stoppable)
+    plan = Plan(store.url, on, runs=asked, costs=_counted(runs), stoppable=stoppable, beside=beside)
     admission, cleaners = Listed(plan, work or {}), Cleaners(plan)
     return tune.Tuner(
         trainable_of(plan),

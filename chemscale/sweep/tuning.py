@@ -1,4 +1,4 @@
-"""Which precision, micro-batch, layout and threads train a recipe's cells fastest on this machine: measured steps.
+"""Which precision, micro-batch, layout, compiling and threads train a recipe's cells fastest here: measured steps.
 
 Each choice is tried alone against the run as it is asked for, all of them taking turns, so that a busy machine slows
 them alike; the fastest step of each counts.
@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from chemscale.spec import FULL_PRECISIONS, Resources, RunSpec
 from chemscale.sweep.placement import On, resources_for
@@ -41,6 +42,7 @@ class Choice:
         value: of that field.
         rate: tokens (atoms) of real examples a second. ratio: to the rate as asked.
         padding: share of the tokens or atoms in memory that belong to no example.
+        pays_from: of compiling, the updates of a run from which it saves more seconds than it takes; 0 of the others.
     """
 
     field: str
@@ -48,6 +50,7 @@ class Choice:
     rate: float
     ratio: float
     padding: float
+    pays_from: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,8 @@ class Tuned:
         """The fastest value of every field that is worth a change."""
         best: dict[str, Choice] = {}
         for choice in self.choices:
-            if choice.ratio >= WORTH and choice.ratio > getattr(best.get(choice.field), "ratio", 0.0):
+            pays = choice.ratio >= WORTH and choice.pays_from <= self.run.updates
+            if pays and choice.ratio > getattr(best.get(choice.field), "ratio", 0.0):
                 best[choice.field] = choice
         return {field: choice.value for field, choice in best.items()}
 
@@ -79,7 +83,7 @@ def tune(runs: Sequence[RunSpec], on: On | None = None) -> list[Tuned]:
 def _tuned(run: RunSpec, on: Resources) -> Tuned:
     keep_freed_memory()
     ways = _ways(run, on)
-    steps = [_steps(changed, where) for _, _, changed, where in ways]
+    steps, modules = zip(*(_steps(changed, where) for _, _, changed, where in ways), strict=True)
     seconds = np.full(len(ways), math.inf)
     for turn in range(ROUNDS + 1):
         for k, step in enumerate(steps):
@@ -89,8 +93,15 @@ def _tuned(run: RunSpec, on: Resources) -> Tuned:
     units = _units(run)
     rates = units / seconds
     found = [
-        Choice(field, value, float(rate), float(rate / rates[0]), _padding(changed, where))
-        for (field, value, changed, where), rate in zip(ways, rates, strict=True)
+        Choice(
+            field,
+            value,
+            float(rate),
+            float(rate / rates[0]),
+            _padding(changed, where),
+            _pays_from(module, seconds[0] - took),
+        )
+        for (field, value, changed, where), rate, module, took in zip(ways, rates, modules, seconds, strict=True)
     ]
     return Tuned(run, on, tuple(found))
 
@@ -106,18 +117,33 @@ def _ways(run: RunSpec, on: Resources) -> list[tuple[str, Any, RunSpec, Resource
     if getattr(run.model, "packs", False):
         other = "padded" if on.layout == "packed" else "packed"
         made.append(("layout", other, run, replace(on, layout=other)))
+    if run.model.objective == "energy_force":  # of potentials: `train.compiled`
+        made.append(("compile", *_other_compile(run, on)))
     if not on.gpus:
         threads = [n for n in (1, 2, 4, 8) if n <= torch.multiprocessing.cpu_count() and n != int(on.cpus)]
         made += [("cpus", n, run, replace(on, cpus=n)) for n in threads]
     return made
 
 
-def _steps(run: RunSpec, on: Resources) -> Callable[[], float]:
-    """What makes the first step of a run again, and returns its seconds."""
+def _other_compile(run: RunSpec, on: Resources) -> tuple[str, RunSpec, Resources]:
+    other = "step" if on.compile == "none" else "none"
+    return other, run, replace(on, compile=other)
+
+
+def _pays_from(module: nn.Module, saved: float) -> float:
+    """Updates from which a compiled module has saved what its compilation took, at `saved` seconds for each."""
+    took = getattr(module.forward, "seconds", None)
+    if took is None:
+        return 0.0
+    return took / saved if saved > 0 else math.inf
+
+
+def _steps(run: RunSpec, on: Resources) -> tuple[Callable[[], float], nn.Module]:
+    """What makes the first step of a run again, and returns its seconds; and the module that it trains."""
     examples = opened(run.data, tuple(sorted(run.model.view.items())))
     ids = examples.subset(run.data.size, run.data.key, run.data.per_group)
     model = run.model.build(examples.manifest).to(parameter_type(run.precision))
-    layout = spread(model, Ranks(device=visible_device(on.gpus)), "ddp", on.activations)
+    layout = spread(model, Ranks(device=visible_device(on.gpus)), "ddp", on.activations, on.compile)
     optimiser = build_optimiser(layout.module, run.optim)
     stepper = Stepper(run, examples, ids, objective_of(run), layout, optimiser, on.micro_batch, on.layout)
 
@@ -127,7 +153,7 @@ def _steps(run: RunSpec, on: Resources) -> Callable[[], float]:
         stepper.step(0, save_due=False)  # the same examples in every turn; the norm that it returns waits for a GPU
         return time.perf_counter() - begin
 
-    return step
+    return step, layout.module
 
 
 def _first(run: RunSpec) -> tuple[Any, np.ndarray]:

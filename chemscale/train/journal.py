@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -44,6 +45,17 @@ class Clock:
         if self.meter is None or self._joules is None:
             return None
         return self._joules + self.meter()
+
+    @contextmanager
+    def apart(self) -> Iterator[None]:
+        """Around what is no part of the training: neither its time nor its energy counts."""
+        seconds, joules = self.seconds(), self.joules()
+        try:
+            yield
+        finally:
+            self._seconds -= self.seconds() - seconds
+            if joules is not None and self._joules is not None:
+                self._joules -= (self.joules() or joules) - joules
 
 
 @dataclass

@@ -11,6 +11,7 @@ import hashlib
 import math
 import random
 import socket
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -28,6 +29,7 @@ from chemscale.records.schema import DIVERGED, FINISHED
 from chemscale.records.tensorboard import Board
 from chemscale.spec import Resources, RunSpec
 from chemscale.train import origins, state
+from chemscale.train.beside import Beside, built, with_pulse
 from chemscale.train.journal import Clock, Journal, Report
 from chemscale.train.measure import EVALUATION_BATCH, measure
 from chemscale.train.objectives import Metric, objective_of
@@ -54,6 +56,7 @@ def train(
     report: Report = lambda row: None,
     counted: cost.Cost | None = None,
     saved: str = "timed",
+    beside: Beside | None = None,
 ) -> dict[str, Any]:
     """Train one run to its end, continuing what earlier attempts saved.
 
@@ -67,6 +70,7 @@ def train(
         report: told of progress at least every second, and of every measurement after it is on disk.
         counted: FLOPs per example (`rows.training_cost`), where they have been counted already.
         saved: when its state is saved, one of `SAVED`.
+        beside: what is measured of the trained model beside its losses, before the terminal row.
 
     Returns:
         The terminal RUNS row, already written; its status is finished or diverged.
@@ -82,7 +86,7 @@ def train(
     keep_freed_memory()
     with memory_limit_named(run, resources, ranks):
         counted = counted or training_cost(run, examples.manifest)
-        training = _open(run, examples, claim, board, resources, ranks, report, counted, saved)
+        training = _open(run, examples, claim, board, resources, ranks, report, counted, saved, beside)
         try:
             return training.complete()
         finally:
@@ -99,13 +103,14 @@ def _open(
     report: Report,
     counted: cost.Cost,
     saved: str,
+    beside: Beside | None,
 ) -> _Training:
     _seed(run.seed)
     model = run.model.build(examples.manifest).to(parameter_type(run.precision))
     ledger = Ledger(run, examples, examples.subset(run.data.size, run.data.key, run.data.per_group), counted)
     opening = {**opening_row(run), **_parameters(model), "started": time.time(), "host": socket.gethostname()}
     opening |= {"device": device_name(ranks.device), "devices": ranks.world, **ledger.unique}
-    layout = spread(model, ranks, resources.sharding, resources.activations)
+    layout = spread(model, ranks, resources.sharding, resources.activations, resources.compile)
     optimiser = build_optimiser(layout.module, run.optim)
     attempt, earlier = claim(opening) if ranks.first else (None, [])
     trunk = trunk_of(run)
@@ -121,7 +126,7 @@ def _open(
     journal = Journal(ledger, opening, attempt, events, clock, ranks.world == 1, report)
     how = resources.micro_batch, resources.layout
     stepper = Stepper(run, examples, ledger.ids, objective_of(run), layout, optimiser, *how)
-    return _Training(run, examples, stepper, progress, journal, resources, saved, trunk)
+    return _Training(run, examples, stepper, progress, journal, resources, saved, trunk, beside)
 
 
 def _seed(seed: int) -> None:
@@ -141,6 +146,7 @@ class _Training:
     resources: Resources
     saved: str
     trunk: Trunk | None
+    beside: Beside | None = None
     _saved: float = field(default_factory=time.perf_counter)
 
     def __post_init__(self) -> None:
@@ -259,7 +265,35 @@ class _Training:
         if not math.isfinite(metrics[headline].value):
             return self._end_diverged(metrics[headline].value)
         outcome = {**metric_columns(metrics, headline), **tested}
-        return self.journal.end(self.progress, FINISHED, None, outcome, self._kept_weights())
+        weights = self._kept_weights()
+        if self.beside is not None:
+            self._measure_beside(self.beside, weights)
+        return self.journal.end(self.progress, FINISHED, None, outcome, weights)
+
+    def _measure_beside(self, beside: Beside, kept: dict[str, Any] | None) -> None:
+        """What is wanted beside the losses, of the weights that stay, or where none do of those that were tested.
+
+        The state is saved first: whoever goes on after a kill has this alone to do again. What fails here fails no
+        run; the driver tries once more and says why.
+        """
+        attempt, progress = self.journal.attempt, self.progress
+        wanted = attempt is not None and beside.wants(self.run, attempt.root)
+        if not self.ranks.from_first(wanted):
+            return
+        self._save()
+        tested = progress.best_weights if progress.rule == "best" else None
+        weights = self.layout.gather(tested) if kept is None else kept
+        if attempt is None:
+            return  # the other workers wait for the first at its last report
+        module = built(self.run, weights, self.examples.manifest)
+        with self.journal.clock.apart():
+            try:
+                with_pulse(
+                    lambda: beside.measure(self.run, module, self.examples.manifest, attempt.root, self.resources),
+                    lambda: self.journal.alive(progress),
+                )
+            except (ValueError, RuntimeError, OSError) as error:
+                print(f"run {self.run.id}: nothing was measured beside its loss: {error}", file=sys.stderr)
 
     def _measure_best(self, ids: np.ndarray) -> dict[str, Metric]:
         assert self.progress.best_weights is not None

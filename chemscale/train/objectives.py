@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from chemscale.batch import AtomicBatch, PackedTokens, TokenBatch
 from chemscale.spec import OBJECTIVES, RunSpec, register_objective
+from chemscale.spec.registry import register_own
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,8 @@ def objective_of(run: RunSpec) -> Objective:
     if run.objective is not None:
         return run.objective
     name = run.model.objective
+    if name not in OBJECTIVES:
+        register_own()
     if name not in OBJECTIVES:
         known = ", ".join(sorted(OBJECTIVES))
         raise ValueError(f"{type(run.model).__name__}.objective={name!r} is not registered; known objectives: {known}.")

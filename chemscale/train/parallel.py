@@ -143,10 +143,18 @@ class Shards(Whole):
         return super().clip(limit)
 
 
-def spread(module: nn.Module, ranks: Ranks, sharding: str, activations: str = "kept") -> Whole:
-    """Lay a freshly initialised module, the same on every worker, out over the workers and onto their devices."""
+def spread(module: nn.Module, ranks: Ranks, sharding: str, activations: str = "kept", compiled: str = "none") -> Whole:
+    """Lay a freshly initialised module, the same on every worker, out over the workers and onto their devices.
+
+    Raises:
+        ValueError: the module cannot recompute its activations, or cannot be compiled, as it is asked to.
+    """
     if activations == "recomputed":
         recompute(module)
+    if compiled == "step":
+        from chemscale.train.compiled import compile_step
+
+        compile_step(module)
     if ranks.world == 1:
         return Whole(module, ranks)
     return Shards(module, ranks) if sharding == "fsdp" else Copies(module, ranks)

@@ -55,7 +55,7 @@ def read_released(folder: str | Path) -> Released:
         ValueError: a file is missing or damaged, or the weights are not those of a ChemGPT.
     """
     folder = Path(folder)
-    model = model_of(_json(folder / CONFIG))
+    model = model_of(read_json(folder / CONFIG))
     weights = own_weights(model, _tensors(folder))
     return Released(model, weights, _alphabet(folder, len(weights["wte.weight"]), model.context))
 
@@ -70,7 +70,7 @@ def weight_files(folder: Path) -> list[Path]:
         if (folder / name).is_file():
             return [folder / name]
         if (folder / f"{name}{INDEX}").is_file():
-            return [folder / part for part in sorted(set(_json(folder / f"{name}{INDEX}")["weight_map"].values()))]
+            return [folder / part for part in sorted(set(read_json(folder / f"{name}{INDEX}")["weight_map"].values()))]
     raise ValueError(f"{folder} has no {TENSORS} and no {PICKLED}; give a folder with weights.")
 
 
@@ -109,7 +109,7 @@ def _unpickled(path: Path) -> dict[str, Tensor]:
 
 def _alphabet(folder: Path, rows: int, context: int) -> TextManifest:
     """The tokens of tokenizer.json in the order of their ids, and which of them are special."""
-    tree = _json(folder / TOKENIZER)
+    tree = read_json(folder / TOKENIZER)
     try:
         ids = dict(tree["model"]["vocab"]) | {token["content"]: token["id"] for token in tree["added_tokens"]}
         unknown = tree["model"].get("unk_token")
@@ -123,7 +123,7 @@ def _alphabet(folder: Path, rows: int, context: int) -> TextManifest:
             f"{folder / TOKENIZER} numbers {len(tokens)} tokens up to {max(ids.values(), default=0)}, the weights have "
             f"{rows} rows; give the tokenizer that the model was trained with."
         )
-    said = _json(folder / TOKENIZER_CONFIG) if (folder / TOKENIZER_CONFIG).is_file() else {}
+    said = read_json(folder / TOKENIZER_CONFIG) if (folder / TOKENIZER_CONFIG).is_file() else {}
     roles = {role: _special(role, {**said, **({"unk_token": unknown} if unknown else {})}, ids) for role in ROLES}
     names = (*tokens, *(f"<unused{i}>" for i in range(len(tokens), rows)))
     written = said.get(WRITTEN_IN) or ("selfies" if "[C]" in ids else "smiles")  # SMILES have C without brackets
@@ -153,7 +153,12 @@ def _candidates(role: str, said: Mapping[str, Any]) -> Iterator[str]:
     yield from usual
 
 
-def _json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object of a folder of the hub.
+
+    Raises:
+        ValueError: it is missing or no JSON object.
+    """
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:

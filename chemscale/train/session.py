@@ -19,6 +19,7 @@ from chemscale.records.spool import patient
 from chemscale.records.store import Store
 from chemscale.records.tensorboard import Board, run_folder
 from chemscale.spec import CHANGING, Data, Resources, RunSpec
+from chemscale.train.beside import Beside
 from chemscale.train.journal import REPORT_SECONDS, Report
 from chemscale.train.loop import train
 from chemscale.train.ranks import Ranks, visible_device
@@ -66,6 +67,7 @@ def train_in_store(
     descent: Descent | None = None,
     saved: str = "timed",
     stoppable: bool = False,
+    beside: Beside | None = None,
 ) -> dict[str, Any]:
     """Train a complete run to its end, or go on where an earlier attempt was killed; all is written to the store.
 
@@ -78,6 +80,7 @@ def train_in_store(
         saved: when its state is saved (`loop.SAVED`).
         stoppable: whether a report may be the last that this process does: what was measured is then in the store, and
             not on its way there, before it is reported.
+        beside: what is measured of the trained model beside its losses.
 
     Returns:
         The terminal RUNS row.
@@ -103,6 +106,7 @@ def train_in_store(
         report=telling,
         counted=counted,
         saved=saved,
+        beside=beside,
     )
 
 
@@ -158,11 +162,15 @@ def _paced(tell: Callable[[], None], alone: bool) -> Callable[[], None]:
 
 
 def train_here(
-    run: RunSpec, store: Store, resources: Resources, report: Callable[[dict[str, Any]], None] = lambda row: None
+    run: RunSpec,
+    store: Store,
+    resources: Resources,
+    report: Callable[[dict[str, Any]], None] = lambda row: None,
+    beside: Beside | None = None,
 ) -> dict[str, Any]:
     """Train in this process, which also answers for the run: what raises is recorded as failed and raised again."""
     try:
-        return train_in_store(run, store.url, resources=resources, report=report)
+        return train_in_store(run, store.url, resources=resources, report=report, beside=beside)
     except Exception as error:
         store.mark(run.id, FAILED, f"{type(error).__name__}: {error}")
         raise

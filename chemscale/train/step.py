@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,7 @@ from chemscale.train.order import step_positions
 from chemscale.train.parallel import Whole
 from chemscale.train.precision import arithmetic, parameter_type
 from chemscale.train.ranks import MICRO_BATCH
+from chemscale.train.symmetry import rotation_matrices
 
 
 @dataclass(frozen=True)
@@ -69,18 +70,18 @@ class Stepper:
             number, batch=optim.batch, size=len(self.ids), seed=self.run.seed, total=self.run.examples,
             order=self.run.data.order,
         )  # fmt: skip
-        loss, save = self._gradients(self.ids[positions], save_due)
+        loss, save = self._gradients(number, self.ids[positions], save_due)
         norm = self.layout.clip(math.inf if optim.clip is None else optim.clip)
         if math.isfinite(norm):
             self.optimiser.step()
         return Made(norm, float(loss), len(positions), bool(save))
 
-    def _gradients(self, ids: np.ndarray, save_due: bool) -> tuple[Tensor, Tensor]:
+    def _gradients(self, number: int, ids: np.ndarray, save_due: bool) -> tuple[Tensor, Tensor]:
         """Leave the gradient of the global batch's loss in the parameters; returns this worker's share of the loss and
         how many workers want a checkpoint: that question travels with the counts, which are exchanged anyway."""
         ranks = self.layout.ranks
         self.optimiser.zero_grad()
-        batches = [(self.batch(chunk), weight) for chunk, weight in self._chunks(ids)]
+        batches = [(self._drawn(number, chunk), weight) for chunk, weight in self._chunks(ids)]
         counts = torch.stack([self.objective.denominators(b) * weight for b, weight in batches]).sum(0)
         totals = torch.cat([counts, counts.new_tensor([float(save_due)])])
         if ranks.world > 1:
@@ -111,6 +112,14 @@ class Stepper:
     @property
     def _packs(self) -> bool:
         return self.packing == "packed" and getattr(self.run.model, "packs", False)
+
+    def _drawn(self, number: int, ids: np.ndarray) -> Any:
+        """These examples, with what the objective draws for each of them at this step."""
+        batch = self.batch(ids)
+        if not getattr(self.objective, "turns", False):
+            return batch
+        turn = torch.from_numpy(rotation_matrices(ids, f"seed {self.run.seed}", number))
+        return replace(batch, turn=turn.to(batch.positions))
 
     def batch(self, ids: np.ndarray) -> Any:
         """These examples on this worker's device, in the run's precision."""

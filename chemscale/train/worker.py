@@ -12,6 +12,7 @@ from chemscale.records.schema import DIVERGED, FINISHED
 from chemscale.records.spool import patient
 from chemscale.records.store import Store, process_identity
 from chemscale.spec import Resources, RunSpec
+from chemscale.train.beside import Beside
 from chemscale.train.environment import environment
 from chemscale.train.ranks import require_sharding
 from chemscale.train.room import require_room
@@ -35,6 +36,7 @@ def train_on_workers(
     callbacks: Sequence[Any] = (),
     counted: Cost | None = None,
     stoppable: bool = False,
+    beside: Beside | None = None,
 ) -> dict[str, Any]:
     """Train one run on `resources.workers` processes, with a copy (DDP) or a share (FSDP2) of the model on each.
 
@@ -46,6 +48,7 @@ def train_on_workers(
         callbacks: of Ray Train, e.g. `TuneReportCallback` inside a Tune trial.
         counted: FLOPs per example, where they have been counted already.
         stoppable: whether a report may be the last that the workers do (`session.train_in_store`).
+        beside: what is measured of the trained model beside its losses.
 
     Returns:
         The terminal RUNS row, as rank 0 wrote it.
@@ -81,6 +84,7 @@ def train_on_workers(
                 "driver": dict(driver or process_identity()),
                 "counted": counted,
                 "stoppable": stoppable,
+                "beside": beside,
             },
             scaling_config=scaling_of(resources),
             torch_config=process_group_of(resources),
@@ -157,6 +161,7 @@ def _worker(config: dict[str, Any]) -> None:
         report=_report,
         counted=config["counted"],
         stoppable=config["stoppable"],
+        beside=config["beside"],
     )
 
 

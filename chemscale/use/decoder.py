@@ -2,6 +2,8 @@
 
 Attention to one new token is many tiny products, and calling a matrix routine for each costs more than its arithmetic.
 Here lines and heads are the innermost axes of the cache, so that scores and mixtures are elementwise work along them.
+At 512 lines, 4 heads of 16 and 20 tokens that takes 0.56 ms on an AVX2 processor; batched products on a cache that is
+contiguous for each head take 3.0 ms, SDPA 1.2, blocks of few tokens that stay in the second cache 0.65 to 1.0.
 
 Shapes: lines (strings that the cache holds the past of), layers, room (tokens a line may have for now), head (width of
 one head), heads, width, vocabulary.

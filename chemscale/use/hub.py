@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import uuid
 from dataclasses import dataclass
@@ -17,21 +18,28 @@ from torch import Tensor, nn
 from chemscale.batch import TextManifest
 from chemscale.models.chemgpt import ChemGPT
 from chemscale.models.gptneo import released_config, released_weights
-from chemscale.train.released import CONFIG, TENSORS, TOKENIZER, TOKENIZER_CONFIG, read_released
+from chemscale.train.released import CONFIG, TENSORS, TOKENIZER, TOKENIZER_CONFIG, read_json, read_released
 from chemscale.use.card import card
-from chemscale.use.load import Trained
+from chemscale.use.load import Trained, unshown
 from chemscale.use.tokenizer import tokenizer, tokenizer_config
 
 GENERATION_CONFIG, CARD = "generation_config.json", "README.md"
+UNNAMED = re.compile(r"(?!<unused\d+>).*")  # rows of the weights that no token is named for
+WHOLE = {"selfies": re.compile(r"\[(?!MASK\])[^\[\]]+\]|\.")}
 
 
 @dataclass(frozen=True)
 class Hub:
-    """A model out of a folder of the hub: `module` in evaluation mode on the CPU, `manifest` with its alphabet."""
+    """A model out of a folder of the hub: `module` in evaluation mode on the CPU, `manifest` with its alphabet.
+
+    `never` are ids that are not to be drawn: those that generation_config.json suppresses, or, where it names none, all
+    that are no whole token, as the pieces of the released vocabularies, which no molecule was ever cut into.
+    """
 
     model: ChemGPT
     module: nn.Module
     manifest: TextManifest
+    never: tuple[int, ...] = ()
 
 
 def load_folder(folder: str | Path) -> Hub:
@@ -43,7 +51,7 @@ def load_folder(folder: str | Path) -> Hub:
     found = read_released(folder)
     module = found.model.build(found.manifest)
     module.load_state_dict(dict(found.weights))
-    return Hub(found.model, module.eval(), found.manifest)
+    return Hub(found.model, module.eval(), found.manifest, _suppressed(Path(folder), found.manifest))
 
 
 def export(trained: Trained, out: str | Path, *, row: dict[str, Any] | None = None, licence: str | None = None) -> Path:
@@ -75,7 +83,7 @@ def export(trained: Trained, out: str | Path, *, row: dict[str, Any] | None = No
     weights = released_weights(model, trained.module.state_dict())
     texts = {
         CONFIG: as_text(config),
-        GENERATION_CONFIG: as_text(_generation(model, manifest, special)),
+        GENERATION_CONFIG: as_text(_generation(trained, special)),
         TOKENIZER: as_text(tokenizer(manifest)),
         TOKENIZER_CONFIG: as_text(tokenizer_config(manifest, model.context)),
         CARD: card(trained, row or {}, licence),
@@ -89,9 +97,23 @@ def as_text(tree: Any) -> str:
     return json.dumps(tree, indent=2, ensure_ascii=False) + "\n"
 
 
-def _generation(model: ChemGPT, manifest: TextManifest, special: dict[str, int]) -> dict[str, Any]:
+def _suppressed(folder: Path, manifest: TextManifest) -> tuple[int, ...]:
+    file = folder / GENERATION_CONFIG
+    said = read_json(file).get("suppress_tokens") if file.is_file() else None
+    if said is not None:
+        good = isinstance(said, list) and all(type(i) is int and 0 <= i < len(manifest.vocabulary) for i in said)
+        if not good:
+            raise ValueError(f"{file} has a suppress_tokens that lists no ids of the vocabulary; mend or remove it.")
+        return tuple(said)
+    whole = WHOLE.get(manifest.representation, UNNAMED)
+    keep = {manifest.end}
+    return tuple(i for i, text in enumerate(manifest.vocabulary) if i not in keep and not whole.fullmatch(text))
+
+
+def _generation(trained: Trained, special: dict[str, int]) -> dict[str, Any]:
     """Sampling as `chemscale generate` does it: from all tokens but those that no string holds."""
-    never = sorted({manifest.pad, manifest.start, manifest.unknown})
+    model, manifest = trained.run.model, trained.manifest
+    never = sorted({manifest.pad, manifest.start, manifest.unknown, *unshown(trained)})
     return {**special, "do_sample": True, "top_k": 0, "max_length": model.context, "suppress_tokens": never}
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
@@ -13,6 +13,7 @@ from rdkit import Chem
 
 from chemscale.batch import TextManifest, TokenBatch
 from chemscale.data.tokens import split_string
+from chemscale.data.vocabulary import Vocabulary, vocabulary_in
 from chemscale.use.sampler import Prompt
 from chemscale.use.scaffold import Scaffold, Writing, writings
 
@@ -34,29 +35,37 @@ def read_prompt(text: str, manifest: TextManifest) -> Scaffold | tuple[int, ...]
     Raises:
         ValueError: it is neither.
     """
-    words = set(manifest.vocabulary)
     try:
         tokens = split_string(text, manifest.representation)
     except ValueError:
         tokens = []
-    known = bool(tokens) and words.issuperset(tokens)
-    if manifest.representation == "selfies" and known and "".join(tokens) == text:
-        return ids_of(tokens, manifest)
+    ids = ids_of(tokens, manifest) or spelled(tokens, vocabulary_in(manifest))
+    if manifest.representation == "selfies" and ids and "".join(tokens) == text:
+        return ids
     try:
         return Scaffold(text)
     except ValueError:
-        if known:
-            return ids_of(tokens, manifest)
+        if ids:
+            return ids
         raise ValueError(
             f"prompt={text!r} is neither a SMILES string that RDKit reads nor {manifest.representation.upper()} tokens "
             "of this model's vocabulary; give one of them."
         ) from None
 
 
-def ids_of(tokens: Iterable[str], manifest: TextManifest) -> tuple[int, ...]:
-    """Ids of tokens that are in the vocabulary."""
+def ids_of(tokens: Sequence[str], manifest: TextManifest) -> tuple[int, ...]:
+    """Ids of tokens as they stand in the vocabulary; none where one of them does not."""
     place = {token: i for i, token in enumerate(manifest.vocabulary)}
-    return tuple(place[token] for token in tokens)
+    return tuple(place[token] for token in tokens) if place.keys() >= set(tokens) else ()
+
+
+def spelled(tokens: Sequence[str], vocabulary: Vocabulary) -> tuple[int, ...]:
+    """Ids of tokens of today's SELFIES, or of SMILES, as a model's vocabulary spells them; none where it cannot."""
+    special = set(vocabulary.specials.values())
+    entries = [vocabulary.spelled(token) for token in tokens]
+    if any(one is None or special.intersection(one) for one in entries):
+        return ()
+    return tuple(vocabulary.ids[entry] for one in entries for entry in one or ())
 
 
 class Prompter:
@@ -70,7 +79,7 @@ class Prompter:
 
     def __init__(self, model: Any, manifest: TextManifest, *, open_end: bool) -> None:
         self.model, self.manifest, self.open_end = model, manifest, open_end
-        self.words = set(manifest.vocabulary)
+        self.vocabulary = vocabulary_in(manifest)
 
     def prompts(self, molecules: Sequence[Chem.Mol]) -> list[Prompt | None]:
         """One for each molecule; None where no writing of it is made of the model's tokens."""
@@ -86,13 +95,13 @@ class Prompter:
 
     def _candidates(self, molecule: Chem.Mol) -> list[tuple[tuple[int, ...], int]]:
         """Ids of a few writings, shortest first, and the order of the bond that each leaves open."""
-        rows: dict[tuple[str, ...], int] = {}
+        rows: dict[tuple[int, ...], int] = {}
         for writing in writings(molecule):
             tokens = _tokens(writing, self.manifest.representation)
-            if tokens and self.words.issuperset(tokens):
-                rows.setdefault(tuple(tokens), writing.bond)
+            if tokens and (ids := spelled(tokens, self.vocabulary)):
+                rows.setdefault(ids, writing.bond)
         shortest = sorted(rows, key=len)[:CANDIDATES]
-        return [(ids_of(tokens, self.manifest), rows[tokens]) for tokens in shortest]
+        return [(ids, rows[ids]) for ids in shortest]
 
 
 def prefix_nats(model: Any, manifest: TextManifest, prefixes: Sequence[Sequence[int]]) -> list[float]:

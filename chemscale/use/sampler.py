@@ -2,7 +2,7 @@
 
 All strings begin with the same start token, and most with one of a few tokens, so that the first steps cost next to
 nothing; a prompt that all strings share is read once. As soon as the different beginnings outgrow a batch they are cut
-into several, each of which is written to its end.
+into fronts of a batch of strings each, which are written to their ends.
 
 Shapes: strings (that are asked for), lines (different beginnings, each a line of the decoder's past), vocabulary,
 length (most tokens of a string, after its start token).
@@ -185,8 +185,11 @@ class Sampler:
     def _pieces(
         self, strings: Tensor, place: Tensor, parent: Tensor, tokens: Tensor, past: Any, at: int
     ) -> Iterable[_Front]:
-        pieces = -(-len(parent) // self.batch)
-        for lines in torch.arange(len(parent)).tensor_split(pieces):
+        """Fronts of about a batch of strings each, which will be as many lines before long, cut between lines."""
+        pieces = -(-len(strings) // self.batch)
+        ends = torch.bincount(place, minlength=len(parent)).cumsum(0)  # (lines,) strings up to each line's last
+        piece = (ends - 1) * pieces // len(strings)  # (lines,), ascending
+        for lines in torch.arange(len(parent)).split(torch.unique_consecutive(piece, return_counts=True)[1].tolist()):
             mine = ((place >= lines[0]) & (place <= lines[-1])).nonzero()[:, 0]
             yield _Front(strings[mine], place[mine] - lines[0], tokens[lines], past.take(parent[lines]), at)
 

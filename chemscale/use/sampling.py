@@ -7,36 +7,17 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 
 from chemscale.batch import TextManifest
 from chemscale.use.generate import Generated, Request, generate_blocks
 from chemscale.use.grow import Grown, grow_blocks
-from chemscale.use.load import Trained
 from chemscale.use.prompt import read_prompt
 from chemscale.use.sampler import Prompt
 from chemscale.use.scaffold import Scaffold
 
 SCAFFOLD_COLUMNS = ("contains_scaffold", "grown_as_marked")
 COUNTS = "chemscale_counts"  # metadata of a block
-
-
-def unshown(trained: Trained) -> tuple[int, ...]:
-    """Ids of tokens that no molecule of the training pool holds: their logits were never trained to be likely.
-
-    The end token is in none and in all.
-    """
-    examples, manifest = trained.examples(), trained.manifest
-    counts = np.zeros(len(manifest.vocabulary), dtype=np.int64)
-    offsets, tokens = examples.arrays["offsets"], examples.arrays["tokens"]
-    inside = examples.arrays["split"] == 0
-    for first in range(0, len(inside), 1 << 18):  # a quarter of a million molecules at a time
-        chunk = inside[first : first + (1 << 18)]
-        start, stop = offsets[first], offsets[first + len(chunk)]
-        lengths = np.diff(offsets[first : first + len(chunk) + 1])
-        counts += np.bincount(tokens[start:stop][np.repeat(chunk, lengths)], minlength=len(counts))
-    return tuple(int(i) for i in np.flatnonzero(counts == 0) if i != manifest.end)
 
 
 def sample_tables(

@@ -160,7 +160,7 @@ TABLES = {
 
 def stored(path):
     """A grid for each architecture of a store."""
-    from chemscale.laws.tables.table import DATA_OF
+    from chemscale.laws.tables.meaning import DATA_OF
     from chemscale.records.store import Store
 
     runs = Store(path).runs(status="finished").to_pylist()

@@ -35,10 +35,10 @@ def main() -> None:
     """Time every model on the same batch and print a table."""
     options = _options()
     torch.set_num_threads(1)
-    batch = _read(options.xyz, options.batch) if options.xyz else _blobs(options.batch, options.atoms)
+    batch = read(options.xyz, options.batch) if options.xyz else blobs(options.batch, options.atoms)
     print(f"{batch.structures} structures, {len(batch.species)} atoms, {batch.pairs.shape[1]} pairs, 1 thread")
     steps, peers = _steps(batch, options.width)
-    times = _interleaved(steps, options.rounds)
+    times = interleaved(steps, options.rounds)
     for name, seconds in times.items():
         rate = f"{name:24s} {1e3 * seconds / batch.structures:8.2f} ms/structure {batch.structures / seconds:8.1f} /s"
         peer = peers.get(name)
@@ -61,7 +61,7 @@ def _steps(batch: AtomicBatch, width: int) -> tuple[dict[str, Step], dict[str, s
     steps: dict[str, Step] = {}
     for config in (SchNet.sized(width, DEPTH, CUTOFF), PaiNN.sized(width, DEPTH, CUTOFF)):
         module = config.build(manifest)
-        steps[config.architecture] = _step(module, lambda module=module: tuple(module(batch)), batch)
+        steps[config.architecture] = training_step(module, lambda module=module: tuple(module(batch)), batch)
     peers: dict[str, str] = {}
     for name, ours, make in (
         ("SchNet, PyG", "schnet", _pyg_schnet),
@@ -76,7 +76,7 @@ def _steps(batch: AtomicBatch, width: int) -> tuple[dict[str, Step], dict[str, s
     return steps, peers
 
 
-def _step(module: nn.Module, predict: Callable[[], tuple[Tensor, ...]], batch: AtomicBatch) -> Step:
+def training_step(module: nn.Module, predict: Callable[[], tuple[Tensor, ...]], batch: AtomicBatch) -> Step:
     assert batch.energy is not None and batch.forces is not None
     energy, forces = batch.energy, batch.forces
     optimiser = torch.optim.Adam([p for p in module.parameters() if p.requires_grad], lr=1e-4)
@@ -107,7 +107,7 @@ def _pyg_schnet(batch: AtomicBatch, width: int) -> Step:
         energy = peer(batch.species, positions, batch.owner)
         return energy, -torch.autograd.grad(energy.sum(), positions, create_graph=True)[0]
 
-    return _step(peer, predict, batch)
+    return training_step(peer, predict, batch)
 
 
 def _schnetpack_schnet(batch: AtomicBatch, width: int) -> Step:
@@ -160,10 +160,10 @@ def _schnetpack(batch: AtomicBatch, width: int, kind: str, basis: int) -> Step:
         out = peer({**inputs, "_positions": batch.positions.clone()})
         return out["energy"], out["forces"]
 
-    return _step(peer, predict, batch)
+    return training_step(peer, predict, batch)
 
 
-def _interleaved(steps: dict[str, Step], rounds: int) -> dict[str, float]:
+def interleaved(steps: dict[str, Step], rounds: int) -> dict[str, float]:
     """Median processor seconds of each step, one after the other in every round."""
     seconds: dict[str, list[float]] = {name: [] for name in steps}
     for turn in range(rounds + 2):
@@ -175,7 +175,7 @@ def _interleaved(steps: dict[str, Step], rounds: int) -> dict[str, float]:
     return {name: statistics.median(values) for name, values in seconds.items()}
 
 
-def _blobs(structures: int, atoms: int) -> AtomicBatch:
+def blobs(structures: int, atoms: int) -> AtomicBatch:
     random = np.random.default_rng(0)
     radius = RADIUS_OF_27 * (atoms / 27) ** (1 / 3)
     found = []
@@ -186,10 +186,10 @@ def _blobs(structures: int, atoms: int) -> AtomicBatch:
     return _joined(found)
 
 
-def _read(path: str, structures: int) -> AtomicBatch:
-    from ase.io import read
+def read(path: str, structures: int) -> AtomicBatch:
+    from ase.io import read as read_frames
 
-    frames = read(path, index=f":{structures}")
+    frames = read_frames(path, index=f":{structures}")
     return _joined([(frame.numbers, frame.positions) for frame in frames])  # type: ignore[union-attr]
 
 

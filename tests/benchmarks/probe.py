@@ -22,12 +22,13 @@ from rdkit import Chem
 from rdkit.Chem import QED, Crippen, Descriptors
 
 import chemscale.models  # noqa: F401  registers the models
-from chemscale.cli.models import best_run
 from chemscale.data.sources import embedded
 from chemscale.records.store import Store
 from chemscale.use.embed import embed_tables
 from chemscale.use.encode import Task, encode_task, model_of
+from chemscale.use.find import best_run
 from chemscale.use.load import Trained, load
+from chemscale.use.source import best_run
 
 PENALTIES = 10.0 ** np.arange(-3, 5)
 PROPERTIES = {

@@ -24,10 +24,10 @@ import pyarrow.parquet as pq
 
 from chemscale.models import ChemGPT
 from chemscale.records.compact import publish
+from chemscale.records.folded import Folded
 from chemscale.records.history import History
 from chemscale.records.provenance import processor, versions
 from chemscale.records.schema import RUNS
-from chemscale.records.snapshots import Folded
 from chemscale.records.store import Store, process_identity, spec_columns
 from chemscale.spec import Budget, Data, Optim, RunSpec
 

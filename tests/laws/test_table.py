@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 
 from chemscale.laws import fit
-from chemscale.laws.tables.table import read, refuse_mixture, select
+from chemscale.laws.tables.columns import read
+from chemscale.laws.tables.meaning import refuse_mixture
+from chemscale.laws.tables.selection import select
 from chemscale.laws.tables.where import matches
 from tests.laws.planted import wide
 

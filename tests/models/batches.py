@@ -1,27 +1,51 @@
 """Structures made up for tests: random blobs of atoms at the density of molecules, with all their pairs."""
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 
 import chemscale.models  # noqa: F401  # registers the models
 from chemscale.batch import AtomicBatch, AtomicManifest
+from chemscale.models.potential import traits_of
 from chemscale.spec import MODELS
 
 CUTOFF = 3.5  # angstrom: some pairs of a 9-atom blob lie within, some beyond
 SPECIES = (1, 6, 7, 8)
 MANIFEST = AtomicManifest("test", "structures", "", 1, {}, {}, species=SPECIES, scale=0.7)
 ARCHITECTURES = sorted(name for name, config in MODELS.items() if config.family == "structures")
+CHANGES = {"direct": {"forces": "direct"}, "local": {"attention": "none"}}  # of a variant, by the words of its name
+VARIANTS = [
+    *ARCHITECTURES,
+    *(f"{name} direct" for name in ARCHITECTURES if "forces" in MODELS[name].__dataclass_fields__),
+    "spookynet local",
+]
 
 Molecule = tuple[np.ndarray, np.ndarray]  # species (atoms,), positions (atoms, 3) in angstrom
 
 
-def module(architecture, dtype=torch.float64, *, width=8, depth=2, cutoff=CUTOFF, seed=0):
+def config(variant, *, width=8, depth=2, cutoff=CUTOFF, **fields):
+    """A small model of this variant with some fields changed."""
+    architecture, *words = variant.split()
+    for word in words:
+        fields |= CHANGES[word]
+    return replace(MODELS[architecture].sized(width=width, depth=depth, cutoff=cutoff), **fields)
+
+
+def keeps(variant, trait):
+    """Whether models of this variant have a trait by construction."""
+    return trait in traits_of(config(variant))
+
+
+def module(variant, dtype=torch.float64, *, seed=0, **fields):
     """A small potential whose biases, too, are not zero, and whose forces are of the size of the labels'."""
     torch.manual_seed(seed)
-    potential = MODELS[architecture].sized(width=width, depth=depth, cutoff=cutoff).build(MANIFEST).to(dtype)
+    potential = config(variant, **fields).build(MANIFEST).to(dtype)
     with torch.no_grad():
         for parameter in potential.parameters():
-            parameter.add_(0.1 * torch.randn_like(parameter))
+            started = parameter.any() or parameter.ndim < 2  # else a layer that starts as nothing
+            size = 0.1 if started else parameter.shape[1] ** -0.5
+            parameter.add_(size * torch.randn_like(parameter))
     return potential
 
 
@@ -37,8 +61,8 @@ def molecule(atoms, seed=0, *, closest=0.9) -> Molecule:
     return random.choice(SPECIES, atoms), positions
 
 
-def joined(molecules, dtype=torch.float64, *, cutoff=CUTOFF) -> AtomicBatch:
-    """One batch of these molecules, with random labels."""
+def joined(molecules, dtype=torch.float64, *, cutoff=CUTOFF, charge=None, spin=None) -> AtomicBatch:
+    """One batch of these molecules, with random labels; `charge` and `spin` are lists, one for each."""
     starts = np.cumsum([0] + [len(species) for species, _ in molecules])
     pairs = []
     for (_, positions), start in zip(molecules, starts[:-1], strict=True):
@@ -53,6 +77,8 @@ def joined(molecules, dtype=torch.float64, *, cutoff=CUTOFF) -> AtomicBatch:
         structures=len(molecules),
         energy=torch.randn(len(molecules), generator=labels, dtype=dtype),
         forces=torch.randn(starts[-1], 3, generator=labels, dtype=dtype),
+        charge=None if charge is None else torch.as_tensor(charge, dtype=dtype),
+        spin=None if spin is None else torch.as_tensor(spin, dtype=dtype),
     )
 
 

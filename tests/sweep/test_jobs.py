@@ -59,6 +59,7 @@ def test_a_job_runs_the_verb_that_the_recipe_asks_for_with_every_option(recipe):
     on = Resources(
         workers=2, min_workers=1, sharding="fsdp", cpus=0.5, gpus=1, micro_batch=4, concurrent=3, keep="best",
         checkpoint_seconds=2.5, patience=7.0, spool_bytes=1e6, layout="padded", activations="recomputed",
+        compile="step",
     )  # fmt: skip
     assert all(getattr(on, field.name) != field.default for field in dataclasses.fields(on)), "every option"
     options = {"source": "a b.smi", "updates": 7, "search": False}

@@ -78,9 +78,7 @@ def test_metrics_count_labels_and_a_batch_without_forces_is_told():
     assert found["energy_rmse"].value == pytest.approx(float(per_atom), rel=1e-12)
     bare = unlabelled(full, forces=range(4))
     measured = {k: v.detach().numpy() for k, v in EnergyForce().measure(potential, bare).items()}
-    with pytest.raises(
-        ValueError, match=r"not one of 4 structures has the label that force_mae .*EnergyOnly"
-    ):
+    with pytest.raises(ValueError, match=r"not one of 4 structures has the label that force_mae .*EnergyOnly"):
         EnergyForce().metrics(measured, groups)
     assert set(EnergyOnly().metrics(measured, groups)) == {"energy_mae", "energy_rmse"}
     loss, slopes = gradients(potential, EnergyOnly(), bare)

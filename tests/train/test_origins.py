@@ -8,7 +8,7 @@ import torch
 
 from chemscale.batch import AtomicManifest, TextManifest
 from chemscale.cli import main
-from chemscale.laws.tables.table import select
+from chemscale.laws.tables.selection import select
 from chemscale.models import ChemGPT, PaiNN
 from chemscale.records.schema import POINTS, RUNS, equal
 from chemscale.records.store import Store

@@ -12,8 +12,9 @@ from chemscale.records.store import Store
 from chemscale.spec import Budget, Data, Evaluation, Optim, Resources, RunSpec
 from chemscale.sweep.drive import prepare
 from chemscale.train.session import train_here
-from chemscale.use.quality.cells import Sampling, flat, ranks, score_cells
-from chemscale.use.quality.reference import Reference
+from chemscale.use.quality import cells
+from chemscale.use.quality.cells import Sampling, flat, kept, score_cells
+from chemscale.use.quality.ranks import ranks
 from chemscale.use.quality.score import score
 from tests.use.test_quality import against
 
@@ -41,19 +42,25 @@ def store(tmp_path_factory):
 
 @pytest.fixture
 def no_chemnet(monkeypatch):
+    """A reference of two molecules, and no FCD, whose weights take seconds to load."""
     monkeypatch.setattr("chemscale.use.quality.score.activations", lambda *_, **__: None)
+    monkeypatch.setattr(cells, "require_reference", lambda *_: None)
+    small = against(("CCO", "c1ccccc1C(=O)NC1CC1"), says=("A small reference.",))
+    monkeypatch.setattr(cells, "reference", lambda *_, **__: small)
+    cells._reference.cache_clear()
+    yield
+    cells._reference.cache_clear()
 
 
 @pytest.mark.usefixtures("no_chemnet")
 def test_every_finished_run_is_measured_once(store, monkeypatch):
-    reference = against(("CCO", "c1ccccc1C(=O)NC1CC1"))
-    rows = list(score_cells(store, Sampling(40), reference, processes=1, progress=False))
+    rows = list(score_cells(store, Sampling(40), processes=1, progress=False))
     assert [row["law_loss"] for row in rows] == sorted(row["law_loss"] for row in rows)
     assert {row["strings"] for row in rows} == {40}
     assert all(0 <= row["validity"] <= 1 for row in rows)
-    monkeypatch.setattr("chemscale.use.quality.cells.generate_blocks", None)  # nothing is sampled again
-    assert list(score_cells(store, Sampling(40), reference)) == rows
-    assert len(store.place.names("samples")) == 3
+    monkeypatch.setattr(cells, "generate_blocks", None)  # nothing is sampled again
+    assert list(score_cells(store, Sampling(40))) == rows
+    assert sorted(kept(store), key=lambda row: row["law_loss"]) == rows
 
 
 @pytest.mark.usefixtures("no_chemnet")
@@ -73,19 +80,35 @@ def test_ranks_are_spearmans():
     random = np.random.default_rng(0)
     a, b = random.normal(size=(2, 12))
     rows = [{"law_loss": x, "fcd": y} for x, y in zip(a, b, strict=True)]
-    assert ranks(rows, "fcd") == pytest.approx(spearmanr(a, b).statistic)
+    assert ranks(rows, "fcd").value == pytest.approx(spearmanr(a, b).statistic)
     assert ranks(rows[:2], "fcd") is None
+    assert ranks(rows[:3], "fcd").low is None
     assert ranks([{"law_loss": x, "fcd": 1.0} for x in a], "fcd") is None
+    same = ranks([{"law_loss": x, "fcd": x} for x in a], "fcd")
+    assert same.value == same.high == 1
+    assert 0.9 < same.low < 1
+
+
+@pytest.mark.parametrize("truth", [0.0, 0.5, 0.9])
+def test_nine_runs_in_ten_or_more_have_the_true_correlation_in_their_interval(truth):
+    """Pairs of a bivariate normal, whose Spearman correlation is 6 / pi asin(r / 2) (Pearson 1907)."""
+    random, inside, draws = np.random.default_rng(1), 0, 600
+    r = 2 * np.sin(np.pi * truth / 6)
+    for _ in range(draws):
+        a, b = random.multivariate_normal([0, 0], [[1, r], [r, 1]], size=12).T
+        found = ranks([{"law_loss": x, "fcd": y} for x, y in zip(a, b, strict=True)], "fcd")
+        inside += found.low <= truth <= found.high
+    assert inside / draws == pytest.approx(0.95, abs=0.035)  # 12 runs; three standard errors of the count are .027
 
 
 @pytest.mark.usefixtures("no_chemnet")
 def test_a_store_and_a_file_are_evaluated_from_the_command_line(store, tmp_path, monkeypatch, capsys):
-    reference = against(("CCO", "c1ccccc1C(=O)NC1CC1"), says=("A small reference.",))
-    assert isinstance(reference, Reference)
-    monkeypatch.setattr("chemscale.use.quality.reference.reference", lambda *_, **__: reference)
+    monkeypatch.setattr("chemscale.use.quality.reference.reference", cells.reference)
     out = tmp_path / "quality.csv"
     assert main(["evaluate", store.url, "--first", "40", "--processes", "1", "--out", str(out)]) == 0
-    assert "rank correlation with the loss over 3 runs" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "rank correlation with the loss over 3 runs" in told
+    assert "A small reference." in told
     assert len(out.read_text().splitlines()) == 4
     sample = tmp_path / "sample.smi"
     sample.write_text("CCO\nC(\n")
@@ -138,3 +161,72 @@ def test_a_scaffold_and_embeddings_from_the_command_line(store, tmp_path, capsys
     assert main(["embed", store.url, str(molecules), "--out", str(out), "--processes", "1"]) == 0
     assert "1 null rows: not a SMILES string of a molecule" in capsys.readouterr().out
     assert pq.read_table(out)["embedding"].null_count == 1
+
+
+def asked(width):
+    return RunSpec(
+        ChemGPT.sized(width),
+        Data("moses", size=200),
+        Optim(lr=0.01, batch=16),
+        Budget(updates=10),
+        Evaluation(points=1, valid=16, test=16),
+    )
+
+
+@pytest.mark.usefixtures("no_chemnet")
+def test_a_worker_samples_its_run_before_its_last_word(tmp_path):
+    store = Store(tmp_path / "beside", create=True)
+    (run,) = prepare([asked(8)], Resources())
+    store.enlist("beside", [run])
+    told = []
+
+    def tell(row):
+        told.append((row.get("status"), [row["validity"] for row in kept(store)], store.place.names("samples")))
+
+    row = train_here(run, store, Resources(keep="none"), tell, Sampling(20))
+    assert told[-1][0] == "finished"
+    assert len(told[-1][2]) == 1  # there before the last report
+    alone = train_here(run, Store(tmp_path / "alone", create=True), Resources())
+    assert (row["law_loss"], row["run_id"]) == (alone["law_loss"], alone["run_id"])
+    assert [found["strings"] for found in kept(store)] == [20]
+
+
+@pytest.mark.usefixtures("no_chemnet")
+def test_a_run_killed_while_it_is_sampled_samples_again_and_trains_no_step_twice(tmp_path, monkeypatch):
+    store = Store(tmp_path / "killed", create=True)
+    (run,) = prepare([asked(8)], Resources())
+    store.enlist("killed", [run])
+    sampled = cells._measured
+
+    def killed(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cells, "_measured", killed)
+    with pytest.raises(KeyboardInterrupt):
+        train_here(run, store, Resources(checkpoint_seconds=1e9), beside=Sampling(20))
+    assert store.state(run.id).status != "finished"
+    monkeypatch.setattr(cells, "_measured", sampled)
+    train_here(run, store, Resources(), beside=Sampling(20))
+    assert [found["strings"] for found in kept(store)] == [20]
+    steps = [(row["attempt"], row["step"]) for row in store.points(run.id).to_pylist()]
+    assert steps == [(1, 10)]  # measured by the first attempt; the second had nothing left to train
+
+
+@pytest.mark.usefixtures("no_chemnet")
+def test_what_no_worker_could_sample_fails_no_run_and_is_caught_up_with(tmp_path, monkeypatch, capsys):
+    store = Store(tmp_path / "late", create=True)
+    (run,) = prepare([asked(8)], Resources())
+    store.enlist("late", [run])
+    sampled, how = cells._measured, Sampling(20)
+
+    def broken(*_, **__):
+        raise ValueError("no reference here")
+
+    monkeypatch.setattr(cells, "_measured", broken)
+    assert train_here(run, store, Resources(), beside=how)["status"] == "finished"
+    assert "nothing was measured beside its loss: no reference here" in capsys.readouterr().err
+    monkeypatch.setattr(cells, "_measured", sampled)
+    how.catch_up(store, {run.id: run})
+    assert len(kept(store)) == 1
+    monkeypatch.setattr(cells, "_measured", None)
+    how.catch_up(store, {run.id: run})  # nothing is left to do

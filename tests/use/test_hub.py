@@ -189,6 +189,35 @@ def test_the_command_exports_and_says_what(trained, tmp_path, capsys):
     assert not list(tmp_path.glob(".*"))
 
 
+def test_a_folder_writes_and_reads_as_its_run_does(trained, tmp_path, capsys):
+    """The export multiplies factors into its weights: logits within rounding, the same strings, vectors to 1e-4."""
+    import pyarrow.parquet as pq
+
+    _, store, folder = trained
+    molecules = tmp_path / "some.smi"
+    molecules.write_text("CCO\nC(\nCCN\n")
+    strings, vectors = [], []
+    for place, name in ((str(store.path), "run"), (str(folder), "folder")):
+        made, out = tmp_path / f"{name}.csv", tmp_path / f"{name}.parquet"
+        assert main(["generate", place, "--n", "30", "--processes", "1", "--out", str(made)]) == 0
+        assert f"of {name} " in capsys.readouterr().out
+        strings.append([line.split(",")[0] for line in made.read_text().splitlines()])
+        assert main(["embed", place, str(molecules), "--processes", "1", "--out", str(out)]) == 0
+        vectors.append(torch.tensor([row for row in pq.read_table(out)["embedding"].to_pylist() if row is not None]))
+    assert strings[0] == strings[1]
+    torch.testing.assert_close(*vectors, rtol=1e-4, atol=1e-4)
+    assert main(["generate", str(folder), "--run", "abc"]) == 2
+    assert "holds one model; leave out --run abc" in capsys.readouterr().err
+
+
+def test_a_released_folder_writes_whole_tokens_alone(released, capsys):
+    folder, _ = released
+    found = hub.load_folder(folder)
+    assert [found.manifest.vocabulary[i] for i in found.never] == ["[MASK]", "C", "##C", "##]", "[=Br"]
+    assert main(["generate", str(folder), "--n", "4", "--max-tokens", "20", "--processes", "1", "--json"]) == 0
+    assert len(json.loads(capsys.readouterr().out)) == 4
+
+
 def test_a_potential_is_not_exported(structures, tmp_path):
     run = atoms_run(structures)
     store = train(run, tmp_path / "s")

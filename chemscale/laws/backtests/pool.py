@@ -8,6 +8,7 @@ group on its own has no errors but its own, and takes one for the others' ratio,
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -16,7 +17,7 @@ import numpy as np
 from chemscale.laws.backtests.assemble import Rehearsal, Told
 from chemscale.laws.backtests.backtest import Said
 from chemscale.laws.backtests.ensemble import Ensemble, held_mean, relative, weigh
-from chemscale.laws.backtests.origins import Cell, bands, length
+from chemscale.laws.backtests.origins import bands, length
 from chemscale.laws.objectives import Array
 
 BANDS = 12  # of distance, to a factor 10^85
@@ -37,15 +38,17 @@ def assemble(rehearsals: Mapping[Hashable, Rehearsal]) -> dict[Hashable, Assembl
         group: dict(zip([m.name for m in made.members], own[group].tolist(), strict=True))
         for group, made in rehearsals.items()
     }
+    pooled = _Others([(name, error) for errors in named.values() for name, error in errors.items()])
     theirs = {
-        group: np.array([_mean([named[g].get(m.name, np.nan) for g in named if g != group]) for m in made.members])
+        group: np.array([pooled.mean(m.name, named[group][m.name]) for m in made.members])
         for group, made in rehearsals.items()
     }
-    before = {group: [_before(made, test, theirs[group]) for test in made.tests] for group, made in rehearsals.items()}
+    before = {group: _before(made, theirs[group]) for group, made in rehearsals.items()}
     ratios = {group: _ratios(made.tests, before[group]) for group, made in rehearsals.items()}
+    spread = _Others([(band, ratio) for found in ratios.values() for band, ratio in found.items()])
     out: dict[Hashable, Assembled] = {}
     for group, made in rehearsals.items():
-        others = [_mean([ratios[g].get(band, np.nan) for g in ratios if g != group]) for band in range(BANDS)]
+        others = np.array([spread.mean(band, ratios[group].get(band, np.nan)) for band in range(BANDS)])
         others = np.where(np.isfinite(others), others, 1.0)
         ratio = 0.5 * (np.array([ratios[group].get(band, other) for band, other in enumerate(others)]) + others)
         errors = _joined(own[group], theirs[group])
@@ -80,23 +83,35 @@ def _joined(own: Array, theirs: Array) -> Array:
     return 0.5 * (np.where(np.isfinite(own), own, theirs) + theirs)
 
 
-def _before(made: Rehearsal, test: Told, theirs: Array) -> tuple[Array, Array]:
-    """Errors (rows,) of the ensemble as it stood at the test's origin, and the variance it foretold for them.
+def _before(made: Rehearsal, theirs: Array) -> list[tuple[Array, Array]]:
+    """For each test the errors (rows,) of the ensemble as it stood at the test's origin, and the variance it foretold.
 
     Its weights come from tests whose runs, fitted and tested, the origin fitted: none of those that it foretells.
     """
-    known = [other for other in made.tests if _within(other.cell, test.cell.fitted)]
+    cells, stood = [test.cell for test in made.tests], {}
+    rests_on = np.zeros((len(cells), len(made.x)))
+    for i, cell in enumerate(cells):
+        rests_on[i, cell.rows] = rests_on[i, cell.fitted] = 1.0
+    for cell in {cell.origin: cell for cell in cells}.values():
+        known = [made.tests[i] for i in within(rests_on, cell.fitted)]
+        stood[cell.origin] = _joined(_errors(made, known), theirs)
+    return [_stood(test, stood[test.cell.origin], made.x.shape[1]) for test in made.tests]
+
+
+def within(rests_on: Array, fitted: np.ndarray) -> np.ndarray:
+    """Which tests rest on `fitted` runs (indices) alone, (k,); rests_on (tests, n) is 1 where a test uses a run."""
+    later = np.ones(rests_on.shape[1])
+    later[fitted] = 0.0
+    return np.flatnonzero(rests_on @ later == 0)
+
+
+def _stood(test: Told, errors: Array, axes: int) -> tuple[Array, Array]:
+    """What members with these relative errors, together, said wrong of a test, and the variance they foretold."""
     usable = np.isfinite(test.errors).all(1)
-    errors = _joined(_errors(made, known), theirs)
     doubt = weigh(errors[usable], 1)
     said, spread = test.errors[usable], test.spread[usable]
-    central = held_mean(said, weigh(errors[usable], made.x.shape[1]))
+    central = held_mean(said, weigh(errors[usable], axes))
     return central, doubt @ (said - central) ** 2 + doubt @ spread
-
-
-def _within(cell: Cell, fitted: np.ndarray) -> bool:
-    """Whether all that a test rests on lies among the `fitted` runs (indices)."""
-    return bool(np.isin(cell.rows, fitted).all() and np.isin(cell.fitted, fitted).all())
 
 
 def _ratios(tests: Sequence[Told], before: Sequence[tuple[Array, Array]]) -> dict[int, float]:
@@ -118,7 +133,19 @@ def _said(made: Rehearsal, origin: int, before: Sequence[tuple[Array, Array]]) -
     return Said(fitted, rows, central, np.concatenate([before[i][1] for i in mine]))
 
 
-def _mean(values: Sequence[float]) -> float:
-    """Mean of the finite ones in ascending order, NaN if there is none."""
-    known = sorted(v for v in values if np.isfinite(v))
-    return float(np.mean(known)) if known else float("nan")
+class _Others:
+    """Means over all groups but one of what they say of a name; the same whatever the order of the groups."""
+
+    def __init__(self, said: Sequence[tuple[Hashable, float]]) -> None:
+        found: dict[Hashable, list[float]] = {}
+        for name, value in said:
+            if np.isfinite(value):
+                found.setdefault(name, []).append(value)
+        self._total = {name: (math.fsum(values), len(values)) for name, values in found.items()}
+
+    def mean(self, name: Hashable, own: float) -> float:
+        """Of what the others say of `name`, where the group itself says `own` (NaN: nothing); NaN if none does."""
+        total, count = self._total.get(name, (0.0, 0))
+        if np.isfinite(own):
+            total, count = max(total - own, 0.0), count - 1
+        return total / count if count else float("nan")

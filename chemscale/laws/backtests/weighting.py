@@ -10,7 +10,8 @@ from scipy.special import digamma
 from chemscale.laws.backtests.backtest import scale_along
 from chemscale.laws.backtests.origins import window_mask
 from chemscale.laws.objectives import Array
-from chemscale.laws.tables.table import Columns, Rows
+from chemscale.laws.tables.columns import Columns
+from chemscale.laws.tables.table import Rows
 
 NAMED = ("replicates", "large", "large:SHARE")
 LARGE = 0.7  # share of the log range, from the top, that halved the error of extrapolation on public curves

@@ -23,7 +23,7 @@ from chemscale.laws.comparison.jointlaw import FLOORS, JointLaw, join
 from chemscale.laws.comparison.paired import Paired, paired
 from chemscale.laws.doubt.draws import refuse_seed
 from chemscale.laws.errors import require_level
-from chemscale.laws.forms.form import ROLES
+from chemscale.laws.forms.form import axes_named
 
 BOOTSTRAP = 400
 FEWEST_DRAWS = 99  # under which no p-value below 0.01 can be seen
@@ -126,7 +126,7 @@ def compare(
     else:
         if len(given) != 1 or loss is None:
             raise ValueError("compare needs one table with loss=COLUMN, or two or more laws.")
-        axes = {role: name for role, name in zip(ROLES, (params, data, seen, flops), strict=True) if name}
+        axes = axes_named(params, data, seen, flops)
         if len(axes) > 1 and flops:
             costs = {axes.pop("flops"): "FLOPs", "device_seconds": COSTS["device_seconds"]}
         groups, notes = of_table(given[0], by, loss, axes, where, form, noise_floor)

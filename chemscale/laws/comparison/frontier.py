@@ -15,7 +15,8 @@ from chemscale.laws.comparison.groups import Group, form_for, refuse_apart
 from chemscale.laws.comparison.jointlaw import JointLaw, join
 from chemscale.laws.errors import FitError, naming
 from chemscale.laws.objectives import Array
-from chemscale.laws.tables.table import Rows, positive
+from chemscale.laws.tables.columns import positive
+from chemscale.laws.tables.table import Rows
 
 COSTS = {"flops": "FLOPs", "device_seconds": "device-seconds"}  # columns of a table of runs, and what they count
 

@@ -8,11 +8,14 @@ from typing import Any
 
 from chemscale.laws.doubt.identify import FLOOR_LEVELS, distinct, refuse_unfit
 from chemscale.laws.errors import naming
-from chemscale.laws.fit import axes_of
 from chemscale.laws.forms import choose
 from chemscale.laws.forms.form import Form
 from chemscale.laws.law import Law
-from chemscale.laws.tables.table import SEPARATING, Columns, Rows, rows, select, split
+from chemscale.laws.request import axes_of
+from chemscale.laws.tables.columns import Columns, split
+from chemscale.laws.tables.meaning import SEPARATING
+from chemscale.laws.tables.selection import select
+from chemscale.laws.tables.table import Rows, rows
 
 YARDSTICKS = tuple(name for name in (*SEPARATING, "test_checksum") if name != "architecture")
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from chemscale.laws.doubt.regression import least_squares
-from chemscale.laws.tables.table import Columns, positive
+from chemscale.laws.tables.columns import Columns, positive
 
 SAME_SIZE = 0.05  # decades (12 %) within which parameter counts of two architectures are one size
 MOST_NEAR = 64  # runs of the other group that are tried for each run of one

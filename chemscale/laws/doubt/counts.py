@@ -10,7 +10,7 @@ from chemscale.laws.doubt.identify import decades
 from chemscale.laws.doubt.influence import View
 from chemscale.laws.objectives import Array
 from chemscale.laws.solver.solve import Problem, refit
-from chemscale.laws.tables.table import Columns, positive
+from chemscale.laws.tables.columns import Columns, positive
 
 SAME_COUNT = 0.01  # decades; a second count that keeps to a fixed ratio of the first within this moves no exponent
 COUNTED = {  # what may count an axis, by name; a column that holds one of these is tried in the axis' place

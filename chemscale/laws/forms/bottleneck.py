@@ -7,9 +7,9 @@ from itertools import product
 
 import numpy as np
 
-from chemscale.laws.forms.chain import TINY, Floored, chain, logarithm, parameter
+from chemscale.laws.forms.chain import TINY, Floored, Part, chain, log_parameter, parameter
 from chemscale.laws.forms.form import MAX_EXPONENT, Derivatives, Form, Model
-from chemscale.laws.forms.projection import mesh, project
+from chemscale.laws.forms.projection import each_with, mesh, project
 from chemscale.laws.forms.sums import SumModel
 from chemscale.laws.objectives import Array
 
@@ -29,16 +29,16 @@ class KaplanModel(Model):
 
     def derivatives(self, theta: Array) -> Derivatives:
         inside = self.inside.derivatives(self._inside(theta))
-        q, slopes = theta[:, 3], inside.jacobian[:, :, :3]
-        jacobian = np.concatenate([slopes * q[:, None, None], inside.log_fit[:, :, None]], axis=2)
+        q, slopes = theta[:, 3], inside.jacobian.swapaxes(1, 2)[:, :3]
+        rows = np.concatenate([slopes * q[:, None, None], inside.log_fit[:, None]], axis=1)
 
         def curvature(v: Array) -> Array:
             hessian = np.zeros((len(theta), 4, 4))
             hessian[:, :3, :3] = q[:, None, None] * inside.curvature(v)[:, :3, :3]
-            hessian[:, :3, 3] = hessian[:, 3, :3] = np.einsum("bn,bnp->bp", v, slopes)
+            hessian[:, :3, 3] = hessian[:, 3, :3] = np.matmul(slopes, v[:, :, None])[:, :, 0]
             return hessian
 
-        return Derivatives(q[:, None] * inside.log_fit, jacobian, curvature)
+        return Derivatives(q[:, None] * inside.log_fit, rows.swapaxes(1, 2), curvature)
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,7 @@ class Kaplan(Form):
 
     name = "kaplan"
     equation = "[(N_c/N)^(alpha/beta) + D_c/D]^beta"
+    basins = 48
     axes = (2,)
     fixed_roles = ("params", "data")
 
@@ -67,12 +68,9 @@ class Kaplan(Form):
 
     def starts(self, x: Array, log_loss: Array, weights: Array) -> Array:
         """For each q the form is linear in the amplitudes of loss^(1/q)."""
-        model, found = KaplanModel(x).inside, []
-        for q in np.geomspace(0.02, 2.0, 10):
-            exponents = np.insert(mesh(1), 1, 1.0, axis=1)
-            theta = project(model, exponents, log_loss / q, weights)
-            found.append(np.concatenate([theta[:, :3], np.full((len(theta), 1), q)], axis=1))
-        return np.concatenate(found)
+        q, exponents = each_with(np.geomspace(0.02, 2.0, 10)[:, None], np.insert(mesh(1), 1, 1.0, axis=1))
+        theta = project(KaplanModel(x).inside, exponents, log_loss / q, weights)
+        return np.concatenate([theta[:, :3], np.concatenate([q, q])], axis=1)
 
     def published(self, theta: Array, centre: Array, log_scale: float) -> dict[str, Array]:
         a, b, p, q = theta.T
@@ -117,22 +115,19 @@ class NormModel(Model):
 
     def derivatives(self, theta: Array) -> Derivatives:
         _, _, gap = self._parts(theta)
-        runs, g = len(self.x), theta[:, 4:]
+        g = theta[:, 4:]
         share = 1 / (1 + np.exp(-np.clip(gap, -500, 500)))  # of u
         bend = share * (1 - share) / g
         mixed = np.logaddexp(0.0, gap) - share * gap
-        parts = [
-            _power(theta, 0, 2, self.x[:, 0]), _power(theta, 1, 3, self.x[:, 1]), parameter(theta, 4, runs)
-        ]  # fmt: skip
+        parts = [_power(theta, 0, 2, self.x[:, 0]), _power(theta, 1, 3, self.x[:, 1]), parameter(theta, 4)]
         second = [[bend], [-bend, bend], [-bend * gap, bend * gap, bend * gap**2]]
-        return chain(self.log_fit(theta), [share, 1 - share, mixed], second, parts)
+        return chain(self.log_fit(theta), [share, 1 - share, mixed], second, parts).derivatives
 
 
-def _power(theta: Array, amplitude: int, exponent: int, x: Array) -> Derivatives:
+def _power(theta: Array, amplitude: int, exponent: int, x: Array) -> Part:
     """log a - p x."""
-    a, p = logarithm(parameter(theta, amplitude, len(x))), parameter(theta, exponent, len(x))
-    slope = np.broadcast_to(-x, a.log_fit.shape)
-    return chain(a.log_fit + slope * p.log_fit, [1.0, slope], [], [a, p])
+    a, p = log_parameter(theta, amplitude), parameter(theta, exponent)
+    return chain(a.value - p.value * x, [1.0, -x], [], [a, p])
 
 
 @dataclass(frozen=True)
@@ -148,6 +143,8 @@ class Gamma(Form):
 
     name = "gamma"
     equation = "E + (A/N^alpha + B/D^beta)^gamma"
+    basins = 64
+    neighbours = 40
     axes = (2,)
     fixed_roles = ("params", "data")
     floor = "E"
@@ -168,17 +165,16 @@ class Gamma(Form):
 
     def starts(self, x: Array, log_loss: Array, weights: Array) -> Array:
         """For each E and gamma the form is linear in the amplitudes of (L - E)^(1/gamma)."""
-        zero, found = np.zeros(len(x)), []
+        zero = np.zeros(len(x))
         model = SumModel(-np.stack([np.stack([x[:, 0], zero], 1), np.stack([zero, x[:, 1]], 1)]))
-        loss = np.exp(log_loss)
-        line = np.geomspace(0.03, 1.5, 7)
-        limits = np.array(list(product(line, line)))
-        for floor, g in product(np.array([0.0, 0.4, 0.7, 0.85, 0.95]) * loss.min(), (0.1, 0.3, 0.6, 1.0, 2.0)):
-            theta = project(model, limits / g, np.log(loss - floor) / g, weights)
-            amplitudes = np.maximum(theta[:, :2], 1e-300) ** g
-            ends = [np.full((len(theta), 1), floor), amplitudes, theta[:, 2:] * g, np.full((len(theta), 1), g)]
-            found.append(np.concatenate(ends, axis=1))
-        return np.concatenate(found)
+        loss, line = np.exp(log_loss), np.geomspace(0.03, 1.5, 7)
+        floors = np.array([0.0, 0.4, 0.7, 0.85, 0.95]) * loss.min()
+        ends = np.array(list(product(floors, (0.1, 0.3, 0.6, 1.0, 2.0))))
+        both, limits = each_with(ends, np.array(list(product(line, line))))
+        floor, g = both[:, :1], both[:, 1:]
+        theta = project(model, limits / g, np.log(loss - floor) / g, weights)
+        floor, g = (np.concatenate([column, column]) for column in (floor, g))
+        return np.concatenate([floor, np.maximum(theta[:, :2], 1e-300) ** g, theta[:, 2:] * g, g], axis=1)
 
     def published(self, theta: Array, centre: Array, log_scale: float) -> dict[str, Array]:
         floor, a, b, p, q, g = theta.T

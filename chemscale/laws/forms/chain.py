@@ -1,11 +1,12 @@
 """The chain rule, twice over: forms that are no sum of powers are put together from these parts.
 
-A part is the `Derivatives` of any quantity with respect to all P parameters of a form. Shapes as in `form`.
+Shapes as in `form`, but for slopes in memory's order: runs lie side by side.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -15,50 +16,77 @@ from chemscale.laws.objectives import Array
 TINY = 1e-12  # of a typical loss: an amplitude whose logarithm is taken stays above it
 
 
+class Part(NamedTuple):
+    """A quantity with its derivatives in the k parameters that move it, `places` of theta in rising order."""
+
+    value: Array  # (B, n), or (B, 1) where it is the same for all runs
+    slopes: Array  # (B, k, n), or (B, k, 1)
+    curvature: Callable[[Array], Array] | None  # v (B, n) -> sum_i v_i Hessian_i, (B, k, k); None where it is straight
+    places: tuple[int, ...]
+
+    @property
+    def derivatives(self) -> Derivatives:
+        """The same for a quantity that all of theta moves."""
+        assert self.places == tuple(range(self.slopes.shape[1])) and self.curvature is not None
+        return Derivatives(self.value, self.slopes.swapaxes(1, 2), self.curvature)
+
+
 def chain(
     value: Array,
     first: Sequence[Array | float],
     second: Sequence[Sequence[Array | float]],
-    parts: Sequence[Derivatives],
-) -> Derivatives:
+    parts: Sequence[Part],
+) -> Part:
     """f(y_1, ..., y_m) from its value (B, n), its derivatives in each y, and the parts y themselves.
 
     second[j][k] is the mixed derivative for k <= j (the lower triangle); each is (B, n), or a number.
     """
-    slopes = [np.broadcast_to(f, value.shape) for f in first]
-    jacobian = np.zeros_like(parts[0].jacobian)
-    for slope, part in zip(slopes, parts, strict=True):
-        jacobian += slope[:, :, None] * part.jacobian
+    places = tuple(sorted({place for part in parts for place in part.places}))
+    slots = [np.array([places.index(place) for place in part.places]) for part in parts]
+    slopes = np.zeros((len(value), len(places), value.shape[1]))
+    for slope, part, slot in zip(first, parts, slots, strict=True):
+        for k, place in enumerate(slot):
+            slopes[:, place] += slope * part.slopes[:, k]
 
     def curvature(v: Array) -> Array:
-        width = parts[0].jacobian.shape[2]
-        total = np.zeros((len(v), width, width))
-        for slope, part in zip(slopes, parts, strict=True):
-            total += part.curvature(v * slope)
+        total = np.zeros((len(v), len(places), len(places)))
+        for slope, part, slot in zip(first, parts, slots, strict=True):
+            if part.curvature is not None:
+                total[:, slot[:, None], slot] += part.curvature(v * slope)
         for j, row in enumerate(second):
             for k, bend in enumerate(row):
                 if isinstance(bend, float) and bend == 0.0:
                     continue
-                weighted = (v * bend)[:, :, None] * parts[j].jacobian
-                product = np.matmul(weighted.swapaxes(1, 2), parts[k].jacobian)
-                total += product if j == k else product + product.swapaxes(1, 2)
+                product = _products(v * bend, parts[j].slopes, parts[k].slopes)
+                total[:, slots[j][:, None], slots[k]] += product
+                if j != k:
+                    total[:, slots[k][:, None], slots[j]] += product.swapaxes(1, 2)
         return total
 
-    return Derivatives(value, jacobian, curvature)
+    return Part(value, slopes, curvature, places)
 
 
-def parameter(theta: Array, index: int, runs: int) -> Derivatives:
+def _products(v: Array, left: Array, right: Array) -> Array:
+    """sum_i v_i left_i right_i', (B, k, l)."""
+    if left.shape[2] == right.shape[2] == 1:
+        return v.sum(1)[:, None, None] * left * right.swapaxes(1, 2)
+    if right.shape[2] == 1:
+        return np.matmul(left, v[:, :, None]) * right.swapaxes(1, 2)
+    if left.shape[2] == 1:
+        return left * np.matmul(right, v[:, :, None]).swapaxes(1, 2)
+    return np.matmul(left * v[:, None], right.swapaxes(1, 2))
+
+
+def parameter(theta: Array, index: int) -> Part:
     """One parameter of theta (B, P), the same for every run."""
-    jacobian = np.zeros((len(theta), runs, theta.shape[1]))
-    jacobian[:, :, index] = 1.0
-    value = np.broadcast_to(theta[:, index : index + 1], (len(theta), runs))
-    return Derivatives(value, jacobian, lambda v: np.zeros((len(v), theta.shape[1], theta.shape[1])))
+    return Part(theta[:, index : index + 1], np.ones((len(theta), 1, 1)), None, (index,))
 
 
-def logarithm(part: Derivatives) -> Derivatives:
-    """log y, y > 0."""
-    inverse = 1 / part.log_fit
-    return chain(np.log(part.log_fit), [inverse], [[-(inverse**2)]], [part])
+def log_parameter(theta: Array, index: int) -> Part:
+    """Its logarithm; it is above zero."""
+    value = theta[:, index : index + 1]
+    inverse = (1 / value)[:, None]
+    return Part(np.log(value), inverse, lambda v: -v.sum(1)[:, None, None] * inverse**2, (index,))
 
 
 class Floored(Model):
@@ -76,17 +104,19 @@ class Floored(Model):
         above = np.exp(np.minimum(at.log_fit, 300))
         total = np.maximum(theta[:, :1] + above, 1e-300)
         share, inverse = above / total, 1 / total
-        jacobian = np.concatenate([inverse[:, :, None], share[:, :, None] * at.jacobian], axis=2)
+        rows = at.jacobian.swapaxes(1, 2)  # (B, P - 1, n)
+        slopes = np.concatenate([inverse[:, None], share[:, None] * rows], axis=1)
 
         def curvature(v: Array) -> Array:
+            shared = v * share
             hessian = np.empty((len(theta), theta.shape[1], theta.shape[1]))
             hessian[:, 0, 0] = -(v * inverse**2).sum(1)
-            hessian[:, 0, 1:] = hessian[:, 1:, 0] = -np.einsum("bn,bnp->bp", v * share * inverse, at.jacobian)
-            bent = (v * share * (1 - share))[:, :, None] * at.jacobian
-            hessian[:, 1:, 1:] = at.curvature(v * share) + np.matmul(bent.swapaxes(1, 2), at.jacobian)
+            hessian[:, 0, 1:] = hessian[:, 1:, 0] = -np.matmul(rows, (shared * inverse)[:, :, None])[:, :, 0]
+            bent = (shared * (1 - share))[:, None] * rows
+            hessian[:, 1:, 1:] = at.curvature(shared) + np.matmul(bent, at.jacobian)
             return hessian
 
-        return Derivatives(np.log(total), jacobian, curvature)
+        return Derivatives(np.log(total), slopes.swapaxes(1, 2), curvature)
 
 
 class Scaled(Model):

@@ -7,9 +7,9 @@ from itertools import product
 
 import numpy as np
 
-from chemscale.laws.forms.chain import TINY, Floored, Scaled, chain, logarithm, parameter
+from chemscale.laws.forms.chain import TINY, Floored, Scaled, chain, log_parameter, parameter
 from chemscale.laws.forms.form import MAX_EXPONENT, Derivatives, Form, Model
-from chemscale.laws.forms.projection import amplitudes, mesh, project
+from chemscale.laws.forms.projection import amplitudes, each_with, looked_at, mesh, project
 from chemscale.laws.forms.sums import SumModel
 from chemscale.laws.objectives import Array
 
@@ -38,10 +38,10 @@ class BrokenModel(Model):
 
     def derivatives(self, theta: Array) -> Derivatives:
         w, past = self._bend(theta)
-        runs, turn, f = len(self.x), theta[:, 2:3] - theta[:, 1:2], theta[:, 4:5]
+        turn, f = theta[:, 2:3] - theta[:, 1:2], theta[:, 4:5]
         on = 1 / (1 + np.exp(-np.clip(w, -500, 500)))
         bend, widening = on * (1 - on) / f, past / f - on * w  # d2/dt2 and d/df of `past`
-        parts = [logarithm(parameter(theta, 0, runs)), *(parameter(theta, k, runs) for k in range(1, 5))]
+        parts = [log_parameter(theta, 0), *(parameter(theta, k) for k in range(1, 5))]
         first = [1.0, past - self.x, -past, turn * on, -turn * widening]
         second: list[list[Array | float]] = [
             [0.0],
@@ -50,7 +50,7 @@ class BrokenModel(Model):
             [0.0, -on, on, -turn * bend],
             [0.0, widening, -widening, -turn * bend * w, -turn * bend * w**2],
         ]
-        return chain(self.log_fit(theta), first, second, parts)
+        return chain(self.log_fit(theta), first, second, parts).derivatives
 
 
 @dataclass(frozen=True)
@@ -65,6 +65,7 @@ class Broken(Form):
 
     name = "bnsl"
     equation = "E + A x^-c0 (1 + (x/d1)^(1/f1))^(-c1 f1)"
+    basins = 160
     axes = (1,)
     floor = "E"
     signed = ("c1",)
@@ -90,9 +91,10 @@ class Broken(Form):
         span = float(np.ptp(x[:, 0]))
         each = product(slopes, slopes, places, np.clip(np.array([0.02, 0.1, 0.3]) * span, SHARPEST, FAR / 2))
         shapes = np.array([s for s in each if s[0] != s[1]])
-        power = BrokenModel(x[:, 0]).shape(np.concatenate([np.ones((len(shapes), 1)), shapes], axis=1))
+        kept = looked_at(log_loss)
+        power = BrokenModel(x[kept, 0]).shape(np.concatenate([np.ones((len(shapes), 1)), shapes], axis=1))
         features = np.exp(np.clip(np.stack([np.zeros_like(power), power], axis=2), -300, 300))
-        found = amplitudes(features, log_loss, weights)
+        found = amplitudes(features, log_loss[kept], weights[kept])
         return np.concatenate([found, np.concatenate([shapes] * (len(found) // len(shapes)))], axis=1)
 
     def published(self, theta: Array, centre: Array, log_scale: float) -> dict[str, Array]:
@@ -139,6 +141,8 @@ class Hill(Form):
 
     name = "hill"
     equation = "E + (L_0 - E) / (1 + (x/x_0)^alpha)"
+    basins = 48
+    neighbours = 40
     axes = (1,)
     floor = "E"
 
@@ -158,11 +162,11 @@ class Hill(Form):
         return Floored(Scaled(-1.0, self._inverse(x)))
 
     def starts(self, x: Array, log_loss: Array, weights: Array) -> Array:
-        loss, found = np.exp(log_loss), []
-        for floor in np.array([0.0, 0.2, 0.4, 0.6, 0.75, 0.85, 0.93, 0.98]) * loss.min():
-            theta = project(self._inverse(x), mesh(1), -np.log(loss - floor), weights)
-            found.append(np.insert(theta, 0, floor, axis=1))
-        return np.concatenate(found)
+        loss = np.exp(log_loss)
+        floors = np.array([0.0, 0.2, 0.4, 0.6, 0.75, 0.85, 0.93, 0.98])[:, None] * loss.min()
+        floor, exponents = each_with(floors, mesh(1))
+        theta = project(self._inverse(x), exponents, -np.log(loss - floor), weights)
+        return np.concatenate([np.concatenate([floor, floor]), theta], axis=1)
 
     def published(self, theta: Array, centre: Array, log_scale: float) -> dict[str, Array]:
         floor, u, v, alpha = theta.T

@@ -23,6 +23,13 @@ ROLES = ("params", "data", "seen", "flops")
 MAX_EXPONENT = 5.0  # a squared error falls at most about as x^-4 in anything published; beyond is a fit of one point
 
 
+def axes_named(
+    params: str | None = None, data: str | None = None, seen: str | None = None, flops: str | None = None
+) -> dict[str, str]:
+    """Axis -> column of those that are named, in the order of `ROLES`."""
+    return {role: name for role, name in zip(ROLES, (params, data, seen, flops), strict=True) if name}
+
+
 class Derivatives(NamedTuple):
     """Value, gradient and curvature of the fitted log loss."""
 
@@ -59,6 +66,7 @@ class Form(ABC):
     fixed_roles: ClassVar[tuple[str, ...]] = ()  # the axes it must have, where it cannot take any
     floor: ClassVar[str | None] = None  # published name of the level that the loss never falls below
     floor_is_noise: ClassVar[bool] = False  # whether that level is the noise of the labels and nothing else
+    basins: ClassVar[int] = 24  # starts that a fit polishes by least squares, a quarter of them on the exact objective
     neighbours: ClassVar[int] = 0  # starts about the best fit, where minima of a robust objective lie side by side
     signed: ClassVar[tuple[str, ...]] = ()  # published parameters to which zero is a value like any other
 

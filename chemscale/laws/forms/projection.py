@@ -21,10 +21,13 @@ class Powers(Protocol):
     """What projection needs of a bound form."""
 
     terms: int
-    signs: Array
 
     def powers(self, theta: Array) -> Array:
         """Features of each amplitude, (B, n, terms)."""
+        ...
+
+    def rows(self, kept: np.ndarray) -> Powers:
+        """The same at some of the runs."""
         ...
 
 
@@ -35,17 +38,29 @@ def mesh(exponents: int, low: float = 0.02, high: float = 3.0) -> Array:
 
 
 def solve_nonnegative(gram: Array, right: Array) -> Array:
-    """Minimise a.gram.a/2 - right.a over a >= 0 exactly, by trying every set of positive amplitudes.
+    """Minimise a.gram.a/2 - right.a over a >= 0 exactly: the plain minimum, or the best of every set of positive ones.
 
-    gram (B, k, k), right (B, k) -> (B, k). Few terms (k <= 4) make 2^k - 1 small solves the fastest exact way.
+    gram (B, k, k), right (B, k) -> (B, k). Few terms (k <= 4) make 2^k - 2 small solves the fastest exact way.
     """
+    ridge = 1e-13 * np.einsum("bkk->b", gram)[:, None, None] * np.eye(right.shape[1])
+    found = np.linalg.solve(gram + ridge, right[:, :, None])[:, :, 0]
+    outside = ~(found >= 0).all(1)  # the others cannot be bettered
+    if outside.any():
+        found[outside] = _best_set(gram[outside], right[outside], ridge[outside])
+    return found
+
+
+def _best_set(gram: Array, right: Array, ridge: Array) -> Array:
+    """The same where some amplitudes have to be zero."""
     k = right.shape[1]
-    masks = np.array([m for m in product((0.0, 1.0), repeat=k) if any(m)])  # (sets, k)
-    ridge = 1e-13 * np.einsum("bkk->b", gram)[:, None, None, None] * np.eye(k)
+    masks = np.array([m for m in product((0.0, 1.0), repeat=k) if 0 < sum(m) < k])  # (sets, k)
+    if not len(masks):
+        return np.zeros_like(right)
     outer = masks[:, :, None] * masks[:, None, :]
-    system = gram[:, None] * outer + np.eye(k) * (1 - masks)[:, None, :] + ridge
+    system = gram[:, None] * outer + np.eye(k) * (1 - masks)[:, None, :] + ridge[:, None]
     values = np.linalg.solve(system, (right[:, None] * masks)[..., None])[..., 0]  # (B, sets, k)
-    cost = 0.5 * np.einsum("bsk,bkl,bsl->bs", values, gram, values) - np.einsum("bsk,bk->bs", values, right)
+    curved = np.matmul(values, gram)  # (B, sets, k)
+    cost = (values * (0.5 * curved - right[:, None])).sum(-1)
     cost = np.where((values < 0).any(-1), np.inf, cost)
     best = np.argmin(cost, axis=1)
     return np.where(np.isfinite(cost.min(1))[:, None], values[np.arange(len(best)), best], 0.0)
@@ -54,27 +69,37 @@ def solve_nonnegative(gram: Array, right: Array) -> Array:
 def project(model: Powers, exponents: Array, log_loss: Array, weights: Array) -> Array:
     """Amplitudes for every row of `exponents` by reweighted non-negative least squares on relative residuals.
 
-    exponents (G, m); log_loss and weights (n,). Returns theta (2 G, terms + m): the plain least-squares solutions
-    and the robust ones after `REWEIGHTS` passes towards least absolute deviations.
+    exponents (G, m); weights (n,); log_loss (n,), or (G, n) where every row has its own, in one order of size. Returns
+    theta (2 G, terms + m): the plain least-squares solutions and the robust ones after `REWEIGHTS` passes towards
+    least absolute deviations.
     """
     theta = np.concatenate([np.zeros((len(exponents), model.terms)), exponents], axis=1)
-    found = amplitudes(model.powers(theta), log_loss, weights)
+    kept = looked_at(log_loss.reshape(-1, log_loss.shape[-1])[0])
+    found = amplitudes(model.rows(kept).powers(theta), log_loss[..., kept], weights[kept])
     return np.concatenate([found, np.concatenate([exponents] * (len(found) // len(exponents)))], axis=1)
+
+
+def looked_at(log_loss: Array) -> np.ndarray:
+    """Rows that starts look at: all, or `START_ROWS` spread over the losses."""
+    if len(log_loss) <= START_ROWS:
+        return np.arange(len(log_loss))
+    return np.argsort(log_loss)[np.linspace(0, len(log_loss) - 1, START_ROWS).round().astype(int)]
 
 
 def amplitudes(features: Array, log_loss: Array, weights: Array) -> Array:
     """The same for features (G, n, terms) of any kind: (2 G, terms), plain solutions first."""
-    keep = np.arange(len(log_loss))
-    if len(keep) > START_ROWS:
-        keep = np.argsort(log_loss)[np.linspace(0, len(keep) - 1, START_ROWS).round().astype(int)]
-    features = features[:, keep] / np.exp(log_loss[keep])[:, None]  # relative to the measured loss
-    row_weights = np.broadcast_to(weights[keep], features.shape[:2])
-    solutions = []
+    features = features * np.exp(-log_loss)[..., None]  # relative to the measured loss
+    solutions, row_weights = [], np.broadcast_to(weights, features.shape[:2])
     for step in range(REWEIGHTS + 1):
         weighted = features * row_weights[:, :, None]
         solution = solve_nonnegative(np.matmul(weighted.swapaxes(1, 2), features), weighted.sum(1))
         if step in (0, REWEIGHTS):
             solutions.append(solution)
-        size = np.abs(1 - np.einsum("bnk,bk->bn", features, solution))
-        row_weights = weights[keep] / np.maximum(size, 1e-3 * size.mean(1, keepdims=True) + 1e-9)
+        size = np.abs(1 - np.matmul(features, solution[:, :, None])[:, :, 0])
+        row_weights = weights / np.maximum(size, 1e-3 * size.mean(1, keepdims=True) + 1e-9)
     return np.concatenate(solutions)
+
+
+def each_with(values: Array, exponents: Array) -> tuple[Array, Array]:
+    """Every row of values (V, v) with every row of exponents (E, m): (V E, v), (V E, m)."""
+    return np.repeat(values, len(exponents), axis=0), np.tile(exponents, (len(values), 1))

@@ -9,7 +9,7 @@ import numpy as np
 from chemscale.laws.forms.chain import Floored, Scaled
 from chemscale.laws.forms.form import Form
 from chemscale.laws.forms.powers import Power
-from chemscale.laws.forms.projection import mesh, project
+from chemscale.laws.forms.projection import each_with, mesh, project
 from chemscale.laws.forms.sums import SumModel
 from chemscale.laws.objectives import Array
 
@@ -49,12 +49,11 @@ class Quadrature(Form):
         return Scaled(0.5, Floored(Scaled(2.0, SumModel(self.error.signs(x)))))
 
     def starts(self, x: Array, log_loss: Array, weights: Array) -> Array:
-        model, loss, found = SumModel(self.error.signs(x)), np.exp(log_loss), []
-        for share in (0.0, 0.3, 0.6, 0.8, 0.9, 0.97):
-            noise = (share * loss.min()) ** 2
-            theta = project(model, mesh(len(self.roles)), 0.5 * np.log(loss**2 - noise), weights)
-            found.append(np.insert(theta, 0, noise, axis=1))
-        return np.concatenate(found)
+        model, loss = SumModel(self.error.signs(x)), np.exp(log_loss)
+        noises = (np.array([0.0, 0.3, 0.6, 0.8, 0.9, 0.97]) * loss.min())[:, None] ** 2
+        noise, exponents = each_with(noises, mesh(len(self.roles)))
+        theta = project(model, exponents, 0.5 * np.log(loss**2 - noise), weights)
+        return np.concatenate([np.concatenate([noise, noise]), theta], axis=1)
 
     def published(self, theta: Array, centre: Array, log_scale: float) -> dict[str, Array]:
         noise = np.sqrt(theta[:, 0]) * np.exp(log_scale)

@@ -9,9 +9,9 @@ from itertools import product
 import numpy as np
 
 from chemscale.laws.errors import FitError
-from chemscale.laws.forms.chain import TINY, Floored, chain, logarithm, parameter
+from chemscale.laws.forms.chain import TINY, Floored, Part, chain, log_parameter, parameter
 from chemscale.laws.forms.form import MAX_EXPONENT, Derivatives, Form, Model
-from chemscale.laws.forms.projection import amplitudes
+from chemscale.laws.forms.projection import amplitudes, looked_at
 from chemscale.laws.objectives import Array
 
 LEAST, MOST = 1e-4, 1e2  # of 1/R*: repeats of the runs at hand are as good as new ones, or worth nothing
@@ -70,59 +70,62 @@ class RepeatedModel(Model):
 
     def excess(self, theta: Array) -> Array:
         """t = log N - log U_N, above zero where there are more parameters than the unique data need, (B, n)."""
-        a, b, p, q = (theta[:, k : k + 1] for k in range(4))
-        return np.minimum(self.params - (np.log(p * a) - np.log(q * b) + q * self.unique) / p, 30.0)
+        return np.minimum(self.params - self._line(theta) / theta[:, 2:3], 30.0)
 
-    def _terms(self, theta: Array) -> tuple[Array, Array]:
+    def _line(self, theta: Array) -> Array:
+        """alpha log U_N, from the compute-optimal line."""
+        a, b, p, q = (theta[:, k : k + 1] for k in range(4))
+        return np.log(p * a / (q * b)) + q * self.unique
+
+    def log_fit(self, theta: Array) -> Array:
         a, b, p, q, repeated, wide = (column[:, None] for column in theta.T)
         t = np.maximum(self.excess(theta), 0.0)
         params = self.params - t + log_worth(np.expm1(t), wide)
         data = self.unique + log_worth(self.repeat[None], repeated)
-        return np.log(a) - p * params, np.log(b) - q * data
-
-    def log_fit(self, theta: Array) -> Array:
-        return np.logaddexp(*self._terms(theta))
+        return np.logaddexp(np.log(a) - p * params, np.log(b) - q * data)
 
     def derivatives(self, theta: Array) -> Derivatives:
-        u, w = self._terms(theta)
-        total = np.logaddexp(u, w)
-        share = np.exp(u - total)
+        u, w = self._by_params(theta), self._by_data(theta)
+        total = np.logaddexp(u.value, w.value)
+        share = np.exp(u.value - total)
         bend = share * (1 - share)
-        parts = [self._by_params(theta, u), self._by_data(theta, w)]
-        return chain(total, [share, 1 - share], [[bend], [-bend, bend]], parts)
+        return chain(total, [share, 1 - share], [[bend], [-bend, bend]], [u, w]).derivatives
 
-    def _by_data(self, theta: Array, w: Array) -> Derivatives:
+    def _by_data(self, theta: Array) -> Part:
         q = theta[:, 3:4]
         log, _, slope, _, _, bend = worth(self.repeat[None], theta[:, 4:5])
-        parts = [logarithm(parameter(theta, 1, len(self.params))), *(parameter(theta, k, len(log[0])) for k in (3, 4))]
-        first = [1.0, -self.unique - log, -q * slope]
-        return chain(w, first, [[0.0], [0.0, 0.0], [0.0, -slope, -q * bend]], parts)
+        parts = [log_parameter(theta, 1), *(parameter(theta, k) for k in (3, 4))]
+        data = self.unique + log
+        first = [1.0, -data, -q * slope]
+        return chain(parts[0].value - q * data, first, [[0.0], [0.0, 0.0], [0.0, -slope, -q * bend]], parts)
 
-    def _by_params(self, theta: Array, u: Array) -> Derivatives:
+    def _by_params(self, theta: Array) -> Part:
         """u = log a - p n + p k(t, rate), k = t - log(1 + m(e^t - 1)) beyond t = 0."""
-        p, rate, runs = theta[:, 2:3], theta[:, 5:6], len(self.params)
-        t, over = self._excess(theta), self.excess(theta) > 0
-        more = np.exp(np.maximum(t.log_fit, 0.0))
-        log, r, s, rr, rs, ss = worth(more - 1, rate)
-        k, k_t, k_s = (np.where(over, v, 0.0) for v in (t.log_fit - log, 1 - r * more, -s))
+        p, rate, t = theta[:, 2:3], theta[:, 5:6], self._excess(theta)
+        over = t.value > 0
+        repeat = np.expm1(np.maximum(t.value, 0.0))
+        log, r, s, rr, rs, ss = worth(repeat, rate)
+        more = repeat + 1
+        k, k_t, k_s = (np.where(over, v, 0.0) for v in (t.value - log, 1 - r * more, -s))
         k_tt, k_ts, k_ss = (np.where(over, v, 0.0) for v in (-rr * more**2 - r * more, -rs * more, -ss))
-        parts = [logarithm(parameter(theta, 0, runs)), parameter(theta, 2, runs), t, parameter(theta, 5, runs)]
+        parts = [log_parameter(theta, 0), parameter(theta, 2), t, parameter(theta, 5)]
         second = [[0.0], [0.0, 0.0], [0.0, k_t, p * k_tt], [0.0, k_s, p * k_ts, p * k_ss]]
-        return chain(u, [1.0, k - self.params, p * k_t, p * k_s], second, parts)
+        value = parts[0].value - p * (self.params - k)
+        return chain(value, [1.0, k - self.params, p * k_t, p * k_s], second, parts)
 
-    def _excess(self, theta: Array) -> Derivatives:
+    def _excess(self, theta: Array) -> Part:
         """`excess` with its derivatives in log a, log b, p, q."""
-        runs, (a, b, p, q) = len(self.params), (theta[:, k : k + 1] for k in range(4))
-        parts = [logarithm(parameter(theta, k, runs)) for k in (0, 1)] + [parameter(theta, k, runs) for k in (2, 3)]
-        line = np.log(p * a) - np.log(q * b) + q * self.unique
-        first = [-1 / p, 1 / p, (line - 1) / p**2, (1 / q - self.unique) / p]
+        p, q = theta[:, 2:3], theta[:, 3:4]
+        parts = [log_parameter(theta, 0), log_parameter(theta, 1), parameter(theta, 2), parameter(theta, 3)]
+        line, inverse = self._line(theta), 1 / p
+        first = [-inverse, inverse, (line - 1) / p**2, (1 / q - self.unique) / p]
         second = [
             [0.0],
             [0.0, 0.0],
-            [1 / p**2, -1 / p**2, (3 - 2 * line) / p**3],
+            [inverse**2, -(inverse**2), (3 - 2 * line) / p**3],
             [0.0, 0.0, (self.unique - 1 / q) / p**2, -1 / (q**2 * p)],
         ]
-        return chain(self.excess(theta), first, second, parts)
+        return chain(np.minimum(self.params - line / p, 30.0), first, second, parts)
 
 
 @dataclass(frozen=True)
@@ -140,6 +143,8 @@ class Repeated(Form):
 
     name = "repeated"
     equation = "E + A/N'^alpha + B/D'^beta, D' = U + U R_D* (1 - exp(-R_D/R_D*))"
+    basins = 48
+    neighbours = 40
     axes = (3,)
     fixed_roles = ("params", "data", "seen")
     floor = "E"
@@ -171,11 +176,12 @@ class Repeated(Form):
         """Amplitudes as if every parameter counted; then several worths of excess parameters."""
         line = np.geomspace(0.05, 2.0, 7)
         shapes = np.array(list(product(line, line, (1e-3, 0.03, 0.1, 0.3, 1.0, 5.0))))
-        unique, repeat = repeats(x)
+        kept = looked_at(log_loss)
+        unique, repeat = repeats(x[kept])
         data = unique + log_worth(repeat[None], shapes[:, 2:])
-        powers = np.stack([-shapes[:, :1] * x[:, 0], -shapes[:, 1:2] * data], axis=2)
+        powers = np.stack([-shapes[:, :1] * x[kept, 0], -shapes[:, 1:2] * data], axis=2)
         features = np.exp(np.clip(np.insert(powers, 0, 0.0, axis=2), -300, 300))
-        found = amplitudes(features, log_loss, weights)
+        found = amplitudes(features, log_loss[kept], weights[kept])
         theta = np.concatenate([found, np.concatenate([shapes] * (len(found) // len(shapes)))], axis=1)
         return np.concatenate([np.insert(theta, 6, rate, axis=1) for rate in (1e-3, 0.05, 0.3, 2.0)])
 

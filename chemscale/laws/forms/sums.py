@@ -16,6 +16,8 @@ from chemscale.laws.forms.form import MAX_EXPONENT, Derivatives, Form, Model
 from chemscale.laws.forms.projection import mesh, project
 from chemscale.laws.objectives import Array
 
+LARGEST = 300.0  # of a logarithm: products of two such powers are still numbers
+
 
 class Term(NamedTuple):
     """One power: amplitude x product over axes of x^-exponent."""
@@ -24,46 +26,76 @@ class Term(NamedTuple):
     powers: tuple[tuple[str, str], ...] = ()  # (role, name of the exponent)
 
 
+def _exp(z: Array, out: Array) -> None:
+    """exp(z) within the range of floating numbers."""
+    if max(z.max(initial=0.0), -z.min(initial=0.0)) > LARGEST:  # looked at first: clipping costs as much as the rest
+        np.clip(z, -LARGEST, LARGEST, out=z)
+    np.exp(z, out=out)
+
+
 class SumModel(Model):
     """log sum_k a_k exp(S_k . e), S_k the centred logs of the axes in term k, with minus sign."""
 
     def __init__(self, signs: Array) -> None:
         self.signs = signs  # (terms, n, exponents)
-        self.pairs = signs[:, :, :, None] * signs[:, :, None, :]  # (terms, n, exponents, exponents)
-        self.terms = signs.shape[0]
-        self.flat = signs.transpose(2, 1, 0).reshape(signs.shape[2], -1)  # (exponents, n x terms)
+        self.terms, self.runs = signs.shape[:2]
+        self.moved_by = [np.flatnonzero(term.any(0)) for term in signs]  # exponents of each term: none of a floor
+        self.lines = [np.ascontiguousarray(term.T[own]) for term, own in zip(signs, self.moved_by, strict=True)]
+        self.squares = [(line[:, None] * line).reshape(-1, self.runs).T for line in self.lines]
+
+    def rows(self, kept: np.ndarray) -> SumModel:
+        """The model at some of the runs."""
+        return SumModel(self.signs[:, kept])
 
     def powers(self, theta: Array) -> Array:
-        """exp(S_k . e), (B, n, terms)."""
-        z = theta[:, self.terms :] @ self.flat
-        return np.exp(np.clip(z, -300, 300)).reshape(len(theta), -1, self.terms)
+        """exp(S_k . e), (B, n, terms); in memory runs lie side by side, since sums go over them."""
+        out = np.empty((len(theta), self.terms, self.runs))
+        for k, (own, line) in enumerate(zip(self.moved_by, self.lines, strict=True)):
+            if len(own):
+                _exp(theta[:, self.terms + own] @ line, out[:, k])
+            else:
+                out[:, k] = 1.0
+        return out.swapaxes(1, 2)
 
     def log_fit(self, theta: Array) -> Array:
-        total = np.matmul(self.powers(theta), theta[:, : self.terms, None])[:, :, 0]
+        total = np.zeros((len(theta), self.runs))
+        for k, (own, line) in enumerate(zip(self.moved_by, self.lines, strict=True)):
+            if len(own):
+                power = theta[:, self.terms + own] @ line
+                _exp(power, power)
+                power *= theta[:, k, None]
+                total += power
+            else:
+                total += theta[:, k, None]
         with np.errstate(divide="ignore"):
-            return np.log(total)
+            return np.log(total, out=total)
 
     def derivatives(self, theta: Array) -> Derivatives:
-        amplitudes = theta[:, : self.terms]
-        powers = self.powers(theta)
-        shares = powers * amplitudes[:, None, :]  # (B, n, terms)
-        total = np.maximum(shares.sum(-1), 1e-300)
-        slopes = sum(shares[:, :, k, None] * self.signs[k] for k in range(self.terms))
-        jacobian = np.concatenate([powers, slopes], axis=2) / total[:, :, None]
+        powers = self.powers(theta).swapaxes(1, 2)  # (B, terms, n)
+        total = np.maximum(np.matmul(theta[:, None, : self.terms], powers)[:, 0], 1e-300)
+        jacobian = np.zeros((len(theta), theta.shape[1], self.runs))  # (B, P, n)
+        relative = np.divide(powers, total[:, None], out=jacobian[:, : self.terms])
+        for k, (own, line) in enumerate(zip(self.moved_by, self.lines, strict=True)):
+            if len(own):
+                share = relative[:, k] * theta[:, k, None]
+                for place, x in zip(self.terms + own, line, strict=True):
+                    jacobian[:, place] += share * x
 
         def curvature(v: Array) -> Array:
             """sum_i v_i (Hessian of the sum / sum - gradient gradient^T)."""
-            scaled = v / total
-            hessian = -np.matmul((jacobian * v[:, :, None]).swapaxes(1, 2), jacobian)
-            for k in range(self.terms):
-                mixed = (scaled * powers[:, :, k]) @ self.signs[k]  # (B, exponents)
-                hessian[:, k, self.terms :] += mixed
-                hessian[:, self.terms :, k] += mixed
-                flat = (scaled * shares[:, :, k]) @ self.pairs[k].reshape(len(self.signs[k]), -1)
-                hessian[:, self.terms :, self.terms :] += flat.reshape(-1, *self.pairs.shape[2:])
+            weighted = jacobian * v[:, None]
+            hessian = -np.matmul(weighted, jacobian.swapaxes(1, 2))
+            for k, (own, line) in enumerate(zip(self.moved_by, self.lines, strict=True)):
+                if len(own):
+                    places = self.terms + own
+                    mixed = weighted[:, k] @ line.T  # (B, exponents of the term)
+                    hessian[:, k, places] += mixed
+                    hessian[:, places, k] += mixed
+                    flat = theta[:, k, None] * (weighted[:, k] @ self.squares[k])
+                    hessian[:, places[:, None], places] += flat.reshape(-1, len(own), len(own))
             return hessian
 
-        return Derivatives(np.log(total), jacobian, curvature)
+        return Derivatives(np.log(total), jacobian.swapaxes(1, 2), curvature)
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,8 @@ from chemscale.laws.errors import FitError, require_level
 from chemscale.laws.fit import fit
 from chemscale.laws.law import Law
 from chemscale.laws.readings.regression import Scatter, Slope, slope_line, surface_noise
-from chemscale.laws.tables.table import Rows, rows, select
+from chemscale.laws.tables.selection import select
+from chemscale.laws.tables.table import Rows, rows
 
 TOO_SHORT = "too short to call"
 SAME = 0.02  # decades; values of an axis closer than this are one level

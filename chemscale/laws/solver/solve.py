@@ -10,14 +10,15 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from chemscale.laws.forms.form import Form, Model
+from chemscale.laws.forms.projection import looked_at
 from chemscale.laws.objectives import Array, Objective
 from chemscale.laws.solver.rowwise import judged
 from chemscale.laws.tables.table import Rows
 
 LOOKED_AT = 300  # best starts among which basins are told apart
-START_POLISH = 24  # basins polished on the smooth problem
+APART, ALIKE = 0.2, 1e-3  # share of the largest parameter by which starts differ, and by which minima do
+START_STEPS, START_SETTLED = 12, 1e-9  # steps of that polish, and the relative gain at which it ends
 BESIDE = 0.05  # share of each parameter by which starts beside the best fit differ from it
-FINAL_POLISH = 6  # basins polished on the exact objective
 STAGE_STEPS = 30  # at most, per smoothing stage: left too early, LAD ends off its minimum; the last has `FINAL_STEPS`
 FINAL_STEPS = 80
 EXACT = 1e-13  # relative gain of a step under which a fit is at its minimum
@@ -101,19 +102,27 @@ def solve(problem: Problem) -> Array:
 
 
 def _minima(problem: Problem) -> Array:
-    """Minima found from many starts, the lowest first, (at most `FINAL_POLISH`, P)."""
+    """Minima found from many starts, the lowest first, (at most a quarter of the form's `basins`, P)."""
     model, objective, lower, upper = problem.model, problem.objective, problem.lower, problem.form.upper
     log_loss, weights = problem.log_loss, problem.weights
-    starts = np.clip(problem.form.starts(problem.x, log_loss, weights), lower, upper)
-    starts = _basins(problem, model, starts)
-    near = newton(model, objective.smooth, log_loss, weights, starts, upper, 12, lower=lower)
+    starts = _basins(problem, np.clip(_starts(problem), lower, upper))
+    near = newton(model, objective.smooth, log_loss, weights, starts, upper, START_STEPS, START_SETTLED, lower)
     both = np.concatenate([starts, near]) if objective.robust else near
-    order = np.argsort(_values(model, objective, log_loss, weights, both), kind="stable")
-    few = polish(model, objective, log_loss, weights, both[order[:FINAL_POLISH]], upper, lower=lower)
+    few = _distinct(both, _values(model, objective, log_loss, weights, both), problem.form.basins // 4, ALIKE)
+    few = polish(model, objective, log_loss, weights, few, upper, lower=lower)
     few = few[np.argsort(_values(model, objective, log_loss, weights, few), kind="stable")]
     if objective.robust and problem.form.neighbours:
         few[0] = _beside(problem, model, few[0])
     return few
+
+
+def _starts(problem: Problem) -> Array:
+    """The form's own, which look at relative residuals; for absolute ones also those of runs weighed by their size."""
+    x, log_loss, weights = problem.x, problem.log_loss, problem.weights
+    found = [problem.form.starts(x, log_loss, weights)]
+    if problem.objective.name == "lsq":
+        found.append(problem.form.starts(x, log_loss, weights * np.exp(2 * (log_loss - log_loss.max()))))
+    return np.concatenate(found)
 
 
 def _beside(problem: Problem, model: Model, best: Array) -> Array:
@@ -206,6 +215,7 @@ def newton(
     return theta
 
 
+@np.errstate(over="ignore", invalid="ignore")  # such steps are found and not taken
 def _step(
     model: Model,
     objective: Objective,
@@ -218,21 +228,21 @@ def _step(
 ) -> Array:
     at = model.derivatives(theta)
     slopes = objective.slopes(log_loss, at.log_fit)
+    rows = at.jacobian.swapaxes(1, 2)  # (B, P, n)
     first = weights * slopes.first
-    gradient = np.einsum("bn,bnp->bp", first, at.jacobian)
-    hessian = np.matmul((at.jacobian * (weights * slopes.second)[:, :, None]).swapaxes(1, 2), at.jacobian)
+    gradient = np.matmul(rows, first[:, :, None])[:, :, 0]
+    hessian = np.matmul(rows * (weights * slopes.second)[:, None], at.jacobian)
     hessian += at.curvature(first)
-    size = np.einsum("bnp,bnp,bn->bp", at.jacobian, at.jacobian, weights * slopes.majorant)
+    size = np.matmul(rows * rows, (weights * slopes.majorant)[:, :, None])[:, :, 0]
     scale = 1 / np.sqrt(np.maximum(size, 1e-12 * size.max(1, keepdims=True) + 1e-300))
-    held = ((theta <= lower) & (gradient > 0)) | ((theta >= upper) & (gradient < 0))
-    scale = np.where(held, 0.0, scale)
+    scale[((theta <= lower) & (gradient > 0)) | ((theta >= upper) & (gradient < 0))] = 0.0  # held by a bound
     scaled, downhill = hessian * scale[:, :, None] * scale[:, None, :], gradient * scale
-    lost = ~(np.isfinite(scaled).all((1, 2)) & np.isfinite(downhill).all(1))  # beyond the range of floating numbers
+    lost = ~np.isfinite(scaled.sum((1, 2)) + downhill.sum(1))  # beyond the range of floating numbers
     scaled[lost], downhill[lost] = np.eye(theta.shape[1]), 0.0
     roots, axes = np.linalg.eigh(scaled)
     stiff = np.maximum(np.abs(roots), 1e-10) + damping[:, None]
-    along = np.einsum("bpq,bp->bq", axes, downhill)
-    return -scale * np.einsum("bpq,bq->bp", axes, along / stiff)
+    along = np.matmul(downhill[:, None], axes)[:, 0] / stiff
+    return -scale * np.matmul(axes, along[:, :, None])[:, :, 0]
 
 
 def _values(model: Model, objective: Objective, log_loss: Array, weights: Array, theta: Array) -> Array:
@@ -241,13 +251,20 @@ def _values(model: Model, objective: Objective, log_loss: Array, weights: Array,
     return np.where(np.isfinite(total), total, np.inf)
 
 
-def _basins(problem: Problem, model: Model, starts: Array) -> Array:
+def _basins(problem: Problem, starts: Array) -> Array:
     """The best starts that differ from one another in some exponent or amplitude by a fifth."""
-    values = _values(model, problem.objective, problem.log_loss, problem.weights, starts)
-    order = np.argsort(values, kind="stable")[:LOOKED_AT]
-    left = starts[order[np.isfinite(values[order])]]
+    kept = looked_at(problem.log_loss)
+    model, goal = problem.form.bind(problem.x[kept]), problem.objective.take(kept)
+    values = _values(model, goal, problem.log_loss[kept], problem.weights[kept], starts)
+    return _distinct(starts, values, problem.form.basins, APART, LOOKED_AT)
+
+
+def _distinct(theta: Array, values: Array, count: int, apart: float, among: int | None = None) -> Array:
+    """Of the lowest `among`, at most `count` that differ from one another in some parameter by the share `apart`."""
+    order = np.argsort(values, kind="stable")[:among]
+    left = theta[order[np.isfinite(values[order])]]
     chosen: list[Array] = []
-    while len(left) and len(chosen) < START_POLISH:
+    while len(left) and len(chosen) < count:
         chosen.append(left[0])
-        left = left[np.abs(left - left[0]).max(1) > 0.2 * np.abs(left).max(1)]
+        left = left[np.abs(left - left[0]).max(1) > apart * np.abs(left).max(1)]
     return np.array(chosen)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from chemscale.laws.objectives import Array
-from chemscale.laws.tables.table import Columns, column, flags, number
+from chemscale.laws.tables.columns import Columns, column, flags, number
 
 FORECAST = ("forecast_loss", "forecast_low", "forecast_high")  # of the end of a stopped run, with a 95 % interval
 TWO_SIDED = 2 * 1.96

@@ -36,7 +36,7 @@ def parity(shown: Parity, quantity: Literal["energies", "forces"]) -> Figure:
     dense = " Darker hexagons hold more, on a logarithmic scale." if len(pairs) > MOST_DOTS else ""
     what = "force components" if quantity == "forces" else "structures"
     left_out = f" The CSV holds the first {LISTED:,}." if len(pairs) > LISTED else ""
-    caption = f"{len(pairs):,} {what} of the test set; the line is equality.{dense}{left_out}"
+    caption = f"{len(pairs):,} {what}; the line is equality.{dense}{left_out}"
     name = unit.replace("/", "_per_")
     return Figure(slug, title, caption, svg, table_csv((f"label_{name}", f"predicted_{name}"), pairs[:LISTED]))
 

@@ -39,6 +39,11 @@ from chemscale.report.values.page import (
     Trace,
     Traced,
 )
+from chemscale.report.values.quality import (
+    Quality,
+    Sampled,
+    Written,
+)
 from chemscale.report.values.searches import (
     Foretold,
     Importance,
@@ -76,12 +81,15 @@ __all__ = [
     "Origin",
     "Parity",
     "Planned",
+    "Quality",
     "Report",
     "Ruling",
+    "Sampled",
     "Searched",
     "Section",
     "Table",
     "Trace",
     "Traced",
     "Tried",
+    "Written",
 ]

@@ -7,6 +7,7 @@ from typing import Literal
 
 from chemscale.report.values.decisions import Audited, Compared, Planned
 from chemscale.report.values.laws import Broken, Frontier, Misses
+from chemscale.report.values.quality import Quality
 from chemscale.report.values.searches import Searched
 
 
@@ -235,6 +236,7 @@ class Report:
     plans: tuple[Planned, ...]
     audit: Audited
     searches: tuple[Searched, ...]
+    quality: tuple[Quality, ...]
     brief: tuple[Brief, ...]
     curves: tuple[Curves, ...]
     held: Held

@@ -77,7 +77,7 @@ def reference(
     Raises:
         ValueError: MOSES was not fetched, the file is missing, or `fcd_torch` is not installed.
     """
-    require_chemnet()
+    require_reference(name, training)
     filters = fetched("moses-published")
     filters = filters if all((filters / file).is_file() for file in FILTERS) else None
     if name == MOSES:
@@ -92,8 +92,6 @@ def reference(
         smiles = _column(path)
     else:
         path, says = Path(name), ()
-        if not path.is_file():
-            raise ValueError(f"--reference {name!r} is neither {MOSES}, {EMBEDDED} nor a file on this machine.")
         known, smiles = _known(training) if training else None, _strings(path)
     if filters is None:
         says += (f"The filters of MOSES are not on this machine; `{FETCH}` gets them.",)
@@ -105,13 +103,27 @@ def reference(
     return Reference(name, (against,), known, filters, says)
 
 
-def _moses(filters: Path | None, training: str | None) -> Reference:
-    folder, molecules = fetched("moses-published"), fetched("moses")
-    if filters is None or not (molecules / "train.csv.gz").is_file():
+def require_reference(name: str, training: str | None = None) -> None:
+    """Make sure that `reference` will find its files here.
+
+    Raises:
+        ValueError: as `reference`.
+    """
+    require_chemnet()
+    published = all((fetched("moses-published") / file).is_file() for file in FILTERS)
+    if name == MOSES and not (published and (fetched("moses") / "train.csv.gz").is_file()):
         raise ValueError(
             f"--reference moses is not on this machine; run `{FETCH}` once, or compare with the 5,000 molecules that "
             "ship with the package by --reference embedded."
         )
+    if name not in (MOSES, EMBEDDED) and not Path(name).is_file():
+        raise ValueError(f"--reference {name!r} is neither {MOSES}, {EMBEDDED} nor a file on this machine.")
+    if training is not None and not Path(training).is_file():
+        raise ValueError(f"--training {training!r} is no file on this machine.")
+
+
+def _moses(filters: Path | None, training: str | None) -> Reference:
+    folder, molecules = fetched("moses-published"), fetched("moses")
     sets = tuple(_published(name, read_published(folder, name)) for name in TESTS)
     known = _known(training) if training else frozenset(_strings(molecules / "train.csv.gz"))
     return Reference(MOSES, sets, known, filters)
@@ -126,8 +138,6 @@ def _known(training: str) -> frozenset[str]:
     from rdkit import Chem, rdBase
 
     path = Path(training)
-    if not path.is_file():
-        raise ValueError(f"--training {training!r} is no file on this machine.")
     with rdBase.BlockLogs():
         molecules = (Chem.MolFromSmiles(text) for text in _strings(path))
         return frozenset(Chem.MolToSmiles(m) for m in molecules if m is not None)

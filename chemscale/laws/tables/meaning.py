@@ -1,0 +1,66 @@
+"""What the columns of a table of runs mean: units, which count of data a loss goes with, what must not be mixed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from chemscale.laws.tables.columns import Columns, positive
+
+SEPARATING = ("family", "architecture", "law_metric", "precision", "data_content")
+UNITS = {
+    "params": "parameters", "params_all": "parameters", "molecules": "molecules", "tokens": "tokens",
+    "structures": "structures", "atoms": "atoms", "flops": "FLOPs", "nats_per_token": "nats/token",
+    "nats_per_molecule": "nats/molecule", "force_mae": "eV/angstrom", "force_rmse": "eV/angstrom",
+    "energy_mae": "eV/atom", "energy_rmse": "eV/atom",
+}  # fmt: skip
+DATA_OF = {
+    "nats_per_token": "molecules", "nats_per_molecule": "molecules", "force_mae": "structures",
+    "force_rmse": "structures", "energy_mae": "structures", "energy_rmse": "structures",
+}  # fmt: skip  # the unique examples of the loss's family, as reports count data
+
+
+def metric_of(columns: Columns, loss: str) -> str:
+    """The metric that a loss column holds: its own name, and for `law_loss` the single value of `law_metric`."""
+    held = {str(v) for v in columns.get("law_metric", []) if v is not None} if loss == "law_loss" else set()
+    return held.pop() if len(held) == 1 else loss
+
+
+def data_of(columns: Columns, loss: str) -> str | None:
+    """The column that counts the data of a loss in a table of runs; None where there is none."""
+    usual = DATA_OF.get(metric_of(columns, loss))
+    candidates = (usual, "tokens") if usual == "molecules" else (usual,)
+    return next((name for name in candidates if name in columns), None)
+
+
+def with_epochs(columns: Columns, given: Mapping[str, str], epochs: str) -> tuple[Columns, dict[str, str]]:
+    """Columns and axes with the third of data, seen and epochs made of the other two: seen = data x epochs."""
+    if ("data" in given) == ("seen" in given):
+        raise ValueError(f"epochs={epochs!r} needs either data or seen beside it: seen = data x epochs.")
+    times = positive(columns, epochs, "epochs")
+    role, known = ("seen", "data") if "data" in given else ("data", "seen")
+    sign, values = (" x ", times) if role == "seen" else (" / ", 1 / times)
+    name = given[known] + sign + epochs
+    made = positive(columns, given[known], known) * values
+    return {**columns, name: made.tolist()}, {**given, role: name}
+
+
+def refuse_mixture(columns: Columns) -> None:
+    """Raise ValueError if rows of different kinds would share one law."""
+    for name in SEPARATING:
+        values = sorted({str(v) for v in columns.get(name, []) if v is not None})
+        if len(values) > 1:
+            shown = ", ".join(values[:6]) + (", ..." if len(values) > 6 else "")
+            raise ValueError(
+                f"the table mixes {len(values)} values of {name} ({shown}), which do not share a law; separate "
+                f"them with by={name!r} or where={f'{name} == {values[0]!r}'!r}."
+            )
+
+
+def refuse_shared(named: Mapping[str, str]) -> None:
+    """Raise ValueError if one column is named for two things."""
+    for role, name in named.items():
+        if role == "seen":
+            continue  # where nothing was repeated what was seen is the data
+        other = next(first for first, taken in named.items() if taken == name)
+        if other != role:
+            raise ValueError(f"{other} and {role} both name the column {name!r}; give each its own.")
