@@ -89,7 +89,13 @@ class Problem:
 
 
 def solve(problem: Problem) -> Array:
-    """The best parameter vector found, (P,)."""
+    """The best parameter vector found, (P,).
+
+    Over random tables no search from 500 starts went lower than this one by more than 1e-8 of its value for the forms
+    power, power_floor, chinchilla, tied, varying and quadrature. kaplan, gamma, hill, repeated and bnsl have many
+    minima: there one table in twelve (kaplan) to one in three has a lower one, mostly by less than 1e-3, which one to a
+    dozen of the 500 starts reached (`tests/benchmarks/lowest.py`).
+    """
     return search(problem).theta
 
 
