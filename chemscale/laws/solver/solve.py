@@ -1,6 +1,6 @@
 """Finding the parameters that minimise an objective: starts by variable projection, then a batched Newton polish.
 
-Everything runs for B problems at once, so that a thousand bootstrap refits cost about as much as fifty fits.
+Everything runs for B problems at once, so that a thousand bootstrap refits cost about as much as twenty fits.
 """
 
 from __future__ import annotations
