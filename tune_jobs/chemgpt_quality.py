@@ -3,6 +3,13 @@
 chemscale sweep tune_jobs/chemgpt_quality.py --store runs/quality --sample 3000 --reference embedded
 chemscale report runs/quality
 
+Measured with these settings, 12 runs of 3.4 to 199 thousand parameters on 1,000 to 16,000 molecules, losses 1.67 to
+1.01: FCD against 5,000 test molecules falls with the loss from 31.3 to 18.8 (rank correlation .99, 95 % interval .93 to
+1.00), so do the distances in QED (.99), logP (.96) and weight (.92); similarity to the nearest test molecule,
+uniqueness, fragments and scaffolds rise (-.98, -.99, -.94, -.76); synthetic accessibility is open (.61, 0 to .89).
+Validity and novelty are one in all. So far from the end of training loss foretells quality; of runs whose losses are
+close it tells nothing.
+
 With `chemscale data fetch moses` done once, leave `--reference` out: FCD and the rest are then those of MOSES.
 """
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import os
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +104,11 @@ def writable(path: str | None, option: str = "--out") -> None:
     if path is None:
         return
     file = Path(path)
-    if file.is_dir() or not os.access(file.parent, os.W_OK):
-        what = "is a folder" if file.is_dir() else "lies in no folder that can be written to"
+    what = "is a folder" if file.is_dir() else None
+    try:
+        with tempfile.NamedTemporaryFile(dir=file.parent, prefix=".chemscale-"):  # what may be written tells it best
+            pass
+    except OSError as error:
+        what = what or f"lies in no folder that can be written to ({error.strerror})"
+    if what is not None:
         raise ValueError(f"{option} {path!r} {what}; give a file in an existing folder.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,7 +33,7 @@ def generate(given: argparse.Namespace) -> None:
     request = Request(given.n, given.temperature, given.top_k, given.seed, given.max_tokens, model.never)
     if not given.out:
         tables = sample_tables(model.module, model.manifest, request, given.prompt, processes=given.processes)
-        return _shown(given, [_kept(table, given) for table in tables])
+        return _shown(given, (_kept(table, given) for table in tables))
     counts = _to_file(given, model, request)
     if given.json:
         return print_json({"path": given.out, "model": model.name, "run_id": model.run, **counts})
@@ -77,6 +77,10 @@ def embed(given: argparse.Namespace) -> None:
     from chemscale.use.parts import Parts, write_parquet
 
     writable(given.out)
+    if Path(given.out).suffix.lower() != ".parquet":
+        raise ValueError(
+            f"--out {given.out!r} ends in {Path(given.out).suffix!r}; use .parquet, which is what is written."
+        )
     path = Path(given.file)
     if not path.is_file():
         raise ValueError(f"{given.file!r} is no file on this machine; give one of SMILES or SELFIES.")
@@ -145,6 +149,8 @@ def evaluate(given: argparse.Namespace) -> None:
     if not path.is_file():
         raise ValueError(f"{given.file!r} is neither a store nor a file that `chemscale generate` wrote.")
     smiles = [text for _, text in read_strings(path)][: given.first]
+    if not smiles:
+        raise ValueError(f"{given.file!r} holds no record; there is nothing to evaluate.")
     against = reference(given.reference, given.training, processes=given.processes)
     found = score(smiles, against, processes=given.processes, device=given.device)
     record = {"file": given.file, "reference": against.name, **asdict(found), "says": list(against.says)}
@@ -236,16 +242,22 @@ def _kept(table: Any, given: argparse.Namespace) -> Any:
     return counted(kept(table) if given.keep_only else table, table)
 
 
-def _shown(given: argparse.Namespace, tables: Sequence[Any]) -> None:
-    """A sample on standard output; with a prompt, what became of the scaffold on standard error."""
+def _shown(given: argparse.Namespace, tables: Iterable[Any]) -> None:
+    """A sample on standard output, block by block; with a prompt, what became of the scaffold on standard error."""
     from chemscale.use.parts import smiles_lines
     from chemscale.use.sampling import counts_of
 
     if given.json:
         return print_json([row for table in tables for row in table.to_pylist()])
-    print(*map(smiles_lines, tables), sep="", end="")
+
+    def shown() -> Iterator[Any]:
+        for table in tables:
+            print(smiles_lines(table), end="", flush=True)
+            yield table
+
+    counts = counts_of(shown())
     if given.prompt:
-        print(_said(counts_of(tables)), file=sys.stderr)
+        print(_said(counts), file=sys.stderr)
     return None
 
 

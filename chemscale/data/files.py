@@ -64,9 +64,13 @@ def count_lines(path: Path) -> int:
     """Lines of the file, headers of a FASTA file, or rows of a Parquet file; for a progress bar."""
     kind = kind_of(path)
     if kind == ".parquet":
+        import pyarrow as pa
         import pyarrow.parquet as pq
 
-        return pq.read_metadata(path).num_rows
+        try:
+            return pq.read_metadata(path).num_rows
+        except (pa.ArrowException, OSError):
+            return 0  # whoever reads the file says what is wrong with it
     with opened(path) as (_, handle):
         if kind in FASTA_SUFFIXES:
             return sum(line.startswith(">") for line in handle)

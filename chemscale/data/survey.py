@@ -91,8 +91,11 @@ def survey(
         of molecules that hold them; "removed" by the form; and of a vocabulary its "coverage".
 
     Raises:
-        ValueError: a file is written in another notation than it is read in, or cannot be read.
+        ValueError: a file is written in another notation than it is read in, cannot be read or holds no record, or
+            `sample` is not positive.
     """
+    if sample is not None and sample < 1:
+        raise ValueError(f"report(sample={sample}) is not allowed: it must be an integer above 0, or None for all.")
     vocabulary = vocabulary_of(reading, representation)
     whole = Seen()
     with tempfile.TemporaryDirectory(prefix="chemscale-survey-") as folder:
@@ -101,6 +104,8 @@ def survey(
             whole.add(seen)
             for name, counted in distinct.items():
                 counted.add(getattr(seen, name))
+        if not whole.records:
+            raise ValueError(f"Data.source={source.name!r} holds no record; there is nothing to report.")
         members, groups = (counted.count() for counted in distinct.values())
     return _told(source, representation, reading, vocabulary, whole, members, groups, sample)
 

@@ -16,7 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from chemscale.models.chemgpt import ACTIVATIONS, NORM_EPS, CausalTransformer, ChemGPT
+from chemscale.models.causal import ACTIVATIONS, NORM_EPS, CausalTransformer
+from chemscale.models.chemgpt import ChemGPT
 
 WINDOW = 256  # GPTNeoConfig's default, written where no layer has a window
 MASKS = ("attn.attention.bias", "attn.attention.masked_bias")  # buffers that older checkpoints hold; no parameters

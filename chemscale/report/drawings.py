@@ -56,8 +56,9 @@ def _labels(one: Planned) -> tuple[list[str], Table]:
 
 
 def _written(one: Quality) -> list[figures.Figure]:
-    """Of the metrics that people look at first, where they were measured."""
-    return [figures.quality(one, written) for written in one.metrics if written.metric in DRAWN]
+    """Of the metrics that people look at first, where they differ between runs."""
+    drawn = (written for written in one.metrics if written.metric in DRAWN and written.correlation is not None)
+    return [figures.quality(one, written) for written in drawn]
 
 
 def _search(one: Searched) -> tuple[Any, ...]:

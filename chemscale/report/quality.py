@@ -14,11 +14,12 @@ LEAST = 3  # runs that a rank correlation needs
 FIRST = ("fcd", "snn", "scaffolds", "validity")  # what the sentence is about: the first of these that was measured
 WORDS = {
     "validity": "validity", "unique": "uniqueness", "novelty": "novelty", "fcd": "FCD",
-    "snn": "similarity to the nearest test molecule", "fragments": "agreement in fragments",
+    "snn": "nearest similarity", "fragments": "agreement in fragments",
     "scaffolds": "agreement in scaffolds", "filters": "share that passes the filters",
     "logP_distance": "distance in logP", "SA_distance": "distance in synthetic accessibility",
     "QED_distance": "distance in QED", "weight_distance": "distance in weight",
 }  # fmt: skip
+SETS = {"moses": "the test molecules of MOSES", "embedded": "5,000 of the test molecules of MOSES"}
 
 Row = Mapping[str, Any]
 
@@ -56,7 +57,7 @@ def _quality(group: Group, number: int, losses: Mapping[str, Row], samples: Sequ
     first = told[0]
     how = (
         f"Each of {len(runs)} runs wrote {whole(first['strings'])} strings at temperature {first['temperature']:g}, "
-        f"which were held against {first['reference']}."
+        f"which were held against {SETS.get(first['reference'], first['reference'])}."
     )
     slug = f"{group.slug}-quality" + (f"-{number}" if number else "")
     sentence = _sentence(runs, metrics, group.measure.unit)
@@ -94,11 +95,14 @@ def _sentence(runs: Sequence[Sampled], metrics: Sequence[Written], unit: str) ->
         best = "the best of all" if chosen == main.best() else f"the best of all is {significant(main.best())}"
         parts.append(f"the run of lowest loss has {significant(chosen)}, {best}")
     worse = [one.words for one in metrics if one.expected is False and one is not main]
-    silent = [one.words for one in metrics if one.expected is None and one is not main]
+    alike = [one.words for one in metrics if one.correlation is None]
+    silent = [one.words for one in metrics if one.expected is None and one is not main and one.words not in alike]
     if worse:
         parts.append(f"with lower loss got worse: {joined(worse)}")
     if silent:
         parts.append(f"nothing clear of {joined(silent)}")
+    if alike:
+        parts.append(f"alike in all runs: {joined(alike)}")
     ends = f"{significant(runs[-1].loss)} to {significant(runs[0].loss)} {unit}"
     close = f"the losses run from {ends}, and runs whose losses are close are not told apart by this"
     return "; ".join([*parts, close]) + "."
@@ -129,4 +133,4 @@ def quality_table(one: Quality) -> Table:
 
 
 def _signed(value: float) -> str:
-    return f"{value:.2f}".replace("-", "−")
+    return f"{round(value, 2) + 0.0:.2f}".replace("-", "−")  # no minus before nought

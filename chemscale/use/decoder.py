@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from chemscale.batch import TokenBatch
-from chemscale.models.chemgpt import NORM_EPS, CausalTransformer
+from chemscale.models.causal import NORM_EPS, CausalTransformer
 
 FIRST_ROOM = 64  # tokens that a cache holds at first; it doubles when full, and most drug-like molecules need fewer
 CHECKED_TOKENS = 6  # of each row on which the fused form is held against the module

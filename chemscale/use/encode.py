@@ -14,6 +14,7 @@ from chemscale.data.tokens import split_string
 from chemscale.data.vocabulary import Vocabulary, vocabulary_in
 
 NOTATIONS = ("smiles", "selfies")
+CHARACTERS = 20  # of one token at most, brackets and charges included
 _SELFIES = re.compile(r"(\[[^\[\]]+\]\.?){3,}")  # fewer brackets may be a SMILES string of bare atoms
 
 
@@ -64,6 +65,8 @@ def _encoded(text: str, notation: str, model: Model) -> tuple[int, ...] | str:
     """Through canonical SMILES, as training molecules went, whatever it is written in."""
     if not text:
         return "empty line"
+    if len(text) > CHARACTERS * (model.longest + 1):  # before RDKit, whose time grows with the square of the atoms
+        return f"{len(text)} characters, more than the {model.longest} tokens that the model reads"
     if _is_selfies(text) != (notation == "selfies"):
         return "looks like SELFIES" if notation == "smiles" else "not a SELFIES string"
     try:

@@ -51,6 +51,11 @@ def grow_blocks(
         ValueError: no writing of the scaffold is made of the model's tokens, or as `generate`.
     """
     writer = Writer(model, manifest, request, batch)
+    atoms = scaffold.core.GetNumHeavyAtoms()
+    if atoms >= writer.length:  # an atom is a token at least
+        raise ValueError(
+            f"a prompt of {atoms} atoms leaves no room in strings of {writer.length}; ask for longer ones."
+        )
     with evaluating(model):
         prompter = Prompter(model, manifest, open_end=not scaffold.places)
         starts = [prompt for prompt in prompter.prompts(scaffold.first_growths()) if prompt is not None]

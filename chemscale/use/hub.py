@@ -122,10 +122,12 @@ def _write(out: Path, texts: dict[str, str], weights: dict[str, Tensor]) -> None
         from safetensors.torch import save_file
     except ImportError:
         raise ValueError("export needs the package safetensors; run `pip install 'chemscale[hub]'`.") from None
-    out.parent.mkdir(parents=True, exist_ok=True)
     staged = out.with_name(f".{out.name}-{uuid.uuid4().hex[:8]}")
     try:
-        staged.mkdir()
+        staged.mkdir(parents=True)
+    except OSError as error:
+        raise ValueError(f"--out {str(out)!r} cannot be made: {error.strerror}; give another folder.") from None
+    try:
         for name, text in texts.items():
             (staged / name).write_text(text, encoding="utf-8")
         save_file(weights, staged / TENSORS, metadata={"format": "pt"})

@@ -31,19 +31,20 @@ class Parts:
         self.out = Path(out)
         folder = self.out.with_name(self.out.name + ".parts")
         self.place = LocalPlace(str(folder))
-        asked = json.dumps(request, sort_keys=True).encode()
+        self._asked = json.dumps(request, sort_keys=True).encode()
         if (found := self.place.open("request.json")) is not None:
             with found:
-                same = found.read() == asked
+                same = found.read() == self._asked
             if not same:
                 shutil.rmtree(folder)
-        self.place.write("request.json", lambda file: file.write(asked))
         self.done = 0
         while self.place.exists(_name(self.done)):
             self.done += 1
 
     def add(self, table: pa.Table) -> None:
-        """Keep the next part."""
+        """Keep the next part; the first brings what is asked for along."""
+        if not self.done:
+            self.place.write("request.json", lambda file: file.write(self._asked))
         self.place.write(_name(self.done), lambda file: pq.write_table(table, file))
         self.done += 1
 

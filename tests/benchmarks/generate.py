@@ -22,7 +22,8 @@ import torch
 
 import chemscale.models  # noqa: F401  registers the models
 from chemscale.batch import TextManifest, TokenBatch
-from chemscale.models.chemgpt import CausalTransformer, ChemGPT
+from chemscale.models.causal import CausalTransformer
+from chemscale.models.chemgpt import ChemGPT
 from chemscale.records.store import Store
 from chemscale.spec import Budget, Data, Optim, Resources, RunSpec
 from chemscale.sweep.drive import prepare

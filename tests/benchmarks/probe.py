@@ -28,7 +28,6 @@ from chemscale.use.embed import embed_tables
 from chemscale.use.encode import Task, encode_task, model_of
 from chemscale.use.find import best_run
 from chemscale.use.load import Trained, load
-from chemscale.use.source import best_run
 
 PENALTIES = 10.0 ** np.arange(-3, 5)
 PROPERTIES = {

@@ -5,7 +5,7 @@ import torch
 from torch.nn import functional
 
 from chemscale.batch import TokenBatch
-from chemscale.models import chemgpt, mixing
+from chemscale.models import causal, mixing
 from chemscale.models.chemgpt import ChemGPT
 from tests.models.test_chemgpt import built
 
@@ -42,7 +42,7 @@ def test_blocks_at_once_are_blocks_of_layers(shape, monkeypatch):
     """Tolerance: float64, where only the order of sums differs; torch's own autograd is the reference."""
     module, batch = built(SHAPES[shape], dtype=torch.float64), strings().packed()
     at_once, gradients = losses(module, batch)
-    monkeypatch.setattr(chemgpt, "LONGEST_GRID", 0)
+    monkeypatch.setattr(causal, "LONGEST_GRID", 0)
     layered, expected = losses(module, batch)
     torch.testing.assert_close(at_once, layered, rtol=1e-11, atol=1e-11)
     for name, gradient in gradients.items():
@@ -52,7 +52,7 @@ def test_blocks_at_once_are_blocks_of_layers(shape, monkeypatch):
 @every_shape
 @pytest.mark.parametrize("longest", [0, 128], ids=["layers", "at once"])
 def test_a_string_does_not_see_its_neighbours(shape, longest, monkeypatch):
-    monkeypatch.setattr(chemgpt, "LONGEST_GRID", longest)
+    monkeypatch.setattr(causal, "LONGEST_GRID", longest)
     module, batch = built(SHAPES[shape], dtype=torch.float64), strings()
     packed = batch.packed()
     with torch.no_grad():

@@ -89,9 +89,9 @@ def test_the_cached_step_says_what_the_forward_pass_says():
     torch.testing.assert_close(stepped, whole[:, -1], atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize("optimiser", ["adamw", "muon"])
-def test_what_the_rate_moves_does_not_grow_with_width(optimiser):
-    widths = (64, 128, 256)
+@pytest.mark.parametrize(("optimiser", "widths"), [("adamw", (64, 128, 256)), ("muon", (32, 64, 128))])
+def test_what_the_rate_moves_does_not_grow_with_width(optimiser, widths):
+    """Muon's products are in bfloat16, which many processors have no fast way for: its widths are half."""
     standard, complete = (
         slope([replace(c, width=w, depth=4, heads=w // 16) for w in widths], widths, optimiser=optimiser)
         for c in (ChemGPT.sized(width=64), COMPLETE)

@@ -20,15 +20,19 @@ def test_sweeps_searches_and_populations_start_from_trained_weights(ray_cluster,
     trained = kept_weights(train(origin, tmp_path / "base"), origin.id)
     init = InitFrom(str(tmp_path / "base"), origin.id)
     one = text_run(molecules, init_from=init, optim=STILL)
-    store = sweep(Grid(one, seeds=(0, 1)), store=tmp_path / "swept", name="warm")
+    store = sweep(Grid(one), store=tmp_path / "swept", name="warm")
     rows = store.runs().to_pylist()
-    assert [row["status"] for row in rows] == ["finished"] * 2
+    assert [row["status"] for row in rows] == ["finished"]
     assert {row["init_content"] for row in rows} == {one.init_from.content}
     assert all(torch.equal(kept_weights(store, row["run_id"])["wte.weight"], trained["wte.weight"]) for row in rows)
-    for name, stop in (("plain", None), ("population", PBT(interval=0.25))):
+    for name, samples, stop in (("plain", 1, None), ("population", 2, PBT(interval=0.5))):
         plan = Search(
-            text_run(molecules, init_from=init), {"optim.lr": loguniform(1e-4, 1e-2)}, samples=3, name=name, stop=stop
-        )  # fmt: skip
+            text_run(molecules, init_from=init),
+            {"optim.lr": loguniform(1e-4, 1e-2)},
+            samples=samples,
+            name=name,
+            stop=stop,
+        )
         found = search(plan, store=tmp_path / name, on=Resources())
         rows = Store(tmp_path / name).runs().to_pylist()
         assert {row["init_content"] for row in rows} == {one.init_from.content}

@@ -173,6 +173,14 @@ def asked(width):
     )
 
 
+def test_the_recipe_lists_a_grid():
+    from chemscale.sweep.recipe import load_recipe, parse_options
+
+    runs = load_recipe("tune_jobs/chemgpt_quality.py", parse_options(["widths=8,16", "sizes=100,400"])).runs()
+    assert {(run.model.width, run.data.size) for run in runs} == {(w, n) for w in (8, 16) for n in (100, 400)}
+    assert {run.budget.examples for run in runs} == {400, round(400 * 0.25**0.6)}
+
+
 @pytest.mark.usefixtures("no_chemnet")
 def test_a_worker_samples_its_run_before_its_last_word(tmp_path):
     store = Store(tmp_path / "beside", create=True)
@@ -230,3 +238,35 @@ def test_what_no_worker_could_sample_fails_no_run_and_is_caught_up_with(tmp_path
     assert len(kept(store)) == 1
     monkeypatch.setattr(cells, "_measured", None)
     how.catch_up(store, {run.id: run})  # nothing is left to do
+
+
+@pytest.mark.parametrize(
+    ("verb", "asked", "says"),
+    [
+        ("embed", ["{tmp}/none.smi", "--out", "{tmp}/o.parquet"], "is no file on this machine"),
+        ("embed", ["{tmp}/empty.smi", "--out", "{tmp}/o.parquet"], "holds no record"),
+        ("embed", ["{tmp}/broken.parquet", "--out", "{tmp}/o.parquet"], "damaged Parquet file"),
+        ("embed", ["{tmp}/some.smi", "--out", "{tmp}/o.csv"], "use .parquet"),
+        ("embed", ["{tmp}/some.smi", "--out", "{tmp}/some.smi/o.parquet"], "no folder that can be written to"),
+        ("generate", ["--n", "3", "--out", "{tmp}/o.xyz"], "ends in '.xyz'"),
+        ("generate", ["--n", "3", "--prompt", "C" * 400], "a prompt of 400 atoms leaves no room"),
+        ("export", ["--out", "{tmp}/some.smi/x"], "cannot be made"),
+    ],
+)
+def test_what_cannot_be_done_is_one_sentence_and_leaves_nothing(verb, asked, says, store, tmp_path, capsys):
+    (tmp_path / "empty.smi").write_text("")
+    (tmp_path / "some.smi").write_text("CCO\n")
+    (tmp_path / "broken.parquet").write_bytes(b"no table")
+    before = sorted(tmp_path.rglob("*"))
+    assert main([verb, store.url, *(word.format(tmp=tmp_path) for word in asked)]) == 2
+    told = capsys.readouterr().err.strip().splitlines()
+    assert len(told) == 1 and says in told[0]
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_string_of_any_length_is_a_null_row(store, tmp_path, capsys):
+    """RDKit would take minutes for the first one."""
+    molecules, out = tmp_path / "long.smi", tmp_path / "long.parquet"
+    molecules.write_text("C" * 100_000 + "\nCCO\n")
+    assert main(["embed", store.url, str(molecules), "--out", str(out), "--processes", "1"]) == 0
+    assert "1 null rows: 100000 characters, more than the 127 tokens" in capsys.readouterr().out

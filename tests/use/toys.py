@@ -6,7 +6,8 @@ import torch
 from torch import nn
 
 from chemscale.batch import TextManifest
-from chemscale.models.chemgpt import Cache, ChemGPT
+from chemscale.models.causal import Cache
+from chemscale.models.chemgpt import ChemGPT
 
 SPECIAL = ("<pad>", "<start>", "<end>", "<unknown>")
 SELFIES = ("[C]", "[=C]", "[N]", "[O]", "[=O]", "[F]", "[Ring1]", "[Branch1]", "[=Branch1]", "[Cl]", "[#N]", "[S]")

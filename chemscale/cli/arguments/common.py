@@ -15,6 +15,13 @@ class Parser(argparse.ArgumentParser):
         sys.exit(2)
 
 
+def at_least_one(text: str) -> int:
+    """A whole number above 0, for options that count something."""
+    if (number := int(text)) < 1:
+        raise argparse.ArgumentTypeError(f"{number} is not allowed: it must be at least 1")
+    return number
+
+
 def verb(verbs: Any, name: str, function: Any) -> argparse.ArgumentParser:
     """One verb or kind of a verb, whose help is the first sentence of its function."""
     made = verbs.add_parser(name, help=function.__doc__.split(".")[0].split("\n")[0], description=function.__doc__)

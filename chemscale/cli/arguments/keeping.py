@@ -6,7 +6,7 @@ import argparse
 from typing import Any
 
 from chemscale.cli import models, store, studies, using
-from chemscale.cli.arguments.common import Parser, verb
+from chemscale.cli.arguments.common import Parser, at_least_one, verb
 
 
 def stores(verbs: Any) -> None:
@@ -17,8 +17,14 @@ def stores(verbs: Any) -> None:
     _store(verbs)
     made = verb(verbs, "export", models.export)
     made.add_argument("store")
-    made.add_argument("--run", help="default: the text run with the lowest test loss")
+    made.add_argument("--run", help="default: the text run with the lowest test loss, else such a potential")
     made.add_argument("--out", required=True, metavar="FOLDER", help="a new folder")
+    made.add_argument(
+        "--program",
+        default="portable",
+        choices=("portable", "compiled", "none"),
+        help="of a potential, for torch alone: portable between machines, or compiled for processors like this one",
+    )
     made.add_argument("--licence", help="of the weights, as the hub spells it, e.g. mit, for the model card")
 
 
@@ -54,7 +60,9 @@ def using_models(verbs: Any) -> None:
     made.add_argument("--top-k", type=int, metavar="K", help="draw from the K likeliest tokens (default: all)")
     made.add_argument("--seed", type=int, default=0)
     made.add_argument("--max-tokens", type=int, help="longest string, its prompt included (default: the model's)")
-    made.add_argument("--processes", type=int, help="that read strings into molecules (default: all processors)")
+    made.add_argument(
+        "--processes", type=at_least_one, help="that read strings into molecules (default: all processors)"
+    )
     made.add_argument("--out", help=".smi (molecules), .csv or .parquet (every string)")
     made = verb(verbs, "embed", using.embed)
     _with_text_run(made)
@@ -63,7 +71,7 @@ def using_models(verbs: Any) -> None:
         "--pool", default="mean", choices=("mean", "last"), help="over a molecule's tokens (default mean)"
     )
     made.add_argument("--notation", choices=("smiles", "selfies"), help="default: what most first records look like")
-    made.add_argument("--processes", type=int, help="that read molecules (default: all processors)")
+    made.add_argument("--processes", type=at_least_one, help="that read molecules (default: all processors)")
     made.add_argument("--out", required=True, help="Parquet file to write")
     _evaluate(verb(verbs, "evaluate", using.evaluate))
 
@@ -75,8 +83,10 @@ def _evaluate(made: argparse.ArgumentParser) -> None:
     text = made.add_argument_group("molecules, and text runs of a store")
     text.add_argument("--reference", default="moses", metavar="moses|embedded|FILE", help="(default moses)")
     text.add_argument("--training", metavar="FILE", help="molecules that are not new (default: those of MOSES)")
-    text.add_argument("--first", type=int, metavar="N", help="strings, which FCD depends on (default: all; 3000 a run)")
-    text.add_argument("--processes", type=int, help="that read molecules (default: all processors)")
+    text.add_argument(
+        "--first", type=at_least_one, metavar="N", help="strings, which FCD depends on (default: all; 3000 a run)"
+    )
+    text.add_argument("--processes", type=at_least_one, help="that read molecules (default: all processors)")
     text.add_argument("--device", default="cpu", help="of ChemNet, or of the potential, e.g. cuda")
     atoms = made.add_argument_group("structures")
     atoms.add_argument("--run", help="default: the potential with the lowest test loss")

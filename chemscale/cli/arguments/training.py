@@ -7,7 +7,7 @@ import os
 from typing import Any
 
 from chemscale.cli import data, models, studies
-from chemscale.cli.arguments.common import Parser, verb, with_resources
+from chemscale.cli.arguments.common import Parser, at_least_one, verb, with_resources
 from chemscale.data.vocabulary import NAMED
 from chemscale.spec import DUPLICATES, FORMS, NOTATIONS, REPRESENTATIONS
 
@@ -29,7 +29,9 @@ def recipes(verbs: Any) -> None:
             made.add_argument("--mlflow", metavar="URI", help="log to this MLflow tracking server or database too")
             made.add_argument("--wandb", metavar="PROJECT", help="log to this project of Weights & Biases too")
         if name == "sweep":
-            made.add_argument("--sample", type=int, metavar="N", help="let every finished text run write N strings")
+            made.add_argument(
+                "--sample", type=at_least_one, metavar="N", help="let every finished text run write N strings"
+            )
             made.add_argument(
                 "--reference", default="moses", metavar="moses|embedded|FILE", help="of --sample (default moses)"
             )
@@ -48,9 +50,11 @@ def data_sources(verbs: Any) -> None:
     report = verb(kinds, "report", data.data_report)
     report.add_argument("source", nargs="+", help="a known name or a file; several of structures are compared")
     _with_reading(report)
-    report.add_argument("--sample", type=int, help="look at about so many strings of the file (default: all)")
+    report.add_argument("--sample", type=at_least_one, help="look at about so many strings of the file (default: all)")
     label = verb(kinds, "label", data.data_label)
-    label.add_argument("smiles", help="a file of SMILES")
+    label.add_argument("smiles", help="a file of SMILES; with --method wb97x a file of labels")
+    label.add_argument("--method", default="gfn2", choices=("gfn2", "wb97x"), help="wb97x: label some again by DFT")
+    label.add_argument("--structures", type=int, default=100, help="of a file of labels, how many (default 100)")
     label.add_argument("--out", required=True, help="Parquet file to write")
     label.add_argument("--fragments", action="store_true", help="cut larger molecules into BRICS fragments")
     label.add_argument("--max-atoms", type=int, default=25, help="atoms with hydrogens (default 25)")
@@ -81,7 +85,7 @@ def _with_reading(made: argparse.ArgumentParser) -> None:
     made.add_argument("--level", help="of structures, which labels: wb97x_dz, ccsd(t)_cbs … of ANI-1x")
     made.add_argument("--units", help="of structures, e.g. 'hartree bohr' (default: those of the kind of file)")
     made.add_argument("--isolated", help="of structures, a file of isolated atoms for the reference energies")
-    made.add_argument("--processes", type=int, help="of this machine (default: all processors)")
+    made.add_argument("--processes", type=at_least_one, help="of this machine (default: all processors)")
     made.add_argument("--address", help="of a Ray cluster that does the work, e.g. auto (default: this machine)")
 
 
