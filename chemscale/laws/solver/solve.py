@@ -1,6 +1,6 @@
 """Finding the parameters that minimise an objective: starts by variable projection, then a batched Newton polish.
 
-Everything runs for B problems at once, so that a thousand bootstrap refits cost about as much as fifty fits.
+Everything runs for B problems at once, so that a thousand bootstrap refits cost about as much as twenty fits.
 """
 
 from __future__ import annotations
@@ -89,7 +89,13 @@ class Problem:
 
 
 def solve(problem: Problem) -> Array:
-    """The best parameter vector found, (P,)."""
+    """The best parameter vector found, (P,).
+
+    Over random tables no search from 500 starts went lower than this one by more than 1e-8 of its value for the forms
+    power, power_floor, chinchilla, tied, varying and quadrature. kaplan, gamma, hill, repeated and bnsl have many
+    minima: there one table in twelve (kaplan) to one in three has a lower one, mostly by less than 1e-3, which one to a
+    dozen of the 500 starts reached (`tests/benchmarks/lowest.py`).
+    """
     return search(problem).theta
 
 
