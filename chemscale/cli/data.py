@@ -53,18 +53,25 @@ def data_report(given: argparse.Namespace) -> None:
 
 
 def data_label(given: argparse.Namespace) -> None:
-    """Molecules to structures with GFN2-xTB energies and forces."""
+    """Molecules to structures with GFN2-xTB energies and forces, or such structures labelled again by DFT."""
     from chemscale.data.label import label
 
+    if given.method == "wb97x":
+        from chemscale.data.spot_checks import spot_check
+
+        again = spot_check(given.smiles, given.out, structures=given.structures, processes=given.processes)
+        return print_record({"out": again.out, **again.metadata["levels"], "seconds": round(again.seconds)}, given.json)
     made = label(
         given.smiles, given.out, fragments=given.fragments, max_atoms=given.max_atoms,
-        molecules=given.molecules, conformers=given.conformers, temperatures=_numbers("--temperatures", given.temperatures, "kelvin", "100,300,600"),
+        molecules=given.molecules, conformers=given.conformers,
+        temperatures=_numbers("--temperatures", given.temperatures, "kelvin", "100,300,600"),
         seed=given.seed, processes=given.processes, noise=given.noise, states=given.states,
         charges=[int(c) for c in _numbers("--charges", given.charges, "elementary charges", "0,1,-1")],
         sampling=given.sampling, per_shape=given.per_shape,
     )  # fmt: skip
     counts = made.metadata["counts"]
-    print_record({"out": made.out, "rejected": made.rejected, **counts, "seconds": round(made.seconds)}, given.json)
+    told = {"out": made.out, "rejected": made.rejected, **counts, "seconds": round(made.seconds)}
+    return print_record(told, given.json)
 
 
 def _how(given: argparse.Namespace) -> dict[str, Any]:

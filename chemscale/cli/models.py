@@ -74,16 +74,25 @@ def _train_one(run: Any, store: Any, on: Any) -> dict[str, Any]:
 
 
 def export(given: argparse.Namespace) -> None:
-    """A trained ChemGPT as a folder of the Hugging Face hub: weights, tokenizer, configuration and model card."""
+    """A trained model as a folder that stands alone: a ChemGPT as the Hugging Face hub has them, or a potential.
+
+    A ChemGPT becomes weights, tokenizer, configuration and model card, for `transformers`. A potential becomes weights,
+    configuration with reference energies, model card, and a program that torch alone runs, forces and virial inside.
+    """
     from chemscale.records.store import Store
     from chemscale.use.find import best_run
-    from chemscale.use.hub import export as write
+    from chemscale.use.hub import export as export_text
     from chemscale.use.load import load
+    from chemscale.use.release import export_potential
 
     store = Store(given.store)
-    trained = load(store, given.run or best_run(store, "text"))
+    family = "text" if len(store.runs(columns=["run_id"], family="text", status="finished")) else "structures"
+    trained = load(store, given.run or best_run(store, family))
     row = store.runs(run_id=trained.run.id).to_pylist()[0]
-    out = write(trained, given.out, row=row, licence=given.licence)
+    if trained.run.model.family == "structures":
+        out = export_potential(trained, given.out, row=row, licence=given.licence, program=given.program)
+    else:
+        out = export_text(trained, given.out, row=row, licence=given.licence)
     files = sorted(path.name for path in out.iterdir())
     if given.json:
         return print_json({"path": str(out), "files": files, "run_id": trained.run.id})

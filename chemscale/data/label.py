@@ -11,7 +11,6 @@ import shutil
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -37,20 +36,11 @@ from chemscale.data.labelling.disk import (
 from chemscale.data.labelling.fragments import ELEMENTS, Reject, Tally, read_smiles
 from chemscale.data.labelling.metadata import Contents, describe
 from chemscale.data.labelling.noise import measure_noise, number_to_label_again
+from chemscale.data.labelling.reports import LabelReport
 from chemscale.data.labelling.run import Plan, label_all
 from chemscale.data.parallel import in_chunks, progress_bar
 
 ROW_GROUP = 4096  # structures that are written, and so read, together: some MB
-
-
-@dataclass(frozen=True)
-class LabelReport:
-    """What `label` made: the file, the list of what was left out, the metadata, and how long it took."""
-
-    out: Path
-    rejected: Path
-    metadata: dict[str, Any]
-    seconds: float
 
 
 def label(
@@ -85,10 +75,10 @@ def label(
     GFN2-xTB (`labelling.sampling`). per_shape: structures that come from one conformer; 10 and more label nearly as
     fast as tblite alone. processes: None takes the Ray cluster that this process is connected to.
 
-    A file of neutral closed shells has the columns of `labelling.disk.SCHEMA`, others those of `EXTENDED`. Rows follow the source; a molecule is there with all
-    `conformers` or not at all. Whatever was left out is listed in `<out>.rejected.csv`. A run that was
-    killed goes on when it is called again; a finished one is not done again. progress: as in
-    `parallel.progress_bar`.
+    A file of neutral closed shells has the columns of `labelling.disk.SCHEMA`, others those of `EXTENDED`. Rows
+    follow the source; a molecule is there with all `conformers` or not at all. Whatever was left out is listed in
+    `<out>.rejected.csv`. A run that was killed goes on when it is called again; a finished one is not done again.
+    progress: as in `parallel.progress_bar`.
 
     Raises ValueError for a wrong value, a source without one good record, missing tblite, or an `out` or
     its work folder that belong to another command; RuntimeError when a worker was killed (call again to go

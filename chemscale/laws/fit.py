@@ -29,7 +29,7 @@ from chemscale.laws.law import Law, named_columns
 from chemscale.laws.objectives import Objective
 from chemscale.laws.prediction import Solution
 from chemscale.laws.request import Request
-from chemscale.laws.solver.solve import Problem, solve
+from chemscale.laws.solver.solve import Found, Problem, search
 from chemscale.laws.tables.columns import Columns, split
 from chemscale.laws.tables.cost import measure
 from chemscale.laws.tables.selection import select
@@ -181,12 +181,23 @@ def _best(asked: Request, found: Ranked, runs: Rows, roles: tuple[str, ...], cou
     raise FitError(f"form='auto' believes no form, and of the best of them: {first}")
 
 
+def _lonely(form: Form, found: Found) -> tuple[str, ...]:
+    """A sentence where the lowest minimum of a form that has many was come by once."""
+    if not form.neighbours or found.reached > 1:
+        return ()
+    return (
+        f"the objective of {form.name} has many minima, and of {found.followed} starts that were followed to the end "
+        "one reached the lowest; a lower one may exist",
+    )
+
+
 def _fit(asked: Request, runs: Rows, form: Form, counts: Mapping[str, Any], skipped: tuple[str, ...] = ()) -> Law:
     goal, level, settings, hold_out, along = asked.goal, asked.level, asked.settings, asked.hold_out, asked.along
     refuse_unfit(form, runs)
     goal, runs = with_noise(form, goal, runs)
     problem = Problem.over(form, goal, runs)
-    theta = solve(problem)
+    found = search(problem)
+    theta = found.theta
     value = float(problem.value(theta[None])[0])
     refuse_flat(problem, theta, value)
     published = {k: float(v[0]) for k, v in form.published(theta[None], problem.centre, problem.log_scale).items()}
@@ -212,7 +223,7 @@ def _fit(asked: Request, runs: Rows, form: Form, counts: Mapping[str, Any], skip
         {"name": goal.name, "delta": goal.delta if goal.name == "huber" else None, "value": value,
          **({"spread": goal.spread} if runs.censored is not None else {})},
         len(runs), test,
-        (*runs.warnings, *why.values(), *noisy, *doubt.warnings, *short_axes(form, runs),
+        (*runs.warnings, *_lonely(form, found), *why.values(), *noisy, *doubt.warnings, *short_axes(form, runs),
          *(clean.sentences if clean else ()), *note, *skipped),
         solution, runs, measure(runs), (),
         {"axes": list(form.roles), "clusters": int(runs.clusters.max()) + 1, **settings, **doubt.to_json()},

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, ClassVar, NamedTuple
 
 import torch
@@ -24,6 +25,7 @@ from chemscale.models.irreps import (
     Harmonics,
     Irrep,
     Path,
+    check_order,
     couple,
     coupling,
     harmonic,
@@ -33,6 +35,7 @@ from chemscale.models.irreps import (
 from chemscale.models.nequip import NEIGHBOURS
 from chemscale.models.potential import Potential, check_dials
 from chemscale.models.radial import Bessel, polynomial_cutoff
+from chemscale.models.sizing import of_size
 from chemscale.spec import register_model
 
 START = 0.3  # of the readout's usual weights: fresh forces are then below the labels' scale at every width
@@ -72,13 +75,24 @@ class Allegro:
 
     def __post_init__(self) -> None:
         check_dials(self, even_width=True)
+        check_order(self, {"tensors": 1})
 
     @classmethod
     def sized(
-        cls, width: int, depth: int = 2, cutoff: float = 5.0, *, degree: int = 1, parity: bool = False
+        cls,
+        width: int | None = None,
+        depth: int = 2,
+        cutoff: float = 5.0,
+        *,
+        params: float | None = None,
+        flops: float | None = None,
+        degree: int = 1,
+        parity: bool = False,
     ) -> Allegro:
-        """The Allegro of this width, with half as many tensors as scalars."""
-        return cls(width, depth, cutoff, degree=degree, parity=parity, tensors=width // 2)
+        """The Allegro of this width, or of this budget (`models.sizing`), with half as many tensors as scalars."""
+        return of_size(
+            lambda w: cls(w, depth, cutoff, degree=degree, parity=parity, tensors=w // 2), width, params, flops
+        )  # fmt: skip
 
     @property
     def view(self) -> Mapping[str, Any]:
@@ -142,7 +156,7 @@ class AllegroPotential(Potential):
     def _edges(self, batch: AtomicBatch, unit: Tensor) -> Edges:
         """Every pair from its first atom, then every pair from its second, where odd harmonics change their sign."""
         there = self.harmonics(unit)
-        both = tuple(torch.cat((y, y * harmonic(l).parity)) for l, y in enumerate(there))
+        both = tuple(torch.cat((y, y * harmonic(n).parity)) for n, y in enumerate(there))
         return Edges(batch.pairs.flatten(), tuple(y[:, :, None] for y in both), self.couplings(both))
 
     def _embedded(self, batch: AtomicBatch, distances: Tensor) -> Tensor:
@@ -180,8 +194,7 @@ def layer_paths(degree: int, depth: int, *, parity: bool) -> tuple[tuple[Path, .
         read = {path.left for path in paths(levels[k], sphere, levels[k + 1])}
         levels[k] = tuple(ir for ir in levels[k] if ir in read)
     return tuple(
-        tuple(path for ir in outs for path in paths(inputs, sphere, (ir,)))
-        for inputs, outs in zip(levels[:-1], levels[1:], strict=True)
+        tuple(path for ir in outs for path in paths(inputs, sphere, (ir,))) for inputs, outs in pairwise(levels)
     )
 
 

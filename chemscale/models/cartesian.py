@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from chemscale.batch import AtomicBatch, AtomicManifest
 from chemscale.models.potential import LOCAL, READOUT_GAIN, Potential, atomwise, check_dials, dense
 from chemscale.models.radial import Bessel, cosine_cutoff
+from chemscale.models.sizing import of_size
 from chemscale.spec import added_since, register_model
 
 PER_ANGSTROM = 4.0  # Bessel functions, as many as PaiNN's
@@ -56,9 +57,21 @@ class Cartesian:
         check_dials(self, even_width=True)
 
     @classmethod
-    def sized(cls, width: int, depth: int = 3, cutoff: float = 5.0) -> Cartesian:
-        """The control of this width: as many radial functions per angstrom, layers and halvings as PaiNN's."""
-        return cls(width=width, depth=depth, cutoff=cutoff, basis=max(2, round(cutoff * PER_ANGSTROM)))
+    def sized(
+        cls,
+        width: int | None = None,
+        depth: int = 3,
+        cutoff: float = 5.0,
+        *,
+        params: float | None = None,
+        flops: float | None = None,
+    ) -> Cartesian:
+        """The control of this width, or of this budget (`models.sizing`).
+
+        As many radial functions per angstrom, layers and halvings as PaiNN's.
+        """
+        basis = max(2, round(cutoff * PER_ANGSTROM))
+        return of_size(lambda w: cls(width=w, depth=depth, cutoff=cutoff, basis=basis), width, params, flops)
 
     @property
     def view(self) -> Mapping[str, Any]:

@@ -22,8 +22,9 @@ from torch.nn.functional import silu
 
 from chemscale.batch import AtomicBatch, AtomicManifest
 from chemscale.models.irreps import Harmonics
-from chemscale.models.potential import READOUT_GAIN, Potential, check_dials, dense
+from chemscale.models.potential import Potential, check_dials, dense
 from chemscale.models.radial import Bessel, SphericalBessel, polynomial_cutoff
+from chemscale.models.sizing import of_size
 from chemscale.spec import added_since, register_model
 from chemscale.values import positive
 
@@ -64,12 +65,21 @@ class DimeNet:
         positive("DimeNet.angular", self.angular)
 
     @classmethod
-    def sized(cls, width: int, depth: int = 3, cutoff: float = 5.0) -> DimeNet:
-        """The DimeNet++ of this width: messages narrowed to a half and atoms widened to twice it, as in the paper.
+    def sized(
+        cls,
+        width: int | None = None,
+        depth: int = 3,
+        cutoff: float = 5.0,
+        *,
+        params: float | None = None,
+        flops: float | None = None,
+    ) -> DimeNet:
+        """The DimeNet++ of this width, or of this budget (`models.sizing`).
 
+        Messages are narrowed to a half and atoms widened to twice it, as in the paper.
         Angles are resolved up to degree 3, where the equivariance dial ends; the paper's 6 costs 3 times the harmonics.
         """
-        return cls(width=width, depth=depth, cutoff=cutoff)
+        return of_size(lambda w: cls(width=w, depth=depth, cutoff=cutoff), width, params, flops)
 
     @property
     def view(self) -> Mapping[str, Any]:
@@ -113,8 +123,7 @@ class DimeNetPotential(Potential):
         self.readout = nn.ModuleList(Output(config) for _ in range(config.depth + 1))
         if config.forces == "direct":
             self.head = nn.ModuleList([dense(config.basis, width, bias=False), dense(width, 1, bias=False)])
-            with torch.no_grad():
-                self.head[1].weight.mul_(READOUT_GAIN)  # type: ignore[operator]
+            nn.init.zeros_(self.head[1].weight)  # type: ignore[arg-type]
 
     def atomic_energies(self, batch: AtomicBatch, vectors: Tensor, distances: Tensor) -> Tensor:
         return self._told(batch, self._bonds(batch, vectors, distances))[0]
@@ -209,8 +218,7 @@ class Output(nn.Module):
         self.radial, self.up = dense(config.basis, width, bias=False), dense(width, wide, bias=False)
         layers = [layer for _ in range(OUTPUT) for layer in (dense(wide, wide), nn.SiLU())]
         self.layers = nn.Sequential(*layers, dense(wide, 1, bias=False))
-        with torch.no_grad():
-            self.layers[-1].weight.mul_(READOUT_GAIN)  # type: ignore[operator]
+        nn.init.zeros_(self.layers[-1].weight)  # type: ignore[arg-type]  # as the paper starts
 
     def forward(self, x: Tensor, bonds: Bonds, atoms: int) -> Tensor:
         """(edges, width) -> (atoms, 1)."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from functools import cache
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import torch
@@ -42,14 +43,14 @@ def harmonic(degree: int) -> Irrep:
 
 def irreps_up_to(degree: int, *, parity: bool) -> tuple[Irrep, ...]:
     """Every irrep up to a degree: with both parities, or with the harmonics' own alone."""
-    signs = ((1, -1) if parity else (harmonic(l).parity,) for l in range(degree + 1))
-    return tuple(Irrep(l, sign) for l, both in enumerate(signs) for sign in both)
+    every = (Irrep(n, sign) for n in range(degree + 1) for sign in (1, -1))
+    return tuple(ir for ir in every if parity or ir == harmonic(ir.degree))
 
 
 def product(a: Irrep, b: Irrep) -> tuple[Irrep, ...]:
     """The irreps in the product of two, by degree."""
     degrees = range(abs(a.degree - b.degree), a.degree + b.degree + 1)
-    return tuple(Irrep(l, a.parity * b.parity) for l in degrees)
+    return tuple(Irrep(degree, a.parity * b.parity) for degree in degrees)
 
 
 class Path(NamedTuple):
@@ -116,15 +117,15 @@ class Harmonics(Exact):
     def __init__(self, degree: int) -> None:
         super().__init__()
         self.degree = degree
-        for l in range(2, degree + 1):
-            self.constant(f"step_{l}", _step(l))
+        for n in range(2, degree + 1):
+            self.constant(f"step_{n}", _step(n))
 
     def forward(self, unit: Tensor) -> Blocks:
         """(pairs, 3) -> (pairs, 2l + 1) for each l."""
         found = [torch.ones_like(unit[:, :1]), unit * math.sqrt(3.0)][: self.degree + 1]
-        for l in range(2, self.degree + 1):
+        for n in range(2, self.degree + 1):
             both = (found[-1][:, :, None] * unit[:, None]).flatten(1)  # (pairs, (2l - 1) * 3)
-            found.append(both @ getattr(self, f"step_{l}"))
+            found.append(both @ getattr(self, f"step_{n}"))
         return tuple(found)
 
 
@@ -135,7 +136,7 @@ def _step(degree: int) -> Tensor:
 
     with torch.device("cpu"), torch.no_grad():
         point = torch.tensor([[0.36, 0.48, 0.8]], dtype=torch.float64)
-        below, here = (spherical_harmonics(l, point, False, "component") for l in (degree - 1, degree))
+        below, here = (spherical_harmonics(n, point, False, "component") for n in (degree - 1, degree))
         matrix = coupling(degree - 1, 1, degree).flatten(0, 1)
         raw = (below[:, :, None] * point[:, None]).flatten(1) @ matrix
         return matrix * ((raw * here).sum() / raw.square().sum())
@@ -222,8 +223,7 @@ class Dense(nn.Module):
         super().__init__()
         self.outputs = sizes[-1]
         self.weights = nn.ParameterList(
-            torch.empty(i, o).uniform_(-math.sqrt(3.0), math.sqrt(3.0))
-            for i, o in zip(sizes[:-1], sizes[1:], strict=True)
+            torch.empty(i, o).uniform_(-math.sqrt(3.0), math.sqrt(3.0)) for i, o in pairwise(sizes)
         )
         self.gains = [(math.sqrt(2.0) if k else 1.0) / math.sqrt(i) for k, i in enumerate(sizes[:-1])]
 
@@ -232,3 +232,27 @@ class Dense(nn.Module):
         for k, (weight, gain) in enumerate(zip(self.weights, self.gains, strict=True)):
             x = (torch.nn.functional.silu(x) if k else x) @ (weight * gain)
         return x
+
+
+def check_order(config: Any, least: dict[str, int]) -> None:
+    """Refuse a degree, a number of neighbours or a whole number that no equivariant model can have.
+
+    Args:
+        config: holds `degree`, `neighbours` and the fields of `least`.
+        least: the smallest allowed value of each further field.
+
+    Raises:
+        ValueError: names the field, its value and what is allowed.
+    """
+    for name, smallest in {"degree": 0, **least}.items():
+        value = getattr(config, name)
+        if not isinstance(value, int) or isinstance(value, bool) or value < smallest:
+            raise ValueError(
+                f"{type(config).__name__}.{name}={value!r} is not allowed: it must be an integer of at least "
+                f"{smallest}."
+            )
+    if not 0 < config.neighbours < math.inf:
+        raise ValueError(
+            f"{type(config).__name__}.neighbours={config.neighbours!r} is not allowed: it must be a positive number, "
+            "about the mean number of atoms within the cutoff."
+        )

@@ -9,6 +9,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import pairwise
 from typing import Any, ClassVar, NamedTuple
 
 import torch
@@ -24,6 +25,7 @@ from chemscale.models.irreps import (
     Harmonics,
     Irrep,
     Linear,
+    check_order,
     couple,
     harmonic,
     irreps_up_to,
@@ -31,6 +33,7 @@ from chemscale.models.irreps import (
 )
 from chemscale.models.potential import Potential, check_dials
 from chemscale.models.radial import Bessel, polynomial_cutoff
+from chemscale.models.sizing import of_size
 from chemscale.spec import register_model
 
 NEIGHBOURS = 16.0  # within 5 angstrom in molecules of 27 atoms (16.75 in 3BPA); one number, whatever the subset
@@ -75,11 +78,27 @@ class NequIP:
 
     def __post_init__(self) -> None:
         check_dials(self, even_width=True)
+        check_order(self, {"types": 1, "radial_width": 1, "radial_depth": 0})
 
     @classmethod
-    def sized(cls, width: int, depth: int = 3, cutoff: float = 5.0, *, degree: int = 1, parity: bool = False) -> NequIP:
-        """The NequIP of this width: an element has as many features as an irrep has channels, 32 at most."""
-        return cls(width, depth, cutoff, degree=degree, parity=parity, types=min(width, TYPES))
+    def sized(
+        cls,
+        width: int | None = None,
+        depth: int = 3,
+        cutoff: float = 5.0,
+        *,
+        params: float | None = None,
+        flops: float | None = None,
+        degree: int = 1,
+        parity: bool = False,
+    ) -> NequIP:
+        """The NequIP of this width, or of this budget (`models.sizing`).
+
+        An element has as many features as an irrep has channels, 32 at most.
+        """
+        return of_size(
+            lambda w: cls(w, depth, cutoff, degree=degree, parity=parity, types=min(w, TYPES)), width, params, flops
+        )  # fmt: skip
 
     @property
     def view(self) -> Mapping[str, Any]:
@@ -109,7 +128,7 @@ def block_shapes(degree: int, depth: int, *, parity: bool) -> tuple[Shape, ...]:
     for k in range(depth - 1, 0, -1):  # what no later block reads is left out
         read = {path.left for path in paths(levels[k], sphere, levels[k + 1])} | set(levels[k + 1])
         levels[k] = tuple(ir for ir in levels[k] if ir in read)
-    return tuple(Shape(*ends) for ends in zip(levels[:-1], levels[1:], strict=True))
+    return tuple(Shape(*ends) for ends in pairwise(levels))
 
 
 class NequIPPotential(Potential):
@@ -225,7 +244,8 @@ class SelfConnection(nn.Module):
 
     def _in_columns(self, x: Tensor, matrices: Tensor, species: Tensor) -> Tensor:
         """One product for all elements: features stand in the columns of their atom's element, 0 in the others'."""
-        chosen = functional.one_hot(species, len(matrices)).to(x.dtype)[:, None, :, None]  # (atoms, 1, species, 1)
+        each = torch.arange(len(matrices), device=species.device)
+        chosen = (species[:, None] == each).to(x.dtype)[:, None, :, None]  # (atoms, 1, species, 1)
         return (x[:, :, None] * chosen).flatten(2) @ matrices.view(len(matrices) * self.channels, -1)
 
     def _gathered(self, x: Tensor, matrices: Tensor, species: Tensor) -> Tensor:
@@ -266,4 +286,5 @@ def second_moments() -> tuple[float, float]:
     from e3nn.math import normalize2mom
 
     with torch.device("cpu"):
-        return normalize2mom(functional.silu).cst, normalize2mom(torch.tanh).cst
+        even, odd = (vars(normalize2mom(f))["cst"] for f in (functional.silu, torch.tanh))
+    return even, odd

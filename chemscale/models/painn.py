@@ -16,6 +16,7 @@ from chemscale.batch import AtomicBatch, AtomicManifest
 from chemscale.models.direct import VectorForces
 from chemscale.models.potential import Potential, atomwise, check_dials, dense, neighbour_sum
 from chemscale.models.radial import Bessel, cosine_cutoff
+from chemscale.models.sizing import of_size
 from chemscale.spec import added_since, register_model
 
 PER_ANGSTROM = 4.0  # Bessel functions: 20 at 5 angstrom in the paper, section 5
@@ -54,9 +55,21 @@ class PaiNN:
         check_dials(self, even_width=True)
 
     @classmethod
-    def sized(cls, width: int, depth: int = 3, cutoff: float = 5.0) -> PaiNN:
-        """The PaiNN of this width: as many radial functions per angstrom, layers and halvings as the paper's."""
-        return cls(width=width, depth=depth, cutoff=cutoff, basis=max(2, round(cutoff * PER_ANGSTROM)))
+    def sized(
+        cls,
+        width: int | None = None,
+        depth: int = 3,
+        cutoff: float = 5.0,
+        *,
+        params: float | None = None,
+        flops: float | None = None,
+    ) -> PaiNN:
+        """The PaiNN of this width, or of this budget (`models.sizing`).
+
+        As many radial functions per angstrom, layers and halvings as the paper's.
+        """
+        basis = max(2, round(cutoff * PER_ANGSTROM))
+        return of_size(lambda w: cls(width=w, depth=depth, cutoff=cutoff, basis=basis), width, params, flops)
 
     @property
     def view(self) -> Mapping[str, Any]:

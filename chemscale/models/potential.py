@@ -106,6 +106,16 @@ class Potential(nn.Module):
             raise ValueError(
                 "a stress needs a cell with a volume in every structure; give structures that are periodic."
             )
+        energy, forces, virial = self.sloped(batch)
+        return AtomicPrediction(energy, forces), virial / volume[:, None, None]
+
+    def sloped(self, batch: AtomicBatch) -> tuple[Tensor, Tensor, Tensor]:
+        """Energies, forces and virials, without a record for training.
+
+        Returns:
+            (structures,), eV; (atoms, 3), eV/angstrom; (structures, 3, 3), eV, the slope of the energy with a small
+            symmetric strain.
+        """
         with torch.inference_mode(False), torch.enable_grad():
             positions = batch.positions.detach().requires_grad_()
             strain = positions.new_zeros(batch.structures, 3, 3).requires_grad_()
@@ -115,7 +125,7 @@ class Potential(nn.Module):
         if self.forces == "direct":
             with torch.no_grad():
                 forces = self(batch).forces
-        return AtomicPrediction(energy.detach(), forces), virial / volume[:, None, None]
+        return energy.detach(), forces, virial
 
     def _energy(self, batch: AtomicBatch, positions: Tensor, strain: Tensor | None = None) -> Tensor:
         return self._summed(batch, self.atomic_energies(batch, *self._pairs(batch, positions, strain)))

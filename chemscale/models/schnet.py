@@ -17,6 +17,7 @@ from chemscale.batch import AtomicBatch, AtomicManifest
 from chemscale.models.direct import PairForces
 from chemscale.models.potential import Potential, atomwise, check_dials, dense, neighbour_sum
 from chemscale.models.radial import Gaussian, cosine_cutoff
+from chemscale.models.sizing import of_size
 from chemscale.spec import added_since, register_model
 
 SPACING = 0.2  # angstrom between Gaussians: 25 at 5 angstrom in SchNetPack 1.0, 50 at 10 angstrom in PyTorch Geometric
@@ -52,9 +53,21 @@ class SchNet:
         check_dials(self, even_width=True)
 
     @classmethod
-    def sized(cls, width: int, depth: int = 3, cutoff: float = 5.0) -> SchNet:
-        """The SchNet of this width: Gaussians 0.2 angstrom apart, filters and readout as wide as the paper's."""
-        return cls(width=width, depth=depth, cutoff=cutoff, basis=max(2, round(cutoff / SPACING)))
+    def sized(
+        cls,
+        width: int | None = None,
+        depth: int = 3,
+        cutoff: float = 5.0,
+        *,
+        params: float | None = None,
+        flops: float | None = None,
+    ) -> SchNet:
+        """The SchNet of this width, or of this budget (`models.sizing`).
+
+        Gaussians 0.2 angstrom apart, filters and readout as wide as the paper's.
+        """
+        basis = max(2, round(cutoff / SPACING))
+        return of_size(lambda w: cls(width=w, depth=depth, cutoff=cutoff, basis=basis), width, params, flops)
 
     @property
     def view(self) -> Mapping[str, Any]:

@@ -22,6 +22,7 @@ from chemscale.models.performer import Performer
 from chemscale.models.potential import EQUIVARIANT, READOUT_GAIN, TRAITS, Potential, check_dials, neighbour_sum
 from chemscale.models.radial import ExponentialBernstein, smooth_cutoff
 from chemscale.models.repulsion import Repulsion
+from chemscale.models.sizing import of_size
 from chemscale.spec import added_since, register_model
 from chemscale.values import one_of
 
@@ -69,9 +70,20 @@ class SpookyNet:
         one_of("SpookyNet.repulsion", self.repulsion, REPULSION)
 
     @classmethod
-    def sized(cls, width: int, depth: int = 3, cutoff: float = 5.0) -> SpookyNet:
-        """The SpookyNet of this width; its radial functions reach as far as their decay, whatever the cutoff."""
-        return cls(width=width, depth=depth, cutoff=cutoff)
+    def sized(
+        cls,
+        width: int | None = None,
+        depth: int = 3,
+        cutoff: float = 5.0,
+        *,
+        params: float | None = None,
+        flops: float | None = None,
+    ) -> SpookyNet:
+        """The SpookyNet of this width, or of this budget (`models.sizing`).
+
+        Its radial functions reach as far as their decay, whatever the cutoff.
+        """
+        return of_size(lambda w: cls(width=w, depth=depth, cutoff=cutoff), width, params, flops)
 
     @property
     def traits(self) -> frozenset[str]:

@@ -21,6 +21,7 @@ class Optim:
     `cooldown` are shares of all updates, `warmup_updates` a number instead; `clip` bounds the global gradient norm.
     `epoch_warmup` takes the place of both warm-ups: the rate stands still within an epoch and grows by one part in so
     many from one to the next, from zero in the first, as a schedule does that is stepped once an epoch.
+    `ema` is the decay of a moving average of the weights, which then are those measured and kept; None: no average.
     """
 
     lr: float | None = None
@@ -36,6 +37,7 @@ class Optim:
     shape: str = "linear"
     epoch_warmup: int | None = added_since(1, None)
     warmup_updates: int | None = added_since(1, None)
+    ema: float | None = added_since(1, None)
 
     def __post_init__(self) -> None:
         positive("Optim.warmup_updates", self.warmup_updates, optional=True)
@@ -48,6 +50,8 @@ class Optim:
         positive("Optim.batch", self.batch)
         positive("Optim.eps", self.eps)
         positive("Optim.clip", self.clip, optional=True)
+        averages = self.ema is None or (is_number(self.ema) and 0 < self.ema < 1)
+        require(averages, "Optim.ema", self.ema, "between 0 and 1, or None", "papers use 0.99 to 0.999")
         one_of("Optim.name", self.name, OPTIMISERS)
         one_of("Optim.shape", self.shape, COOLDOWNS)
         for name in ("beta1", "beta2", "weight_decay", "warmup", "cooldown"):

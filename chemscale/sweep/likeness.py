@@ -72,7 +72,8 @@ def costs_like(runs: Sequence[RunSpec], source: str, on: On | None = None, whole
 def _near(run: RunSpec, source: str, held: int, batch: int) -> RunSpec:
     """A run of the same model that can be counted here."""
     stand_in = Data(source, size=min(EXAMPLES, held), representation=run.data.representation)
-    return complete(replace(run, data=stand_in, optim=Optim(batch=batch), budget=Budget(epochs=1), init_from=None))
+    optim = Optim(lr=run.optim.lr, batch=batch)  # a family without a rule has no other rate
+    return complete(replace(run, data=stand_in, optim=optim, budget=Budget(epochs=1), init_from=None))
 
 
 def _stretched(run: RunSpec, one: CellCost, several: CellCost, micro: int, whole: int) -> CellCost:

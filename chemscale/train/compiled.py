@@ -149,7 +149,7 @@ def traced(potential: Potential, batch: AtomicBatch) -> fx.GraphModule:
     state = [fake(value, None) for value in _state(potential)]
     tensors = [fake(tensor, 1 if name == "pairs" else 0) for name, tensor in _inputs(batch).items()]
     counted = fake(batch.positions.new_empty(batch.structures), 0)
-    graph = _uncut(make_fx(_energy_and_slope(potential, kind))(state, counted, *tensors))
+    graph = _uncut(make_fx(_predicting(potential, kind))(state, counted, *tensors))
     with torch.no_grad():
         return _uncut(make_fx(torch.func.functionalize(graph, remove="mutations"))(state, counted, *tensors))
 
@@ -164,25 +164,25 @@ def _uncut(graph: fx.GraphModule) -> fx.GraphModule:
     return graph
 
 
-class _Energy(nn.Module):
+class _Forward(nn.Module):
+    """The forward that a potential has by its class, under whatever parameters it is given."""
+
     def __init__(self, potential: Potential) -> None:
         super().__init__()
         self.potential = potential
 
-    def forward(self, batch: AtomicBatch, positions: Tensor) -> Tensor:
-        return self.potential._energy(batch, positions)
+    def forward(self, batch: AtomicBatch) -> AtomicPrediction:
+        return type(self.potential).forward(self.potential, batch)
 
 
-def _energy_and_slope(potential: Potential, kind: tuple[str, ...]) -> Trace:
-    energies, names = _Energy(potential), [f"potential.{name}" for name in _named(potential)]
+def _predicting(potential: Potential, kind: tuple[str, ...]) -> Trace:
+    forward, names = _Forward(potential), [f"potential.{name}" for name in _named(potential)]
 
     def run(state: list[Tensor], counted: Tensor, *tensors: Tensor) -> tuple[Tensor, Tensor]:
         given: dict[str, Any] = dict(zip(kind, tensors, strict=True))
         batch = AtomicBatch(structures=counted.shape[0], **given)
-        positions = batch.positions.detach().requires_grad_()
-        energy = torch.func.functional_call(energies, dict(zip(names, state, strict=True)), (batch, positions))
-        (slope,) = torch.autograd.grad(energy.sum(), positions, create_graph=True)
-        return energy, -slope
+        with torch.enable_grad():
+            return tuple(torch.func.functional_call(forward, dict(zip(names, state, strict=True)), (batch,)))
 
     return run
 

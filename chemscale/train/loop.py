@@ -29,12 +29,13 @@ from chemscale.records.schema import DIVERGED, FINISHED
 from chemscale.records.tensorboard import Board
 from chemscale.spec import Resources, RunSpec
 from chemscale.train import origins, state
+from chemscale.train.average import blend, in_place
 from chemscale.train.beside import Beside, built, with_pulse
 from chemscale.train.journal import Clock, Journal, Report
 from chemscale.train.measure import EVALUATION_BATCH, measure
 from chemscale.train.objectives import Metric, objective_of
 from chemscale.train.optim import build_optimiser
-from chemscale.train.parallel import spread
+from chemscale.train.parallel import Weights, spread
 from chemscale.train.precision import arithmetic, keep_freed_memory, parameter_type
 from chemscale.train.ranks import Ranks, device_name, memory_limit_named, require_sharding
 from chemscale.train.rows import Ledger, metric_columns, opening_row, point_row, training_cost
@@ -179,6 +180,8 @@ class _Training:
         progress.step += 1
         progress.examples += made.examples
         if math.isfinite(made.norm):
+            if self.run.optim.ema is not None:
+                progress.average = blend(progress.average, self.layout, self.run.optim.ema, progress.step)
             progress.loss_sum += made.loss
             progress.loss_steps += 1
         if progress.step > self._warm_until:
@@ -206,8 +209,9 @@ class _Training:
 
     # -- measuring ----------------------------------------------------------------------------------------------------
 
-    def _measure(self, ids: np.ndarray) -> dict[str, Metric]:
-        with arithmetic(self.run.precision, self.ranks.device):
+    def _measure(self, ids: np.ndarray, weights: Weights | None) -> dict[str, Metric]:
+        """Metrics of these weights; None is those of the model as it is."""
+        with in_place(self.layout, weights), arithmetic(self.run.precision, self.ranks.device):
             return measure(
                 self.objective,
                 self.layout.module,
@@ -225,7 +229,7 @@ class _Training:
 
     def _point(self, norm: float) -> bool:
         """Measure, write, report; False where the validation loss is not finite."""
-        metrics = self._measure(self._valid_ids)
+        metrics = self._measure(self._valid_ids, self.progress.average)
         headline = metrics[self.objective.headline]
         if not math.isfinite(headline.value):
             return False
@@ -234,7 +238,8 @@ class _Training:
         if progress.best is None or headline.value < progress.best:
             progress.best, progress.best_step = headline.value, progress.step
             if self.run.examples > len(ledger.ids):  # only repeated data can turn the validation loss up
-                progress.best_weights = self.layout.snapshot()
+                with in_place(self.layout, progress.average):
+                    progress.best_weights = self.layout.snapshot()
         train_loss = self._all_loss() / max(1, progress.loss_steps)
         lr = self.stepper.rate(progress.step - 1)
         row = point_row(ledger, progress, metrics, headline, lr=lr, norm=norm, train_loss=train_loss)
@@ -258,7 +263,7 @@ class _Training:
     def _end_finished(self) -> dict[str, Any]:
         ids = self.examples.split("test", self.run.evaluation.test)
         rule = self.progress.rule
-        metrics = self._measure(ids) if rule == "final" else self._measure_best(ids)
+        metrics = self._measure(ids, self.progress.average if rule == "final" else self.progress.best_weights)
         digest = hashlib.sha256(str(self.run.data.content).encode() + ids.tobytes()).hexdigest()[:16]
         tested = {"law_rule": rule, "test_examples": len(ids), "test_checksum": digest}
         headline = self.objective.headline
@@ -281,7 +286,7 @@ class _Training:
         if not self.ranks.from_first(wanted):
             return
         self._save()
-        tested = progress.best_weights if progress.rule == "best" else None
+        tested = progress.best_weights if progress.rule == "best" else progress.average
         weights = self.layout.gather(tested) if kept is None else kept
         if attempt is None:
             return  # the other workers wait for the first at its last report
@@ -295,14 +300,6 @@ class _Training:
             except (ValueError, RuntimeError, OSError) as error:
                 print(f"run {self.run.id}: nothing was measured beside its loss: {error}", file=sys.stderr)
 
-    def _measure_best(self, ids: np.ndarray) -> dict[str, Metric]:
-        assert self.progress.best_weights is not None
-        final = self.layout.snapshot()
-        self.layout.restore(self.progress.best_weights)
-        metrics = self._measure(ids)
-        self.layout.restore(final)
-        return metrics
-
     def _end_diverged(self, value: float) -> dict[str, Any]:
         reason = f"not finite ({value}) at update {self.progress.step} of {self.run.updates}"
         return self.journal.end(self.progress, DIVERGED, reason, {}, None)
@@ -310,7 +307,8 @@ class _Training:
     def _kept_weights(self) -> dict[str, Any] | None:
         if self.resources.keep == "none":
             return None
-        return self.layout.gather(self.progress.best_weights if self.resources.keep == "best" else None)
+        best, average = self.progress.best_weights, self.progress.average
+        return self.layout.gather(best if self.resources.keep == "best" and best is not None else average)
 
 
 def _parameters(model: nn.Module) -> dict[str, Any]:

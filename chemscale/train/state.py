@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 LAYOUT = 2  # of state.pt; a state of another layout is left alone, and its run starts over to the same numbers
 
+WEIGHTS_HELD = "best_weights", "average"  # of a progress, beside its plain numbers
+
 
 @dataclass
 class Progress:
@@ -30,6 +32,7 @@ class Progress:
         device_seconds: time in measured steps x workers. step_examples: examples in them.
         joules: energy of earlier attempts, None where it could not be read.
         inherited: updates, of `step`, that another run of the same trunk made.
+        best_weights: those of `best`, where data repeat. average: moving average of all weights so far, if asked for.
     """
 
     step: int = 0
@@ -46,6 +49,7 @@ class Progress:
     joules: float | None = 0.0
     inherited: int = 0
     best_weights: dict[str, Any] | None = field(default=None, repr=False)
+    average: dict[str, Any] | None = field(default=None, repr=False)
 
     @property
     def rule(self) -> str:
@@ -69,11 +73,11 @@ def save(keeper: Keeper | None, layout: Whole, optimiser: Optimisers, progress: 
 
     Every worker calls it, since each may hold a part; rank 0, who has the keeper, writes.
     """
-    best = None if progress.best_weights is None else layout.gather(progress.best_weights)
+    held = {name: None if (own := getattr(progress, name)) is None else layout.gather(own) for name in WEIGHTS_HELD}
     state = {
         "layout": LAYOUT,
         **layout.state(optimiser),
-        "progress": {**vars(progress), "best_weights": best},
+        "progress": {**vars(progress), **held},
         "random": torch.get_rng_state(),
     }
     if keeper is not None:
@@ -87,16 +91,17 @@ def load(earlier: Sequence[Keeper], layout: Whole, optimiser: Optimisers) -> Pro
     """
     state = _furthest(earlier) or {}
     plain = dict(state.get("progress", {}))
-    best = plain.pop("best_weights", None)
-    plain, random, repeats = layout.ranks.from_first((plain, state.get("random"), best is not None))
+    held = {name: plain.pop(name, None) for name in WEIGHTS_HELD}
+    names = [name for name, weights in held.items() if weights is not None]
+    plain, random, names = layout.ranks.from_first((plain, state.get("random"), names))
     if random is None:
         return Progress()
     found = Progress(**plain)
     if not layout.ranks.first:
         found.loss_sum = 0.0  # the saved one is that of all workers
-    if repeats:
-        layout.load_weights(best or {})
-        found.best_weights = layout.snapshot()
+    for name in names:
+        layout.load_weights(held[name] or {})
+        setattr(found, name, layout.snapshot())
     layout.load(optimiser, state)
     torch.set_rng_state(random)
     return found

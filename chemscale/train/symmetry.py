@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -63,7 +63,8 @@ class EnergyForceTurned(EnergyForce):
         # Of one pass over both: wrappers such as DistributedDataParallel expect one forward for each backward.
         energy, forces = model(side_by_side(batch, copy))
         here, there = (AtomicPrediction(*part) for part in zip(energy.chunk(2), forces.chunk(2), strict=True))
-        scale = getattr(model, "module", model).scale
+        inner: Any = getattr(model, "module", model)
+        scale: Tensor = inner.scale
         trained = (_Said(there, scale), copy) if self.copies == "turned" else (_Said(here, scale), batch)
         meant = turned(replace(batch, energy=here.energy, forces=here.forces), batch.turn)
         return super().loss(*trained, totals) + self.symmetry * super().loss(_Said(there, scale), meant, totals)  # type: ignore[arg-type]

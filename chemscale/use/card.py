@@ -22,7 +22,7 @@ def card(trained: Trained, row: Mapping[str, Any], licence: str | None) -> str:
     header = ["library_name: transformers", "pipeline_tag: text-generation", "tags: [chemistry, chemgpt, chemscale]"]
     if licence is not None:
         header.insert(0, f"license: {licence}")
-    facts = {**_model(trained), **_training(trained, row), **_losses(row)}
+    facts = {**_model(trained), **training_facts(trained, row), **loss_facts(row)}
     lines = [f"| {name} | {value} |" for name, value in facts.items()]
     said = f"the weights: {licence}" if licence else "the weights: not stated"
     parts = [
@@ -51,12 +51,13 @@ def _model(trained: Trained) -> dict[str, str]:
     }
 
 
-def _training(trained: Trained, row: Mapping[str, Any]) -> dict[str, str]:
+def training_facts(trained: Trained, row: Mapping[str, Any], unit: str = "molecules") -> dict[str, str]:
+    """What a run was trained on and how, as rows of a card."""
     run, manifest = trained.run, trained.manifest
     optim = run.optim
     facts = {
-        "data": f"{Path(run.data.source).name}, {run.data.size:,} molecules (content {str(run.data.content)[:16]})",
-        "molecules seen": f"{run.examples:,} in {run.updates:,} updates of {optim.batch}",
+        "data": f"{Path(run.data.source).name}, {run.data.size:,} {unit} (content {str(run.data.content)[:16]})",
+        f"{unit} seen": f"{run.examples:,} in {run.updates:,} updates of {optim.batch}",
         "optimiser": f"{optim.name}, rate {optim.lr:g}, {run.precision}",
         "seed": str(run.seed),
     }
@@ -69,7 +70,7 @@ def _training(trained: Trained, row: Mapping[str, Any]) -> dict[str, str]:
     return facts
 
 
-def _losses(row: Mapping[str, Any]) -> dict[str, str]:
+def loss_facts(row: Mapping[str, Any], unit: str = "molecules") -> dict[str, str]:
     """The test loss that laws are fitted to, and every other metric of the row, with units and standard errors."""
     found: dict[str, str] = {}
     metric = row.get("law_metric")
@@ -78,7 +79,7 @@ def _losses(row: Mapping[str, Any]) -> dict[str, str]:
         rule = {"final": "after the cooldown", "best": "at the best validation checkpoint"}.get(
             str(row.get("law_rule"))
         )
-        where = ", ".join(word for word in (f"{row.get('test_examples'):,} test molecules", rule) if word)
+        where = ", ".join(word for word in (f"{row.get('test_examples'):,} test {unit}", rule) if word)
         found["law_loss"] = f"{row['law_loss']:.5g} {unit} ({where})"
     for name, unit in METRICS.items():
         if name != metric and row.get(name) is not None:

@@ -82,8 +82,7 @@ def write_release(
         ValueError: the folder is not empty, or `safetensors` is missing.
     """
     out = Path(out)
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise ValueError(f"--out {str(out)!r} is there and not empty; give a new folder.")
+    refuse_full(out)
     out.parent.mkdir(parents=True, exist_ok=True)
     staged = out.with_name(f".{out.name}-{uuid.uuid4().hex[:8]}")
     try:
@@ -97,6 +96,51 @@ def write_release(
     finally:
         shutil.rmtree(staged, ignore_errors=True)
     return out
+
+
+def export_potential(
+    trained: Trained,
+    out: str | Path,
+    *,
+    row: dict[str, Any] | None = None,
+    licence: str | None = None,
+    program: str = "portable",
+) -> Path:
+    """Write a finished run of a potential as a folder that needs neither its store nor its data.
+
+    Args:
+        row: its row of RUNS, from which the model card takes errors.
+        licence: of the weights, as the hub spells it ("mit"), for the card.
+        program: beside the weights, "portable" for `torch.export.load`, "compiled" for processors like this one
+            (AOTInductor, a minute and more of work), or "none".
+
+    Raises:
+        ValueError: the run is no potential, cannot become such a program, or the folder is not empty.
+    """  # fmt: skip
+    from chemscale.use.potential_card import potential_card
+    from chemscale.use.program import PROGRAMS
+
+    model = trained.run.model
+    if model.family != "structures":
+        raise ValueError(f"run {trained.run.id} is a {model.architecture}; this needs a potential.")
+    if program != "none" and program not in PROGRAMS:
+        raise ValueError(f"program={program!r} is not allowed: it must be one of {', '.join(PROGRAMS)}, none.")
+    refuse_full(Path(out))
+    programs = {}
+    if program != "none":
+        name, make = PROGRAMS[program]
+        programs[name] = make(trained)
+    return write_release(trained, out, potential_card(trained, row or {}, licence, program), programs)
+
+
+def refuse_full(out: Path) -> None:
+    """Refuse a folder that holds something already.
+
+    Raises:
+        ValueError: it does.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise ValueError(f"--out {str(out)!r} is there and not empty; give a new folder.")
 
 
 def config_of(trained: Trained) -> dict[str, Any]:

@@ -18,6 +18,7 @@ import torch
 from torch import nn
 
 from chemscale.batch import AtomicBatch, AtomicManifest
+from chemscale.models.allegro import Allegro
 from chemscale.models.nequip import NequIP
 from tests.benchmarks.potentials import CUTOFF, DEPTH, SPECIES, Step, blobs, interleaved, read, training_step
 
@@ -73,6 +74,22 @@ def _nequip(l_max: int, num_features: int) -> nn.Module:
     )  # fmt: skip
 
 
+def _ours_allegro(degree: int, tensors: int) -> Allegro:
+    return Allegro(2 * tensors, 2, CUTOFF, degree=degree, tensors=tensors, neighbours=NEIGHBOURS)
+
+
+def _allegro(l_max: int, num_features: int) -> nn.Module:
+    from allegro.model import AllegroModel  # type: ignore[import-not-found]
+
+    scalars = 2 * num_features
+    return _made(
+        AllegroModel, l_max=l_max, parity=False, num_layers=2, num_scalar_features=scalars,
+        num_tensor_features=num_features, scalar_embed_mlp_hidden_layers_width=scalars,
+        allegro_mlp_hidden_layers_width=scalars, readout_mlp_hidden_layers_width=num_features,
+        radial_chemical_embed={"_target_": "allegro.nn.TwoBodyBesselScalarEmbed", "num_bessels": 8},
+    )  # fmt: skip
+
+
 def _made(builder: Any, **dials: Any) -> nn.Module:
     from nequip.utils.global_state import set_global_state  # type: ignore[import-not-found]
 
@@ -103,6 +120,10 @@ def _peer_step(module: nn.Module, batch: AtomicBatch) -> Step:
 CASES: dict[str, tuple[Any, Any, dict[str, int]]] = {
     f"nequip-l{degree}-{width}": (_ours_nequip(degree, width), _nequip, {"l_max": degree, "num_features": width})
     for degree, width in ((1, 64), (2, 32), (2, 64))
+}
+CASES |= {
+    f"allegro-l{degree}-32": (_ours_allegro(degree, 32), _allegro, {"l_max": degree, "num_features": 32})
+    for degree in (1, 2)
 }
 
 

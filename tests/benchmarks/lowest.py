@@ -20,7 +20,8 @@ from scipy.optimize import minimize
 from chemscale.laws.forms import FORMS, choose
 from chemscale.laws.forms.form import MAX_EXPONENT, Form
 from chemscale.laws.objectives import OBJECTIVES, Array, Objective
-from chemscale.laws.solver.solve import Problem, newton, polish, solve
+from chemscale.laws.solver.newton import newton, polish
+from chemscale.laws.solver.solve import Problem, solve
 
 WORSE = 1e-8  # of the value: what the fit may lie above another search
 NOISELESS = 1e-10  # a mean penalty below is rounding

@@ -1,11 +1,13 @@
 """Training steps of our potentials beside their peers', interleaved in one process on one thread.
 
     python tests/benchmarks/potentials.py [--width 128] [--batch 16] [--atoms 27] [--rounds 20] [--xyz FILE]
+                                          [--compile none|step]
 
 A step is energies, forces, double backward and Adam, in float32 at a cutoff of 5 angstrom and depth 3. Without `--xyz`
 the structures are random blobs with the density of a small molecule; with it, the first structures of any file that ASE
 reads. Prints median processor time per structure and the ratio peer / ours. PyTorch Geometric and SchNetPack are
-measured where they are installed.
+measured where they are installed. With `--compile step` ours stand there compiled as well (`Resources.compile`), after
+minutes of compiling; the peers stay as they are, since `torch.compile` refuses their double backward.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ import argparse
 import statistics
 import time
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,10 +25,12 @@ from torch import Tensor, nn
 from chemscale.batch import AtomicBatch, AtomicManifest
 from chemscale.models.painn import PaiNN
 from chemscale.models.schnet import SchNet
+from chemscale.train.compiled import compile_step
 
 CUTOFF = 5.0  # angstrom
 DEPTH = 3
 SPECIES = (1, 6, 7, 8)
+MANIFEST = AtomicManifest("benchmark", "structures", "", 1, {}, {}, species=SPECIES, scale=1.0)
 RADIUS_OF_27 = 4.1  # angstrom: 27 atoms in this ball have about the pairs of 3BPA's 27
 
 Step = Callable[[], None]
@@ -38,11 +43,18 @@ def main() -> None:
     batch = read(options.xyz, options.batch) if options.xyz else blobs(options.batch, options.atoms)
     print(f"{batch.structures} structures, {len(batch.species)} atoms, {batch.pairs.shape[1]} pairs, 1 thread")
     steps, peers = _steps(batch, options.width)
+    if options.compile == "step":
+        steps |= _compiled_steps(batch, options.width)
     times = interleaved(steps, options.rounds)
     for name, seconds in times.items():
         rate = f"{name:24s} {1e3 * seconds / batch.structures:8.2f} ms/structure {batch.structures / seconds:8.1f} /s"
-        peer = peers.get(name)
-        print(rate + (f"   ours is {seconds / times[peer]:.2f} x as fast" if peer else ""))
+        ours = [form for form in _forms(peers[name]) if form in times] if name in peers else []
+        ratios = [f"{seconds / times[form]:.2f} x as fast ({form})" for form in ours]
+        print(rate + (f"   ours is {', '.join(ratios)}" if ratios else ""))
+
+
+def _forms(ours: str) -> tuple[str, str]:
+    return ours, f"{ours}, compiled"
 
 
 def _options() -> argparse.Namespace:
@@ -52,15 +64,15 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--atoms", type=int, default=27)
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--xyz", default=None)
+    parser.add_argument("--compile", choices=("none", "step"), default="none")
     return parser.parse_args()
 
 
 def _steps(batch: AtomicBatch, width: int) -> tuple[dict[str, Step], dict[str, str]]:
     """A training step per model, and which of ours each peer stands beside."""
-    manifest = AtomicManifest("benchmark", "structures", "", 1, {}, {}, species=SPECIES, scale=1.0)
     steps: dict[str, Step] = {}
-    for config in (SchNet.sized(width, DEPTH, CUTOFF), PaiNN.sized(width, DEPTH, CUTOFF)):
-        module = config.build(manifest)
+    for config in _ours(width):
+        module = config.build(MANIFEST)
         steps[config.architecture] = training_step(module, lambda module=module: tuple(module(batch)), batch)
     peers: dict[str, str] = {}
     for name, ours, make in (
@@ -74,6 +86,24 @@ def _steps(batch: AtomicBatch, width: int) -> tuple[dict[str, Step], dict[str, s
         except ImportError as error:
             print(f"{name}: skipped, {error}")
     return steps, peers
+
+
+def _ours(width: int) -> tuple[Any, ...]:
+    return SchNet.sized(width, DEPTH, CUTOFF), PaiNN.sized(width, DEPTH, CUTOFF)
+
+
+def _compiled_steps(batch: AtomicBatch, width: int) -> dict[str, Step]:
+    steps: dict[str, Step] = {}
+    for config in _ours(width):
+        module = config.build(MANIFEST)
+        compile_step(module)
+        module(batch)
+        print(f"{config.architecture}: compiled in {module.forward.seconds:.0f} s of wall time")
+        if module.forward.differs is None:
+            steps[f"{config.architecture}, compiled"] = training_step(
+                module, lambda module=module: tuple(module(batch)), batch
+            )
+    return steps
 
 
 def training_step(module: nn.Module, predict: Callable[[], tuple[Tensor, ...]], batch: AtomicBatch) -> Step:

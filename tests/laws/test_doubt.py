@@ -20,8 +20,9 @@ from chemscale.laws.doubt.residuals import covariance, noise_scale
 from chemscale.laws.doubt.seeds import lack_of_fit
 from chemscale.laws.forms import choose
 from chemscale.laws.objectives import Objective
+from chemscale.laws.solver.newton import newton
 from chemscale.laws.solver.numbers import loss_at, parameters_of
-from chemscale.laws.solver.solve import Problem, newton, solve
+from chemscale.laws.solver.solve import Problem, solve
 from tests.benchmarks.coverage import simulate
 from tests.laws.planted import TRUTH, grid, wide
 

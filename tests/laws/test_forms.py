@@ -6,7 +6,8 @@ from scipy.optimize import minimize
 
 from chemscale.laws.forms import FORMS, choose
 from chemscale.laws.objectives import Objective
-from chemscale.laws.solver.solve import Problem, newton, solve
+from chemscale.laws.solver.newton import newton
+from chemscale.laws.solver.solve import Problem, solve
 from tests.laws.planted import PLANTED, runs_of
 
 EVERY = pytest.mark.parametrize(("form", "roles"), PLANTED)

@@ -41,7 +41,10 @@ def uncompiled(monkeypatch):
     monkeypatch.setattr(compiled, "compiled_trace", traced)
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
+QUICK = [a if a == "schnet" else pytest.param(a, marks=pytest.mark.slow) for a in ARCHITECTURES]
+
+
+@pytest.mark.parametrize("architecture", QUICK)
 def test_a_graph_has_the_parameter_gradients_of_its_model(architecture, uncompiled):
     """On a batch of other sizes than the one it was written down with; the same operations in float64."""
     plain, fast = module(architecture, depth=1), module(architecture, depth=1)
@@ -121,6 +124,7 @@ def test_text_models_refuse_it(molecules):
         train(run, molecules.parent / "refused", compile="step")
 
 
+@pytest.mark.slow
 def test_a_run_is_the_same_run(structures, tmp_path, uncompiled):
     """One id; the curve moves by rounding; what was stopped goes on, compiled or not."""
     run = atoms_run(structures, SchNet.sized(width=4, depth=1))

@@ -266,3 +266,15 @@ def test_mistakes_are_one_sentence(stored, molecules, tmp_path):
     with pytest.raises(ValueError, match="is not a chemscale store"):
         cs.calculator(tmp_path)
     assert ARGON not in made.answering.trained.manifest.species
+
+
+def test_the_recipe_trains_what_moves(stored, capsys):
+    """At a tiny size; that the numbers are right is the business of the tests above."""
+    from tune_jobs.potentials_dynamics import main, recipe
+
+    (run,) = recipe(updates=5, sizes=(200,)).runs()
+    assert (run.model.width, run.data.size, run.budget.updates) == (32, 200, 5)
+    main([stored[0].url, "--molecule", "H2O", "--steps", "12"])
+    told = capsys.readouterr().out
+    assert told.startswith("relaxed: -")
+    assert "K where 300 were asked for" in told

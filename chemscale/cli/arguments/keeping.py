@@ -17,8 +17,14 @@ def stores(verbs: Any) -> None:
     _store(verbs)
     made = verb(verbs, "export", models.export)
     made.add_argument("store")
-    made.add_argument("--run", help="default: the text run with the lowest test loss")
+    made.add_argument("--run", help="default: the text run with the lowest test loss, else such a potential")
     made.add_argument("--out", required=True, metavar="FOLDER", help="a new folder")
+    made.add_argument(
+        "--program",
+        default="portable",
+        choices=("portable", "compiled", "none"),
+        help="of a potential, for torch alone: portable between machines, or compiled for processors like this one",
+    )
     made.add_argument("--licence", help="of the weights, as the hub spells it, e.g. mit, for the model card")
 
 

@@ -3,7 +3,7 @@
 Units: energies eV per atom unless a name says molecule, forces eV/angstrom per component.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -39,7 +39,7 @@ def measure_noise(
     count = number_to_label_again(len(order), count)
     strongest = np.array(strength)
     distorted = np.argsort(-strongest, kind="stable")[: round(DISTORTED * count)].tolist()
-    chosen = [*_even_sample(temperature, order, count - len(distorted)), *distorted]
+    chosen = [*even_sample(temperature, order, count - len(distorted)), *distorted]
     wanted = set(chosen)
     held = {index: s for index, s in enumerate(structures()) if index in wanted}
     found: list[Deviation | None] = []
@@ -147,8 +147,8 @@ def _rmse(errors: NDArray[np.float64]) -> float:
     return float(np.sqrt(np.square(errors).mean()))
 
 
-def _even_sample(temperatures: list[float], order: list[int], count: int) -> list[int]:
-    """Indices of `count` structures, as even over temperatures as can be, else in an order of hashes."""
+def even_sample(temperatures: list[float], order: Sequence[Any], count: int) -> list[int]:
+    """Indices of `count` structures, as even over temperatures as can be, else in the order of the keys in `order`."""
     by_temperature: dict[float, list[int]] = {}
     for index in sorted(range(len(order)), key=order.__getitem__):
         by_temperature.setdefault(temperatures[index], []).append(index)

@@ -118,15 +118,14 @@ class Dynamics(SharedShapes):
     ) -> NDArray[np.float64]:
         from ase import Atoms, units
         from ase.md.langevin import Langevin
-        from ase.md.velocitydistribution import MaxwellBoltzmannDistribution
 
         random: Any = np.random.default_rng(seed)
         atoms = Atoms(rest.species, start)
         atoms.calc = _calculator(lambda positions: self.label(Geometry(rest.species, positions), state))
-        MaxwellBoltzmannDistribution(atoms, temperature_K=temperature, rng=random)
-        Langevin(atoms, TIME_STEP * units.fs, temperature_K=temperature, friction=FRICTION / units.fs, rng=random).run(
-            STEPS
-        )
+        widths = np.sqrt(units.kB * temperature * atoms.get_masses())  # of the momenta that heat gives
+        atoms.set_momenta(widths[:, None] * random.standard_normal((len(atoms), 3)))
+        heat = {"temperature_K": temperature, "friction": FRICTION / units.fs}
+        Langevin(atoms, TIME_STEP * units.fs, **heat, fixcm=False, rng=random).run(STEPS)
         return atoms.positions
 
 

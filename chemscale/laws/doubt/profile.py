@@ -15,9 +15,9 @@ import numpy as np
 
 from chemscale.laws.forms.form import Derivatives, Model
 from chemscale.laws.objectives import Array, Objective
+from chemscale.laws.solver.newton import newton
 from chemscale.laws.solver.numbers import Number
 from chemscale.laws.solver.rowwise import Appended
-from chemscale.laws.solver.solve import newton
 
 PULL = 1e4  # of the pinning row, in units of the information that the runs hold: it reaches its target within 1e-4
 STEPS = 30

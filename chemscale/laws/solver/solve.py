@@ -6,25 +6,23 @@ Everything runs for B problems at once, so that a thousand bootstrap refits cost
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 
 from chemscale.laws.forms.form import Form, Model
 from chemscale.laws.forms.projection import looked_at
 from chemscale.laws.objectives import Array, Objective
+from chemscale.laws.solver.newton import EXACT, FINAL_STEPS, newton, polish, values_of
 from chemscale.laws.solver.rowwise import judged
 from chemscale.laws.tables.table import Rows
 
 LOOKED_AT = 300  # best starts among which basins are told apart
 APART, ALIKE = 0.2, 1e-3  # share of the largest parameter by which starts differ, and by which minima do
 START_STEPS, START_SETTLED = 12, 1e-9  # steps of that polish, and the relative gain at which it ends
-BESIDE = 0.05  # share of each parameter by which starts beside the best fit differ from it
-STAGE_STEPS = 30  # at most, per smoothing stage: left too early, LAD ends off its minimum; the last has `FINAL_STEPS`
-FINAL_STEPS = 80
-EXACT = 1e-13  # relative gain of a step under which a fit is at its minimum
-STAGE_SETTLED = 1e-12  # the same for the stages before the last
+BESIDE, ROUNDS = (0.05, 0.3), 3  # shares of each parameter by which starts beside the best fit differ from it, in turn
+SAME, NOISELESS = 1e-6, 1e-12  # share of its value by which ends are one minimum; of the worst end's, where it is zero
 REFIT_STEPS, REFIT_STAGE_STEPS, REFIT_SETTLED = 25, 8, 1e-6  # a draw is known well enough long before it is exact
-MOST_DAMPING = 1e6  # a step shortened this far that still climbs is at a minimum
 CHUNK = 250  # refits at once, at most
 CELLS = 250_000  # starts or refits times runs that are worked on at once: a jacobian of them is ten megabytes
 SEARCHED = 3000  # runs that a search looks at; the polish of what it finds sees all
@@ -92,28 +90,44 @@ class Problem:
 
 def solve(problem: Problem) -> Array:
     """The best parameter vector found, (P,)."""
+    return search(problem).theta
+
+
+class Found(NamedTuple):
+    """The lowest minimum found, and from how many of the starts that were followed to the end it was reached."""
+
+    theta: Array  # (P,)
+    reached: int
+    followed: int
+
+
+def search(problem: Problem) -> Found:
+    """The lowest of the minima that many starts lead to."""
     few = problem.searched()
-    found = _minima(few)
+    found, followed = _minima(few)
     if few is not problem:
         model, losses, weights, goal = problem.model, problem.log_loss, problem.weights, problem.objective
         found = polish(model, goal, losses, weights, found[:RESUMED], problem.form.upper, lower=problem.lower)
-        found = found[np.argsort(_values(model, goal, losses, weights, found), kind="stable")]
-    return found[0]
+    values = problem.value(found)
+    order = np.argsort(np.where(np.isfinite(values), values, np.inf), kind="stable")
+    lowest = values[order[0]]
+    floor = NOISELESS * np.abs(values[np.isfinite(values)]).max(initial=0.0)
+    return Found(found[order[0]], int((values <= lowest * (1 + SAME) + floor).sum()), followed)
 
 
-def _minima(problem: Problem) -> Array:
-    """Minima found from many starts, the lowest first, (at most a quarter of the form's `basins`, P)."""
+def _minima(problem: Problem) -> tuple[Array, int]:
+    """Minima found from many starts, the lowest first, (k, P), and how many starts were followed to the end."""
     model, objective, lower, upper = problem.model, problem.objective, problem.lower, problem.form.upper
     log_loss, weights = problem.log_loss, problem.weights
     starts = _basins(problem, np.clip(_starts(problem), lower, upper))
     near = newton(model, objective.smooth, log_loss, weights, starts, upper, START_STEPS, START_SETTLED, lower)
     both = np.concatenate([starts, near]) if objective.robust else near
-    few = _distinct(both, _values(model, objective, log_loss, weights, both), problem.form.basins // 4, ALIKE)
+    few = _distinct(both, values_of(model, objective, log_loss, weights, both), problem.form.basins // 4, ALIKE)
     few = polish(model, objective, log_loss, weights, few, upper, lower=lower)
-    few = few[np.argsort(_values(model, objective, log_loss, weights, few), kind="stable")]
-    if objective.robust and problem.form.neighbours:
-        few[0] = _beside(problem, model, few[0])
-    return few
+    few = few[np.argsort(values_of(model, objective, log_loss, weights, few), kind="stable")]
+    if problem.form.neighbours:
+        few = _beside(problem, model, few)
+    return few, len(few)
 
 
 def _starts(problem: Problem) -> Array:
@@ -125,17 +139,26 @@ def _starts(problem: Problem) -> Array:
     return np.concatenate(found)
 
 
-def _beside(problem: Problem, model: Model, best: Array) -> Array:
-    """The lowest of the minima about `best` (P,): those of a robust objective lie side by side."""
-    shape = (problem.form.neighbours, len(best))
-    spread = np.random.default_rng(0).normal(0, BESIDE, shape) * np.maximum(np.abs(best), BESIDE)
-    around = np.clip(best + spread, problem.lower, problem.form.upper)
-    sharp = problem.objective.smoothed(0.0)[-1]
-    found = newton(
-        model, sharp, problem.log_loss, problem.weights, around, problem.form.upper, FINAL_STEPS, lower=problem.lower
-    )
-    every = np.concatenate([best[None], found])
-    return every[np.argmin(_values(model, problem.objective, problem.log_loss, problem.weights, every))]
+def _beside(problem: Problem, model: Model, minima: Array) -> Array:
+    """The minima (k, P) and those about the best of them, the lowest first.
+
+    Minima of a robust objective lie side by side, and those of a form with a turn or a shape of its own are many: the
+    search goes on about the best as long as it finds a better one.
+    """
+    form, sharp, rng = problem.form, problem.objective.smoothed(0.0)[-1], np.random.default_rng(0)
+    for width in BESIDE * ROUNDS:
+        best = minima[0]
+        spread = rng.normal(0, width, (form.neighbours, len(best))) * np.maximum(np.abs(best), BESIDE[0])
+        around = np.clip(best + spread, problem.lower, form.upper)
+        found = newton(model, sharp, problem.log_loss, problem.weights, around, form.upper, FINAL_STEPS,
+                       lower=problem.lower)  # fmt: skip
+        every = np.concatenate([minima, found])
+        values = values_of(model, problem.objective, problem.log_loss, problem.weights, every)
+        better = values.min() < values[0] * (1 - EXACT)
+        minima = every[np.argsort(values, kind="stable")]
+        if not better and width == BESIDE[-1]:
+            break
+    return minima
 
 
 def refit(problem: Problem, log_losses: Array, weights: Array, start: Array) -> Array:
@@ -158,104 +181,11 @@ def chunks(count: int, runs: int) -> list[slice]:
     return [slice(first, min(first + size, count)) for first in range(0, count, size)]
 
 
-def polish(
-    model: Model,
-    objective: Objective,
-    log_loss: Array,
-    weights: Array,
-    theta: Array,
-    upper: Array,
-    steps: int = FINAL_STEPS,
-    stage_steps: int = STAGE_STEPS,
-    settled: float = EXACT,
-    lower: Array | float = 0.0,
-) -> Array:
-    """Newton's method through ever sharper stand-ins of the objective, (B, P)."""
-    residual = np.abs(log_loss - model.log_fit(theta))
-    stages = objective.smoothed(float(np.median(residual[np.isfinite(residual)])))
-    for stage in stages[:-1]:
-        early = max(settled, STAGE_SETTLED)
-        theta = newton(model, stage, log_loss, weights, theta, upper, stage_steps, early, lower)
-    return newton(model, stages[-1], log_loss, weights, theta, upper, steps, settled, lower)
-
-
-def newton(
-    model: Model,
-    objective: Objective,
-    log_loss: Array,
-    weights: Array,
-    theta: Array,
-    upper: Array,
-    steps: int,
-    settled: float = EXACT,
-    lower: Array | float = 0.0,
-) -> Array:
-    """Damped Newton steps within bounds for B problems at once, (B, P)."""
-    theta = theta.copy()
-    log_loss = np.broadcast_to(log_loss, (len(theta), log_loss.shape[-1]))
-    weights = np.broadcast_to(weights, log_loss.shape)
-    values = _values(model, objective, log_loss, weights, theta)
-    damping = np.full(len(theta), 1e-3)
-    active = np.flatnonzero(np.isfinite(values))
-    for _ in range(steps):
-        if not len(active):
-            break
-        here, data, w = theta[active], log_loss[active], weights[active]
-        law, goal = model.among(active), objective.among(active)
-        step = _step(law, goal, data, w, here, lower, upper, damping[active])
-        there = np.clip(here + step, lower, upper)
-        trial = _values(law, goal, data, w, there)
-        gain = values[active] - trial
-        better = gain > 0
-        theta[active[better]], values[active[better]] = there[better], trial[better]
-        # 8 is no inverse of 0.1, or the damping could cycle between two values around a kink
-        damping[active] = np.where(better, np.maximum(damping[active] * 0.1, 1e-12), damping[active] * 8.0)
-        done = (better & (gain <= settled * np.abs(trial))) | (~better & (damping[active] > MOST_DAMPING))
-        active = active[~done]
-    return theta
-
-
-@np.errstate(over="ignore", invalid="ignore")  # such steps are found and not taken
-def _step(
-    model: Model,
-    objective: Objective,
-    log_loss: Array,
-    weights: Array,
-    theta: Array,
-    lower: Array | float,
-    upper: Array,
-    damping: Array,
-) -> Array:
-    at = model.derivatives(theta)
-    slopes = objective.slopes(log_loss, at.log_fit)
-    rows = at.jacobian.swapaxes(1, 2)  # (B, P, n)
-    first = weights * slopes.first
-    gradient = np.matmul(rows, first[:, :, None])[:, :, 0]
-    hessian = np.matmul(rows * (weights * slopes.second)[:, None], at.jacobian)
-    hessian += at.curvature(first)
-    size = np.matmul(rows * rows, (weights * slopes.majorant)[:, :, None])[:, :, 0]
-    scale = 1 / np.sqrt(np.maximum(size, 1e-12 * size.max(1, keepdims=True) + 1e-300))
-    scale[((theta <= lower) & (gradient > 0)) | ((theta >= upper) & (gradient < 0))] = 0.0  # held by a bound
-    scaled, downhill = hessian * scale[:, :, None] * scale[:, None, :], gradient * scale
-    lost = ~np.isfinite(scaled.sum((1, 2)) + downhill.sum(1))  # beyond the range of floating numbers
-    scaled[lost], downhill[lost] = np.eye(theta.shape[1]), 0.0
-    roots, axes = np.linalg.eigh(scaled)
-    stiff = np.maximum(np.abs(roots), 1e-10) + damping[:, None]
-    along = np.matmul(downhill[:, None], axes)[:, 0] / stiff
-    return -scale * np.matmul(axes, along[:, :, None])[:, :, 0]
-
-
-def _values(model: Model, objective: Objective, log_loss: Array, weights: Array, theta: Array) -> Array:
-    with np.errstate(invalid="ignore", over="ignore"):
-        total = (objective.penalty(log_loss, model.log_fit(theta)) * weights).sum(1)
-    return np.where(np.isfinite(total), total, np.inf)
-
-
 def _basins(problem: Problem, starts: Array) -> Array:
     """The best starts that differ from one another in some exponent or amplitude by a fifth."""
     kept = looked_at(problem.log_loss)
     model, goal = problem.form.bind(problem.x[kept]), problem.objective.take(kept)
-    values = _values(model, goal, problem.log_loss[kept], problem.weights[kept], starts)
+    values = values_of(model, goal, problem.log_loss[kept], problem.weights[kept], starts)
     return _distinct(starts, values, problem.form.basins, APART, LOOKED_AT)
 
 

@@ -8,7 +8,8 @@ from chemscale.laws.tables.columns import Columns, positive
 
 SEPARATING = ("family", "architecture", "law_metric", "precision", "data_content")
 UNITS = {
-    "params": "parameters", "params_all": "parameters", "molecules": "molecules", "tokens": "tokens",
+    "params": "parameters", "params_all": "parameters", "capacity": "layers x channels",
+    "molecules": "molecules", "tokens": "tokens",
     "structures": "structures", "atoms": "atoms", "flops": "FLOPs", "nats_per_token": "nats/token",
     "nats_per_molecule": "nats/molecule", "force_mae": "eV/angstrom", "force_rmse": "eV/angstrom",
     "energy_mae": "eV/atom", "energy_rmse": "eV/atom",
@@ -17,6 +18,14 @@ DATA_OF = {
     "nats_per_token": "molecules", "nats_per_molecule": "molecules", "force_mae": "structures",
     "force_rmse": "structures", "energy_mae": "structures", "energy_rmse": "structures",
 }  # fmt: skip  # the unique examples of the loss's family, as reports count data
+
+
+def with_capacity(columns: Columns) -> Columns:
+    """Columns with `capacity`, depth x width, where a table has both (Frey et al. 2023 count potentials by it)."""
+    if "capacity" in columns or not {"depth", "width"} <= columns.keys():
+        return columns
+    pairs = zip(columns["depth"], columns["width"], strict=True)
+    return {**columns, "capacity": [None if None in pair else pair[0] * pair[1] for pair in pairs]}
 
 
 def metric_of(columns: Columns, loss: str) -> str:

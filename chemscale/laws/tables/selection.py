@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from chemscale.laws.tables.columns import Columns, flags, keep, read
+from chemscale.laws.tables.meaning import with_capacity
 from chemscale.laws.tables.where import matches
 
 
@@ -15,7 +16,7 @@ def select(table: Any, where: str | None = None, censored: str | None = None) ->
 
     Rows that the boolean column `censored` marks are kept though they did not finish.
     """
-    columns = read(table)
+    columns = with_capacity(read(table))
     if where:
         columns = keep(columns, matches(columns, where))
         if not len(next(iter(columns.values()))):

@@ -1,0 +1,41 @@
+"""The recipe of the equivariance dial: equal budgets, equal everything else, and a run at a tiny size."""
+
+import dataclasses
+
+import pytest
+
+from chemscale.models import cost
+from chemscale.sweep.recipe import load_recipe
+from tests.models.batches import MANIFEST
+
+RECIPE = "tune_jobs/equivariance_dial.py"
+
+
+def test_degrees_differ_in_width_alone_and_share_their_budget():
+    study = load_recipe(RECIPE, {"budgets": (20_000,), "sizes": (200,), "others": ("painn",)})
+    models = [run.model for run in study.runs()]
+    counts = [cost.parameters(model.build(MANIFEST))["non_embedding"] for model in models]
+    assert [getattr(model, "degree", None) for model in models] == [0, 1, 2, 3, None]
+    assert all(count == pytest.approx(20_000, rel=0.2) for count in counts)  # widths are even
+    free = ("width", "degree", "types")
+    shared = [{k: v for k, v in dataclasses.asdict(m).items() if k not in free} for m in models[:-1]]
+    assert all(fields == shared[0] for fields in shared)
+
+
+def test_an_unknown_match_is_refused():
+    with pytest.raises(ValueError, match=r"match='time' is unknown; use params or flops"):
+        load_recipe(RECIPE, {"match": "time"})
+
+
+@pytest.mark.slow
+def test_the_dial_at_a_tiny_size(ray_cluster, structures, tmp_path):
+    from chemscale.sweep.study import run_study
+
+    options = {
+        "match": "flops", "budgets": (1e7,), "degrees": (0, 1, 2), "sizes": (40,), "source": structures, "epochs": 2,
+        "others": ("schnet",),
+    }  # fmt: skip
+    rows = run_study(load_recipe(RECIPE, options), store=tmp_path / "store").runs().to_pylist()
+    assert {row["status"] for row in rows} == {"finished"}
+    assert sorted(row["architecture"] for row in rows) == ["nequip"] * 3 + ["schnet"]
+    assert all(row["force_mae"] > 0 for row in rows)

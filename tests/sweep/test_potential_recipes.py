@@ -1,0 +1,83 @@
+"""Recipes of potentials: what they ask for, what they would cost, and that they run, small."""
+
+import json
+import math
+
+import pytest
+
+from chemscale.cli import main
+from chemscale.laws.tables.selection import select
+from chemscale.records.store import Store
+from chemscale.spec import Resources
+from chemscale.sweep.recipe import load_recipe
+from chemscale.train.complete import complete
+from chemscale.train.session import train_in_store
+
+FREY = "tune_jobs/frey2023_potentials.py"
+TINY = {"valid": 8, "test": 8, "source": "fragments-gfn2"}
+
+
+def test_every_architecture_is_trained_at_every_depth_width_and_size():
+    cells = load_recipe(FREY).runs()
+    assert len(cells) == 4 * 2 * 3 * 5
+    assert {run.model.architecture for run in cells} == {"schnet", "painn", "allegro", "spookynet"}
+    assert {(run.model.depth, run.model.width) for run in cells} == {(d, w) for d in (2, 4) for w in (16, 64, 256)}
+    assert [run.data.size for run in cells[:5]] == [100, 1_000, 10_000, 100_000, None]
+
+
+@pytest.mark.parametrize(("architecture", "widths"), [("schnet", 6), ("painn", 5)])
+def test_ladders_have_three_trainings_at_each_corner(architecture, widths):
+    cells = load_recipe(f"tune_jobs/{architecture}_scaling.py").runs()
+    assert len(cells) == widths * 6 + 4 * 2
+    assert len({run.data.key for run in cells}) == 3
+
+
+def test_capacity_is_depth_times_width():
+    table = {"depth": [2, 3, None], "width": [16, 8, 8], "force_mae": [0.3, 0.2, 0.1]}
+    assert select(table)[0]["capacity"] == [32, 24, None]
+    assert select({**table, "capacity": [1, 2, 3]})[0]["capacity"] == [1, 2, 3]
+
+
+@pytest.mark.slow
+def test_show_prints_cells_memory_and_hours_before_the_data_are_here(capsys):
+    assert main(["show", FREY, "--json", "--set", "widths=(16,)", "--set", "depths=(2,)", "--set", "sizes=(100,)"]) == 0
+    cells = json.loads(capsys.readouterr().out)
+    assert [cell["architecture"] for cell in cells] == ["schnet", "painn", "allegro", "spookynet"]
+    for cell in cells:
+        assert cell["params"] > 1_000 and cell["memory_bytes"] > 16 * cell["params_all"]
+        assert cell["gpu_hours"] == pytest.approx(cell["flops"] / (19.5e12 * 0.1) / 3600)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("recipe", ["frey2023_potentials", "schnet_scaling", "painn_scaling"])
+def test_recipes_train_small(recipe, tmp_path):
+    given = {**TINY, "widths": (4,), "sizes": (40,)}
+    given |= {"depths": (1,), "min_updates": 3} if recipe == "frey2023_potentials" else {"replicates": 0}
+    store = Store(tmp_path / "s", create=True)
+    runs = [complete(run) for run in load_recipe(f"tune_jobs/{recipe}.py", given).runs()]
+    for run in runs:
+        train_in_store(run, store.path, resources=Resources())
+    rows = store.runs().to_pylist()
+    assert len(rows) == len(runs)
+    assert all(row["status"] == "finished" and math.isfinite(row["law_loss"]) for row in rows)
+
+
+@pytest.mark.slow
+def test_the_control_trains_with_turned_copies_and_records_its_equivariance_error(tmp_path):
+    """Twice, the second in passes of three structures: rotations are of structures and steps, not of passes."""
+    from dataclasses import replace
+
+    from chemscale.train.symmetry import EnergyForceTurned
+
+    run = load_recipe(FREY, {**TINY, "architectures": ("cartesian",), "widths": (4,), "depths": (1,), "sizes": (40,)})
+    first = replace(run.runs()[0], objective=EnergyForceTurned(copies="turned", symmetry=0.1))
+    first = complete(replace(first, budget=replace(first.budget, min_updates=5)))
+    found = []
+    for name, micro in (("a", None), ("b", 3)):
+        store = Store(tmp_path / name, create=True)
+        train_in_store(first, store.path, resources=Resources(micro_batch=micro))
+        found += store.runs().to_pylist()
+    errors = [dict(row["other_metrics"])["equivariance_mae"] for row in found]
+    assert errors[0] > 1e-4
+    assert errors[1] == pytest.approx(errors[0], rel=1e-3)
+    assert found[1]["law_loss"] == pytest.approx(found[0]["law_loss"], rel=1e-4)

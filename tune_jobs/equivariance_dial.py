@@ -1,0 +1,72 @@
+"""The equivariance dial: NequIP of degree 0 to 3 at equal parameters or at equal cost, all else held equal.
+
+    chemscale show tune_jobs/equivariance_dial.py
+    chemscale sweep tune_jobs/equivariance_dial.py --store runs/dial
+    chemscale sweep tune_jobs/equivariance_dial.py --set match=flops --set budgets=3e7,1e8,3e8 --store runs/dial
+
+Cutoff, blocks, radial basis, radial network and readout are the same in every cell; the width is what each degree can
+afford. Degree 0 loses the angles together with equivariance: `--set others=…` adds architectures at the same budgets,
+such as an invariant model that sees angles, or one that is not constrained at all.
+
+Rates of the equivariant models follow Batzner et al. 2022, whose weights are drawn and scaled in the same way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from chemscale.models import NequIP
+from chemscale.spec import MODELS, Budget, Data, Evaluation, Optim, RunSpec
+from chemscale.sweep.grid import Grid, Study
+
+CUTOFF, DEPTH = 5.0, 3
+RATE = 5e-3
+MATCHED = {"params": "trainable parameters without embeddings", "flops": "FLOPs of a training step"}
+
+
+def recipe(
+    match: str = "params",
+    budgets: Sequence[float] = (2e4, 8e4, 3.2e5),
+    degrees: Sequence[int] = (0, 1, 2, 3),
+    others: Sequence[str] = (),
+    sizes: Sequence[int] = (200, 1_132, 6_400),
+    source: str = "fragments-gfn2",
+    epochs: float = 4,
+    lr: float = RATE,
+    seeds: Sequence[int] = (0,),
+) -> Study:
+    """Every degree, and every other architecture, at every budget and amount of data.
+
+    Args:
+        match: "params", or "flops" of energies, forces and double backward for one molecule of 27 atoms.
+        budgets: of each rung, in that unit.
+        others: registered architectures of potentials, sized to the same budgets.
+        lr: the rate of NequIP; the others have the rules of their families.
+    """
+    if match not in MATCHED:
+        raise ValueError(f"match={match!r} is unknown; use {' or '.join(MATCHED)}.")
+    models = [_sized(NequIP, match, budget, degree=degree) for budget in budgets for degree in degrees]
+    models += [_sized(MODELS[name], match, budget) for budget in budgets for name in others]
+    base = RunSpec(
+        model=models[0],
+        data=Data(source, size=sizes[0]),
+        optim=Optim(batch=8),
+        budget=Budget(epochs=epochs),
+        evaluation=Evaluation(points=6, valid=256, test=800),
+    )
+
+    def rated(run: RunSpec) -> RunSpec:
+        return replace(run, optim=replace(run.optim, lr=lr)) if run.model.architecture == "nequip" else run
+
+    return Study(
+        f"equivariance_dial_{match}",
+        (Grid(base, models=models, sizes=sizes, seeds=seeds, derive=rated),),
+        question=f"What does the degree of features buy at equal {MATCHED[match]}?",
+        limits=("Degree 0 has neither equivariant features nor angles; a model with angles alone separates the two.",),
+    )
+
+
+def _sized(family: Any, match: str, budget: float, **dials: int) -> Any:
+    return family.sized(depth=DEPTH, cutoff=CUTOFF, **{match: budget}, **dials)
