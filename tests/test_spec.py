@@ -215,3 +215,13 @@ def test_a_model_that_lacks_a_member_is_refused_with_its_name(lacks):
     members["__annotations__"].pop(lacks, None)
     with pytest.raises(ValueError, match=f"{lacks} is missing"):
         spec.register_model(dataclass(frozen=True)(type("Partial", (), members)))
+
+
+def test_what_a_law_must_not_mix_has_names_of_its_own():
+    from chemscale.models import Allegro, NequIP, PaiNN
+    from chemscale.spec.registry import kind_of
+
+    models = [NequIP.sized(8, degree=2), NequIP.sized(8, degree=1, parity=True), Allegro.sized(8), PaiNN.sized(8)]
+    kinds = ["nequip_l2", "nequip_l1_parity", f"allegro_l{Allegro.sized(8).degree}", "painn"]
+    assert [kind_of(model) for model in models] == kinds
+    assert kind_of(replace(PaiNN.sized(8), forces="direct")) == "painn_direct"

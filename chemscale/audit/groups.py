@@ -12,14 +12,16 @@ Row = dict[str, Any]
 
 NAMES = {
     "chemgpt": "ChemGPT", "schnet": "SchNet", "painn": "PaiNN", "nequip": "NequIP", "allegro": "Allegro",
-    "spookynet": "SpookyNet",
+    "spookynet": "SpookyNet", "dimenet": "DimeNet++", "cartesian": "Cartesian",
 }  # fmt: skip
 DATA = {"text": "molecules", "structures": "structures"}
 
 
 def name_of(architecture: str) -> str:
-    """An architecture as people write it."""
-    return NAMES.get(architecture, architecture)
+    """An architecture as people write it, with what sets it apart: "nequip_l2" is NequIP l2."""
+    family, _, variant = architecture.partition("_")
+    known = NAMES.get(architecture) or (f"{NAMES[family]} {variant.replace('_', ' ')}" if family in NAMES else None)
+    return known or architecture
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from typing import Any
 from rich.console import Console
 
 from chemscale.cli.output import bytes_text, cell_text, print_json, print_rows, readable, resources_of
+from chemscale.spec.registry import kind_of
 
 
 def show(given: argparse.Namespace) -> None:
@@ -71,7 +72,7 @@ def _tuned_json(tuned: Any) -> dict[str, Any]:
     from dataclasses import asdict
 
     model = tuned.run.model
-    cell = {"architecture": model.architecture, "width": model.width, "depth": model.depth}
+    cell = {"architecture": kind_of(model), "width": model.width, "depth": model.depth}
     choices = [asdict(choice) for choice in tuned.choices]
     return {**cell, "batch": tuned.run.optim.batch, "choices": choices, "recommended": tuned.recommended}
 
@@ -113,7 +114,7 @@ def _assumed(given: argparse.Namespace) -> Any:
 def _cell_row(cell: Any, hours: float | None, assumed: Any) -> dict[str, Any]:
     run = cell.run
     row = {
-        "model": run.model.architecture, "width": str(run.model.width), "data": f"{run.data.size:,}",
+        "model": kind_of(run.model), "width": str(run.model.width), "data": f"{run.data.size:,}",
         "seed": str(run.seed), "parameters": f"{cell.params:,}", "updates": f"{cell.updates:,}",
         "FLOPs": f"{cell.flops:.1e}", "memory each": bytes_text(cell.memory), "time": f"{cell.seconds:.1f} s",
     }  # fmt: skip

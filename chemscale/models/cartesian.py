@@ -74,6 +74,11 @@ class Cartesian:
         return of_size(lambda w: cls(width=w, depth=depth, cutoff=cutoff, basis=basis), width, params, flops)
 
     @property
+    def variant(self) -> str:
+        """ "direct" where forces are no gradient: such models follow laws of their own."""
+        return "direct" if self.forces == "direct" else ""
+
+    @property
     def view(self) -> Mapping[str, Any]:
         """Pairs within the cutoff, in angstrom."""
         return {"cutoff": self.cutoff}

@@ -101,6 +101,11 @@ class NequIP:
         )  # fmt: skip
 
     @property
+    def variant(self) -> str:
+        """The degree of its features, and whether they have both parities: others follow other laws."""
+        return f"l{self.degree}_parity" if self.parity else f"l{self.degree}"
+
+    @property
     def view(self) -> Mapping[str, Any]:
         """Pairs within the cutoff, in angstrom."""
         return {"cutoff": self.cutoff}

@@ -91,6 +91,11 @@ class SpookyNet:
         return TRAITS if self.attention == "none" else frozenset({EQUIVARIANT})
 
     @property
+    def variant(self) -> str:
+        """ "direct" where forces are no gradient: such models follow laws of their own."""
+        return "direct" if self.forces == "direct" else ""
+
+    @property
     def view(self) -> Mapping[str, Any]:
         """Pairs within the cutoff, in angstrom."""
         return {"cutoff": self.cutoff}

@@ -183,7 +183,7 @@ RUNS = Schema(
         Column("run_id", STRING, "", "first 64 bits of the hash of all that can change a number", nullable=False),
         Column("studies", pa.list_(STRING), "", "studies of this store that asked for the run"),
         Column("family", STRING, "", "text or structures", nullable=False),
-        Column("architecture", STRING, "", "registered name of the model", nullable=False),
+        Column("architecture", STRING, "", "registered name of the model, with its variant", nullable=False),
         Column("spec", STRING, "JSON", "the whole spec", nullable=False),
         Column("lineage", STRING, "", "run whose weights this one continued; such runs stay out of fits"),
         Column("cluster", STRING, "", "runs that share a subset or a trunk share it; resampling draws them together"),

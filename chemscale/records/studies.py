@@ -20,6 +20,7 @@ import pyarrow as pa
 from chemscale.records.place import Place
 from chemscale.records.schema import ASKED
 from chemscale.spec import RunSpec
+from chemscale.spec.registry import kind_of
 
 PART = re.compile(r"(?P<study>.+)\.(?P<stamp>\d{20}-[0-9a-f]{8})\.(?P<kind>parquet|json)")
 BEFORE = f"{10**9:020d}-{0:08x}"  # the moment of what version 1 wrote: a second of 1970
@@ -201,7 +202,7 @@ def spec_columns(run: RunSpec) -> dict[str, Any]:
     return {
         "run_id": run.id,
         "family": model.family,
-        "architecture": model.architecture,
+        "architecture": kind_of(model),
         "spec": run.to_json(),
         "depth": model.depth,
         "width": model.width,

@@ -87,6 +87,14 @@ def _register(table: dict[str, type], cls: type[T], name: Any, attribute: str) -
     return cls
 
 
+def kind_of(model: ModelConfig) -> str:
+    """What tables of runs call a model: its architecture, and its `variant` where a law must not mix it with others.
+
+    A config class may have a property `variant`, e.g. "l2" of features of degree 2; "" and none are the same.
+    """
+    return "_".join(part for part in (model.architecture, getattr(model, "variant", "")) if part)
+
+
 def register_own() -> None:
     """Import what registers the models and objectives of this package."""
     for module in (OWN_MODELS, *OWN_OBJECTIVES):

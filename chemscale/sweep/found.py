@@ -9,6 +9,7 @@ from typing import Any
 from chemscale.records.schema import DIVERGED, FAILED, FINISHED, INTERRUPTED, PENDING, STOPPED
 from chemscale.records.store import MAX_RETRIES, Store
 from chemscale.spec import RunSpec, from_json
+from chemscale.spec.registry import kind_of
 from chemscale.sweep.progress import label_of
 from chemscale.sweep.search import Search
 
@@ -169,7 +170,7 @@ def _found(search: Search, cell: RunSpec, samples: Sequence[Sample]) -> CellFoun
     finished = [s for s in samples if s.status == FINISHED and s.loss is not None]
     best = min(finished, key=lambda s: s.loss or 0.0, default=None)
     edges = search.choices.edges(best.values) if best else ()
-    row = {"architecture": cell.model.architecture, "width": cell.model.width, "examples": cell.data.size}
+    row = {"architecture": kind_of(cell.model), "width": cell.model.width, "examples": cell.data.size}
     label = label_of({**row, "seed": cell.seed})
     return CellFound(label, cell, samples, best, edges, pareto(finished, search.objectives))
 

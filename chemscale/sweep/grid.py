@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from chemscale.spec import Resources, RunSpec
+from chemscale.spec.registry import kind_of
 
 FORECASTS = ("largest", "none")
 
@@ -131,7 +132,7 @@ def largest(runs: Iterable[RunSpec], params: Mapping[str, int]) -> list[RunSpec]
     """
     found: dict[str, list[RunSpec]] = {}
     for run in runs:
-        found.setdefault(run.model.architecture, []).append(run)
+        found.setdefault(kind_of(run.model), []).append(run)
     chosen = []
     for cells in found.values():
         top = max((params[r.id], r.data.size or 0) for r in cells)

@@ -11,6 +11,7 @@ from typing import Any
 from chemscale.laws import FitError, Law, fit
 from chemscale.records.store import Store, outstanding
 from chemscale.spec import Resources, RunSpec
+from chemscale.spec.registry import kind_of
 from chemscale.sweep.drive import prepare, train_missing
 from chemscale.sweep.estimate import try_costs
 from chemscale.sweep.grid import Study, largest
@@ -85,18 +86,18 @@ def foresee(
     for run in unknown:
         if run.id in registered or records.attempts(run.id):
             continue
-        ids = [r.id for r in known if r.model.architecture == run.model.architecture]
+        ids = [r.id for r in known if kind_of(r.model) == kind_of(run.model)]
         forecast = _forecast(records, ids, run, params[run.id])
         records.register_forecast(run.id, forecast)
         if forecast["value"] is None:
-            unforeseen.append(Unforeseen(run.id, run.model.architecture, forecast["reason"]))
+            unforeseen.append(Unforeseen(run.id, kind_of(run.model), forecast["reason"]))
     return unforeseen
 
 
 def _forecast(records: Store, ids: list[str], run: RunSpec, params: int) -> dict[str, Any]:
     assert run.data.size is not None
     finished = [row for row in records.runs(status="finished").to_pylist() if row["run_id"] in ids]
-    what = {"architecture": run.model.architecture, "params": params, "data": run.data.size, "trained_on": ids}
+    what = {"architecture": kind_of(run.model), "params": params, "data": run.data.size, "trained_on": ids}
     if not finished:
         return {**what, "value": None, "reason": "no smaller run finished"}
     metric = finished[0]["law_metric"]

@@ -138,9 +138,14 @@ def test_a_run_is_the_same_run(structures, tmp_path, uncompiled):
     assert [row["valid_loss"] for row in rows] == pytest.approx(plain, rel=1e-5)
 
 
+MINUTES = [pytest.param(a, marks=() if a == "painn" else pytest.mark.chaos) for a in ARCHITECTURES]
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
-@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.float64, 1e-10)])
+@pytest.mark.parametrize("architecture", MINUTES)
+@pytest.mark.parametrize(
+    ("dtype", "tolerance"), [(torch.float32, 1e-5), pytest.param(torch.float64, 1e-10, marks=pytest.mark.chaos)]
+)
 def test_compiled_gradients_are_those_of_the_model(architecture, dtype, tolerance):
     """In float32 as measured, 1e-6 and below, times ten; in float64 beyond any doubt about a lost path."""
     plain, fast = (module(architecture, dtype, width=16) for _ in range(2))
