@@ -139,6 +139,7 @@ def evaluate(given: argparse.Namespace) -> None:
 
         return evaluate_potential(given)
     from chemscale.data.readers import read_strings
+    from chemscale.use.quality.frechet import require_device
     from chemscale.use.quality.reference import reference
     from chemscale.use.quality.score import score
 
@@ -151,6 +152,7 @@ def evaluate(given: argparse.Namespace) -> None:
     smiles = [text for _, text in read_strings(path)][: given.first]
     if not smiles:
         raise ValueError(f"{given.file!r} holds no record; there is nothing to evaluate.")
+    require_device(given.device)
     against = reference(given.reference, given.training, processes=given.processes)
     found = score(smiles, against, processes=given.processes, device=given.device)
     record = {"file": given.file, "reference": against.name, **asdict(found), "says": list(against.says)}

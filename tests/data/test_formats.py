@@ -271,6 +271,14 @@ def test_fairchem_rows_with_a_multiplicity_of_their_own(home, tmp_path):
     assert manifest.notes["states"] == {"charged": COUNT, "open shells": COUNT}
 
 
+def test_fairchem_rows_are_read_a_run_at_a_time(home, tmp_path, monkeypatch):
+    from chemscale.data.formats import aselmdb
+
+    monkeypatch.setattr(aselmdb, "CHUNK", 7)
+    rows = [fairchem_row(i, data={}) for i in range(COUNT)]
+    expect(lmdb_rows(tmp_path / "a.aselmdb", rows), 1.0, 1.0)
+
+
 def test_a_row_that_is_damaged_is_counted_and_listed(home, tmp_path):
     lmdb = pytest.importorskip("lmdb")
     path = lmdb_rows(tmp_path / "a.aselmdb", [fairchem_row(i) for i in range(COUNT)])

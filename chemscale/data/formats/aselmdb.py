@@ -28,10 +28,10 @@ def chunks(path: Path, reading: Reading) -> Iterator[Chunk]:
     with _opened(path) as rows:
         after = int(_decoded(rows, "nextid", 1))
         deleted = set(_decoded(rows, "deleted_ids", []))
-        for start in range(1, after, CHUNK):
-            ids = [i for i in range(start, min(start + CHUNK, after)) if i not in deleted]
-            if ids:
-                yield Chunk(len(ids), ids)
+    for start in range(1, after, CHUNK):  # closed by now: LMDB opens a file once in a process
+        ids = [i for i in range(start, min(start + CHUNK, after)) if i not in deleted]
+        if ids:
+            yield Chunk(len(ids), ids)
 
 
 def records(path: Path, where: list[int], reading: Reading) -> Iterator[Record | UnusableError]:
