@@ -183,7 +183,7 @@ def _best(asked: Request, found: Ranked, runs: Rows, roles: tuple[str, ...], cou
 
 def _lonely(form: Form, found: Found) -> tuple[str, ...]:
     """A sentence where the lowest minimum of a form that has many was come by once."""
-    if not form.neighbours or found.reached > 1:
+    if form.basins <= Form.basins or found.reached > 1:
         return ()
     return (
         f"the objective of {form.name} has many minima, and of {found.followed} starts that were followed to the end "

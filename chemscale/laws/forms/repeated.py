@@ -144,7 +144,6 @@ class Repeated(Form):
     name = "repeated"
     equation = "E + A/N'^alpha + B/D'^beta, D' = U + U R_D* (1 - exp(-R_D/R_D*))"
     basins = 48
-    neighbours = 24
     axes = (3,)
     fixed_roles = ("params", "data", "seen")
     floor = "E"

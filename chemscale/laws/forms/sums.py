@@ -41,7 +41,7 @@ class SumModel(Model):
         self.terms, self.runs = signs.shape[:2]
         self.moved_by = [np.flatnonzero(term.any(0)) for term in signs]  # exponents of each term: none of a floor
         self.lines = [np.ascontiguousarray(term.T[own]) for term, own in zip(signs, self.moved_by, strict=True)]
-        self.squares = [(line[:, None] * line).reshape(-1, self.runs).T for line in self.lines]
+        self.squares = [(line[:, None] * line).reshape(len(line) ** 2, self.runs).T for line in self.lines]
 
     def rows(self, kept: np.ndarray) -> SumModel:
         """The model at some of the runs."""
