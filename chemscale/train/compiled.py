@@ -4,7 +4,7 @@
 plain operations (`make_fx`), which has nothing left to differentiate twice; that graph is compiled, and its gradient
 with respect to the parameters is an ordinary backward pass. A graph that loses a path of the gradient trains on wrong
 numbers without any error: each one is held against the uncompiled model on the first batch, and given up where it
-differs.
+differs, on that batch or on one of twice its size (models that list pairs of pairs write their number into the graph).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
 import torch
@@ -69,7 +69,7 @@ class CompiledForward:
             return self.plain(batch)
         kind = tuple(tensors)  # a batch with shifts or charges has a graph of its own
         if kind not in self._traces:
-            self._make(kind, batch, tensors)
+            self._make(kind, batch)
             return self(batch)
         return self._run(self._traces[kind], batch, tensors)
 
@@ -77,11 +77,14 @@ class CompiledForward:
         counted = batch.positions.new_empty(batch.structures)
         return AtomicPrediction(*trace(_state(self.potential), counted, *tensors.values()))
 
-    def _make(self, kind: tuple[str, ...], batch: AtomicBatch, tensors: Mapping[str, Tensor]) -> None:
+    def _unlike(self, trace: Trace, batch: AtomicBatch) -> str | None:
+        return difference(self.plain(batch), self._run(trace, batch, _inputs(batch)), self.potential)
+
+    def _make(self, kind: tuple[str, ...], batch: AtomicBatch) -> None:
         begin = time.perf_counter()
         try:
             trace = compiled_trace(self.potential, batch)
-            self.differs = difference(self.plain(batch), self._run(trace, batch, tensors), self.potential)
+            self.differs = self._unlike(trace, batch) or self._unlike(trace, twice(batch))  # no size stays as it was
             self._traces[kind] = trace
         except Exception as error:  # whatever a compiler may raise: the run goes on without it
             self.differs = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no message'}"
@@ -93,6 +96,18 @@ class CompiledForward:
                 RuntimeWarning,
                 stacklevel=2,
             )
+
+
+def twice(batch: AtomicBatch) -> AtomicBatch:
+    """Every structure a second time, behind the others."""
+    moved = {"owner": batch.structures, "pairs": batch.species.shape[0]}
+    tensors = {**_inputs(batch), **{name: getattr(batch, name) for name in LABELS}}
+    doubled = {
+        name: torch.cat((t, t + moved.get(name, 0)), -1 if name == "pairs" else 0)
+        for name, t in tensors.items()
+        if t is not None
+    }
+    return replace(batch, **doubled, structures=2 * batch.structures)
 
 
 def difference(expected: AtomicPrediction, found: AtomicPrediction, module: nn.Module) -> str | None:

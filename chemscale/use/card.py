@@ -70,17 +70,16 @@ def training_facts(trained: Trained, row: Mapping[str, Any], unit: str = "molecu
     return facts
 
 
-def loss_facts(row: Mapping[str, Any], unit: str = "molecules") -> dict[str, str]:
+def loss_facts(row: Mapping[str, Any], examples: str = "molecules") -> dict[str, str]:
     """The test loss that laws are fitted to, and every other metric of the row, with units and standard errors."""
     found: dict[str, str] = {}
     metric = row.get("law_metric")
     if row.get("law_loss") is not None:
-        unit = METRICS.get(str(metric), "")
         rule = {"final": "after the cooldown", "best": "at the best validation checkpoint"}.get(
             str(row.get("law_rule"))
         )
-        where = ", ".join(word for word in (f"{row.get('test_examples'):,} test {unit}", rule) if word)
-        found["law_loss"] = f"{row['law_loss']:.5g} {unit} ({where})"
+        where = ", ".join(word for word in (f"{row.get('test_examples'):,} test {examples}", rule) if word)
+        found["law_loss"] = f"{row['law_loss']:.5g} {METRICS.get(str(metric), '')} ({where})"
     for name, unit in METRICS.items():
         if name != metric and row.get(name) is not None:
             error = row.get(f"{name}_se")
