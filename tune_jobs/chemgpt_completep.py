@@ -29,6 +29,7 @@ def recipe(
     lowest: float = 0.0005,
     highest: float = 0.032,
     samples: int = 9,
+    batch: int = 16,
     source: str = "moses",
     name: str = "",
 ) -> Search:
@@ -37,7 +38,7 @@ def recipe(
     base = RunSpec(
         model=models[0],
         data=Data(source, size=sizes[0]),
-        optim=Optim(lr=lowest, batch=16, name=optimiser),
+        optim=Optim(lr=lowest, batch=batch, name=optimiser),
         budget=Budget(epochs=1),
         evaluation=Evaluation(points=2, valid=2_000, test=500),
     )

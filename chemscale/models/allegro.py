@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -33,7 +33,7 @@ from chemscale.models.irreps import (
     paths,
 )
 from chemscale.models.nequip import NEIGHBOURS
-from chemscale.models.potential import Potential, check_dials
+from chemscale.models.potential import Potential, PotentialConfig, check_dials
 from chemscale.models.radial import Bessel, polynomial_cutoff
 from chemscale.models.sizing import of_size
 from chemscale.spec import register_model
@@ -43,7 +43,7 @@ START = 0.3  # of the readout's usual weights: fresh forces are then below the l
 
 @register_model
 @dataclass(frozen=True)
-class Allegro:
+class Allegro(PotentialConfig):
     """What an Allegro is; `sized` derives it from its width.
 
     Args:
@@ -70,8 +70,6 @@ class Allegro:
     neighbours: float = NEIGHBOURS
 
     architecture: ClassVar[str] = "allegro"
-    family: ClassVar[str] = "structures"
-    objective: ClassVar[str] = "energy_force"
 
     def __post_init__(self) -> None:
         check_dials(self, even_width=True)
@@ -98,11 +96,6 @@ class Allegro:
     def variant(self) -> str:
         """The degree of its features, and whether they have both parities: others follow other laws."""
         return f"l{self.degree}_parity" if self.parity else f"l{self.degree}"
-
-    @property
-    def view(self) -> Mapping[str, Any]:
-        """Pairs within the cutoff, in angstrom."""
-        return {"cutoff": self.cutoff}
 
     def build(self, manifest: AtomicManifest) -> AllegroPotential:
         """The module for data with this manifest, freshly initialised."""

@@ -9,15 +9,14 @@ Legend of shapes: atoms, pairs, edges (directed: all pairs, then all pairs turne
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from chemscale.batch import AtomicBatch, AtomicManifest
-from chemscale.models.potential import LOCAL, READOUT_GAIN, Potential, atomwise, check_dials, dense
+from chemscale.models.potential import LOCAL, READOUT_GAIN, Potential, PotentialConfig, atomwise, check_dials, dense
 from chemscale.models.radial import Bessel, cosine_cutoff
 from chemscale.models.sizing import of_size
 from chemscale.spec import added_since, register_model
@@ -27,7 +26,7 @@ PER_ANGSTROM = 4.0  # Bessel functions, as many as PaiNN's
 
 @register_model
 @dataclass(frozen=True)
-class Cartesian:
+class Cartesian(PotentialConfig):
     """What this control is; `sized` derives it from its width.
 
     Args:
@@ -49,7 +48,6 @@ class Cartesian:
     forces: str = added_since(1, "gradient")
 
     architecture: ClassVar[str] = "cartesian"
-    family: ClassVar[str] = "structures"
     objective: ClassVar[str] = "energy_force_turned"
     traits: ClassVar[frozenset[str]] = frozenset({LOCAL})
 
@@ -72,16 +70,6 @@ class Cartesian:
         """
         basis = max(2, round(cutoff * PER_ANGSTROM))
         return of_size(lambda w: cls(width=w, depth=depth, cutoff=cutoff, basis=basis), width, params, flops)
-
-    @property
-    def variant(self) -> str:
-        """ "direct" where forces are no gradient: such models follow laws of their own."""
-        return "direct" if self.forces == "direct" else ""
-
-    @property
-    def view(self) -> Mapping[str, Any]:
-        """Pairs within the cutoff, in angstrom."""
-        return {"cutoff": self.cutoff}
 
     def build(self, manifest: AtomicManifest) -> CartesianPotential:
         """The module for data with this manifest, freshly initialised."""

@@ -12,9 +12,8 @@ functions), components (angular^2 harmonics), width, narrow (channels, always la
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +21,7 @@ from torch.nn.functional import silu
 
 from chemscale.batch import AtomicBatch, AtomicManifest
 from chemscale.models.irreps import Harmonics
-from chemscale.models.potential import Potential, check_dials, dense
+from chemscale.models.potential import Potential, PotentialConfig, check_dials, dense
 from chemscale.models.radial import Bessel, SphericalBessel, polynomial_cutoff
 from chemscale.models.sizing import of_size
 from chemscale.spec import added_since, register_model
@@ -34,7 +33,7 @@ BOTTLENECK = 8  # channels through which basis functions enter, as in the paper
 
 @register_model
 @dataclass(frozen=True)
-class DimeNet:
+class DimeNet(PotentialConfig):
     """What a DimeNet++ is; `sized` derives it from its width.
 
     Args:
@@ -57,8 +56,6 @@ class DimeNet:
     forces: str = added_since(1, "gradient")
 
     architecture: ClassVar[str] = "dimenet"
-    family: ClassVar[str] = "structures"
-    objective: ClassVar[str] = "energy_force"
 
     def __post_init__(self) -> None:
         check_dials(self, even_width=True)
@@ -80,16 +77,6 @@ class DimeNet:
         Angles are resolved up to degree 3, where the equivariance dial ends; the paper's 6 costs 3 times the harmonics.
         """
         return of_size(lambda w: cls(width=w, depth=depth, cutoff=cutoff), width, params, flops)
-
-    @property
-    def variant(self) -> str:
-        """ "direct" where forces are no gradient: such models follow laws of their own."""
-        return "direct" if self.forces == "direct" else ""
-
-    @property
-    def view(self) -> Mapping[str, Any]:
-        """Pairs within the cutoff, in angstrom."""
-        return {"cutoff": self.cutoff}
 
     def build(self, manifest: AtomicManifest) -> DimeNetPotential:
         """The module for data with this manifest, freshly initialised."""

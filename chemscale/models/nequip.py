@@ -31,7 +31,7 @@ from chemscale.models.irreps import (
     irreps_up_to,
     paths,
 )
-from chemscale.models.potential import Potential, check_dials
+from chemscale.models.potential import Potential, PotentialConfig, check_dials
 from chemscale.models.radial import Bessel, polynomial_cutoff
 from chemscale.models.sizing import of_size
 from chemscale.spec import register_model
@@ -43,7 +43,7 @@ FEW_SPECIES = 8  # up to here one product for all elements is cheaper than a mat
 
 @register_model
 @dataclass(frozen=True)
-class NequIP:
+class NequIP(PotentialConfig):
     """What a NequIP is; `sized` derives it from its width.
 
     Args:
@@ -73,8 +73,6 @@ class NequIP:
     neighbours: float = NEIGHBOURS
 
     architecture: ClassVar[str] = "nequip"
-    family: ClassVar[str] = "structures"
-    objective: ClassVar[str] = "energy_force"
 
     def __post_init__(self) -> None:
         check_dials(self, even_width=True)
@@ -104,11 +102,6 @@ class NequIP:
     def variant(self) -> str:
         """The degree of its features, and whether they have both parities: others follow other laws."""
         return f"l{self.degree}_parity" if self.parity else f"l{self.degree}"
-
-    @property
-    def view(self) -> Mapping[str, Any]:
-        """Pairs within the cutoff, in angstrom."""
-        return {"cutoff": self.cutoff}
 
     def build(self, manifest: AtomicManifest) -> NequIPPotential:
         """The module for data with this manifest, freshly initialised."""
@@ -149,8 +142,8 @@ class NequIPPotential(Potential):
         self.basis = Bessel(config.basis, config.cutoff)
         self.harmonics = Harmonics(config.degree)
         shapes = block_shapes(config.degree, config.depth, parity=config.parity)
-        self.blocks = nn.ModuleList(Interaction(config, shape, first=k == 0) for k, shape in enumerate(shapes))
-        self.couplings = Couplings(path for block in self.blocks for path in block.paths)  # type: ignore[union-attr]
+        self.interactions = nn.ModuleList(Interaction(config, shape, first=k == 0) for k, shape in enumerate(shapes))
+        self.couplings = Couplings(path for block in self.interactions for path in block.paths)  # type: ignore[union-attr]
         self.readout = Dense(config.width, 1)
 
     def atomic_energies(self, batch: AtomicBatch, vectors: Tensor, distances: Tensor) -> Tensor:
@@ -159,7 +152,7 @@ class NequIPPotential(Potential):
         matrices = self.couplings(self.harmonics(vectors / distances[:, None]))
         species = self.rows(batch.species)
         x: Blocks = (self.embedding(species)[:, None],)  # (atoms, 1, types)
-        for block in self.blocks:
+        for block in self.interactions:
             x = block(x, radial, matrices, species, self.embedding.weight, batch.pairs)
         return self.readout(x[0]).flatten()
 

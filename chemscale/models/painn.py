@@ -5,16 +5,15 @@ Legend of shapes: atoms, pairs, basis (radial functions), width (channels, alway
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from chemscale.batch import AtomicBatch, AtomicManifest
 from chemscale.models.direct import VectorForces
-from chemscale.models.potential import Potential, atomwise, check_dials, dense, neighbour_sum
+from chemscale.models.potential import Potential, PotentialConfig, atomwise, check_dials, dense, neighbour_sum
 from chemscale.models.radial import Bessel, cosine_cutoff
 from chemscale.models.sizing import of_size
 from chemscale.spec import added_since, register_model
@@ -27,7 +26,7 @@ State = tuple[Tensor, Tensor]  # s (atoms, width) and v (atoms, 3, width)
 
 @register_model
 @dataclass(frozen=True)
-class PaiNN:
+class PaiNN(PotentialConfig):
     """What a PaiNN is; `sized` derives it from its width.
 
     Args:
@@ -48,8 +47,6 @@ class PaiNN:
     forces: str = added_since(1, "gradient")
 
     architecture: ClassVar[str] = "painn"
-    family: ClassVar[str] = "structures"
-    objective: ClassVar[str] = "energy_force"
 
     def __post_init__(self) -> None:
         check_dials(self, even_width=True)
@@ -70,16 +67,6 @@ class PaiNN:
         """
         basis = max(2, round(cutoff * PER_ANGSTROM))
         return of_size(lambda w: cls(width=w, depth=depth, cutoff=cutoff, basis=basis), width, params, flops)
-
-    @property
-    def variant(self) -> str:
-        """ "direct" where forces are no gradient: such models follow laws of their own."""
-        return "direct" if self.forces == "direct" else ""
-
-    @property
-    def view(self) -> Mapping[str, Any]:
-        """Pairs within the cutoff, in angstrom."""
-        return {"cutoff": self.cutoff}
 
     def build(self, manifest: AtomicManifest) -> PaiNNPotential:
         """The module for data with this manifest, freshly initialised."""

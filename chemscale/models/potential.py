@@ -6,7 +6,8 @@ forces in eV/angstrom.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +23,23 @@ EQUIVARIANT = "equivariant"  # energies stay and forces turn when a structure is
 LOCAL = "local"  # an atom feels what pairs within the cutoff carry to it; parts far from each other add up
 CONSERVATIVE = "conservative"  # forces are minus the gradient of the energy: said by `forces`, not by a class
 TRAITS = frozenset({EQUIVARIANT, LOCAL})
+
+
+class PotentialConfig:
+    """What every configuration of a potential says of itself; a base for frozen dataclasses with a `cutoff`."""
+
+    family: ClassVar[str] = "structures"
+    objective: ClassVar[str] = "energy_force"
+
+    @property
+    def variant(self) -> str:
+        """What sets it apart in tables of runs from others of its architecture: "direct" forces are no gradient."""
+        return "direct" if getattr(self, "forces", FORCES[0]) == "direct" else ""
+
+    @property
+    def view(self) -> Mapping[str, Any]:
+        """Pairs within the cutoff, in angstrom."""
+        return {"cutoff": self.cutoff}  # type: ignore[attr-defined]
 
 
 class AtomicPrediction(NamedTuple):

@@ -6,16 +6,15 @@ Legend of shapes: atoms, pairs, basis (radial functions), width (channels, alway
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from torch import Tensor, nn
 from torch.nn import functional
 
 from chemscale.batch import AtomicBatch, AtomicManifest
 from chemscale.models.direct import PairForces
-from chemscale.models.potential import Potential, atomwise, check_dials, dense, neighbour_sum
+from chemscale.models.potential import Potential, PotentialConfig, atomwise, check_dials, dense, neighbour_sum
 from chemscale.models.radial import Gaussian, cosine_cutoff
 from chemscale.models.sizing import of_size
 from chemscale.spec import added_since, register_model
@@ -25,7 +24,7 @@ SPACING = 0.2  # angstrom between Gaussians: 25 at 5 angstrom in SchNetPack 1.0,
 
 @register_model
 @dataclass(frozen=True)
-class SchNet:
+class SchNet(PotentialConfig):
     """What a SchNet is; `sized` derives it from its width.
 
     Args:
@@ -46,8 +45,6 @@ class SchNet:
     forces: str = added_since(1, "gradient")
 
     architecture: ClassVar[str] = "schnet"
-    family: ClassVar[str] = "structures"
-    objective: ClassVar[str] = "energy_force"
 
     def __post_init__(self) -> None:
         check_dials(self, even_width=True)
@@ -68,16 +65,6 @@ class SchNet:
         """
         basis = max(2, round(cutoff / SPACING))
         return of_size(lambda w: cls(width=w, depth=depth, cutoff=cutoff, basis=basis), width, params, flops)
-
-    @property
-    def variant(self) -> str:
-        """ "direct" where forces are no gradient: such models follow laws of their own."""
-        return "direct" if self.forces == "direct" else ""
-
-    @property
-    def view(self) -> Mapping[str, Any]:
-        """Pairs within the cutoff, in angstrom."""
-        return {"cutoff": self.cutoff}
 
     def build(self, manifest: AtomicManifest) -> SchNetPotential:
         """The module for data with this manifest, freshly initialised."""

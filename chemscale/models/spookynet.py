@@ -8,9 +8,8 @@ functions), width (channels, always last), 3 and 5 (components of p and d functi
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +18,15 @@ from chemscale.batch import AtomicBatch, AtomicManifest
 from chemscale.models.direct import PairForces
 from chemscale.models.electrons import descriptors
 from chemscale.models.performer import Performer
-from chemscale.models.potential import EQUIVARIANT, READOUT_GAIN, TRAITS, Potential, check_dials, neighbour_sum
+from chemscale.models.potential import (
+    EQUIVARIANT,
+    READOUT_GAIN,
+    TRAITS,
+    Potential,
+    PotentialConfig,
+    check_dials,
+    neighbour_sum,
+)
 from chemscale.models.radial import ExponentialBernstein, smooth_cutoff
 from chemscale.models.repulsion import Repulsion
 from chemscale.models.sizing import of_size
@@ -33,7 +40,7 @@ REPULSION = ("none", "zbl")
 
 @register_model
 @dataclass(frozen=True)
-class SpookyNet:
+class SpookyNet(PotentialConfig):
     """What a SpookyNet is; `sized` derives it from its width.
 
     Nonlocal attention is the paper's, by random features: linear in atoms, so that a batch needs no padding and its
@@ -61,8 +68,6 @@ class SpookyNet:
     forces: str = added_since(1, "gradient")
 
     architecture: ClassVar[str] = "spookynet"
-    family: ClassVar[str] = "structures"
-    objective: ClassVar[str] = "energy_force"
 
     def __post_init__(self) -> None:
         check_dials(self, even_width=True)
@@ -89,16 +94,6 @@ class SpookyNet:
     def traits(self) -> frozenset[str]:
         """Attention joins atoms at any distance."""
         return TRAITS if self.attention == "none" else frozenset({EQUIVARIANT})
-
-    @property
-    def variant(self) -> str:
-        """ "direct" where forces are no gradient: such models follow laws of their own."""
-        return "direct" if self.forces == "direct" else ""
-
-    @property
-    def view(self) -> Mapping[str, Any]:
-        """Pairs within the cutoff, in angstrom."""
-        return {"cutoff": self.cutoff}
 
     def build(self, manifest: AtomicManifest) -> SpookyNetPotential:
         """The module for data with this manifest, freshly initialised."""

@@ -43,12 +43,18 @@ def load_recipe(path: str, options: Mapping[str, Any] | None = None) -> Study | 
     for name in options or {}:
         if name not in known:
             raise ValueError(f"--set {name}=… names no argument of {path}; it has {', '.join(known) or 'none'}.")
-    made = function(**(options or {}))
+    made = function(**{name: _fitting(known[name], value) for name, value in (options or {}).items()})
     if isinstance(made, Grid):
         return Study(file.stem, (made,))
     if not isinstance(made, Study | Search):
         raise ValueError(f"{path}: {FUNCTION} returned {type(made).__name__}; return a Grid, a Search or a Study.")
     return made
+
+
+def _fitting(parameter: inspect.Parameter, value: Any) -> Any:
+    """The value, or a sequence of it alone where the argument is one: `--set widths=64` says what `(64,)` does."""
+    several = str(parameter.annotation).removeprefix("typing.").partition("[")[0].rpartition(".")[2] == "Sequence"
+    return (value,) if several and (isinstance(value, str) or not isinstance(value, Sequence)) else value
 
 
 def recipe_resources(path: str, default: Resources) -> On:

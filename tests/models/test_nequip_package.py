@@ -51,7 +51,7 @@ def copy(theirs, mine):
     net = theirs.model.func
     mine.embedding.weight.copy_(net.type_embed.embed_module.weight)
     mine.readout.weights[0].copy_(net.per_atom_energy_readout.mlp_module.mlp[0].weight)
-    for k, block in enumerate(mine.blocks):
+    for k, block in enumerate(mine.interactions):
         conv = getattr(net, f"layer{k}_convnet").conv
         hidden = [ir for _, ir in getattr(net, f"layer{k}_convnet").feature_irreps_hidden]
         gates = columns([irrep(ir) for ir in hidden], block, conv)

@@ -97,7 +97,7 @@ def test_a_molecule_may_be_moved(variant, dtype):
 def test_vector_features_turn_with_the_molecule(architecture, determinant):
     """What the first block hands on at l = 1: (atoms, 3, width)."""
     potential, found = module(architecture), []
-    block = potential.updates[0] if architecture == "painn" else potential.blocks[0]
+    block = potential.updates[0] if architecture == "painn" else potential.interactions[0]
     block.register_forward_hook(lambda module, inputs, output: found.append(output[1].detach()))
     species, positions = molecule(9)
     turn = rotation(3, determinant)

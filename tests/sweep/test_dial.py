@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from chemscale.models import cost
-from chemscale.sweep.recipe import load_recipe
+from chemscale.sweep.recipe import load_recipe, parse_options
 from tests.models.batches import MANIFEST
 
 RECIPE = "tune_jobs/equivariance_dial.py"
@@ -20,6 +20,13 @@ def test_degrees_differ_in_width_alone_and_share_their_budget():
     free = ("width", "degree", "types")
     shared = [{k: v for k, v in dataclasses.asdict(m).items() if k not in free} for m in models[:-1]]
     assert all(fields == shared[0] for fields in shared)
+
+
+def test_one_value_stands_for_a_sequence_of_it():
+    options = parse_options(["budgets=20000", "sizes=200", "others=painn"])
+    study = load_recipe(RECIPE, options)
+    assert study.runs() == load_recipe(RECIPE, {"budgets": (20_000,), "sizes": (200,), "others": ("painn",)}).runs()
+    assert load_recipe(RECIPE, parse_options(["budgets=2e4,3e4", "epochs=2"])).runs()
 
 
 def test_an_unknown_match_is_refused():
