@@ -47,7 +47,7 @@ def drift(variant, steps=1000):
 @pytest.mark.slow
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_a_thousand_steps_keep_the_energy_where_forces_are_its_gradient(variant):
-    """Verlet's error at 0.1 fs, below 0.005 of the kinetic energy: Allegro's is 0.0025, and a fourth of it at 0.05 fs."""
+    """Verlet's error at 0.1 fs, below 0.005 of the kinetic energy: Allegro's is 0.0025, a fourth of it at 0.05 fs."""
     change, kinetic = drift(variant)
     if keeps(variant, "conservative"):
         assert change < 5e-3 * kinetic
