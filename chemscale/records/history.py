@@ -89,6 +89,8 @@ class History:
             return RunState(self.run_id, word["status"], word["reason"], failures, examples, forecast=forecast)
         if not self.attempts:
             return RunState(self.run_id, PENDING, failures=failures)
+        if not self.claim:  # taken away while it was read, by who folds the run: a newer manifest knows it
+            return RunState(self.run_id, INTERRUPTED, None, failures, examples)
         owner = self.claim["driver"]
         status = RUNNING if _alive(owner, self.pulse.get("time", self.claim["claimed"])) else INTERRUPTED
         return RunState(self.run_id, status, None, failures, examples, f"{owner['pid']}@{owner['host']}")

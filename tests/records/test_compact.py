@@ -18,6 +18,7 @@ import pytest
 
 from chemscale.records.attempt import Attempt
 from chemscale.records.compact import Upkeep, compact, publish
+from chemscale.records.history import History
 from chemscale.records.merge import merge
 from chemscale.records.schema import POINTS, RUNS, equal
 from chemscale.records.store import Store
@@ -287,6 +288,11 @@ def test_a_manifest_of_another_is_not_taken_for_ones_own(tmp_path, monkeypatch):
     assert compact(store).runs == 0
     assert look(Store(tmp_path / "s")) == before
     assert len(store.place.names("snapshots")) == 2
+
+
+def test_a_claim_that_was_folded_away_while_it_was_read_is_no_fault():
+    """Another process removed the file between the listing and the reading; a newer manifest knows the run."""
+    assert History("run", attempts=(1,)).state().status == "interrupted"
 
 
 @pytest.mark.slow

@@ -59,6 +59,7 @@ def test_a_sweep_that_ends_by_itself_leaves_the_handler_as_it_was(handlers):
 
 def test_where_the_user_keeps_tune_from_handling_ctrl_c_it_is_pythons_own(monkeypatch):
     monkeypatch.setenv("TUNE_DISABLE_SIGINT_HANDLER", "1")
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs begin without it
     left_alone = tuner(press=False)
     fit(left_alone)
     assert left_alone.fitted == [False]
