@@ -23,8 +23,8 @@ install-dev: .venv/installed-dev
 	touch .venv/installed $@
 
 check: .venv/installed-dev  ## lint, format, types, import contracts, fast tests
-	$(ACTIVE)/ruff check .
-	$(ACTIVE)/ruff format --check .
+	$(ACTIVE)/ruff check --no-cache .
+	$(ACTIVE)/ruff format --no-cache --check .
 	$(ACTIVE)/lint-imports
 	$(ACTIVE)/pyright
 	$(ACTIVE)/pytest -n 2 -m "not slow"

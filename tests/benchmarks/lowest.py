@@ -15,12 +15,12 @@ import argparse
 from collections.abc import Iterator
 
 import numpy as np
-from chemscale.laws.solver.newton import newton, polish
 from scipy.optimize import minimize
 
 from chemscale.laws.forms import FORMS, choose
 from chemscale.laws.forms.form import MAX_EXPONENT, Form
 from chemscale.laws.objectives import OBJECTIVES, Array, Objective
+from chemscale.laws.solver.newton import newton, polish
 from chemscale.laws.solver.solve import Problem, solve
 
 WORSE = 1e-8  # of the value: what the fit may lie above another search

@@ -5,7 +5,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from chemscale.laws.solver.newton import newton
 from scipy.optimize import least_squares
 from scipy.stats import f as fisher
 from scipy.stats import t as student
@@ -21,6 +20,7 @@ from chemscale.laws.doubt.residuals import covariance, noise_scale
 from chemscale.laws.doubt.seeds import lack_of_fit
 from chemscale.laws.forms import choose
 from chemscale.laws.objectives import Objective
+from chemscale.laws.solver.newton import newton
 from chemscale.laws.solver.numbers import loss_at, parameters_of
 from chemscale.laws.solver.solve import Problem, solve
 from tests.benchmarks.coverage import simulate

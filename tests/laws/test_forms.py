@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
-from chemscale.laws.solver.newton import newton
 from scipy.optimize import minimize
 
 from chemscale.laws.forms import FORMS, choose
 from chemscale.laws.objectives import Objective
+from chemscale.laws.solver.newton import newton
 from chemscale.laws.solver.solve import Problem, solve
 from tests.laws.planted import PLANTED, runs_of
 
