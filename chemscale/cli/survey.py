@@ -59,6 +59,7 @@ def _structures(told: Mapping[str, Any]) -> Iterator[str]:
     if notes.get("states"):
         yield f"states       {_listed(notes['states'])}"
     yield f"atoms        mean {told['lengths']['mean']:.1f}, largest {told['largest']}; elements {_elements(told)}"
+    yield f"splits       {notes.get('splits', 'by group')}"
     yield f"groups       {notes['groups']}" + (f"; {notes['ungrouped']:,} without" if notes["ungrouped"] else "")
     yield f"reference    {notes['reference']}"
     if notes.get("reference_open"):

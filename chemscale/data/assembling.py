@@ -16,11 +16,13 @@ from typing import Any
 import numpy as np
 
 from chemscale.data.buckets import Buckets, bucket_of
-from chemscale.data.duplicates import Duplicates
+from chemscale.data.duplicates import LATE, Copies, Duplicates
 from chemscale.data.frame_parts import FrameParts, Part
 from chemscale.data.reference import Compositions, Reference
+from chemscale.data.splits import decided, given, refuse_empty
 from chemscale.data.store import ArrayFile, Rejected, refuse_empty_counts
-from chemscale.data.subsets import SPLITS, split_of_groups
+from chemscale.data.subsets import SPLITS
+from chemscale.spec import Reading
 
 BLOCK = 1 << 17  # structures whose groups and splits are in memory together, about 3 MB
 BUCKET = 1 << 20  # structures whose groups are numbered together, about 50 MB
@@ -42,7 +44,7 @@ class Assembled:
         scale: eV/angstrom, root mean square of the training split's force components.
         reference: of the training split's species.
         duplicates: structures at the same coordinates; see `duplicates.Duplicates.within`.
-        foreign: held-out structures with elements that are not in training.
+        left_out: held-out structures with elements that are not in training, or at coordinates of an earlier split.
         states: how many structures are periodic, charged, and open-shelled.
         sums: checksum of each array.
     """
@@ -57,7 +59,7 @@ class Assembled:
     scale: float = 1.0
     reference: Reference = field(default_factory=lambda: Reference({}, ""))
     duplicates: dict[str, Any] = field(default_factory=dict)
-    foreign: list[Rejected] = field(default_factory=list)
+    left_out: list[Rejected] = field(default_factory=list)
     states: dict[str, int] = field(default_factory=lambda: {"periodic": 0, "charged": 0, "open shells": 0})
     sums: dict[str, str] = field(default_factory=dict)
 
@@ -70,10 +72,11 @@ class Assembler:
         parts: what was read.
         scratch: a folder for what one pass leaves to the next; it must not exist.
         lone: energies of isolated atoms from outside, by atomic number.
+        reading: which splits are given, and what becomes of structures in two of them.
     """
 
-    def __init__(self, source: str, parts: FrameParts, scratch: Path, lone: dict[int, float]) -> None:
-        self.source, self.parts, self.scratch = source, parts, scratch
+    def __init__(self, source: str, parts: FrameParts, scratch: Path, lone: dict[int, float], reading: Reading) -> None:
+        self.source, self.parts, self.scratch, self.reading = source, parts, scratch, reading
         self.found = Assembled()
         self.lone = dict(lone)
         self.numbers = sorted(parts.done)
@@ -109,10 +112,10 @@ class Assembler:
     def _known_species(self) -> np.ndarray:
         """(256,) bool, the elements of the training split; counts the splits on its way."""
         known = np.zeros(256, dtype=bool)
-        for _, (species, lengths, group, isolated, energy) in self._each(
-            "species", "lengths", "group", "isolated", "energy"
+        for _, (species, lengths, group, mark, isolated, energy) in self._each(
+            "species", "lengths", "group", "mark", "isolated", "energy"
         ):
-            split = split_of_groups(group)
+            split = decided(mark, group)
             train = (split == 0) & ~isolated
             known[species[np.repeat(train, lengths)]] = True
             for i in range(len(SPLITS)):
@@ -123,36 +126,57 @@ class Assembler:
         return known
 
     def _refuse_empty(self, groups: int | None) -> None:
-        if groups is None and not all(self.found.counts):
+        counts = self.found.counts
+        if given(self.reading):
+            refuse_empty(self.source, "structures", dict(zip(SPLITS, counts, strict=True)), self.reading)
+        if groups is None and not all(counts):
             keys = (group[~isolated] for _, (group, isolated) in self._each("group", "isolated"))
             groups = len(set().union(*(set(some.tolist()) for some in keys)))  # of a set that is small or odd
-        refuse_empty_counts(self.source, "structures", self.found.counts, groups or 0, _MORE)
+        refuse_empty_counts(self.source, "structures", counts, groups or 0, _MORE)
 
     def _group(self, folder: Path, known: np.ndarray) -> None:
         """Decide what is kept, number its groups, and look for duplicates."""
         count = max(1, -(-self.structures // BUCKET))
-        by_group = Buckets(self.scratch / "groups", [("key", "u8"), ("place", "i8")], count)
+        by_group = Buckets(self.scratch / "groups", [("key", "u8"), ("place", "i8"), ("split", "u1")], count)
         copies = Duplicates(self.scratch / "members", self.structures)
-        for start, (species, lengths, group, isolated, member, index) in self._each(
-            "species", "lengths", "group", "isolated", "member", "index"
+        for (start, arrays), late in zip(
+            self._each("species", "lengths", "group", "mark", "isolated", "member", "index"), self._late(), strict=True
         ):
-            split = split_of_groups(group)
+            species, lengths, group, mark, isolated, member, index = arrays
+            split = decided(mark, group)
             owner = np.repeat(np.arange(len(lengths)), lengths)
             strange = (np.bincount(owner, weights=~known[species], minlength=len(lengths)) > 0) & ~isolated
             self._reject(species, lengths, index, strange)
             kept = ~strange & ~isolated
-            place = np.flatnonzero(kept) + start
-            by_group.add(bucket_of(group[kept], count), key=group[kept], place=place)
             copies.add(member[kept], index[kept], split[kept])
+            self._reject_late(index, late)
+            kept[late["place"]] = False
+            place = np.flatnonzero(kept) + start
+            by_group.add(bucket_of(group[kept], count), key=group[kept], place=place, split=split[kept])
         self.found.duplicates = copies.within()
         self._number(folder, by_group, count)
+
+    def _late(self) -> Iterator[np.ndarray]:
+        """Of each part, which structures an earlier split holds too; none where groups decide, or copies are kept."""
+        if not given(self.reading) or self.reading.duplicates == "kept":
+            return (np.empty(0, dtype=LATE) for _ in self.numbers)
+        copies = Copies(self.scratch / "copies", self.structures)
+        for start, (group, mark, isolated, member) in self._each("group", "mark", "isolated", "member"):
+            place = np.flatnonzero(~isolated)
+            copies.add(member[place], place + start, decided(mark, group)[place])
+        return (rows for _, rows in self._by_part(copies.late(BLOCK)))
+
+    def _reject_late(self, index: np.ndarray, late: np.ndarray) -> None:
+        for place, split, first in late.tolist():
+            reason = f"at coordinates of another split: {SPLITS[split]}, and in {SPLITS[first]} too"
+            self.found.left_out.append(Rejected(int(index[place]), reason, ""))
 
     def _reject(self, species: np.ndarray, lengths: np.ndarray, index: np.ndarray, strange: np.ndarray) -> None:
         ends = np.cumsum(lengths)
         for place in np.flatnonzero(strange):
             numbers = sorted(set(species[ends[place] - lengths[place] : ends[place]].tolist()))
             text = f"atomic numbers {' '.join(map(str, numbers))}"
-            self.found.foreign.append(Rejected(int(index[place]), _STRANGE, text))
+            self.found.left_out.append(Rejected(int(index[place]), _STRANGE, text))
 
     def _number(self, folder: Path, by_group: Buckets, count: int) -> None:
         """Number the groups by their digests, ascending."""
@@ -164,7 +188,7 @@ class Assembler:
             for number in range(count):
                 rows = by_group.take(number)
                 keys, group = np.unique(rows["key"], return_inverse=True)
-                split = split_of_groups(rows["key"])
+                split = rows["split"]
                 self.placed.add(rows["place"] // BLOCK, place=rows["place"], group=group + found.groups, split=split)
                 found.counts = [n + int(np.sum(split == i)) for i, n in enumerate(found.counts)]
                 found.train_groups += len(np.unique(group[split == 0]))
@@ -177,12 +201,16 @@ class Assembler:
 
     def _decisions(self) -> Iterator[tuple[int, np.ndarray]]:
         """(number, decisions) of each part: places within the part, groups and splits of what is kept."""
-        block, rows = -1, np.empty(0, dtype=self.placed.dtype)
+        return self._by_part(self.placed)
+
+    def _by_part(self, buckets: Buckets) -> Iterator[tuple[int, np.ndarray]]:
+        """(number, rows) of each part, of rows about structures that are sorted by block; places within the part."""
+        block, rows = -1, np.empty(0, dtype=buckets.dtype)
         for number, start, size in zip(self.numbers, self.starts.tolist(), self.sizes.tolist(), strict=True):
             taken = []
             for wanted in range(start // BLOCK, max(start, start + size - 1) // BLOCK + 1):
                 if wanted != block:
-                    block, rows = wanted, np.sort(self.placed.read(wanted), order="place")
+                    block, rows = wanted, np.sort(buckets.read(wanted), order="place")
                 taken.append(rows[(rows["place"] >= start) & (rows["place"] < start + size)])
             some = np.concatenate(taken)
             some["place"] -= start

@@ -16,6 +16,8 @@ from chemscale.data.store import open_arrays
 from chemscale.data.subsets import SPLITS
 
 SHOWN = 20  # pairs of records that a report lists
+_LATE = [("place", "i8"), ("split", "u1"), ("first", "u1")]
+LATE = np.dtype(_LATE)  # a structure of which an earlier split, `first`, holds a copy
 _BUCKET = 1 << 20  # structures that are compared at a time, about 30 MB
 _AT_A_TIME = 1 << 18
 
@@ -63,6 +65,36 @@ class Duplicates:
             if len(shown) < SHOWN:
                 shown.append(rows["index"].tolist())
         return {"repeated": repeated, "across_splits": across, "first": sorted(shown)}
+
+
+class Copies:
+    """Finds structures of which an earlier split holds a copy, in training before validation before test.
+
+    Args:
+        folder: scratch, which must not exist.
+        structures: about how many there will be.
+    """
+
+    def __init__(self, folder: Path, structures: int) -> None:
+        self._folder, self._structures = folder, structures
+        self._count = max(1, -(-structures // _BUCKET))
+        self._buckets = Buckets(folder / "all", [("key", "u8"), ("place", "i8"), ("split", "u1")], self._count)
+
+    def add(self, digests: np.ndarray, place: np.ndarray, split: np.ndarray) -> None:
+        """Add structures: their digests, places and splits."""
+        self._buckets.add(bucket_of(digests, self._count), key=digests, place=place, split=split)
+
+    def late(self, block: int) -> Buckets:
+        """The copies (`LATE`), sorted by blocks of so many places."""
+        found = Buckets(self._folder / "late", _LATE, max(1, -(-self._structures // block)))
+        for number in range(self._count):
+            rows = self._buckets.take(number)
+            rows = rows[np.lexsort((rows["split"], rows["key"]))]
+            begins = np.concatenate([[True], rows["key"][1:] != rows["key"][:-1]])[: len(rows)]
+            first = rows["split"][begins][np.cumsum(begins) - 1]
+            late, earlier = rows[rows["split"] > first], first[rows["split"] > first]
+            found.add(late["place"] // block, place=late["place"], split=late["split"], first=earlier)
+        return found
 
 
 def shared(folders: Sequence[Path], names: Sequence[str], scratch: Path) -> dict[str, Any]:

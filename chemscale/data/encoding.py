@@ -14,12 +14,11 @@ import numpy as np
 from chemscale.data.fasta import residues
 from chemscale.data.groups import group_key, largest_fragment, plain
 from chemscale.data.readers import Record
+from chemscale.data.splits import LABELLED, mark_of_label
 from chemscale.data.store import Rejected
 from chemscale.data.subsets import digest
 from chemscale.data.tokens import split_string
 from chemscale.data.vocabulary import Vocabulary
-
-BY_GROUP, HELD_OUT = 255, 254  # splits still open: any of the three, or valid and test only
 
 _BATCH = 64  # records of one step
 _STEREO_OR_HYDROGEN = re.compile(r"[@/\\]|\[\d*H")  # stereochemistry, or a hydrogen atom of its own
@@ -35,7 +34,7 @@ class Encoded:
         lengths: (examples,) int64.
         member: (examples,) uint64 digests of canonical SMILES or sequences.
         group: (examples,) uint64 digests of group keys.
-        mark: (examples,) uint8, an index into SPLITS or one of the open marks.
+        mark: (examples,) uint8, an index into SPLITS or one of the open marks of `splits`.
         rejected: records that are no example.
         counts: what was changed on the way, by kind, e.g. {"stereochemistry": 12}.
     """
@@ -60,7 +59,7 @@ class Writing:
         form: of molecules, "written" or "parent".
         vocabulary: whose entries tokens become; None keeps tokens as they are.
         longest: tokens of the longest example, start and end counted; None for any.
-        mark: split of all records, or an open mark.
+        splits: the name under which records say their split, for the reason where one does not.
     """
 
     representation: str
@@ -68,16 +67,17 @@ class Writing:
     form: str = "written"
     vocabulary: Vocabulary | None = None
     longest: int | None = None
-    mark: int = BY_GROUP
+    splits: str | None = None
 
 
 @dataclass(frozen=True)
 class Task:
-    """Records for one process; `number` is the place of their part among those of the build."""
+    """Records for one process, and the mark of each (`splits`); `number` is the place of their part in the build."""
 
     number: int
     writing: Writing
     records: list[Record]
+    marks: list[int]
 
 
 class Example(NamedTuple):
@@ -95,7 +95,7 @@ class Reason(str):
 def encode(task: Task) -> tuple[int, Encoded]:
     """Encode records; the work of one process."""
     collected = Collected(task.writing)
-    for _ in collected.take(task.records):
+    for _ in collected.take(task.records, task.marks):
         pass
     return task.number, collected.encoded()
 
@@ -112,14 +112,14 @@ class Collected:
         self._ids: dict[str, int] = {}
         self._tokens = array("H")  # flat: lists of lists would be walked by every garbage collection
         self._lengths = array("q")
-        self._keys, self._groups = array("Q"), array("Q")
+        self._keys, self._groups, self._marks = array("Q"), array("Q"), array("B")
 
-    def take(self, records: Sequence[Record]) -> Iterator[Example]:
-        """Take records; yields those that are examples."""
+    def take(self, records: Sequence[Record], marks: Sequence[int]) -> Iterator[Example]:
+        """Take records with their marks; yields those that are examples."""
         for start in range(0, len(records), _BATCH):
-            some = records[start : start + _BATCH]
-            for (line, text, _), example in zip(some, self._read(some), strict=True):
-                reason = example if isinstance(example, Reason) else self._put(example)
+            some, batch = records[start : start + _BATCH], slice(start, start + _BATCH)
+            for (line, text, _, split), mark, example in zip(some, marks[batch], self._read(some), strict=True):
+                reason = example if isinstance(example, Reason) else self._put(example, mark, split)
                 if reason is not None:
                     self.rejected.append(Rejected(line, reason, text))
                 elif not isinstance(example, Reason):
@@ -133,13 +133,18 @@ class Collected:
             lengths=np.array(self._lengths, dtype=np.int64),
             member=np.array(self._keys, dtype=np.uint64),
             group=np.array(self._groups, dtype=np.uint64),
-            mark=np.full(len(self._lengths), self.writing.mark, dtype=np.uint8),
+            mark=np.array(self._marks, dtype=np.uint8),
             rejected=tuple(self.rejected),
             counts=dict(self.counts),
         )
 
-    def _put(self, example: Example) -> str | None:
+    def _put(self, example: Example, mark: int, split: str | None) -> str | None:
         """Keep an example; the reason, where it is not to be kept."""
+        if mark == LABELLED:
+            try:
+                mark = mark_of_label(split, self.writing.splits)
+            except ValueError as error:
+                return str(error)
         ids = self._ids
         row = [ids.setdefault(token, len(ids)) for token in self._spelled(example.tokens)]
         if self.writing.longest is not None and len(row) + 2 > self.writing.longest:
@@ -148,13 +153,14 @@ class Collected:
         self._lengths.append(len(row))
         self._keys.append(digest(example.key))
         self._groups.append(digest(example.group))
+        self._marks.append(mark)
         return None
 
 
 def _sequences(records: Sequence[Record]) -> list[Example | Reason]:
     """Proteins: letters as tokens, each its own group where none is given."""
-    groups = [group for _, _, group in records]
-    read = _tried(residues, [text for _, text, _ in records])
+    groups = [group for _, _, group, _ in records]
+    read = _tried(residues, [text for _, text, *_ in records])
     return [s if isinstance(s, Reason) else Example(s, g or s, list(s)) for s, g in zip(read, groups, strict=True)]
 
 
@@ -176,13 +182,13 @@ class _Molecules:
         self._string = SelfiesWriter() if writing.representation == "selfies" else str
 
     def __call__(self, records: Sequence[Record]) -> list[Example | Reason]:
-        molecules = _tried(self._molecule, [text for _, text, _ in records])
+        molecules = _tried(self._molecule, [text for _, text, *_ in records])
         if self.writing.form == "parent":
             molecules = _tried(self._parent, molecules)
         smiles = _tried(self._chem.MolToSmiles, molecules)
         keys = [
             group or (m if isinstance(m, Reason) else group_key(m, s))
-            for m, s, (_, _, group) in zip(molecules, smiles, records, strict=True)
+            for m, s, (_, _, group, _) in zip(molecules, smiles, records, strict=True)
         ]
         tokens = _tried(self._split, _tried(self._string, smiles))
         return [t if isinstance(t, Reason) else Example(s, k, t) for s, k, t in zip(smiles, keys, tokens, strict=True)]

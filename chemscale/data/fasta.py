@@ -37,18 +37,20 @@ class Members:
 
 
 def read(
-    path: Path, handle: IO[str], key: str | None, members: Members | None
-) -> Iterator[tuple[int, str, str | None]]:
-    """Each sequence with the line of its header and its group: the value of `key` there, or what `members` says.
+    path: Path, handle: IO[str], key: str | None, members: Members | None, splits: str | None = None
+) -> Iterator[tuple[int, str, str | None, str | None]]:
+    """Each sequence with the line of its header, its group (the value of `key` there, or what `members` says) and its
+    split (the value of `splits`, or None).
 
     Raises:
         ValueError: the file does not begin with a header, or a header has no such key or id.
     """
     where, head, lines = 0, "", []
-    found = re.compile(rf"(?:^|[\s|;]){re.escape(key)}=(\S+)") if key else None
+    found, said = (_pattern(name) if name else None for name in (key, splits))
 
-    def record() -> tuple[int, str, str | None]:
-        return where, "".join(lines), _group(path, where, head, found, members)
+    def record() -> tuple[int, str, str | None, str | None]:
+        split = said.search(head) if said else None
+        return where, "".join(lines), _group(path, where, head, found, members), split.group(1) if split else None
 
     for number, line in enumerate(handle, start=1):
         line = line.strip()
@@ -65,6 +67,11 @@ def read(
             lines.append(line)
     if where:
         yield record()
+
+
+def _pattern(key: str) -> re.Pattern[str]:
+    """`key=value` in a header."""
+    return re.compile(rf"(?:^|[\s|;]){re.escape(key)}=(\S+)")
 
 
 def read_members(path: Path) -> Members:

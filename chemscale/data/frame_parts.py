@@ -14,7 +14,8 @@ import numpy as np
 
 from chemscale.data.formats import format_of
 from chemscale.data.formats.format import Chunk
-from chemscale.data.frames import Frame, UnusableError, checked
+from chemscale.data.frames import Frame, Record, UnusableError, checked
+from chemscale.data.splits import LABELLED, LEFT_OUT, mark_of_label
 from chemscale.data.store import Rejected
 from chemscale.data.subsets import digest
 from chemscale.data.units import units_of
@@ -23,7 +24,8 @@ from chemscale.spec import Reading
 
 @dataclass(frozen=True)
 class Task:
-    """Some records to read: their number among all such runs, the index of the first one, and where they lie."""
+    """Some records to read: their number among all such runs, the index of the first one, where they lie, and the mark
+    of each (`splits`)."""
 
     number: int
     first: int
@@ -31,6 +33,7 @@ class Task:
     chunk: Chunk
     reading: Reading
     units: str
+    marks: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,7 @@ class Part:
         charge, spin: (structures,) int16.
         index: (structures,) int64, place of its record in the source.
         member, group: (structures,) uint64, digest of the coordinates and of the molecule.
+        mark: (structures,) uint8, the split or what decides about it (`splits`).
         named: (structures,) bool, whether the file says which molecule it is.
         isolated: (structures,) bool, of atoms that give reference energies.
     """
@@ -61,6 +65,7 @@ class Part:
     index: np.ndarray
     member: np.ndarray
     group: np.ndarray
+    mark: np.ndarray
     named: np.ndarray
     isolated: np.ndarray
 
@@ -71,22 +76,34 @@ ARRAYS = tuple(field.name for field in fields(Part))
 def read_task(task: Task) -> tuple[int, Part, list[Rejected]]:
     """Read and check some records; the work of one process."""
     units = units_of(task.units)
-    frames: list[tuple[int, Frame]] = []
+    rows: list[tuple[int, int, Frame]] = []
     rejected: list[Rejected] = []
     found = format_of(task.path).records(task.path, task.chunk.where, task.reading)
-    for index, record in enumerate(found, task.first):
+    for index, (record, mark) in enumerate(zip(found, task.marks.tolist(), strict=True), task.first):
+        if mark == LEFT_OUT:
+            continue
         try:
             if isinstance(record, UnusableError):
                 raise record
-            frames.append((index, checked(record, units)))
+            frame = checked(record, units)
+            rows.append((index, _mark(mark, record, task.reading), frame))
         except UnusableError as fault:
             text = "" if isinstance(record, UnusableError) else record.text
             rejected.append(Rejected(index, str(fault), text))
-    return task.number, _joined(frames), rejected
+    return task.number, _joined(rows), rejected
 
 
-def _joined(rows: list[tuple[int, Frame]]) -> Part:
-    frames = [frame for _, frame in rows]
+def _mark(mark: int, record: Record, reading: Reading) -> int:
+    if mark != LABELLED or record.isolated:
+        return mark
+    try:
+        return mark_of_label(record.split, reading.splits)
+    except ValueError as error:
+        raise UnusableError(str(error)) from None
+
+
+def _joined(rows: list[tuple[int, int, Frame]]) -> Part:
+    frames = [frame for *_, frame in rows]
     member = np.array([f.digest for f in frames], dtype=np.uint64)
     keys = [str(m) if f.group is None else f.group for f, m in zip(frames, member.tolist(), strict=True)]
     periodic = any(f.cell is not None for f in frames)
@@ -100,9 +117,10 @@ def _joined(rows: list[tuple[int, Frame]]) -> Part:
         cell=np.array([none if f.cell is None else f.cell for f in frames]) if periodic else np.zeros((0, 3, 3)),
         charge=np.array([f.charge for f in frames], dtype=np.int16),
         spin=np.array([f.spin for f in frames], dtype=np.int16),
-        index=np.array([index for index, _ in rows], dtype=np.int64),
+        index=np.array([index for index, *_ in rows], dtype=np.int64),
         member=member,
         group=np.array([digest(key) for key in keys], dtype=np.uint64),
+        mark=np.array([mark for _, mark, _ in rows], dtype=np.uint8),
         named=np.array([f.group is not None for f in frames], dtype=bool),
         isolated=np.array([f.isolated for f in frames], dtype=bool),
     )

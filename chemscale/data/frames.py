@@ -49,6 +49,7 @@ class Record:
         spin: unpaired electrons; None where the file does not say.
         text: what shows people which record it is.
         keys: names of what the record holds, for the message where labels are missing.
+        split: what it says of its split, where the reading asks for that.
     """
 
     species: np.ndarray
@@ -63,6 +64,7 @@ class Record:
     spin: Any = None
     text: str = ""
     keys: tuple[str, ...] = ()
+    split: Any = None
 
 
 @dataclass(frozen=True)

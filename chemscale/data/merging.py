@@ -16,10 +16,10 @@ from pathlib import Path
 import numpy as np
 
 from chemscale.data.buckets import Buckets, bucket_of
-from chemscale.data.encoding import BY_GROUP, HELD_OUT
 from chemscale.data.parts import Parts
+from chemscale.data.splits import decided
 from chemscale.data.store import ArrayFile
-from chemscale.data.subsets import SPLITS, split_of_groups
+from chemscale.data.subsets import SPLITS
 from chemscale.data.tokens import SPECIALS, UNKNOWN
 from chemscale.data.vocabulary import Vocabulary
 
@@ -160,7 +160,7 @@ class Merger:
 
     def _placed(self, rows: np.ndarray) -> np.ndarray:
         """Decide about all examples of some groups; the digests of groups that stay, ascending."""
-        split = _decided(rows["mark"], rows["key"])
+        split = decided(rows["mark"], rows["key"])
         twins = (split != 0) & np.isin(rows["key"], rows["key"][split == 0])
         rows, split = rows[~twins], split[~twins]
         digests, group = np.unique(rows["key"], return_inverse=True)
@@ -245,10 +245,3 @@ class Merger:
         for name, file in files.items():
             file.__exit__()
             self.found.sums[name] = file.checksum
-
-
-def _decided(mark: np.ndarray, group: np.ndarray) -> np.ndarray:
-    """(n,) uint8, the split of each example: as marked, or as its group's digest says."""
-    by_group = split_of_groups(group)
-    held_out = split_of_groups(group, (0.0, 0.5, 0.5))
-    return np.where(mark == BY_GROUP, by_group, np.where(mark == HELD_OUT, held_out, mark)).astype(np.uint8)

@@ -19,13 +19,14 @@ import numpy as np
 
 from chemscale.batch import Manifest, TextManifest
 from chemscale.data import parallel, readers
-from chemscale.data.encoding import BY_GROUP, HELD_OUT, Encoded, Task, Writing, encode
+from chemscale.data.encoding import Encoded, Task, Writing, encode
 from chemscale.data.files import count_lines
 from chemscale.data.merging import Merged, Merger
 from chemscale.data.moses import read_embedded
 from chemscale.data.notation import refuse_other_notation
 from chemscale.data.parts import Parts, claimed, discard
 from chemscale.data.sources import Source, home
+from chemscale.data.splits import LABELLED, LEFT_OUT, Marking, given, markings, refuse_empty, told
 from chemscale.data.store import (
     BUILDER,
     MANIFEST_FILE,
@@ -77,27 +78,33 @@ def build_molecules(
 
 def writings(
     source: Source, representation: str, reading: Reading, vocabulary: Vocabulary | None
-) -> Iterator[tuple[Path, readers.Layout, Writing]]:
-    """How to read and write each file of a source.
+) -> Iterator[tuple[Path, readers.Layout, Writing, Marking]]:
+    """How to read and write each file of a source, and which splits its records belong to.
 
     Raises:
-        ValueError: a file cannot be written in this representation, or is written in another notation than expected.
+        ValueError: a file cannot be written in this representation, or is written in another notation than expected; or
+            splits are given that cannot be (`splits.markings`).
     """
-    for split, path in source.files:
-        layout = readers.layout_of(path, reading, representation)
+
+    def records(path: Path) -> int:
+        return sum(1 for _ in readers.read_records(path, readers.layout_of(path, reading, representation)))
+
+    for path, marking in markings(source, reading, records):
+        of_file = reading if marking.rest == LABELLED else replace(reading, splits=None)
+        layout = readers.layout_of(path, of_file, representation)
         refuse_other_notation(source.name, path, layout)
-        mark = _mark(split)
-        yield path, layout, Writing(representation, layout.notation, reading.form, vocabulary, reading.longest, mark)
+        writing = Writing(representation, layout.notation, reading.form, vocabulary, reading.longest, reading.splits)
+        yield path, layout, writing, marking
 
 
-def ready_made(path: Path, split: str | None, representation: str, vocabulary: Vocabulary | None) -> Encoded:
-    """Package data: canonical SMILES, each a group of its own, with their SELFIES tokens beside them."""
+def ready_made(path: Path, mark: int, representation: str, vocabulary: Vocabulary | None) -> Encoded:
+    """Package data of one mark: canonical SMILES, each a group of its own, with their SELFIES tokens beside them."""
     smiles, alphabet, tokens, lengths = read_embedded(path)
     if representation != "selfies" or vocabulary is not None:
-        return _rewritten(smiles, alphabet, tokens, lengths, representation, vocabulary, _mark(split))
+        return _rewritten(smiles, alphabet, tokens, lengths, representation, vocabulary, mark)
     member = np.fromiter((digest(s) for s in smiles), dtype=np.uint64)
-    mark = np.full(len(smiles), _mark(split), dtype=np.uint8)
-    return Encoded(alphabet, tokens.astype(np.uint16), lengths, member, member, mark)
+    marks = np.full(len(smiles), mark, dtype=np.uint8)
+    return Encoded(alphabet, tokens.astype(np.uint16), lengths, member, member, marks)
 
 
 def _rewritten(
@@ -133,12 +140,6 @@ def _rewritten(
     )
 
 
-def _mark(split: str | None) -> int:
-    if split is None:
-        return BY_GROUP
-    return HELD_OUT if split == "held-out" else SPLITS.index(split)
-
-
 def _encoded(
     source: Source,
     representation: str,
@@ -150,22 +151,28 @@ def _encoded(
 ) -> Iterator[tuple[int, Encoded]]:
     """The parts that are not done yet."""
     if source.name == READY_MADE:
-        for number, (split, path) in enumerate(source.files):
+        for number, (path, marking) in enumerate(markings(source, reading, count_lines)):
             if number not in parts.done:
-                yield number, ready_made(path, split, representation, vocabulary)
+                yield number, ready_made(path, marking.rest, representation, vocabulary)
         return
     number = 0
-    for path, layout, writing in writings(source, representation, reading, vocabulary):
-        tasks = numbered_tasks(path, layout, writing, number)
+    for path, layout, writing, marking in writings(source, representation, reading, vocabulary):
+        tasks = numbered_tasks(path, layout, writing, marking, number)
         total = None if progress is False else count_lines(path)
         with parallel.progress_bar(total, f"encoding {path.name}", progress) as shown:
             number += yield from _missing(tasks, parts, shown, processes)
 
 
-def numbered_tasks(path: Path, layout: readers.Layout, writing: Writing, first: int = 0) -> Iterator[Task]:
-    """The records of a file, `_CHUNK` at a time."""
-    chunks = parallel.in_chunks(readers.read_records(path, layout), _CHUNK)
-    return (Task(first + i, writing, records) for i, records in enumerate(chunks))
+def numbered_tasks(
+    path: Path, layout: readers.Layout, writing: Writing, marking: Marking, first: int = 0
+) -> Iterator[Task]:
+    """The records of a file, `_CHUNK` at a time, without those that are left out."""
+    for i, records in enumerate(parallel.in_chunks(readers.read_records(path, layout), _CHUNK)):
+        marks = marking.marks(i * _CHUNK, len(records)).tolist()
+        if LEFT_OUT in marks:
+            records = [record for record, mark in zip(records, marks, strict=True) if mark != LEFT_OUT]
+            marks = [mark for mark in marks if mark != LEFT_OUT]
+        yield Task(first + i, writing, records, marks)
 
 
 def _missing(
@@ -204,6 +211,8 @@ def _merged(
             why = _first_reason(parts)
             raise ValueError(f"Data.source={source.name!r} holds no {what[:-1]} that can be read; {why}.")
         found = merger.decide(room)
+        if given(reading):
+            refuse_empty(source.name, what, dict(zip(SPLITS, found.counts, strict=True)), reading)
         refuse_empty_counts(source.name, what, found.counts, found.groups, f"more different {what}")
         found = merger.write(room)
         discard(room / "scratch")
@@ -222,6 +231,8 @@ def _manifest(
     notes = {"origin": source.origin, "units": source.units, "unknown_tokens": sum(found.unknown.values())}
     if found.unknown:
         notes["unknown"] = dict(list(found.unknown.items())[:_UNKNOWN_SHOWN])
+    if given(reading):
+        notes["splits"] = told(reading)
     if any(found.changed.values()):
         notes["removed"] = {kind: n for kind, n in found.changed.items() if n}
     if vocabulary is not None:

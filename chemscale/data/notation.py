@@ -37,7 +37,7 @@ def refuse_other_notation(name: str, path: Path, layout: Layout) -> None:
     Raises:
         ValueError: most of the first records look like another notation; the message shows one of them.
     """
-    records = [(line, text) for line, text, _ in islice(read_records(path, layout), _LOOKED_AT) if text]
+    records = [(line, text) for line, text, *_ in islice(read_records(path, layout), _LOOKED_AT) if text]
     others = [(line, text, kind) for line, text in records if (kind := looks_like(text)) != layout.notation]
     if layout.notation == "protein":
         others = [other for other in others if set(other[1].upper()) - set(AMINO_ACIDS + "*-")]

@@ -1,4 +1,4 @@
-"""Strings out of files: lines, tables and FASTA, each with the line that it stood on and its group, if it has one.
+"""Strings out of files: lines, tables and FASTA, each with the line that it stood on, its group and its split.
 
 Files are read as they come, a record at a time, so that one of any size can be read.
 """
@@ -23,7 +23,7 @@ COLUMNS = {  # names of the column with the strings, by notation
 }
 _DELIMITERS = {".csv": ",", ".tsv": "\t"}
 
-Record = tuple[int, str, str | None]  # line from 1 (row of a Parquet file), string, group
+Record = tuple[int, str, str | None, str | None]  # line from 1 (row of a Parquet file), string, group, split
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,7 @@ class Layout:
         notation: "smiles", "selfies" or "protein".
         names: columns that the strings may stand in, the first one found is taken.
         groups: column, key of a FASTA header, or None.
+        splits: column or key of a FASTA header that says which split a record belongs to, or None.
         members: group of each id, where a table of its own says so.
     """
 
@@ -42,6 +43,7 @@ class Layout:
     notation: str
     names: tuple[str, ...]
     groups: str | None = None
+    splits: str | None = None
     members: fasta.Members | None = None
 
 
@@ -60,18 +62,18 @@ def layout_of(path: Path, reading: Reading, representation: str) -> Layout:
             f"Data.representation={representation!r} does not suit {path.name}, which holds {what}; use {allowed}."
         )
     names = COLUMNS[notation] if reading.column is None else (reading.column,)
-    if reading.groups is None:
-        return Layout(kind, notation, names)
-    if Path(reading.groups).expanduser().is_file():
+    if reading.groups is not None and Path(reading.groups).expanduser().is_file():
         if kind not in FASTA_SUFFIXES:
             raise ValueError(f"Reading.groups={reading.groups!r} is a table for FASTA; name a column of {path.name}.")
-        return Layout(kind, notation, names, None, fasta.read_members(Path(reading.groups).expanduser()))
-    if kind in (".smi", ".txt"):
-        raise ValueError(
-            f"Reading.groups={reading.groups!r} needs columns, and {path.name} has none; give a table (.csv, .tsv, "
-            ".parquet) or FASTA."
-        )
-    return Layout(kind, notation, names, reading.groups)
+        members = fasta.read_members(Path(reading.groups).expanduser())
+        return Layout(kind, notation, names, None, reading.splits, members)
+    for field, asked in (("groups", reading.groups), ("splits", reading.splits)):
+        if asked is not None and kind in (".smi", ".txt"):
+            raise ValueError(
+                f"Reading.{field}={asked!r} needs columns, and {path.name} has none; give a table (.csv, .tsv, "
+                ".parquet) or FASTA."
+            )
+    return Layout(kind, notation, names, reading.groups, reading.splits)
 
 
 def read_records(path: Path, layout: Layout) -> Iterator[Record]:
@@ -91,14 +93,14 @@ def read_records(path: Path, layout: Layout) -> Iterator[Record]:
         if layout.kind in _DELIMITERS:
             yield from _table(path, handle, layout)
         elif layout.kind in FASTA_SUFFIXES:
-            yield from fasta.read(path, handle, layout.groups, layout.members)
+            yield from fasta.read(path, handle, layout.groups, layout.members, layout.splits)
         else:
             yield from _lines(handle, layout)
 
 
 def read_strings(path: Path) -> Iterator[tuple[int, str]]:
     """(line, SMILES) of each record of the file; see `read_records`."""
-    for line, text, _ in read_records(path, layout_of(path, Reading(notation="smiles"), "smiles")):
+    for line, text, *_ in read_records(path, layout_of(path, Reading(notation="smiles"), "smiles")):
         yield line, text
 
 
@@ -124,7 +126,7 @@ def _lines(handle: IO[str], layout: Layout) -> Iterator[Record]:
         words = line.split(maxsplit=1)
         first = words[0] if words else ""
         if not (number == 1 and first in layout.names):
-            yield number, first, None
+            yield number, first, None, None
 
 
 def _table(path: Path, handle: IO[str], layout: Layout) -> Iterator[Record]:
@@ -132,13 +134,16 @@ def _table(path: Path, handle: IO[str], layout: Layout) -> Iterator[Record]:
     head = [cell.strip() for cell in next(rows, [])]
     column = _column(path, head, layout)
     if head and column is None:
-        yield 1, head[0], None
+        yield 1, head[0], None, None
     place = column or 0
-    beside = None if layout.groups is None else _beside(path, head, layout.groups)
+    group, split = (_beside(path, head, name, getattr(layout, name)) for name in ("groups", "splits"))
     for row in rows:
-        text = row[place].strip() if len(row) > place else ""
-        group = row[beside].strip() if beside is not None and len(row) > beside else None
-        yield rows.line_num, text, group or None
+        yield rows.line_num, _cell(row, place) or "", _cell(row, group), _cell(row, split)
+
+
+def _cell(row: list[str], place: int | None) -> str | None:
+    """What stands there; None where nothing does."""
+    return (row[place].strip() or None) if place is not None and len(row) > place else None
 
 
 def _column(path: Path, head: list[str], layout: Layout) -> int | None:
@@ -146,7 +151,7 @@ def _column(path: Path, head: list[str], layout: Layout) -> int | None:
     for name in layout.names:
         if name in head:
             return head.index(name)
-    if len(head) <= 1 and layout.groups is None:
+    if len(head) <= 1 and layout.groups is None and layout.splits is None:
         return None
     raise ValueError(_no_column(path, head, layout))
 
@@ -159,10 +164,13 @@ def _no_column(path: Path, head: list[str], layout: Layout) -> str:
     )
 
 
-def _beside(path: Path, head: list[str], groups: str) -> int:
-    if groups not in head:
-        raise ValueError(f"Reading.groups={groups!r} is no column of {path.name}, which has {', '.join(head[:8])}.")
-    return head.index(groups)
+def _beside(path: Path, head: list[str], field: str, asked: str | None) -> int | None:
+    """The column of a name that was asked for."""
+    if asked is None:
+        return None
+    if asked not in head:
+        raise ValueError(f"Reading.{field}={asked!r} is no column of {path.name}, which has {', '.join(head[:8])}.")
+    return head.index(asked)
 
 
 def _parquet(path: Path, layout: Layout) -> Iterator[Record]:
@@ -172,18 +180,20 @@ def _parquet(path: Path, layout: Layout) -> Iterator[Record]:
         column = names[0] if len(names) == 1 else next((c for c in layout.names if c in names), None)
         if column is None:
             raise ValueError(_no_column(path, names, layout))
-        wanted = [column]
-        if layout.groups is not None:
-            _beside(path, names, layout.groups)
-            wanted.append(layout.groups)
+        asked = (column, layout.groups, layout.splits)
+        for field, name in zip(("groups", "splits"), asked[1:], strict=True):
+            _beside(path, names, field, name)
+        wanted = list(dict.fromkeys(name for name in asked if name is not None))
         number = 0
         for batch in file.iter_batches(batch_size=1 << 14, columns=wanted):
-            texts, groups = batch.column(column).to_pylist(), [None] * len(batch)
-            if layout.groups is not None:
-                groups = batch.column(layout.groups).to_pylist()
-            for value, group in zip(texts, groups, strict=True):
+            columns = ([None] * len(batch) if n is None else batch.column(n).to_pylist() for n in asked)
+            for value, group, split in zip(*columns, strict=True):
                 number += 1
-                yield number, "" if value is None else str(value).strip(), None if group is None else str(group)
+                yield number, "" if value is None else str(value).strip(), _text(group), _text(split)
+
+
+def _text(value: Any) -> str | None:
+    return None if value is None else str(value)
 
 
 @contextmanager

@@ -22,7 +22,7 @@ from chemscale.data.files import TEXT_SUFFIXES
 from chemscale.data.formats import STRUCTURE_SUFFIXES
 from chemscale.data.store import BUILDER, MANIFEST_FILE
 from chemscale.data.vocabulary import vocabulary_of
-from chemscale.spec import Reading
+from chemscale.spec import Portion, Reading
 
 MOSES_CITATION = (
     "Polykovskiy et al., Molecular Sets (MOSES): A Benchmarking Platform for Molecular Generation Models, "
@@ -31,6 +31,7 @@ MOSES_CITATION = (
 MOSES_LICENCE = "MIT (Copyright 2018 Insilico Medicine, Inc)"
 STRUCTURE_RULES = 2  # rises when a file of structures would be built into other arrays, which is then built anew
 _OF_STRUCTURES = ("energy", "forces", "level", "units", "isolated")  # of a reading: what text has no use for
+_OF_SPLITS = ("valid", "test", "splits")
 UNITS = {"text": "nats", "structures": "eV, angstrom, eV/angstrom"}
 
 
@@ -119,25 +120,57 @@ def folder_of(source: Source, representation: str, reading: Reading) -> Path:
     if source.family == "structures":
         facts.append(STRUCTURE_RULES)
     if reading != Reading():
-        facts.append(_fingerprint(reading, representation, source.family))
+        facts.append(_fingerprint(source, reading, representation))
     text = json.dumps(facts)
     return home() / "built" / f"{stem}-{what}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
 
-def _fingerprint(reading: Reading, representation: str, family: str) -> dict[str, Any]:
+def portion_files(source: Source, split: str, portion: Portion) -> list[Path]:
+    """The files that a portion of `Reading.valid` or `Reading.test` is taken of.
+
+    Raises:
+        ValueError: there are none of the source's family, or several where a part of one is asked for.
+    """
+    field = f"Reading.{split}"
+    own = not portion.path
+    files = [path for _, path in (source if own else _user_file(portion.path, (), field)).files]
+    if not own and (family := _family(files[0], field)) != source.family:
+        raise ValueError(
+            f"{field}={portion.path!r} holds {family} where {source.family} are needed; give another file."
+        )
+    if portion.slice and len(files) > 1:
+        raise ValueError(
+            f"{field}='{portion.path}@{portion.slice}' counts the records of one file, and there are {len(files)}; "
+            f"name the file, e.g. {files[-1]}@{portion.slice}"
+        )
+    return files
+
+
+def _fingerprint(source: Source, reading: Reading, representation: str) -> dict[str, Any]:
     """What a reading says, with the contents of files in the place of their paths."""
-    said = asdict(reading)
-    if family == "structures":
+    said = {name: value for name, value in asdict(reading).items() if name not in _OF_SPLITS}
+    splits = _split_facts(source, reading)
+    if source.family == "structures":
         lone = None if reading.isolated is None else Path(reading.isolated).expanduser()
         alone = file_checksum(lone) if lone is not None and lone.is_file() else reading.isolated
-        return {name: said[name] for name in ("groups", *_OF_STRUCTURES)} | {"isolated": alone}
+        kept = {"duplicates": reading.duplicates} if splits else {}
+        return {name: said[name] for name in ("groups", *_OF_STRUCTURES)} | {"isolated": alone} | splits | kept
     said = {name: value for name, value in said.items() if name not in _OF_STRUCTURES}
     vocabulary = vocabulary_of(reading, representation)
     if vocabulary is not None:
         said["vocabulary"] = vocabulary.checksum
     if reading.groups is not None and Path(reading.groups).expanduser().is_file():
         said["groups"] = file_checksum(Path(reading.groups).expanduser())
-    return said
+    return said | splits
+
+
+def _split_facts(source: Source, reading: Reading) -> dict[str, Any]:
+    """What decides splits that are given; empty where none are."""
+    facts: dict[str, Any] = {} if reading.splits is None else {"splits": reading.splits}
+    for name, portion in reading.portions.items():
+        sums = [file_checksum(path) for path in portion_files(source, name, portion)] if portion.path else []
+        facts[name] = [sums, portion.slice]
+    return facts
 
 
 def built_folder(source: Source, representation: str, reading: Reading) -> Path:
@@ -202,48 +235,48 @@ def _known() -> Iterator[Source]:
     )
 
 
-def _user_file(name: str, known: tuple[str, ...]) -> Source:
+def _user_file(name: str, known: tuple[str, ...], field: str = "Data.source") -> Source:
     path = Path(name).expanduser()
     if path.is_dir():
-        return _user_folder(name, path)
+        return _user_folder(name, path, field)
     if not path.is_file():
-        names = ", ".join(known)
-        raise ValueError(f"Data.source={name!r} is neither a known name ({names}) nor a file on this machine.")
-    family = _family(path)
+        names = f"neither a known name ({', '.join(known)}) nor" if known else "not"
+        raise ValueError(f"{field}={name!r} is {names} a file on this machine.")
+    family = _family(path, field)
     origin, how = f"file {path.name}", f"chemscale data build {name}"
     return Source(name, family, origin, "unknown", "", UNITS[family], how, ((None, path),))
 
 
-def _user_folder(name: str, folder: Path) -> Source:
+def _user_folder(name: str, folder: Path, field: str) -> Source:
     """The files of structures in a folder, in the order of their names; they must be of one kind."""
     files = sorted(path for path in folder.iterdir() if path.name.lower().endswith(STRUCTURE_SUFFIXES))
     kinds = sorted({path.suffix.lower() for path in files})
     if len(kinds) != 1:
         found = f"files of several kinds ({', '.join(kinds)})" if kinds else "no file of structures"
         allowed = ", ".join(STRUCTURE_SUFFIXES)
-        raise ValueError(f"Data.source={name!r} is a folder with {found}; give one with files of one of {allowed}.")
+        raise ValueError(f"{field}={name!r} is a folder with {found}; give one with files of one of {allowed}.")
     origin, how = f"{len(files)} files of folder {folder.name}", f"chemscale data build {name}"
     of = tuple((None, path) for path in files)
     return Source(name, "structures", origin, "unknown", "", UNITS["structures"], how, of)
 
 
-def _family(path: Path) -> str:
+def _family(path: Path, field: str) -> str:
     name = path.name.lower()
     if name.endswith(STRUCTURE_SUFFIXES):
         return "structures"
     if name.endswith(TEXT_SUFFIXES):
         return "text"
     if name.endswith(".parquet"):
-        return "structures" if {"species", "positions"} <= _parquet_columns(path) else "text"
+        return "structures" if {"species", "positions"} <= _parquet_columns(path, field) else "text"
     allowed = ", ".join((*TEXT_SUFFIXES, ".parquet", *STRUCTURE_SUFFIXES))
-    raise ValueError(f"Data.source={str(path)!r} ends in {path.suffix!r}; files end in one of {allowed}.")
+    raise ValueError(f"{field}={str(path)!r} ends in {path.suffix!r}; files end in one of {allowed}.")
 
 
-def _parquet_columns(path: Path) -> set[str]:
+def _parquet_columns(path: Path, field: str) -> set[str]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
         return set(pq.read_schema(path).names)
     except pa.ArrowInvalid as error:
-        raise ValueError(f"Data.source={str(path)!r} is not a Parquet file: {error}.") from error
+        raise ValueError(f"{field}={str(path)!r} is not a Parquet file: {error}.") from error

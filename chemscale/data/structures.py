@@ -8,11 +8,13 @@ compare across sizes of data. Structures of one molecule share a group and so a 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from chemscale.batch import AtomicManifest, Manifest
 from chemscale.data import parallel
@@ -24,6 +26,7 @@ from chemscale.data.frame_parts import FrameParts, Task, read_task
 from chemscale.data.frames import UnusableError, checked
 from chemscale.data.parts import claimed, discard
 from chemscale.data.sources import Source, home
+from chemscale.data.splits import LEFT_OUT, Marking, markings, told
 from chemscale.data.store import BUILDER, MANIFEST_FILE, Rejected, complete, read_manifest, staged
 from chemscale.data.subsets import SPLITS
 from chemscale.data.units import units_of
@@ -31,6 +34,7 @@ from chemscale.spec import Reading
 
 _NOT_GROUPED = "no group, smiles or mol_id: each distinct structure is a group of its own"
 _GROUPED = "by molecule, as named in the file"
+Marked = tuple[Path, str, Marking]  # a file, its units, and the marks of its records
 
 
 def build_structures(
@@ -42,17 +46,17 @@ def build_structures(
         ValueError: the source holds no structure that can be used, leaves one of the three splits empty, does not have
             the labels that the reading names, or its units cannot be known.
     """
-    room = home() / "building" / f"{folder.name}-{CHUNK}"
+    room = home() / "building" / f"{folder.name}-{CHUNK}-marked"
     with claimed(room):
         if (folder / MANIFEST_FILE).is_file():
             return read_manifest(folder)
         try:
             lone = _isolated_atoms(reading)
             parts = FrameParts(room)
-            named = [(path, units_name(path, reading)) for _, path in source.files]
-            for number, part, rejected in _read(named, reading, parts, processes, progress):
+            files = [(path, units_name(path, reading), marking) for path, marking in _marked(source, reading)]
+            for number, part, rejected in _read(files, reading, parts, processes, progress):
                 parts.put(number, part, rejected)
-            manifest = _assembled(source, folder, reading, parts, lone, named)
+            manifest = _assembled(source, folder, reading, parts, lone, files)
         except ValueError:
             discard(room)  # the same file would be refused again
             raise
@@ -76,21 +80,30 @@ def units_name(path: Path, reading: Reading) -> str:
     return units_of(name).name
 
 
+def _marked(source: Source, reading: Reading) -> tuple[tuple[Path, Marking], ...]:
+    def records(path: Path) -> int:
+        return sum(chunk.records for chunk in format_of(path).chunks(path, reading))
+
+    return markings(source, reading, records)
+
+
 def _read(
-    named: list[tuple[Path, str]], reading: Reading, parts: FrameParts, processes: int | None, progress: bool | None
+    files: Sequence[Marked], reading: Reading, parts: FrameParts, processes: int | None, progress: bool | None
 ) -> Iterator[tuple[int, Any, list[Rejected]]]:
     """The parts that are not there yet."""
-    label = f"reading {named[0][0].name}" + (f" and {len(named) - 1} more" if len(named) > 1 else "")
+    label = f"reading {files[0][0].name}" + (f" and {len(files) - 1} more" if len(files) > 1 else "")
     with parallel.progress_bar(None, label, progress) as shown:
 
         def todo() -> Iterator[Task]:
             number = first = 0
-            for path, units in named:
+            for path, units, marking in files:
+                before = first
                 for chunk in format_of(path).chunks(path, reading):
-                    if number in parts.done:
+                    marks = marking.marks(first - before, chunk.records)
+                    if number in parts.done or np.all(marks == LEFT_OUT):
                         shown.advance(chunk.records)
                     else:
-                        yield Task(number, first, path, chunk, reading, units)
+                        yield Task(number, first, path, chunk, reading, units, marks)
                     number, first = number + 1, first + chunk.records
 
         for number, part, rejected in parallel.in_processes(read_task, todo(), processes):
@@ -126,10 +139,10 @@ def _assembled(
     reading: Reading,
     parts: FrameParts,
     lone: dict[int, float],
-    named: list[tuple[Path, str]],
+    files: Sequence[Marked],
 ) -> Manifest:
     discard(scratch := parts.folder / "scratch")  # left by a build that was killed
-    assembler = Assembler(source.name, parts, scratch, lone)
+    assembler = Assembler(source.name, parts, scratch, lone, reading)
     if not assembler.structures:
         first = next(parts.rejected(), None)
         why = "the file is empty" if first is None else f"record {first.line}: {first.reason}"
@@ -138,8 +151,8 @@ def _assembled(
     with staged(folder) as room:
         found = assembler.assemble(room)
         _refuse_absent(source, reading, found)
-        manifest = _manifest(source, reading, found, parts, named)
-        rejected = chain(parts.rejected(), found.foreign)
+        manifest = _manifest(source, reading, found, parts, files)
+        rejected = chain(parts.rejected(), found.left_out)
         return complete(room, manifest, found.sums, rejected)
 
 
@@ -154,12 +167,12 @@ def _refuse_absent(source: Source, reading: Reading, found: Assembled) -> None:
 
 
 def _manifest(
-    source: Source, reading: Reading, found: Assembled, parts: FrameParts, named: list[tuple[Path, str]]
+    source: Source, reading: Reading, found: Assembled, parts: FrameParts, files: Sequence[Marked]
 ) -> AtomicManifest:
-    path = named[0][0]
+    path = files[0][0]
     facts = facts_of(path) if path.suffix.lower() == ".parquet" else {}
     rejected: dict[str, int] = {}
-    for record in chain(parts.rejected(), found.foreign):
+    for record in chain(parts.rejected(), found.left_out):
         rejected[record.kind] = rejected.get(record.kind, 0) + 1
     return AtomicManifest(
         source=source.name,
@@ -171,7 +184,7 @@ def _manifest(
         rejected=rejected,
         licence=str(facts.get("licence", source.licence)),
         citation=str(facts.get("citation", source.citation)),
-        notes=_notes(source, reading, found, format_of(path), named[0][1]),
+        notes=_notes(source, reading, found, format_of(path), files[0][1]),
         species=tuple(sorted(found.reference.energies)),
         reference=dict(sorted(found.reference.energies.items())),
         scale=found.scale,
@@ -186,6 +199,7 @@ def _notes(source: Source, reading: Reading, found: Assembled, form: Format, uni
         "units": source.units,
         "read_as": form.name,
         "read_units": f"{units} ({'declared' if reading.units else form.source})",
+        "splits": told(reading),
         "groups": _GROUPED if found.named else _NOT_GROUPED,
         "ungrouped": sum(found.counts) - found.named,
         "reference": found.reference.rule,

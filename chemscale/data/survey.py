@@ -23,6 +23,7 @@ from chemscale.data.files import count_lines
 from chemscale.data.molecules import READY_MADE, numbered_tasks, ready_made, writings
 from chemscale.data.moses import read_embedded
 from chemscale.data.sources import Source
+from chemscale.data.splits import BY_GROUP, markings
 from chemscale.data.store import Rejected
 from chemscale.data.tokens import SMILES_TOKEN
 from chemscale.data.vocabulary import Vocabulary, vocabulary_of
@@ -116,7 +117,7 @@ def look(task: Task) -> Seen:
     vocabulary = task.writing.vocabulary
     known: dict[str, bool] = {}
     elements: dict[str, str | None] = {}
-    for example in collected.take(task.records):
+    for example in collected.take(task.records, task.marks):
         seen.tokens.update(example.tokens)
         if vocabulary is not None:
             seen.not_known += not all(_knows(vocabulary, t, known) for t in set(example.tokens))
@@ -169,12 +170,12 @@ def _all(
     progress: bool | None,
 ) -> Iterator[Seen]:
     if source.name == READY_MADE:
-        for split, path in source.files:
-            yield _look_at_ready_made(path, split, representation, vocabulary)
+        for path, _ in markings(source, reading, count_lines):
+            yield _look_at_ready_made(path, representation, vocabulary)
         return
-    for path, layout, writing in writings(source, representation, reading, vocabulary):
+    for path, layout, writing, marking in writings(source, representation, reading, vocabulary):
         total = count_lines(path) if sample is not None or progress is not False else None
-        tasks = numbered_tasks(path, layout, writing)
+        tasks = numbered_tasks(path, layout, writing, marking)
         if sample is not None:
             assert total is not None
             tasks, total = _sampled(tasks, total, sample), min(sample, total)
@@ -190,15 +191,16 @@ def _sampled(tasks: Iterator[Task], total: int, sample: int) -> Iterator[Task]:
     share = min(1.0, sample / max(total, 1))
     for task in tasks:
         picked = np.flatnonzero(chosen(len(task.records)) < share)
-        yield Task(task.number, task.writing, [task.records[i] for i in picked])
+        records, marks = [task.records[i] for i in picked], [task.marks[i] for i in picked]
+        yield Task(task.number, task.writing, records, marks)
 
 
-def _look_at_ready_made(path: Path, split: str | None, representation: str, vocabulary: Vocabulary | None) -> Seen:
+def _look_at_ready_made(path: Path, representation: str, vocabulary: Vocabulary | None) -> Seen:
     """The counts of package data, which are encoded already."""
-    plain = ready_made(path, split, representation, None)
+    plain = ready_made(path, BY_GROUP, representation, None)
     counts = np.bincount(plain.tokens, minlength=len(plain.alphabet)).tolist()
     seen = Seen(tokens=Counter(dict(zip(plain.alphabet, counts, strict=True))))
-    encoded = plain if vocabulary is None else ready_made(path, split, representation, vocabulary)
+    encoded = plain if vocabulary is None else ready_made(path, BY_GROUP, representation, vocabulary)
     seen.lengths = np.bincount(encoded.lengths, minlength=1)
     known: dict[str, bool] = {}
     if vocabulary is not None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from chemscale.spec.examples import DUPLICATES, FORMS, NOTATIONS, ORDERS, REPRESENTATIONS, Data, InitFrom, Reading
 from chemscale.spec.plain import added_since
+from chemscale.spec.portions import Portion
 from chemscale.spec.reading import from_json, with_fields
 from chemscale.spec.registry import MODELS, OBJECTIVES, ModelConfig, register_model, register_objective
 from chemscale.spec.resources import ACTIVATIONS, COMPILE, KEEP, LAYOUTS, SHARDING, Resources
@@ -40,6 +41,7 @@ __all__ = [
     "InitFrom",
     "ModelConfig",
     "Optim",
+    "Portion",
     "Reading",
     "Resources",
     "RunSpec",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from chemscale.spec.plain import added_since
+from chemscale.spec.portions import Portion
 from chemscale.values import one_of, positive, require
 
 ORDERS = ("shuffled", "nested")
@@ -32,6 +33,15 @@ class Reading:
         duplicates: of a canonical SMILES or a sequence: "dropped" keeps the first one, "kept" keeps all.
         longest: leave out what has more tokens than this, start and end counted; None takes all.
 
+    Splits come from the groups, eight in ten of them training, unless they are given here, which holds even where it
+    parts a group. A string whose group is in training is left out of the other splits, and so is a structure at the
+    coordinates of one in an earlier split (training, validation, test), unless duplicates="kept"; what is left out is
+    counted and listed. For every kind of file:
+        valid, test: where validation and test examples are: a file or folder of its own ("test.xyz"), records of one
+            ("mixed.xyz@:167"), or of the source itself ("@-50:", the last fifty). Of the rest all is training where
+            both are given; where one is, groups decide about the other in their usual shares.
+        splits: the column of a table, or key of a record, that says "train", "valid" or "test".
+
     The rest is for files of structures, which know `groups` too (the key of a record that names its molecule):
         energy, forces: keys of the two labels in a record; None takes those that the kind of file is known for.
         level: which labels, where a file has several: of ANI-1x "wb97x_dz", "wb97x_tz" or "ccsd(t)_cbs"; of a table
@@ -53,8 +63,23 @@ class Reading:
     level: str | None = None
     units: str | None = None
     isolated: str | None = None
+    valid: str | None = added_since(1, None)
+    test: str | None = added_since(1, None)
+    splits: str | None = added_since(1, None)
+
+    @property
+    def portions(self) -> dict[str, Portion]:
+        """Where the splits are that have a place of their own."""
+        said = {"valid": self.valid, "test": self.test}
+        return {name: Portion.read(f"Reading.{name}", text) for name, text in said.items() if text is not None}
 
     def __post_init__(self) -> None:
+        within = [name for name, portion in self.portions.items() if not portion.path]
+        if self.splits is not None and within:
+            raise ValueError(
+                f"Reading.splits={self.splits!r} and Reading.{within[0]}={getattr(self, within[0])!r} both divide the "
+                "source; give one of them, or a file of its own."
+            )
         if self.notation is not None:
             one_of("Reading.notation", self.notation, NOTATIONS)
         one_of("Reading.form", self.form, FORMS)

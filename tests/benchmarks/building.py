@@ -89,13 +89,13 @@ def merge_here(examples: int) -> None:
     """Make up the parts, then merge them; prints seconds, peak memory and disk."""
     from dataclasses import replace
 
-    from chemscale.data.encoding import BY_GROUP
     from chemscale.data.merging import Merger
     from chemscale.data.molecules import ready_made
     from chemscale.data.parts import Parts
     from chemscale.data.sources import embedded
+    from chemscale.data.splits import BY_GROUP
 
-    real = ready_made(embedded("moses-valid.parquet"), None, "selfies", None)
+    real = ready_made(embedded("moses-valid.parquet"), BY_GROUP, "selfies", None)
     count, random = len(real.lengths), np.random.default_rng(0)
     with tempfile.TemporaryDirectory(prefix="chemscale-merging-") as folder:
         parts = Parts(Path(folder) / "parts")

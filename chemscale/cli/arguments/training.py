@@ -78,7 +78,15 @@ def _with_reading(made: argparse.ArgumentParser) -> None:
     made.add_argument("--groups", help="column, key of FASTA headers or records, or table: what stays in one split")
     made.add_argument("--form", choices=FORMS, default=FORMS[0], help="parent: largest fragment, no stereo or isotopes")
     made.add_argument("--vocabulary", help=f"{', '.join(NAMED)}, or a tokenizer.json (default: an alphabet of its own)")
-    made.add_argument("--duplicates", choices=DUPLICATES, default=DUPLICATES[0], help="equal canonical SMILES")
+    made.add_argument(
+        "--duplicates",
+        choices=DUPLICATES,
+        default=DUPLICATES[0],
+        help="equal canonical SMILES; structures of two given splits",
+    )
+    made.add_argument("--valid", metavar="PORTION", help="file, FILE@:100, or @-50: of the source itself (see --test)")
+    made.add_argument("--test", metavar="PORTION", help="the same; both given: all else trains (default: by group)")
+    made.add_argument("--splits", help="column, or key of records, that says train, valid or test")
     made.add_argument("--longest", type=int, help="leave out what has more tokens, start and end counted")
     made.add_argument("--energy", help="of structures, key of the energies (default: what the kind of file has)")
     made.add_argument("--forces", help="of structures, key of the forces (default: what the kind of file has)")

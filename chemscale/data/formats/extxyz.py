@@ -105,6 +105,7 @@ def record_of(atoms: Any, reading: Reading, text: str) -> Record:
         spin=spin_of(atoms.info),
         text=text,
         keys=tuple(labels),
+        split=None if reading.splits is None else atoms.info.get(reading.splits),
     )
 
 

@@ -45,7 +45,7 @@ def chunks(path: Path, reading: Reading) -> Iterator[Chunk]:
         )
     if reading.level is not None and "level" not in names:
         raise ValueError(f"Reading.level={reading.level!r} needs a column 'level', which {path.name} has not.")
-    wanted = [n for n in (*_NEEDED, *GROUP_KEYS, reading.groups, *_MORE) if n in names]
+    wanted = [n for n in (*_NEEDED, *GROUP_KEYS, reading.groups, reading.splits, *_MORE) if n in names]
     levels: set[str] = set()
     try:
         for batch in file.iter_batches(batch_size=CHUNK, columns=list(dict.fromkeys(wanted))):
@@ -65,7 +65,7 @@ def records(path: Path, where: Any, reading: Reading) -> Iterator[Record | Unusa
     del path
     columns = {name: where.column(i) for i, name in enumerate(where.schema.names)}
     ragged = {name: _lists(columns[name]) for name in ("species", "positions", "forces", "cell") if name in columns}
-    plain = {n: columns[n].to_pylist() for n in ("energy", "charge", "spin") if n in columns}
+    plain = {n: columns[n].to_pylist() for n in ("energy", "charge", "spin", reading.splits) if n in columns}
     for i, named in enumerate(_groups(columns, len(where), reading.groups)):
         cell = ragged["cell"][i] if "cell" in ragged else None
         cell = None if cell is None or len(cell) != 9 else cell.reshape(3, 3)
@@ -81,6 +81,7 @@ def records(path: Path, where: Any, reading: Reading) -> Iterator[Record | Unusa
             charge=plain["charge"][i] if "charge" in plain else None,
             spin=plain["spin"][i] if "spin" in plain else None,
             text=str(named or ""),
+            split=plain[reading.splits][i] if reading.splits in plain else None,
         )
 
 
