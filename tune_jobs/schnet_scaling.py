@@ -1,6 +1,7 @@
-"""SchNet on GFN2-xTB labels: how its force error falls with width and with structures.
+"""How the force error of SchNet or PaiNN on GFN2-xTB labels falls with width and with structures.
 
     chemscale sweep tune_jobs/schnet_scaling.py --store runs/schnet
+    chemscale sweep tune_jobs/schnet_scaling.py --set architecture=painn --store runs/painn
     chemscale fit runs/schnet --params params --data structures --loss force_rmse --form chinchilla --hold-out largest
 
 Three layers and a cutoff of 5 angstrom in every cell. Labels are semi-empirical, not DFT: quote the exponent with that.
@@ -11,17 +12,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from chemscale.models import SchNet
+from chemscale.models import PaiNN, SchNet
 from chemscale.spec import Budget, Data, Evaluation, Optim, RunSpec
 from chemscale.sweep import Grid, Study
 
-WIDTHS = (4, 8, 16, 32, 64, 128)
+FAMILY = {"schnet": SchNet, "painn": PaiNN}
+WIDTHS = {"schnet": (4, 8, 16, 32, 64, 128), "painn": (4, 8, 16, 32, 64)}
 SIZES = (200, 400, 800, 1_600, 3_200, 6_400)
 EPOCHS_OF_LARGEST = 4
 
 
 def recipe(
-    widths: Sequence[int] = WIDTHS,
+    architecture: str = "schnet",
+    widths: Sequence[int] = (),
     sizes: Sequence[int] = SIZES,
     source: str = "fragments-gfn2",
     seeds: Sequence[int] = (0,),
@@ -29,11 +32,11 @@ def recipe(
     valid: int = 256,
     test: int = 800,
 ) -> Study:
-    """Widths x sizes; corners are trained three times, with other subsets and other seeds."""
-    base = RunSpec(
-        model=SchNet.sized(width=widths[0]), data=Data(source), evaluation=Evaluation(points=6, valid=valid, test=test)
-    )
-    models = [SchNet.sized(width=width) for width in widths]
+    """Widths x sizes; corners are trained three times, with other subsets and other seeds; no widths means `WIDTHS`."""
+    if architecture not in FAMILY:
+        raise ValueError(f"architecture={architecture!r} has no ladder here; use {' or '.join(FAMILY)}.")
+    models = [FAMILY[architecture].sized(width=width) for width in widths or WIDTHS[architecture]]
+    base = RunSpec(model=models[0], data=Data(source), evaluation=Evaluation(points=6, valid=valid, test=test))
     largest = max(sizes)
 
     def scheduled(run: RunSpec) -> RunSpec:
@@ -43,9 +46,9 @@ def recipe(
 
     grid = Grid(base, models=models, sizes=sizes, seeds=seeds, replicates=replicates, derive=scheduled)
     return Study(
-        "schnet_scaling",
+        f"{architecture}_scaling",
         (grid,),
         forecast="largest",
-        question="What do ten times more parameters or structures buy for SchNet?",
+        question=f"What do ten times more parameters or structures buy for {FAMILY[architecture].__name__}?",
         limits=("Labels are GFN2-xTB's, on fragments of drug-like molecules: no law of DFT follows.",),
     )

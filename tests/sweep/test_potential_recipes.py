@@ -3,8 +3,10 @@
 import json
 import math
 
+import ase.io
 import pytest
 
+from chemscale import data
 from chemscale.cli import main
 from chemscale.laws.tables.selection import select
 from chemscale.records.store import Store
@@ -27,7 +29,7 @@ def test_every_architecture_is_trained_at_every_depth_width_and_size():
 
 @pytest.mark.parametrize(("architecture", "widths"), [("schnet", 6), ("painn", 5)])
 def test_ladders_have_three_trainings_at_each_corner(architecture, widths):
-    cells = load_recipe(f"tune_jobs/{architecture}_scaling.py").runs()
+    cells = load_recipe("tune_jobs/schnet_scaling.py", {"architecture": architecture}).runs()
     assert len(cells) == widths * 6 + 4 * 2
     assert len({run.data.key for run in cells}) == 3
 
@@ -50,10 +52,16 @@ def test_show_prints_cells_memory_and_hours_before_the_data_are_here(capsys):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("recipe", ["frey2023_potentials", "schnet_scaling", "painn_scaling"])
-def test_recipes_train_small(recipe, tmp_path):
-    given = {**TINY, "widths": (4,), "sizes": (40,)}
-    given |= {"depths": (1,), "min_updates": 3} if recipe == "frey2023_potentials" else {"replicates": 0}
+@pytest.mark.parametrize(
+    ("recipe", "more"),
+    [
+        ("frey2023_potentials", {"depths": (1,), "min_updates": 3}),
+        ("schnet_scaling", {"replicates": 0}),
+        ("schnet_scaling", {"replicates": 0, "architecture": "painn"}),
+    ],
+)
+def test_recipes_train_small(recipe, more, tmp_path):
+    given = {**TINY, "widths": (4,), "sizes": (40,), **more}
     store = Store(tmp_path / "s", create=True)
     runs = [complete(run) for run in load_recipe(f"tune_jobs/{recipe}.py", given).runs()]
     for run in runs:
@@ -61,6 +69,27 @@ def test_recipes_train_small(recipe, tmp_path):
     rows = store.runs().to_pylist()
     assert len(rows) == len(runs)
     assert all(row["status"] == "finished" and math.isfinite(row["law_loss"]) for row in rows)
+
+
+@pytest.mark.slow
+def test_accuracy_on_3bpa_is_measured_on_the_test_set_that_is_named(tmp_path, monkeypatch):
+    from tests.data.test_structures import molecule
+
+    monkeypatch.setenv("CHEMSCALE_HOME", str(tmp_path / "home"))
+    train, test = tmp_path / "train.extxyz", tmp_path / "test.extxyz"
+    ase.io.write(train, [molecule(i, atoms=6) for i in range(70)])
+    ase.io.write(test, [molecule(100 + i, atoms=6) for i in range(9)])
+    given = {"files": (str(train), f"{test}@:7"), "shapes": "small", "epochs": 1, "points": 1}
+    runs = load_recipe("tune_jobs/accuracy_3bpa.py", {**given, "architectures": ("schnet", "nequip_l2")}).runs()
+    data.build(str(train), reading=runs[0].data.reading, processes=1, progress=False)
+    store = Store(tmp_path / "s", create=True)
+    for run in runs:
+        train_in_store(complete(run), store.path, resources=Resources())
+    rows = store.runs().to_pylist()
+    assert [row["status"] for row in rows] == ["finished"] * 2
+    assert [(row["structures"], row["test_examples"]) for row in rows] == [(20, 7)] * 2
+    with pytest.raises(ValueError, match="architectures='mace' is none of the small shapes"):
+        load_recipe("tune_jobs/accuracy_3bpa.py", {**given, "architectures": ("mace",)})
 
 
 @pytest.mark.slow
