@@ -14,7 +14,7 @@ from chemscale.models import Allegro, NequIP, PaiNN, SchNet
 from chemscale.spec import Budget, Data, Evaluation, Optim, Reading, RunSpec
 from chemscale.sweep import Grid, Study
 from chemscale.train.objectives import EnergyForce
-from chemscale.train.optim import LR_RULES, ladder_lr
+from chemscale.train.optim import family_lr
 
 PUBLISHED: dict[str, Any] = {
     "schnet": SchNet.sized(width=128, depth=6),  # Schütt et al. 2018
@@ -32,8 +32,6 @@ SMALL: dict[str, Any] = {  # what two processors train in minutes
     "allegro_l1": Allegro.sized(width=32, degree=1),
 }
 SHAPES = {"published": PUBLISHED, "small": SMALL}
-# Of families without a measured rule. Both are the papers', not searched for here.
-PUBLISHED_RATES = {"nequip": 5e-3, "allegro": 2e-3}  # Batzner et al. 2022; Musaelian et al. 2023
 BATCH, AVERAGE = 5, 0.99  # Musaelian et al. 2023, 3BPA
 VALID = "@-50:"
 
@@ -76,9 +74,7 @@ def recipe(
     )
 
     def rated(run: RunSpec) -> RunSpec:
-        name = run.model.architecture
-        lr = ladder_lr(run.model) if name in LR_RULES else PUBLISHED_RATES[name]
-        return replace(run, optim=replace(run.optim, lr=lr))
+        return replace(run, optim=replace(run.optim, lr=family_lr(run.model)))
 
     return Study(
         f"accuracy_3bpa_{shapes}",

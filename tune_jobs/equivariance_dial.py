@@ -8,7 +8,8 @@ Cutoff, blocks, radial basis, radial network and readout are the same in every c
 afford. Degree 0 loses the angles together with equivariance: `--set others=…` adds architectures at the same budgets,
 such as an invariant model that sees angles, or one that is not constrained at all.
 
-Rates of the equivariant models follow Batzner et al. 2022, whose weights are drawn and scaled in the same way.
+Rates are measured rules where a family has one, and otherwise those of its paper, not searched for (`PUBLISHED_LR` of
+`chemscale.train.optim`): NequIP's is that of Batzner et al. 2022, whose weights are drawn and scaled in the same way.
 """
 
 from __future__ import annotations
@@ -20,9 +21,9 @@ from typing import Any
 from chemscale.models import NequIP
 from chemscale.spec import MODELS, Budget, Data, Evaluation, Optim, RunSpec
 from chemscale.sweep.grid import Grid, Study
+from chemscale.train.optim import family_lr
 
 CUTOFF, DEPTH = 5.0, 3
-RATE = 5e-3
 MATCHED = {"params": "trainable parameters without embeddings", "flops": "FLOPs of a training step"}
 
 
@@ -34,7 +35,7 @@ def recipe(
     sizes: Sequence[int] = (200, 1_132, 6_400),
     source: str = "fragments-gfn2",
     epochs: float = 4,
-    lr: float = RATE,
+    lr: float | None = None,
     seeds: Sequence[int] = (0,),
 ) -> Study:
     """Every degree, and every other architecture, at every budget and amount of data.
@@ -43,7 +44,7 @@ def recipe(
         match: "params", or "flops" of energies, forces and double backward for one molecule of 27 atoms.
         budgets: of each rung, in that unit.
         others: registered architectures of potentials, sized to the same budgets.
-        lr: the rate of NequIP; the others have the rules of their families.
+        lr: the rate of NequIP; None takes its paper's.
     """
     if match not in MATCHED:
         raise ValueError(f"match={match!r} is unknown; use {' or '.join(MATCHED)}.")
@@ -58,7 +59,8 @@ def recipe(
     )
 
     def rated(run: RunSpec) -> RunSpec:
-        return replace(run, optim=replace(run.optim, lr=lr)) if run.model.architecture == "nequip" else run
+        given = lr if run.model.architecture == "nequip" else None
+        return replace(run, optim=replace(run.optim, lr=family_lr(run.model) if given is None else given))
 
     return Study(
         f"equivariance_dial_{match}",

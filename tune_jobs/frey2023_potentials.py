@@ -24,7 +24,7 @@ from chemscale.spec.registry import register_own
 from chemscale.sweep import Grid, Study
 from chemscale.sweep.gpus import Assumed
 from chemscale.sweep.likeness import Planned
-from chemscale.train.optim import LR_RULES, ladder_lr
+from chemscale.train.optim import family_lr
 
 ARCHITECTURES = ("schnet", "painn", "allegro", "spookynet")
 WIDTHS, DEPTHS = (16, 64, 256), (2, 4)
@@ -32,11 +32,6 @@ WHOLE = 3_960_000  # training structures, eight in ten of about 4.96 million
 SIZES = (10**2, 10**3, 10**4, 10**5, WHOLE)
 SOURCE = "ani1x-release.h5"
 PLANNED = Planned(like="fragments-gfn2", whole=WHOLE, on=Assumed("a100", utilisation=0.1, price=2.0))
-# Where no rule was measured for a family: the published rate. Search for it before a large grid is paid for.
-PUBLISHED_RATES = {
-    "allegro": 2e-3,  # Musaelian et al. 2023, 3BPA
-    "spookynet": 1e-3,  # Unke et al. 2021
-}
 
 
 def recipe(
@@ -79,8 +74,9 @@ def recipe(
 
 
 def scheduled(run: RunSpec) -> RunSpec:
-    """The family's rule or the published rate; the batch grows as D^0.383 from 8 at a thousand, to 512 at most."""
-    name = run.model.architecture
-    lr = ladder_lr(run.model) if name in LR_RULES else PUBLISHED_RATES.get(name, 1e-3)
+    """The family's rule, or the published rate, to be searched for before a large grid is paid for.
+
+    The batch grows as D^0.383 from 8 at a thousand, to 512 at most.
+    """
     batch = min(512, max(4, round(8 * ((run.data.size or WHOLE) / 1_000) ** 0.383)))
-    return replace(run, optim=Optim(lr=lr, batch=batch))
+    return replace(run, optim=Optim(lr=family_lr(run.model), batch=batch))

@@ -1,35 +1,47 @@
-"""The best learning rate of one rung of a potential's ladder, to check the rule in `chemscale.train.optim`.
+"""The best learning rate of one rung of a potential's ladder, for the rule in `chemscale.train.optim`.
 
 chemscale search tune_jobs/potentials_lr.py --set architecture=painn --set width=16 --store runs/potentials_lr
+chemscale search tune_jobs/potentials_lr.py --set architecture=nequip --set degree=1 --store runs/potentials_lr
 """
 
 from __future__ import annotations
 
-from chemscale.models import PaiNN, SchNet
-from chemscale.spec import Budget, Data, Evaluation, Optim, RunSpec
-from chemscale.sweep import Search, loguniform
-from chemscale.train.optim import ladder_lr
+from typing import Any
 
-FAMILY = {"schnet": SchNet, "painn": PaiNN}
+from chemscale.spec import MODELS, Budget, Data, Evaluation, Optim, RunSpec
+from chemscale.spec.registry import register_own
+from chemscale.sweep import Search, loguniform
+from chemscale.train.optim import family_lr
 
 
 def recipe(
     architecture: str = "painn",
     width: int = 16,
+    depth: int | None = None,
+    degree: int | None = None,
+    centre: float | None = None,
     size: int = 1_132,
     samples: int = 8,
     source: str = "fragments-gfn2",
     epochs: float = 4,
 ) -> Search:
-    """Rates from a quarter of the rule's to four times it, every run to its end."""
-    model = FAMILY[architecture].sized(width=width)
-    rule = ladder_lr(model)
+    """Rates from a quarter of the centre to four times it, every run to its end.
+
+    Args:
+        depth, degree: of the model, where not its family's own.
+        centre: None takes the family's rule, or the rate of its paper.
+    """
+    register_own()
+    dials: dict[str, Any] = {"depth": depth, "degree": degree}
+    model: Any = MODELS[architecture]
+    model = model.sized(width=width, **{name: value for name, value in dials.items() if value is not None})
+    middle = family_lr(model) if centre is None else centre
     base = RunSpec(
         model=model,
         data=Data(source, size=size),
-        optim=Optim(lr=rule, batch=8),
+        optim=Optim(lr=middle, batch=8),
         budget=Budget(epochs=epochs),
         evaluation=Evaluation(points=2, valid=400, test=200),
     )
-    name = f"{architecture}_lr_w{width}"
-    return Search(base, {"optim.lr": loguniform(rule / 4, rule * 4)}, samples=samples, name=name)
+    name = "_".join(filter(None, (architecture, getattr(model, "variant", ""), f"lr_w{width}")))
+    return Search(base, {"optim.lr": loguniform(middle / 4, middle * 4)}, samples=samples, name=name)

@@ -71,9 +71,10 @@ def label(
     labels' noise floor; 0 measures nothing. states: "neutral" takes neutral closed shells only, "any" ions and radicals
     as they are written. charges: what is added to a molecule's own charge, the next one each time that all temperatures
     have had their turn: (0, 1, -1) labels cations and anions too, of as few unpaired electrons as there can be.
-    sampling: "springs", displacements of a conformer as by heat in a network of springs, or "md", Langevin dynamics on
-    GFN2-xTB (`labelling.sampling`). per_shape: structures that come from one conformer; 10 and more label nearly as
-    fast as tblite alone. processes: None takes the Ray cluster that this process is connected to.
+    sampling: "springs", displacements of a conformer as by heat in a network of springs; "modes", the same along the
+    normal modes of GFN2-xTB at its own minimum; or "md", Langevin dynamics on GFN2-xTB (`labelling.sampling`).
+    per_shape: structures that come from one conformer; 10 and more label nearly as fast as tblite alone, by springs.
+    processes: None takes the Ray cluster that this process is connected to.
 
     A file of neutral closed shells has the columns of `labelling.disk.SCHEMA`, others those of `EXTENDED`. Rows
     follow the source; a molecule is there with all `conformers` or not at all. Whatever was left out is listed in

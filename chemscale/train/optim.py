@@ -26,6 +26,14 @@ LR_RULES: dict[str, Callable[[Any], float]] = {
     "painn": lambda model: 8e-3,
 }
 
+PUBLISHED_LR = {  # of families without a rule: what their papers train with, remembered and not searched for here
+    "nequip": 5e-3,  # Batzner et al. 2022
+    "allegro": 2e-3,  # Musaelian et al. 2023, 3BPA
+    "spookynet": 1e-3,  # Unke et al. 2021
+    "dimenet": 1e-3,  # Gasteiger et al. 2020
+    "cartesian": 1e-3,  # no paper: the usual first guess for a network of such layers
+}
+
 
 def ladder_lr(model: Any) -> float:
     """The learning rate that the stated rule of a model's family gives.
@@ -40,6 +48,13 @@ def ladder_lr(model: Any) -> float:
             f"Optim.lr is open and {model.architecture!r} has no rule for it ({ruled} have); set Optim.lr."
         )
     return rule(_at_base(model))
+
+
+def family_lr(model: Any, otherwise: float = 1e-3) -> float:
+    """The rate of the family's rule, else the one of its paper (`PUBLISHED_LR`), else `otherwise`."""
+    if model.architecture in LR_RULES:
+        return ladder_lr(model)
+    return PUBLISHED_LR.get(model.architecture, otherwise)
 
 
 def _at_base(model: Any) -> Any:

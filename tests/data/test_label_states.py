@@ -118,7 +118,7 @@ def test_dynamics_are_the_same_however_they_are_run(tmp_path, monkeypatch):
     [
         ({"states": "odd"}, "states='odd' must be one of neutral, any"),
         ({"charges": (3,)}, r"charges=\[3\] must be one or more of -2 to 2"),
-        ({"sampling": "xtb"}, "sampling='xtb' must be one of springs, md"),
+        ({"sampling": "xtb"}, "sampling='xtb' must be one of springs, modes, md"),
         ({"per_shape": 5}, "per_shape=5 must be 1 to conformers=4"),
     ],
 )

@@ -34,6 +34,14 @@ def test_ladders_have_three_trainings_at_each_corner(architecture, widths):
     assert len({run.data.key for run in cells}) == 3
 
 
+@pytest.mark.parametrize(("options", "centre"), [({}, 8e-3), ({"architecture": "nequip", "degree": 0}, 5e-3)])
+def test_rates_are_searched_about_the_rule_or_the_papers_rate(options, centre):
+    search = load_recipe("tune_jobs/potentials_lr.py", options)
+    assert search.base.optim.lr == centre
+    rates = search.space["optim.lr"]
+    assert (rates.low, rates.high) == pytest.approx((centre / 4, centre * 4))
+
+
 def test_capacity_is_depth_times_width():
     table = {"depth": [2, 3, None], "width": [16, 8, 8], "force_mae": [0.3, 0.2, 0.1]}
     assert select(table)[0]["capacity"] == [32, 24, None]

@@ -63,7 +63,9 @@ def data_sources(verbs: Any) -> None:
     label.add_argument("--temperatures", default="100,300,600,1000", help="kelvin, of the displacements")
     label.add_argument("--states", default="neutral", choices=("neutral", "any"), help="any: ions and radicals too")
     label.add_argument("--charges", default="0", help="added to each molecule's own, e.g. 0,1,-1 (default 0)")
-    label.add_argument("--sampling", default="springs", choices=("springs", "md"), help="where geometries come from")
+    label.add_argument(
+        "--sampling", default="springs", choices=("springs", "modes", "md"), help="where geometries come from"
+    )
     label.add_argument("--per-shape", type=int, default=1, help="structures from one conformer (default 1)")
     label.add_argument("--seed", type=int, default=0)
     label.add_argument("--noise", type=int, default=500, help="structures relabelled to measure the label noise")

@@ -9,7 +9,7 @@ from typing import Any
 from rdkit import Chem
 
 from chemscale.data.labelling import conformers as geometry
-from chemscale.data.labelling import sampling
+from chemscale.data.labelling import modes, sampling
 from chemscale.data.labelling.disk import Structure
 from chemscale.data.labelling.fragments import ELEMENTS, Tally
 from chemscale.data.labelling.run import ATTEMPTS, MAX_FORCE, Plan
@@ -105,9 +105,14 @@ def describe(
 def rules_of(plan: Plan) -> dict[str, str]:
     """How geometries, identities and states were chosen, in words."""
     rules = dict(RULES)
-    if plan.per_shape > 1 or plan.sampling == "md":
+    if plan.per_shape > 1 or plan.sampling != "springs":
         rules["shapes"] = (
             f"{plan.per_shape} structures from each relaxed conformer; UFF where MMFF94 knows no parameters"
+        )
+    if plan.sampling == "modes":
+        rules["geometry"] = (
+            "displaced along the normal modes of GFN2-xTB at its minimum next to a conformer (ETKDGv3, MMFF94), each "
+            f"with kT/2 on average; modes below {modes.SOFTEST:g}/cm move as that one does"
         )
     if plan.sampling == "md":
         rules["geometry"] = (

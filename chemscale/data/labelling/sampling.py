@@ -1,8 +1,10 @@
-"""Where the geometries of one molecule come from: springs, each from a conformer of its own or several from one, or MD.
+"""Where the geometries of one molecule come from: springs, each from a conformer of its own or several from one, normal
+modes, or MD.
 
 A conformer costs about as much as a GFN2-xTB label of 18 atoms (11 against 13 ms), so that several displaced geometries
 of one conformer are what makes labelling as fast as the labels alone. Molecular dynamics labels every step that it
-takes and keeps one in `STEPS`.
+takes and keeps one in `STEPS`; normal modes cost a relaxation and six labels an atom for each conformer, so that they
+want many structures of one.
 """
 
 from __future__ import annotations
@@ -25,10 +27,13 @@ from chemscale.data.labelling.conformers import (
 )
 from chemscale.data.labelling.fragments import radical_electrons
 from chemscale.data.labelling.gfn2 import Evaluator, Label, evaluate
+from chemscale.data.labelling.modes import SADDLE, Modes, hessian, normal_modes
 
-SAMPLINGS = ("springs", "md")
+SAMPLINGS = ("springs", "modes", "md")
 STEPS = 50  # of dynamics between two structures that are kept
 TIME_STEP = 1.0  # fs; the fastest stretch of a bond to hydrogen takes 9
+RELAXED = 0.01  # eV/angstrom, on every atom, of a conformer whose modes are taken: far below the forces of heat
+MOST_STEPS = 500  # of a relaxation
 FRICTION = 0.02  # 1/fs: heat reaches all modes within the 50 fs between two structures
 
 State = tuple[int, int]  # charge, unpaired electrons
@@ -90,6 +95,43 @@ class SharedShapes(Geometries):
         return self._evaluators[state](shape.positions)
 
 
+class NormalModes(SharedShapes):
+    """Displacements along the normal modes of GFN2-xTB, at the minimum next to each conformer; `per_shape` from one."""
+
+    def __init__(self, smiles: str, seed: int, per_shape: int) -> None:
+        super().__init__(smiles, seed, per_shape)
+        self._known: dict[tuple[int, State], tuple[NDArray[np.float64], Modes] | str] = {}
+
+    def geometry(self, conformer: int, attempt: int, temperature: float, state: State) -> Geometry:
+        rest = self.shape(conformer)
+        if isinstance(rest, Geometry):
+            return rest
+        key = conformer // self._per_shape, state
+        if key not in self._known:
+            self._known = {k: v for k, v in self._known.items() if k[0] == key[0]} | {key: self._modes(rest, state)}
+        found = self._known[key]
+        if isinstance(found, str):
+            return Geometry(rest.species, np.zeros((0, 3), np.float32), found)
+        random = np.random.default_rng(derive_seed(self.seed, self.smiles, conformer, attempt))
+        return settled(rest, found[0] + found[1].heated(temperature, random))
+
+    def _modes(self, rest: Rest, state: State) -> tuple[NDArray[np.float64], Modes] | str:
+        """The minimum and its modes, or why there are none."""
+        from ase import Atoms
+        from ase.optimize import BFGS
+
+        atoms = Atoms(rest.species, rest.positions)
+        atoms.calc = _calculator(lambda positions: self.label(Geometry(rest.species, positions), state))
+        if not BFGS(atoms, logfile=None).run(fmax=RELAXED, steps=MOST_STEPS):
+            return "not relaxed: forces remain"
+
+        def forces(positions: NDArray[np.float64]) -> NDArray[np.float64]:
+            return self.label(Geometry(rest.species, positions), state).forces  # type: ignore[arg-type]
+
+        modes = normal_modes(hessian(forces, atoms.positions), atoms.positions, atoms.get_masses())
+        return "no minimum: an imaginary frequency" if modes.wavenumbers[0] < SADDLE else (atoms.positions, modes)
+
+
 class Dynamics(SharedShapes):
     """Langevin dynamics on GFN2-xTB by ASE, from each conformer through `per_shape` structures.
 
@@ -133,6 +175,8 @@ def geometries_of(smiles: str, seed: int, sampling: str, per_shape: int) -> Geom
     """The geometries of a molecule by one of `SAMPLINGS`."""
     if sampling == "md":
         return Dynamics(smiles, seed, per_shape)
+    if sampling == "modes":
+        return NormalModes(smiles, seed, per_shape)
     return Geometries(smiles, seed) if per_shape == 1 else SharedShapes(smiles, seed, per_shape)
 
 
