@@ -97,7 +97,7 @@ def _mark(mark: int, record: Record, reading: Reading) -> int:
     if mark != LABELLED or record.isolated:
         return mark
     try:
-        return mark_of_label(record.split, reading.splits)
+        return mark_of_label(record.info.get(reading.splits), reading.splits)
     except ValueError as error:
         raise UnusableError(str(error)) from None
 

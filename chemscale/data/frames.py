@@ -9,7 +9,8 @@ forces or the reference energies.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from chemscale.data.units import Units
 _TOO_CLOSE = 0.05  # angstrom; nearer atoms are one atom written twice, and distances divide by it
 _LOOKED = 0.5  # angstrom within which periodic images are looked for: a cell list as fine as _TOO_CLOSE is slow
 _THINNEST = 0.5  # angstrom between lattice planes; at 500 GPa hydrogen's are more than 1
+_FARTHEST = 1e4  # angstrom from the origin; beyond, float32, which holds positions, resolves less than 0.001 angstrom
 _STRONGEST = 1000.0  # eV/angstrom, length of the force on one atom
 _DEEPEST = 1e7  # eV an atom
 _HIGHEST = 118  # atomic number
@@ -49,7 +51,7 @@ class Record:
         spin: unpaired electrons; None where the file does not say.
         text: what shows people which record it is.
         keys: names of what the record holds, for the message where labels are missing.
-        split: what it says of its split, where the reading asks for that.
+        info: what else the record says of itself, by name.
     """
 
     species: np.ndarray
@@ -64,7 +66,7 @@ class Record:
     spin: Any = None
     text: str = ""
     keys: tuple[str, ...] = ()
-    split: Any = None
+    info: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -119,7 +121,7 @@ def checked(record: Record, units: Units) -> Frame:
     if np.isnan(energy) and (record.isolated or np.isnan(forces).all()):
         raise UnusableError("missing label: energy" if record.isolated else "missing label: energy and forces are NaN")
     _refuse_absurd(len(species), float(energy), forces)
-    positions = positions * units.length
+    positions = _near("positions", positions * units.length)
     cell = _cell(record, units)
     if _touching(positions, cell):
         raise UnusableError(f"atoms at one place: nearer than {_TOO_CLOSE} angstrom")
@@ -138,9 +140,11 @@ def checked(record: Record, units: Units) -> Frame:
 
 
 def _check_species(species: np.ndarray) -> None:
-    if not len(species):
+    if not species.size:
         raise UnusableError("no atoms")
-    odd = species[(species < 1) | (species > _HIGHEST)]
+    if species.ndim != 1 or not np.issubdtype(species.dtype, np.number):
+        raise UnusableError(f"not atomic numbers: species of {species.dtype} {species.shape}")
+    odd = species[~((species >= 1) & (species <= _HIGHEST) & (species == np.floor(species)))]
     if len(odd):
         raise UnusableError(f"unknown element: atomic number {odd[0]}")
 
@@ -174,6 +178,14 @@ def _shaped(name: str, values: Any, shape: tuple[int, ...]) -> np.ndarray:
     return found.reshape(shape).astype(np.float64)
 
 
+def _near(name: str, lengths: np.ndarray) -> np.ndarray:
+    """The lengths, in angstrom, none of them absurd."""
+    farthest = float(np.abs(lengths).max(initial=0.0))
+    if farthest > _FARTHEST:
+        raise UnusableError(f"absurd {name}: {farthest:.4g} angstrom, beyond {_FARTHEST:g}")
+    return lengths
+
+
 def _refuse_absurd(atoms: int, energy: float, forces: np.ndarray) -> None:
     strongest = float(np.nan_to_num(np.linalg.norm(forces, axis=1)).max())
     if strongest > _STRONGEST:
@@ -189,7 +201,7 @@ def _cell(record: Record, units: Units) -> np.ndarray | None:
         return None
     from ase.geometry import complete_cell
 
-    cell = _numbers("cell", record.cell, (3, 3)) * units.length
+    cell = _near("cell", _numbers("cell", record.cell, (3, 3)) * units.length)
     cell[~periodic] = 0.0
     if not cell[periodic].any(axis=1).all():
         raise UnusableError("periodic without a cell: a direction repeats and has no lattice vector")

@@ -51,6 +51,8 @@ def build_structures(
         if (folder / MANIFEST_FILE).is_file():
             return read_manifest(folder)
         try:
+            for _, path in source.files:
+                format_of(path).require_heeded(reading)
             lone = _isolated_atoms(reading)
             parts = FrameParts(room)
             files = [(path, units_name(path, reading), marking) for path, marking in _marked(source, reading)]
@@ -130,6 +132,10 @@ def _isolated_atoms(reading: Reading) -> dict[int, float]:
             if len(frame.species) != 1:
                 raise ValueError(f"Reading.isolated={reading.isolated!r} has a record of more than one atom.")
             found[int(frame.species[0])] = frame.energy
+    if not found:
+        raise ValueError(
+            f"Reading.isolated={reading.isolated!r} holds no atom; give a file of lone atoms with energies."
+        )
     return found
 
 
@@ -157,6 +163,11 @@ def _assembled(
 
 
 def _refuse_absent(source: Source, reading: Reading, found: Assembled) -> None:
+    if reading.groups is not None and not found.named:
+        raise ValueError(
+            f"Reading.groups={reading.groups!r} is in no record of {source.name!r}; give the key that names a "
+            "structure's molecule, or leave it out."
+        )
     for name, count in found.labelled.items():
         asked = getattr(reading, name)
         if asked is not None and not count:

@@ -1,4 +1,4 @@
-"""Labelled structures of a file that ASE reads, to measure a potential on: labels, groups, subsets.
+"""Labelled structures of a file, to measure a potential on: labels, groups, subsets.
 
 Energies are in eV, lengths in angstrom, forces in eV/angstrom; a label that a record lacks is NaN.
 """
@@ -6,7 +6,7 @@ Energies are in eV, lengths in angstrom, forces in eV/angstrom; a label that a r
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from chemscale.data.formats import STRUCTURE_SUFFIXES, format_of
 from chemscale.data.formats.extxyz import record_of
-from chemscale.data.frames import Frame, UnusableError, checked
+from chemscale.data.formats.format import whole
+from chemscale.data.frames import Frame, Record, UnusableError, checked
+from chemscale.data.structures import units_name
 from chemscale.data.units import Units, units_of
 from chemscale.spec import Reading
 
@@ -48,34 +51,41 @@ class Labelled:
 
 
 def read_labelled(path: str | Path, *, subsets: str | None = None, reading: Reading = Reading()) -> Labelled:  # noqa: B008
-    """The labelled structures of extended XYZ, an ASE database, or any other file that ASE reads.
+    """The labelled structures of any file that a run can be trained on, or that ASE reads.
 
     Args:
         subsets: the key of a record that names its subset; None takes the first of `SUBSET_KEYS` that is there.
-        reading: under which keys labels and groups stand, and in what units the file is.
+        reading: under which keys labels and groups stand, and in what units the file is; those that the kind of file is
+            published with where it says none.
 
     Raises:
         ValueError: the file cannot be read, holds no labelled structure, or none that has the key.
     """
-    units = units_of(reading.units or ASE_UNITS)
-    found: list[tuple[Any, Frame]] = []
+    path = Path(path)
+    if not path.is_file():
+        raise ValueError(f"{str(path)!r} is no file on this machine; give one of labelled structures.")
+    known = path.name.lower().endswith((*STRUCTURE_SUFFIXES, ".parquet"))
+    units = units_of(units_name(path, reading) if known else reading.units or ASE_UNITS)
+    found: list[tuple[Record, Frame]] = []
     left_out: Counter[str] = Counter()
-    for atoms in _structures(Path(path)):
+    for record in _records(path, reading) if known else _read_by_ase(path, reading):
         try:
-            frame = checked(record_of(atoms, reading, ""), units)
+            if isinstance(record, UnusableError):
+                raise record
+            frame = checked(record, units)
         except UnusableError as fault:
             left_out[str(fault).split(":")[0]] += 1
             continue
         if frame.isolated:
             left_out["isolated atom"] += 1
         else:
-            found.append((_in_angstrom(atoms, units), frame))
+            found.append((record, frame))
     if not found:
         why = ", ".join(f"{reason}: {count}" for reason, count in left_out.items()) or "it holds no structure"
         raise ValueError(f"{str(path)!r} has no labelled structure to measure on ({why}); give one with labels.")
-    key, names = _named([atoms.info for atoms, _ in found], subsets, path)
+    key, names = _named([record.info for record, _ in found], subsets, path)
     return Labelled(
-        [atoms for atoms, _ in found],
+        [_atoms(record, frame, units) for record, frame in found],
         np.array([frame.energy for _, frame in found]),
         [frame.forces.astype(np.float64) for _, frame in found],
         np.array([f"{frame.digest}" if frame.group is None else frame.group for _, frame in found]),
@@ -85,31 +95,35 @@ def read_labelled(path: str | Path, *, subsets: str | None = None, reading: Read
     )
 
 
-def _structures(path: Path) -> Iterator[Any]:
+def _records(path: Path, reading: Reading) -> Iterator[Record | UnusableError]:
+    form = format_of(path)
+    form.require_heeded(reading)
+    for chunk in form.chunks(path, reading):
+        yield from form.records(path, chunk.where, reading)
+
+
+def _read_by_ase(path: Path, reading: Reading) -> Iterator[Record]:
     from ase.io import iread
 
-    if not path.is_file():
-        raise ValueError(f"{str(path)!r} is no file on this machine; give one of labelled structures.")
-    number = 0
-    try:
+    with whole(path, "a file that ASE knows"):
         for atoms in iread(path, ":"):
-            yield atoms
-            number += 1
-    except Exception as error:  # readers raise many kinds
-        said = " ".join(str(error).split())[:160] or type(error).__name__
-        raise ValueError(f"{str(path)!r} cannot be read at structure {number}: {said}; mend or cut the file.") from None
+            yield record_of(atoms, reading, "")
 
 
-def _in_angstrom(atoms: Any, units: Units) -> Any:
-    """The structure without its labels; charge and spin stay."""
-    bare = atoms.copy()
-    if units.length != 1:
-        bare.set_cell(bare.cell.array * units.length, scale_atoms=False)
-        bare.positions *= units.length
-    return bare
+def _atoms(record: Record, frame: Frame, units: Units) -> Any:
+    """The structure without its labels, in angstrom and float64; charge and spin as a run would be trained on them."""
+    from ase import Atoms
+
+    positions = np.asarray(record.positions, dtype=np.float64) * units.length
+    state = {"charge": frame.charge, "spin": frame.spin}
+    return Atoms(
+        frame.species, positions, cell=frame.cell, pbc=record.periodic if frame.cell is not None else False, info=state
+    )
 
 
-def _named(infos: list[dict[str, Any]], asked: str | None, path: str | Path) -> tuple[str | None, NDArray[np.str_]]:
+def _named(
+    infos: Sequence[Mapping[str, Any]], asked: str | None, path: str | Path
+) -> tuple[str | None, NDArray[np.str_]]:
     keys = SUBSET_KEYS if asked is None else (asked,)
     key = next((key for key in keys if any(info.get(key) is not None for info in infos)), None)
     if key is None:

@@ -155,7 +155,9 @@ def test_an_empty_group_is_passed_over(home, tmp_path):
 def test_a_truncated_file_is_one_sentence(home, tmp_path):
     whole = ani(tmp_path / "ani.h5").read_bytes()
     (tmp_path / "cut.h5").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(ValueError, match=r"cut.h5' cannot be read as HDF5: .*truncated.*; give a whole file."):
+    with pytest.raises(
+        ValueError, match=r"cut.h5' cannot be read as HDF5: .*truncated.*; give a whole file of that kind."
+    ):
         stored(tmp_path / "cut.h5")
     np.savez(tmp_path / "whole.npz", z=[1], R=np.zeros((9, 1, 3)), E=np.zeros(9), F=np.zeros((9, 1, 3)))
     half = (tmp_path / "whole.npz").read_bytes()[:400]
@@ -163,7 +165,7 @@ def test_a_truncated_file_is_one_sentence(home, tmp_path):
     with pytest.raises(ValueError, match=r"cut.npz' cannot be read as an npz archive"):
         stored(tmp_path / "cut.npz")
     (tmp_path / "cut.db").write_bytes(b"SQLite format 3\x00" + bytes(100))
-    with pytest.raises(ValueError, match=r"cut.db' cannot be read as an ASE database"):
+    with pytest.raises(ValueError, match=r"cut.db' cannot be read as ASE database"):
         stored(tmp_path / "cut.db")
 
 

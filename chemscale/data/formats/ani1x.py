@@ -65,4 +65,11 @@ def _names(reading: Reading) -> tuple[str, str]:
     return reading.energy or f"{level}.energy", reading.forces or f"{level}.forces"
 
 
-ANI1X = Format("ANI-1x", "hartree angstrom", "Smith et al., Scientific Data 7:134 (2020)", chunks, records)
+ANI1X = Format(
+    "ANI-1x",
+    "hartree angstrom",
+    "Smith et al., Scientific Data 7:134 (2020)",
+    chunks,
+    records,
+    ("energy", "forces", "level"),
+)

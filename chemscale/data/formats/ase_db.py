@@ -11,9 +11,10 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from chemscale.data.formats.extxyz import record_of
-from chemscale.data.formats.format import CHUNK, Chunk, Format, damaged
+from chemscale.data.formats.format import CHUNK, Chunk, Format
 from chemscale.data.frames import Record, UnusableError
 from chemscale.spec import Reading
 
@@ -21,18 +22,15 @@ from chemscale.spec import Reading
 def chunks(path: Path, reading: Reading) -> Iterator[Chunk]:
     """Runs of rows by their ids."""
     del reading
-    try:
-        with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as connection:
-            last = 0
-            while True:
-                asked = "select id from systems where id > ? order by id limit ?"
-                ids = [row[0] for row in connection.execute(asked, (last, CHUNK))]
-                if not ids:
-                    return
-                yield Chunk(len(ids), (ids[0], ids[-1]))
-                last = ids[-1]
-    except sqlite3.Error as error:
-        raise damaged(path, "an ASE database", error) from error
+    with closing(sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True)) as connection:
+        last = 0
+        while True:
+            asked = "select id from systems where id > ? order by id limit ?"
+            ids = [row[0] for row in connection.execute(asked, (last, CHUNK))]
+            if not ids:
+                return
+            yield Chunk(len(ids), (ids[0], ids[-1]))
+            last = ids[-1]
 
 
 def records(path: Path, where: tuple[int, int], reading: Reading) -> Iterator[Record | UnusableError]:
@@ -40,12 +38,9 @@ def records(path: Path, where: tuple[int, int], reading: Reading) -> Iterator[Re
     import ase.db
 
     connect: Any = ase.db.connect  # what it gives back is a context manager by its subclass only
-    try:
-        with connect(path) as database:
-            for row in database.select([("id", ">=", where[0]), ("id", "<=", where[1])], sort="id"):
-                yield row_record(row, reading)
-    except sqlite3.Error as error:
-        raise damaged(path, "an ASE database", error) from error
+    with connect(path) as database:
+        for row in database.select([("id", ">=", where[0]), ("id", "<=", where[1])], sort="id"):
+            yield row_record(row, reading)
 
 
 def row_record(row: Any, reading: Reading) -> Record | UnusableError:
@@ -62,4 +57,6 @@ def row_record(row: Any, reading: Reading) -> Record | UnusableError:
         return UnusableError(f"not a row of ASE: {type(error).__name__} {' '.join(str(error).split())[:120]}")
 
 
-ASE_DB = Format("ASE database", "ev angstrom", "ASE's units, wiki.fysik.dtu.dk/ase", chunks, records)
+ASE_DB = Format(
+    "ASE database", "ev angstrom", "ASE's units, wiki.fysik.dtu.dk/ase", chunks, records, ("energy", "forces", "groups")
+)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from chemscale.data.formats.ase_db import row_record
-from chemscale.data.formats.format import CHUNK, Chunk, Format, damaged
+from chemscale.data.formats.format import CHUNK, Chunk, Format, UnreadableError
 from chemscale.data.frames import Record, UnusableError
 from chemscale.spec import Reading
 
@@ -57,17 +57,14 @@ def records(path: Path, where: list[int], reading: Reading) -> Iterator[Record |
 @contextmanager
 def _opened(path: Path) -> Iterator[Any]:
     if find_spec("lmdb") is None:
-        raise ValueError(MISSING)
+        raise UnreadableError(MISSING)
     import lmdb
 
-    try:
-        with (
-            lmdb.open(str(path), subdir=False, readonly=True, lock=False, readahead=False, max_dbs=0) as environment,
-            environment.begin() as rows,
-        ):
-            yield rows
-    except lmdb.Error as error:
-        raise damaged(path, "an LMDB of ASE rows", error) from error
+    with (
+        lmdb.open(str(path), subdir=False, readonly=True, lock=False, readahead=False, max_dbs=0) as environment,
+        environment.begin() as rows,
+    ):
+        yield rows
 
 
 def _decoded(rows: Any, key: str, otherwise: Any) -> Any:
@@ -77,4 +74,11 @@ def _decoded(rows: Any, key: str, otherwise: Any) -> Any:
     return otherwise if found is None else decode(zlib.decompress(found).decode())
 
 
-ASELMDB = Format("fairchem LMDB", "ev angstrom", "ase-db-backends; fairchem's documentation", chunks, records)
+ASELMDB = Format(
+    "fairchem LMDB",
+    "ev angstrom",
+    "ase-db-backends; fairchem's documentation",
+    chunks,
+    records,
+    ("energy", "forces", "groups"),
+)

@@ -16,6 +16,7 @@ from chemscale.data.formats.format import CHUNK, Chunk, Format, charge_of, first
 from chemscale.data.frames import Record, UnusableError
 from chemscale.spec import Reading
 
+BYTE_ORDER_MARK = "\ufeff"  # what some editors put before the first line
 _HIDDEN = ("numbers", "positions")  # arrays of ASE that are no labels
 
 
@@ -43,7 +44,7 @@ def records(path: Path, where: tuple[int, int], reading: Reading) -> Iterator[Re
     for length in _blocks(room):
         block = room.getvalue()[start : start + length].decode(errors="replace")
         start += length
-        yield parsed(block.lstrip("\r\n"), reading)
+        yield parsed(block.removeprefix(BYTE_ORDER_MARK).lstrip("\r\n"), reading)
 
 
 def _blocks(handle: Any) -> Iterator[int]:
@@ -61,7 +62,7 @@ def _blocks(handle: Any) -> Iterator[int]:
 
 def _count(line: str) -> int | None:
     """The number of atoms that a line says, which may be negative; None where the line says something else."""
-    word = line.strip()
+    word = line.removeprefix(BYTE_ORDER_MARK).strip()
     digits = word.removeprefix("-")
     return int(word) if digits.isascii() and digits.isdecimal() and len(digits) < 16 else None
 
@@ -105,8 +106,10 @@ def record_of(atoms: Any, reading: Reading, text: str) -> Record:
         spin=spin_of(atoms.info),
         text=text,
         keys=tuple(labels),
-        split=None if reading.splits is None else atoms.info.get(reading.splits),
+        info=atoms.info,
     )
 
 
-EXTXYZ = Format("extended XYZ", "ev angstrom", "ASE's units, wiki.fysik.dtu.dk/ase", chunks, records)
+EXTXYZ = Format(
+    "extended XYZ", "ev angstrom", "ASE's units, wiki.fysik.dtu.dk/ase", chunks, records, ("energy", "forces", "groups")
+)

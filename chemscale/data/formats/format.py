@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,8 @@ from chemscale.data.groups import group_key_of_smiles
 from chemscale.spec import Reading
 
 CHUNK = 1000  # records that are read together, by one process: seconds of work, some MB
+_OF_STRINGS = ("column", "notation", "form", "vocabulary", "longest")  # of a reading: what structures have no use for
+_OF_SOME_KINDS = ("energy", "forces", "groups", "level")
 GROUP_KEYS = ("group", "smiles", "mol_id")  # what may name a structure's molecule, the first one found
 CHARGE_KEYS = ("charge", "total_charge")
 MULTIPLICITY_KEYS = ("multiplicity", "spin_multiplicity")
@@ -34,15 +38,64 @@ class Format:
         units: of energy, length and, where it is no quotient of the two, force (`units.units_of`); None where the
             layout does not say, and a user has to.
         source: where the layout and the units are published.
-        chunks: the records of a file as runs of at most `CHUNK`, without reading them; in an order that never changes.
-        records: the records of one run, a `Record` or the reason against it for each.
+        finds: the records of a file as runs of at most `CHUNK`, without reading them; in an order that never changes.
+        reads: the records of one run, a `Record` or the reason against it for each.
+        heeds: fields of a reading that this kind of file has an answer to, beside those of all kinds.
     """
 
     name: str
     units: str | None
     source: str
-    chunks: Callable[[Path, Reading], Iterator[Chunk]]
-    records: Callable[[Path, Any, Reading], Iterator[Record | UnusableError]]
+    finds: Callable[[Path, Reading], Iterator[Chunk]]
+    reads: Callable[[Path, Any, Reading], Iterator[Record | UnusableError]]
+    heeds: tuple[str, ...] = ("energy", "forces")
+
+    def chunks(self, path: Path, reading: Reading) -> Iterator[Chunk]:
+        """What `finds` gives.
+
+        Raises:
+            UnreadableError: the file is damaged, or of another layout.
+        """
+        with whole(path, self.name):
+            yield from self.finds(path, reading)
+
+    def records(self, path: Path, where: Any, reading: Reading) -> Iterator[Record | UnusableError]:
+        """What `reads` gives.
+
+        Raises:
+            UnreadableError: the file is damaged, or of another layout.
+        """
+        with whole(path, self.name):
+            yield from self.reads(path, where, reading)
+
+    def require_heeded(self, reading: Reading) -> None:
+        """Refuse what a reading asks for and this kind of file cannot answer.
+
+        Raises:
+            ValueError: names the field.
+        """
+        for name in (*_OF_STRINGS, *_OF_SOME_KINDS):
+            asked = getattr(reading, name)
+            if name not in self.heeds and asked != getattr(Reading(), name):
+                raise ValueError(
+                    f"Reading.{name}={asked!r} says nothing about structures of this kind ({self.name}), which heed "
+                    f"{', '.join((*self.heeds, 'units', 'isolated'))}; leave it out."
+                )
+
+
+class UnreadableError(ValueError):
+    """One sentence about a file that is not what its name says, or damaged."""
+
+
+@contextmanager
+def whole(path: Path, kind: str) -> Iterator[None]:
+    """Turn whatever a library raises over a foreign or damaged file into one sentence that names the file."""
+    try:
+        yield
+    except UnreadableError:
+        raise
+    except Exception as error:  # readers raise what they like: OSError, KeyError, IndexError, errors of their own
+        raise damaged(path, kind, error) from error
 
 
 def group_of(info: Any, asked: str | None) -> str | None:
@@ -59,7 +112,7 @@ def spin_of(info: Any) -> Any:
     if info.get("spin") is not None:
         return info["spin"]
     found = first(*(info.get(name) for name in MULTIPLICITY_KEYS))
-    return None if found is None else found - 1
+    return found - 1 if isinstance(found, Real) else found  # what is no number is told as such
 
 
 def charge_of(info: Any) -> Any:
@@ -77,13 +130,15 @@ def runs(count: int, size: int = CHUNK) -> Iterator[tuple[int, int]]:
     return ((start, min(start + size, count)) for start in range(0, count, size))
 
 
-def damaged(path: Path, kind: str, error: BaseException) -> ValueError:
+def damaged(path: Path, kind: str, error: BaseException) -> UnreadableError:
     """One sentence about a file that cannot be read to its end."""
-    why = " ".join(str(error).split()).rstrip(".") or type(error).__name__
-    return ValueError(f"Data.source={str(path)!r} cannot be read as {kind}: {why}; give a whole file.")
+    why = " ".join(str(error).split()).rstrip(".")
+    if not why or isinstance(error, LookupError | TypeError | AttributeError):
+        why = f"{type(error).__name__} {why}".rstrip()  # such texts say little alone
+    return UnreadableError(f"{str(path)!r} cannot be read as {kind}: {why}; give a whole file of that kind.")
 
 
-def lacking(path: Path, option: str, name: str, known: Sequence[str]) -> ValueError:
+def lacking(path: Path, option: str, name: str, known: Sequence[str]) -> UnreadableError:
     """One sentence about a name that a file does not know."""
     there = ", ".join(sorted(map(str, known))[:12]) or "nothing"
-    return ValueError(f"Reading.{option}={name!r} is not in {path.name}, which has {there}; give one of these.")
+    return UnreadableError(f"Reading.{option}={name!r} is not in {path.name}, which has {there}; give one of these.")

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from chemscale.data.formats.format import Format, damaged
+from chemscale.data.formats.format import Format, UnreadableError
 
 
 def format_of(path: Path) -> Format:
     """ANI-1x, SPICE or QM7-X, by the names in the file's first groups.
 
     Raises:
-        ValueError: it is no HDF5 file, or has none of these layouts.
+        UnreadableError: it has none of these layouts.
     """
     from chemscale.data.formats import ani1x, qm7x, spice
 
@@ -28,23 +26,18 @@ def format_of(path: Path) -> Format:
         if needed <= names:
             return form
     found = ", ".join(sorted(names)[:8]) or "nothing"
-    raise ValueError(
+    raise UnreadableError(
         f"Data.source={str(path)!r} is HDF5 of an unknown layout: its first groups hold {found}; known are ANI-1x "
         "(coordinates, atomic_numbers), SPICE (conformations, atomic_numbers) and QM7-X (atXYZ, atNUM); write others "
         "as extended XYZ."
     )
 
 
-@contextmanager
-def opened(path: Path) -> Iterator[Any]:
-    """The file, with one sentence about damage."""
+def opened(path: Path) -> Any:
+    """The file, to be read in a `with`."""
     import h5py
 
-    try:
-        with h5py.File(path, "r") as file:
-            yield file
-    except (OSError, KeyError, RuntimeError) as error:
-        raise damaged(path, "HDF5", error) from error
+    return h5py.File(path, "r")
 
 
 def _names(file: Any) -> set[str]:

@@ -8,7 +8,6 @@ others.
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -17,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from chemscale.data.formats.format import Chunk, Format, damaged, lacking, runs
+from chemscale.data.formats.format import Chunk, Format, UnreadableError, lacking, runs
 from chemscale.data.frames import Record, UnusableError
 from chemscale.spec import Reading
 
@@ -31,14 +30,14 @@ def format_of(path: Path) -> Format:
     """rMD17 or MD17, by the names of the arrays, with the units that the archive says.
 
     Raises:
-        ValueError: it is no npz archive, or has neither layout.
+        UnreadableError: it has neither layout.
     """
     with opened(path) as held:
         names = set(held.files)
         said = [str(held[name]) for name in ("e_unit", "r_unit") if name in names]
     form = {"rMD17": RMD17, "MD17": MD17}.get(_layout(names) or "")
     if form is None:
-        raise ValueError(
+        raise UnreadableError(
             f"Data.source={str(path)!r} is npz of an unknown layout: it has {', '.join(sorted(names)) or 'nothing'}; "
             "known are rMD17 (nuclear_charges, coords, energies, forces) and MD17 (z, R, E, F); write others as "
             "extended XYZ."
@@ -79,14 +78,15 @@ def records(path: Path, where: tuple[int, int], reading: Reading) -> Iterator[Re
 
 @contextmanager
 def opened(path: Path) -> Iterator[Any]:
-    """The archive, with one sentence about damage."""
+    """The archive, which is to hold arrays with names."""
     try:
-        with np.load(path, allow_pickle=False) as held:
-            if not isinstance(held, np.lib.npyio.NpzFile):
-                raise ValueError("it holds one array without a name")
-            yield held
-    except (zipfile.BadZipFile, EOFError, OSError, KeyError) as error:
-        raise damaged(path, "an npz archive", error) from error
+        held = np.load(path, allow_pickle=False)
+    except ValueError:  # numpy takes what is no archive for a pickle, and proposes to run it
+        raise ValueError("it is no archive of numpy") from None
+    if not isinstance(held, np.lib.npyio.NpzFile):
+        raise ValueError("it holds one array without a name")
+    with held:
+        yield held
 
 
 def _layout(names: set[str]) -> str | None:

@@ -14,48 +14,43 @@ from typing import Any
 
 import numpy as np
 
-from chemscale.data.formats.format import CHUNK, GROUP_KEYS, Chunk, Format, damaged, lacking
+from chemscale.data.formats.format import CHUNK, GROUP_KEYS, Chunk, Format, UnreadableError, lacking, whole
 from chemscale.data.frames import Record, UnusableError
 from chemscale.data.groups import group_key_of_smiles
 from chemscale.spec import Reading
 
 METADATA_KEY = b"chemscale"
 _NEEDED = ("species", "positions", "energy", "forces")
-_MORE = ("charge", "spin", "cell", "level")
+_LISTS = ("species", "positions", "forces", "cell")
 
 
 def facts_of(path: Path) -> dict[str, Any]:
     """What a table says of itself: licence, citation, label noise."""
     import pyarrow.parquet as pq
 
-    return json.loads((pq.read_schema(path).metadata or {}).get(METADATA_KEY, b"{}"))
+    with whole(path, TABLE.name):
+        return json.loads((pq.read_schema(path).metadata or {}).get(METADATA_KEY, b"{}"))
 
 
 def chunks(path: Path, reading: Reading) -> Iterator[Chunk]:
     """Runs of rows, which travel as record batches of Arrow: a table is read once, from front to back."""
-    import pyarrow as pa
     import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+    from pyarrow import types
 
-    file = _opened(path)
+    file = pq.ParquetFile(path)
     names = file.schema_arrow.names
-    missing = [name for name in _NEEDED if name not in names]
-    if missing:
-        raise ValueError(
-            f"{path} has no column {missing[0]!r}; a file of structures needs species, positions, energy and forces."
-        )
+    _require_columns(path, file.schema_arrow)
     if reading.level is not None and "level" not in names:
-        raise ValueError(f"Reading.level={reading.level!r} needs a column 'level', which {path.name} has not.")
-    wanted = [n for n in (*_NEEDED, *GROUP_KEYS, reading.groups, reading.splits, *_MORE) if n in names]
+        raise lacking(path, "level", reading.level, names)
+    wanted = [field.name for field in file.schema_arrow if field.name in _LISTS or not types.is_nested(field.type)]
     levels: set[str] = set()
-    try:
-        for batch in file.iter_batches(batch_size=CHUNK, columns=list(dict.fromkeys(wanted))):
-            if reading.level is not None:
-                levels.update(batch.column("level").unique().to_pylist())
-                batch = batch.filter(pc.field("level") == reading.level)
-            if len(batch):
-                yield Chunk(len(batch), batch)
-    except (pa.ArrowException, OSError) as error:
-        raise damaged(path, "a Parquet file", error) from error
+    for batch in file.iter_batches(batch_size=CHUNK, columns=wanted):
+        if reading.level is not None:
+            levels.update(batch.column("level").unique().to_pylist())
+            batch = batch.filter(pc.field("level") == reading.level)
+        if len(batch):
+            yield Chunk(len(batch), batch)
     if reading.level is not None and reading.level not in levels:
         raise lacking(path, "level", reading.level, sorted(levels))
 
@@ -64,14 +59,14 @@ def records(path: Path, where: Any, reading: Reading) -> Iterator[Record | Unusa
     """The rows of one run."""
     del path
     columns = {name: where.column(i) for i, name in enumerate(where.schema.names)}
-    ragged = {name: _lists(columns[name]) for name in ("species", "positions", "forces", "cell") if name in columns}
-    plain = {n: columns[n].to_pylist() for n in ("energy", "charge", "spin", reading.splits) if n in columns}
+    ragged = {name: _lists(columns[name]) for name in _LISTS if name in columns}
+    plain = {name: column.to_pylist() for name, column in columns.items() if name not in ragged}
     for i, named in enumerate(_groups(columns, len(where), reading.groups)):
         cell = ragged["cell"][i] if "cell" in ragged else None
         cell = None if cell is None or len(cell) != 9 else cell.reshape(3, 3)
         species = ragged["species"][i]
         yield Record(
-            species=np.zeros(0, dtype=np.int64) if species is None else species.astype(np.int64),
+            species=np.zeros(0, dtype=np.int64) if species is None else species,
             positions=_triples(ragged["positions"][i]),
             energy=plain["energy"][i],
             forces=_triples(ragged["forces"][i]),
@@ -81,18 +76,25 @@ def records(path: Path, where: Any, reading: Reading) -> Iterator[Record | Unusa
             charge=plain["charge"][i] if "charge" in plain else None,
             spin=plain["spin"][i] if "spin" in plain else None,
             text=str(named or ""),
-            split=plain[reading.splits][i] if reading.splits in plain else None,
+            info={name: values[i] for name, values in plain.items()},
         )
 
 
-def _opened(path: Path) -> Any:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
+def _require_columns(path: Path, schema: Any) -> None:
+    from pyarrow import types
 
-    try:
-        return pq.ParquetFile(path)
-    except (pa.ArrowException, OSError) as error:
-        raise damaged(path, "a Parquet file", error) from error
+    for name in _NEEDED:
+        if name not in schema.names:
+            raise UnreadableError(
+                f"{path} has no column {name!r}; a file of structures needs species, positions, energy and forces."
+            )
+    for name in _LISTS:
+        kind = schema.field(name).type if name in schema.names else None
+        lists = kind is not None and (types.is_list(kind) or types.is_large_list(kind))
+        if kind is not None and not (lists and types.is_primitive(kind.value_type)):
+            raise UnreadableError(
+                f"{path} has {kind} in its column {name!r}; a file of structures needs a list of numbers in each row."
+            )
 
 
 def _groups(columns: dict[str, Any], count: int, asked: str | None) -> Iterable[str | None]:
@@ -102,7 +104,7 @@ def _groups(columns: dict[str, Any], count: int, asked: str | None) -> Iterable[
     values = columns[name].to_pylist()
     if name != "smiles":
         return [None if value is None else f"{name}:{value}" for value in values]
-    keys = {value: group_key_of_smiles(value) for value in {v for v in values if v is not None}}
+    keys = {value: group_key_of_smiles(str(value)) for value in {v for v in values if v is not None}}
     return [None if value is None else keys[value] for value in values]
 
 
@@ -119,4 +121,4 @@ def _triples(values: np.ndarray | None) -> np.ndarray | None:
     return values.reshape(-1, 3) if len(values) % 3 == 0 else values
 
 
-TABLE = Format("Parquet table", "ev angstrom", "chemscale data label", chunks, records)
+TABLE = Format("Parquet table", "ev angstrom", "chemscale data label", chunks, records, ("groups", "level"))
