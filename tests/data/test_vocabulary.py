@@ -172,3 +172,10 @@ def test_how_a_file_is_read_stays_out_of_the_id_and_comes_back_with_the_spec():
     assert run.id == plain.id  # `content` answers for both
     assert from_json(run.to_json()) == run
     assert "reading" not in plain.to_json()
+
+
+def test_every_embedded_file_has_its_origin_and_licence_beside_it():
+    folder = embedded("NOTICE.md").parent
+    notice = (folder / "NOTICE.md").read_text()
+    assert "MIT" in notice and "Permission is hereby granted" in notice
+    assert [file.name for file in folder.iterdir() if f"`{file.name}`" not in notice] == ["NOTICE.md"]
