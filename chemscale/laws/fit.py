@@ -29,7 +29,8 @@ from chemscale.laws.law import Law, named_columns
 from chemscale.laws.objectives import Objective
 from chemscale.laws.prediction import Solution
 from chemscale.laws.request import Request
-from chemscale.laws.solver.solve import Found, Problem, search
+from chemscale.laws.solver.problem import Problem
+from chemscale.laws.solver.solve import Found, search
 from chemscale.laws.tables.columns import Columns, split
 from chemscale.laws.tables.cost import measure
 from chemscale.laws.tables.selection import select

@@ -26,7 +26,7 @@ from chemscale.laws.optimum import Optimum, optimum
 from chemscale.laws.prediction import Prediction, Solution, centred, outside_of, predictions
 from chemscale.laws.record import fields, record
 from chemscale.laws.solver.numbers import loss_at, parameters_of
-from chemscale.laws.solver.solve import Problem
+from chemscale.laws.solver.problem import Problem
 from chemscale.laws.tables.cost import MeasuredCost
 from chemscale.laws.tables.table import Rows
 

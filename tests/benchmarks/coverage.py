@@ -17,7 +17,8 @@ from chemscale.laws.doubt.calibrate import SIMULATED, calibrate
 from chemscale.laws.doubt.coverage import Calibration
 from chemscale.laws.forms import choose
 from chemscale.laws.objectives import Objective
-from chemscale.laws.solver.solve import Problem, solve
+from chemscale.laws.solver.problem import Problem
+from chemscale.laws.solver.solve import solve
 from chemscale.laws.tables.table import rows
 from tests.laws.planted import TRUTH, grid
 

@@ -19,7 +19,8 @@ from chemscale.laws.doubt.draws import Sampler
 from chemscale.laws.doubt.noise import Noise
 from chemscale.laws.forms import choose
 from chemscale.laws.objectives import Objective
-from chemscale.laws.solver.solve import Problem, solve
+from chemscale.laws.solver.problem import Problem
+from chemscale.laws.solver.solve import solve
 
 CUSTOMARY = 4500
 SCALE = 1e4  # without which L-BFGS-B stops where it starts on Huber's delta of 1e-3

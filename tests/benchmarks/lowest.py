@@ -21,7 +21,8 @@ from chemscale.laws.forms import FORMS, choose
 from chemscale.laws.forms.form import MAX_EXPONENT, Form
 from chemscale.laws.objectives import OBJECTIVES, Array, Objective
 from chemscale.laws.solver.newton import newton, polish
-from chemscale.laws.solver.solve import Problem, solve
+from chemscale.laws.solver.problem import Problem
+from chemscale.laws.solver.solve import solve
 
 WORSE = 1e-8  # of the value: what the fit may lie above another search
 NOISELESS = 1e-10  # a mean penalty below is rounding

@@ -22,7 +22,8 @@ from chemscale.laws.forms import choose
 from chemscale.laws.objectives import Objective
 from chemscale.laws.solver.newton import newton
 from chemscale.laws.solver.numbers import loss_at, parameters_of
-from chemscale.laws.solver.solve import Problem, solve
+from chemscale.laws.solver.problem import Problem
+from chemscale.laws.solver.solve import solve
 from tests.benchmarks.coverage import simulate
 from tests.laws.planted import TRUTH, grid, wide
 

@@ -7,7 +7,8 @@ from scipy.optimize import minimize
 from chemscale.laws.forms import FORMS, choose
 from chemscale.laws.objectives import Objective
 from chemscale.laws.solver.newton import newton
-from chemscale.laws.solver.solve import Problem, solve
+from chemscale.laws.solver.problem import Problem
+from chemscale.laws.solver.solve import solve
 from tests.laws.planted import PLANTED, runs_of
 
 EVERY = pytest.mark.parametrize(("form", "roles"), PLANTED)

@@ -9,7 +9,8 @@ from chemscale.laws import fit
 from chemscale.laws.doubt.counts import counts_beside
 from chemscale.laws.doubt.hygiene import Hygiene
 from chemscale.laws.doubt.layout import leans
-from chemscale.laws.solver.solve import Problem, solve
+from chemscale.laws.solver.problem import Problem
+from chemscale.laws.solver.solve import solve
 from tests.laws.planted import grid, wide
 
 

@@ -11,7 +11,8 @@ from chemscale.laws.doubt.draws import Sampler
 from chemscale.laws.doubt.noise import Noise
 from chemscale.laws.forms import choose
 from chemscale.laws.objectives import Objective
-from chemscale.laws.solver.solve import Problem, solve
+from chemscale.laws.solver.problem import Problem
+from chemscale.laws.solver.solve import solve
 
 RUNS = 20_000
 TRUTH = (1.69, 406.4, 410.7, 0.34, 0.28)  # Hoffmann et al. 2022

@@ -6,7 +6,8 @@ import pytest
 from chemscale.laws.forms import choose
 from chemscale.laws.forms.projection import solve_nonnegative
 from chemscale.laws.objectives import OBJECTIVES, Objective
-from chemscale.laws.solver.solve import Problem, solve
+from chemscale.laws.solver.problem import Problem
+from chemscale.laws.solver.solve import solve
 from tests.laws.planted import TRUTH, chinchilla, wide
 
 

@@ -10,7 +10,8 @@ import numpy as np
 
 from chemscale.laws.doubt.residuals import covariance, noise_scale
 from chemscale.laws.objectives import Array
-from chemscale.laws.solver.solve import Problem, solve
+from chemscale.laws.solver.problem import Problem
+from chemscale.laws.solver.solve import solve
 from chemscale.laws.tables.table import Rows
 
 HELD_OUT = 0.2  # share of the runs, from the top of the axis, that the default backtest leaves out

@@ -17,7 +17,8 @@ import numpy as np
 from chemscale.laws.backtests.bend import BendTest
 from chemscale.laws.forms.form import Form
 from chemscale.laws.objectives import Array, Objective
-from chemscale.laws.solver.solve import Problem, solve
+from chemscale.laws.solver.problem import Problem
+from chemscale.laws.solver.solve import solve
 from chemscale.laws.tables.serial import LEAST_ROWS
 from chemscale.laws.tables.table import Rows
 

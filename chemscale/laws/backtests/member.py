@@ -18,8 +18,8 @@ from chemscale.laws.forms import choose
 from chemscale.laws.forms.form import Form
 from chemscale.laws.objectives import Array, Objective
 from chemscale.laws.solver.newton import newton
+from chemscale.laws.solver.problem import Problem
 from chemscale.laws.solver.rowwise import judged
-from chemscale.laws.solver.solve import Problem
 from chemscale.laws.tables.serial import effective_rows, neighbour_correlation
 from chemscale.laws.tables.table import Rows
 

@@ -19,7 +19,7 @@ from chemscale.laws.errors import FitError
 from chemscale.laws.forms import applicable
 from chemscale.laws.forms.form import Form
 from chemscale.laws.objectives import Array, Objective
-from chemscale.laws.solver.solve import Problem
+from chemscale.laws.solver.problem import Problem
 from chemscale.laws.tables.table import Rows
 
 ALLOWED = "'largest', 'largest:FRACTION' with 0 < FRACTION < 1, 'beyond:FACTOR' with FACTOR > 1, or 'rolling'"

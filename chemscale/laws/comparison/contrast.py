@@ -22,7 +22,7 @@ from chemscale.laws.doubt.profile import PULL, Tables, ends
 from chemscale.laws.doubt.residuals import interval, small_sample
 from chemscale.laws.objectives import Array
 from chemscale.laws.solver.numbers import Number
-from chemscale.laws.solver.solve import Problem
+from chemscale.laws.solver.problem import Problem
 from chemscale.laws.solver.tangent import Spread, Tangent
 
 REACHED = 0.97  # share of the threshold's root at an end under which a bound of the form, not the data, ends it

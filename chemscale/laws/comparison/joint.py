@@ -15,7 +15,8 @@ import numpy as np
 
 from chemscale.laws.forms.form import Derivatives, Form, Model
 from chemscale.laws.objectives import Array, Objective
-from chemscale.laws.solver.solve import Problem, solve
+from chemscale.laws.solver.problem import Problem
+from chemscale.laws.solver.solve import solve
 from chemscale.laws.tables.table import Rows
 
 GAUSSIAN = Objective("log_lsq")  # the likelihood of log-normal noise; tests of nested models need one

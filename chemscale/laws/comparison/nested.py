@@ -23,7 +23,8 @@ from chemscale.laws.doubt.noise import Noise, shared_within
 from chemscale.laws.doubt.onestep import Stepper
 from chemscale.laws.doubt.residuals import basis
 from chemscale.laws.objectives import Array
-from chemscale.laws.solver.solve import Problem, refit, solve
+from chemscale.laws.solver.problem import Problem
+from chemscale.laws.solver.solve import refit, solve
 
 CELLS = 2_500_000  # draws times runs that are worked on at once
 MOST_REFITTED = 10_000  # runs above which draws are judged in the tangent of the law and not refitted

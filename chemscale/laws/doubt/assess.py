@@ -14,7 +14,7 @@ from chemscale.laws.doubt.residuals import measured, short, small_sample
 from chemscale.laws.doubt.seeds import MISSES, SeedNoise, log_size, seed_noise
 from chemscale.laws.objectives import Array
 from chemscale.laws.solver.numbers import parameters_of
-from chemscale.laws.solver.solve import Problem
+from chemscale.laws.solver.problem import Problem
 from chemscale.laws.tables.table import Rows
 
 AT_BOUND = 1e-9  # of a typical loss

@@ -24,7 +24,7 @@ from chemscale.laws.doubt.simulate import Simulated, described, simulate, theta_
 from chemscale.laws.errors import require_level
 from chemscale.laws.objectives import Array
 from chemscale.laws.solver.numbers import LogLoss, Number, loss_at, parameters_of
-from chemscale.laws.solver.solve import Problem
+from chemscale.laws.solver.problem import Problem
 from chemscale.laws.tables.table import Rows
 
 SIMULATED = ("profile", "wald", "pairs", "wild", "parametric")

@@ -16,8 +16,9 @@ from scipy.special import log_ndtr
 from chemscale.laws.doubt.residuals import measured, noise_scale, residuals
 from chemscale.laws.forms.form import Form
 from chemscale.laws.objectives import Array, Objective
+from chemscale.laws.solver.problem import Problem
 from chemscale.laws.solver.rowwise import LOG_ROOT_2_PI
-from chemscale.laws.solver.solve import Problem, refit, solve
+from chemscale.laws.solver.solve import refit, solve
 from chemscale.laws.tables.table import Rows
 
 ROUNDS = 20  # of fit and noise in turn

@@ -9,7 +9,8 @@ from typing import Any
 from chemscale.laws.doubt.identify import decades
 from chemscale.laws.doubt.influence import View
 from chemscale.laws.objectives import Array
-from chemscale.laws.solver.solve import Problem, refit
+from chemscale.laws.solver.problem import Problem
+from chemscale.laws.solver.solve import refit
 from chemscale.laws.tables.columns import Columns, positive
 
 SAME_COUNT = 0.01  # decades; a second count that keeps to a fixed ratio of the first within this moves no exponent

@@ -25,7 +25,8 @@ from chemscale.laws.doubt.onestep import Stepper
 from chemscale.laws.doubt.residuals import MAX_LEVERAGE, basis, covariance, freedom, measured, pulls, residuals
 from chemscale.laws.objectives import Array
 from chemscale.laws.solver.newton import newton
-from chemscale.laws.solver.solve import Problem, chunks, refit
+from chemscale.laws.solver.problem import Problem
+from chemscale.laws.solver.solve import chunks, refit
 from chemscale.laws.solver.tangent import enlarged, groups_of, of_one_size
 
 FEW = 40  # groups; at 16 to 36 runs both bootstraps cover alike, but only the wild one always has a full grid

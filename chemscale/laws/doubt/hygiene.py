@@ -14,7 +14,7 @@ from chemscale.laws.doubt.influence import FAR_OFF, View, Without, influence, no
 from chemscale.laws.doubt.layout import Axis, axis_of, design, leans, repeats
 from chemscale.laws.doubt.residuals import free, noise_scale
 from chemscale.laws.objectives import Array
-from chemscale.laws.solver.solve import Problem
+from chemscale.laws.solver.problem import Problem
 from chemscale.laws.tables.table import Rows
 
 

@@ -10,7 +10,7 @@ from chemscale.laws.doubt.residuals import residuals
 from chemscale.laws.errors import FitError
 from chemscale.laws.forms.form import Form
 from chemscale.laws.objectives import Array
-from chemscale.laws.solver.solve import Problem
+from chemscale.laws.solver.problem import Problem
 from chemscale.laws.tables.table import Rows
 
 LOCAL = 1.5  # decades of an axis under which an exponent is only a local slope

@@ -15,7 +15,8 @@ import numpy as np
 
 from chemscale.laws.doubt.residuals import freedom, leverage, measured, noise_scale, residuals
 from chemscale.laws.objectives import Array
-from chemscale.laws.solver.solve import Problem, refit
+from chemscale.laws.solver.problem import Problem
+from chemscale.laws.solver.solve import refit
 from chemscale.laws.solver.tangent import groups_of
 from chemscale.laws.tables.table import Rows
 

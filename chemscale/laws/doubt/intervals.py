@@ -24,7 +24,7 @@ from chemscale.laws.doubt.residuals import covariance, freedom, interval, small_
 from chemscale.laws.errors import require_level
 from chemscale.laws.objectives import Array
 from chemscale.laws.solver.numbers import Number
-from chemscale.laws.solver.solve import Problem
+from chemscale.laws.solver.problem import Problem
 
 INTERVALS = ("auto", "wald", "pairs", "wild", "parametric", "profile")
 CURVE = 21  # values of a number at which its deviance is shown

@@ -22,8 +22,8 @@ from chemscale.laws.doubt.seeds import SeedNoise, log_size
 from chemscale.laws.objectives import Array
 from chemscale.laws.solver.newton import newton
 from chemscale.laws.solver.numbers import LogLoss, LogLosses, Number
+from chemscale.laws.solver.problem import Problem
 from chemscale.laws.solver.rowwise import Cornered
-from chemscale.laws.solver.solve import Problem
 from chemscale.laws.solver.tangent import CORNER, MOST_RUNS, Spread, Tangent
 
 LEAST_NOISE = 1e-8  # of a loss: below it a rise of the objective is lost in rounding and in where the solver settles

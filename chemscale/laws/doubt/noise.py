@@ -8,7 +8,7 @@ import numpy as np
 
 from chemscale.laws.doubt.residuals import measured, noise_scale, residuals
 from chemscale.laws.objectives import Array
-from chemscale.laws.solver.solve import Problem
+from chemscale.laws.solver.problem import Problem
 
 MOST_SHARED = 0.95
 FALL = 3.0  # "heteroscedastic": how much larger the noise of the smallest run is than that of the largest

@@ -15,7 +15,7 @@ import numpy as np
 
 from chemscale.laws.doubt.residuals import free
 from chemscale.laws.objectives import Array
-from chemscale.laws.solver.solve import Problem
+from chemscale.laws.solver.problem import Problem
 
 WINDOW = 0.3  # of a typical residual: wide enough to hold a few thousand runs, narrow beside the noise
 FREE = 1e-12  # of a parameter's own information, under which a direction is unknown and not stepped along

@@ -14,7 +14,7 @@ from scipy.special import log_ndtr
 from scipy.stats import t as student
 
 from chemscale.laws.objectives import Array
-from chemscale.laws.solver.solve import Problem
+from chemscale.laws.solver.problem import Problem
 
 KEPT_DIGITS = 7  # significant digits of the draws in a law, so that its JSON gives the same intervals back
 LAPLACE = float(np.sqrt(np.pi / 2))  # standard deviation of normal noise over its mean absolute value

@@ -16,7 +16,7 @@ from scipy.stats import f as fisher
 from chemscale.laws.doubt.residuals import measured, residuals
 from chemscale.laws.objectives import Array, Objective
 from chemscale.laws.solver.newton import newton
-from chemscale.laws.solver.solve import Problem
+from chemscale.laws.solver.problem import Problem
 
 ENOUGH = 4.0  # degrees of freedom under which repeats say less of the noise than the residuals do
 FEW_POINTS = 4  # repeated points under which their variances give no trend

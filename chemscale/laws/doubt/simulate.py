@@ -19,8 +19,9 @@ from chemscale.laws.doubt.residuals import measured
 from chemscale.laws.doubt.seeds import SeedNoise, seed_noise
 from chemscale.laws.objectives import Array, Objective
 from chemscale.laws.solver.numbers import parameters_of
+from chemscale.laws.solver.problem import Problem
 from chemscale.laws.solver.rowwise import judged
-from chemscale.laws.solver.solve import Problem, refit
+from chemscale.laws.solver.solve import refit
 from chemscale.laws.tables.table import Rows
 
 

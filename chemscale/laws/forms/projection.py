@@ -37,6 +37,18 @@ def mesh(exponents: int, low: float = 0.02, high: float = 3.0) -> Array:
     return np.array(list(product(line, repeat=exponents)))
 
 
+def spread_evenly(count: int, dimensions: int) -> Array:
+    """Points of the unit cube without clumps or rows, (count, dimensions).
+
+    Multiples of powers of the generalised golden ratio, g^(d + 1) = g + 1, modulo one (Roberts 2018): a mesh of five
+    dimensions would have three values of each.
+    """
+    golden = 2.0
+    for _ in range(50):
+        golden = (1 + golden) ** (1 / (dimensions + 1))
+    return (0.5 + np.outer(np.arange(1, count + 1), golden ** -np.arange(1.0, dimensions + 1))) % 1
+
+
 def solve_nonnegative(gram: Array, right: Array) -> Array:
     """Minimise a.gram.a/2 - right.a over a >= 0 exactly: the plain minimum, or the best of every set of positive ones.
 

@@ -11,13 +11,17 @@ import numpy as np
 from chemscale.laws.errors import FitError
 from chemscale.laws.forms.chain import TINY, Floored, Part, chain, log_parameter, parameter
 from chemscale.laws.forms.form import MAX_EXPONENT, Derivatives, Form, Model
-from chemscale.laws.forms.projection import amplitudes, looked_at
+from chemscale.laws.forms.projection import amplitudes, looked_at, spread_evenly
 from chemscale.laws.objectives import Array
 
 LEAST, MOST = 1e-4, 1e2  # of 1/R*: repeats of the runs at hand are as good as new ones, or worth nothing
 PHI = (1, -1 / 2, 1 / 6, -1 / 24, 1 / 120, -1 / 720)  # coefficients of y^0, y^1, ...
 PHI_1 = (-1 / 2, 1 / 3, -1 / 8, 1 / 30, -1 / 144, 1 / 840)
 PHI_2 = (1 / 3, -1 / 4, 1 / 10, -1 / 36, 1 / 168)
+SATED = 60.0  # natural logs beyond what the data need, where more parameters have long been worth nothing
+STARTS = 800
+LOWEST_START = np.array([0.03, 0.03, 1e-3, 1e-3])  # alpha, beta, 1/R_D*, 1/R_N*
+HIGHEST_START = np.array([2.0, 2.0, 20.0, 20.0])
 REPEATED = 0.01  # share beyond the first pass below which no run repeats its data
 
 
@@ -70,7 +74,7 @@ class RepeatedModel(Model):
 
     def excess(self, theta: Array) -> Array:
         """t = log N - log U_N, above zero where there are more parameters than the unique data need, (B, n)."""
-        return np.minimum(self.params - self._line(theta) / theta[:, 2:3], 30.0)
+        return self.params - self._line(theta) / theta[:, 2:3]
 
     def _line(self, theta: Array) -> Array:
         """alpha log U_N, from the compute-optimal line."""
@@ -80,7 +84,7 @@ class RepeatedModel(Model):
     def log_fit(self, theta: Array) -> Array:
         a, b, p, q, repeated, wide = (column[:, None] for column in theta.T)
         t = np.maximum(self.excess(theta), 0.0)
-        params = self.params - t + log_worth(np.expm1(t), wide)
+        params = self.params - t + log_worth(np.expm1(np.minimum(t, SATED)), wide)
         data = self.unique + log_worth(self.repeat[None], repeated)
         return np.logaddexp(np.log(a) - p * params, np.log(b) - q * data)
 
@@ -103,7 +107,7 @@ class RepeatedModel(Model):
         """u = log a - p n + p k(t, rate), k = t - log(1 + m(e^t - 1)) beyond t = 0."""
         p, rate, t = theta[:, 2:3], theta[:, 5:6], self._excess(theta)
         over = t.value > 0
-        repeat = np.expm1(np.maximum(t.value, 0.0))
+        repeat = np.expm1(np.clip(t.value, 0.0, SATED))
         log, r, s, rr, rs, ss = worth(repeat, rate)
         more = repeat + 1
         k, k_t, k_s = (np.where(over, v, 0.0) for v in (t.value - log, 1 - r * more, -s))
@@ -125,7 +129,7 @@ class RepeatedModel(Model):
             [inverse**2, -(inverse**2), (3 - 2 * line) / p**3],
             [0.0, 0.0, (self.unique - 1 / q) / p**2, -1 / (q**2 * p)],
         ]
-        return chain(np.minimum(self.params - line / p, 30.0), first, second, parts)
+        return chain(self.params - line / p, first, second, parts)
 
 
 @dataclass(frozen=True)
@@ -143,7 +147,8 @@ class Repeated(Form):
 
     name = "repeated"
     equation = "E + A/N'^alpha + B/D'^beta, D' = U + U R_D* (1 - exp(-R_D/R_D*))"
-    basins = 48
+    basins = 64
+    neighbours = 40
     axes = (3,)
     fixed_roles = ("params", "data", "seen")
     floor = "E"
@@ -172,7 +177,7 @@ class Repeated(Form):
         return Floored(RepeatedModel(x))
 
     def starts(self, x: Array, log_loss: Array, weights: Array) -> Array:
-        """Amplitudes as if every parameter counted; then several worths of excess parameters."""
+        """As if every parameter counted, with several worths of excess ones; then those that know the excess."""
         line = np.geomspace(0.05, 2.0, 7)
         shapes = np.array(list(product(line, line, (1e-3, 0.03, 0.1, 0.3, 1.0, 5.0))))
         kept = looked_at(log_loss)
@@ -182,7 +187,28 @@ class Repeated(Form):
         features = np.exp(np.clip(np.insert(powers, 0, 0.0, axis=2), -300, 300))
         found = amplitudes(features, log_loss[kept], weights[kept])
         theta = np.concatenate([found, np.concatenate([shapes] * (len(found) // len(shapes)))], axis=1)
-        return np.concatenate([np.insert(theta, 6, rate, axis=1) for rate in (1e-3, 0.05, 0.3, 2.0)])
+        every = [np.insert(theta, 6, rate, axis=1) for rate in (1e-3, 0.05, 0.3, 2.0)]
+        return np.concatenate([*every, self._where_in_excess(x[kept], log_loss[kept], weights[kept])])
+
+    def _where_in_excess(self, x: Array, log_loss: Array, weights: Array) -> Array:
+        """Over exponents, worths, and the parameters N* that suit the middle data: E and one amplitude are left.
+
+        There the compute-optimal line, alpha A N*^-alpha = beta B, ties B to A.
+        """
+        share = spread_evenly(STARTS, 5)
+        shapes = LOWEST_START * (HIGHEST_START / LOWEST_START) ** share[:, :4]
+        p, q, repeated, wide = (column[:, None] for column in shapes.T)
+        suited = x[:, 0].min() - 1 + share[:, 4:] * (np.ptp(x[:, 0]) + 1)
+        unique, repeat = repeats(x)
+        over = np.maximum(x[:, 0] - suited - q / p * unique, 0.0)
+        params = x[:, 0] - over + log_worth(np.expm1(np.minimum(over, SATED)), wide)
+        data = unique + log_worth(repeat[None], repeated)
+        tied = p / q * np.exp(-p * suited)
+        powers = np.exp(np.clip(-p * params, -300, 300)) + tied * np.exp(np.clip(-q * data, -300, 300))
+        found = amplitudes(np.stack([np.ones_like(powers), powers], axis=2), log_loss, weights)
+        floor, a = found[:, :1], np.maximum(found[:, 1:], TINY)
+        times = len(found) // len(shapes)
+        return np.concatenate([floor, a, a * np.tile(tied, (times, 1)), np.tile(shapes, (times, 1))], axis=1)
 
     def published(self, theta: Array, centre: Array, log_scale: float) -> dict[str, Array]:
         floor, a, b, alpha, beta, repeated, wide = theta.T

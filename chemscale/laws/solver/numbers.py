@@ -9,7 +9,7 @@ import numpy as np
 
 from chemscale.laws.forms.form import Form, Model
 from chemscale.laws.objectives import Array
-from chemscale.laws.solver.solve import Problem
+from chemscale.laws.solver.problem import Problem
 
 
 class Number(ABC):
