@@ -153,7 +153,8 @@ def user_file(name: str, known: tuple[str, ...] = (), field: str = "Data.source"
         return _user_folder(name, path, field)
     if not path.is_file():
         names = f"neither a known name ({', '.join(known)}) nor" if known else "not"
-        raise ValueError(f"{field}={name!r} is {names} a file on this machine.")
+        more = "" if known else "; records of the source itself are written as in '@-50:'"
+        raise ValueError(f"{field}={name!r} is {names} a file on this machine{more}.")
     family = family_of(path, field)
     origin, how = f"file {path.name}", f"chemscale data build {name}"
     return Source(name, family, origin, "unknown", "", UNITS[family], how, ((None, path),))
