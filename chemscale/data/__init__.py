@@ -16,7 +16,8 @@ import numpy as np
 from chemscale.batch import Manifest, TextManifest
 from chemscale.data.examples import AtomicExamples, Examples, TextExamples, open_examples
 from chemscale.data.files import FASTA_SUFFIXES, kind_of
-from chemscale.data.sources import Source, built_folder, fetched, folder_of, resolve, sources
+from chemscale.data.folders import built_folder, folder_of
+from chemscale.data.sources import Source, fetched, resolve, sources
 from chemscale.data.store import MANIFEST_FILE, REJECTED_FILE, open_arrays, read_manifest
 from chemscale.data.store import verify as verify_folder
 from chemscale.spec import REPRESENTATIONS, Data, Reading

@@ -7,31 +7,21 @@ default `~/.cache/chemscale`. A source that is no known name is the path of a fi
 from __future__ import annotations
 
 import hashlib
-import json
 import os
-import re
-import shlex
 import uuid
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
 
 from chemscale.data.files import TEXT_SUFFIXES
 from chemscale.data.formats import STRUCTURE_SUFFIXES
-from chemscale.data.store import BUILDER, MANIFEST_FILE
-from chemscale.data.vocabulary import vocabulary_of
-from chemscale.spec import Portion, Reading
 
 MOSES_CITATION = (
     "Polykovskiy et al., Molecular Sets (MOSES): A Benchmarking Platform for Molecular Generation Models, "
     "Frontiers in Pharmacology 11:565644 (2020); molecules from the ZINC Clean Leads collection"
 )
 MOSES_LICENCE = "MIT (Copyright 2018 Insilico Medicine, Inc)"
-STRUCTURE_RULES = 2  # rises when a file of structures would be built into other arrays, which is then built anew
-_OF_STRUCTURES = ("energy", "forces", "level", "units", "isolated")  # of a reading: what text has no use for
-_OF_SPLITS = ("valid", "test", "splits")
 UNITS = {"text": "nats", "structures": "eV, angstrom, eV/angstrom"}
 
 
@@ -103,94 +93,11 @@ def resolve(name: str) -> Source:
     """
     known = sources()
     if name not in known:
-        return _user_file(name, tuple(known))
+        return user_file(name, tuple(known))
     source = known[name]
     if not source.available:
         raise ValueError(f"Data.source={name!r} is not on this machine; run `{source.how}` first.")
     return source
-
-
-def folder_of(source: Source, representation: str, reading: Reading) -> Path:
-    """Where the source is built: the name tells people what it is, the fingerprint what went in."""
-    what = {"text": representation, "structures": "structures"}[source.family]
-    stem = re.sub(r"[^A-Za-z0-9_.-]+", "-", Path(source.name).name)[:60]
-    splits = [split for split, _ in source.files]
-    kind = "".join(Path(path).suffixes[-1:][0] if path.suffix else "" for _, path in source.files)
-    facts = [source.checksum, splits, kind, what, BUILDER]
-    if source.family == "structures":
-        facts.append(STRUCTURE_RULES)
-    if reading != Reading():
-        facts.append(_fingerprint(source, reading, representation))
-    text = json.dumps(facts)
-    return home() / "built" / f"{stem}-{what}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
-
-
-def portion_files(source: Source, split: str, portion: Portion) -> list[Path]:
-    """The files that a portion of `Reading.valid` or `Reading.test` is taken of.
-
-    Raises:
-        ValueError: there are none of the source's family, or several where a part of one is asked for.
-    """
-    field = f"Reading.{split}"
-    own = not portion.path
-    files = [path for _, path in (source if own else _user_file(portion.path, (), field)).files]
-    if not own and (family := _family(files[0], field)) != source.family:
-        raise ValueError(
-            f"{field}={portion.path!r} holds {family} where {source.family} are needed; give another file."
-        )
-    if portion.slice and len(files) > 1:
-        raise ValueError(
-            f"{field}='{portion.path}@{portion.slice}' counts the records of one file, and there are {len(files)}; "
-            f"name the file, e.g. {files[-1]}@{portion.slice}"
-        )
-    return files
-
-
-def _fingerprint(source: Source, reading: Reading, representation: str) -> dict[str, Any]:
-    """What a reading says, with the contents of files in the place of their paths."""
-    said = {name: value for name, value in asdict(reading).items() if name not in _OF_SPLITS}
-    splits = _split_facts(source, reading)
-    if source.family == "structures":
-        lone = None if reading.isolated is None else Path(reading.isolated).expanduser()
-        alone = file_checksum(lone) if lone is not None and lone.is_file() else reading.isolated
-        kept = {"duplicates": reading.duplicates} if splits else {}
-        return {name: said[name] for name in ("groups", *_OF_STRUCTURES)} | {"isolated": alone} | splits | kept
-    said = {name: value for name, value in said.items() if name not in _OF_STRUCTURES}
-    vocabulary = vocabulary_of(reading, representation)
-    if vocabulary is not None:
-        said["vocabulary"] = vocabulary.checksum
-    if reading.groups is not None and Path(reading.groups).expanduser().is_file():
-        said["groups"] = file_checksum(Path(reading.groups).expanduser())
-    return said | splits
-
-
-def _split_facts(source: Source, reading: Reading) -> dict[str, Any]:
-    """What decides splits that are given; empty where none are."""
-    facts: dict[str, Any] = {} if reading.splits is None else {"splits": reading.splits}
-    for name, portion in reading.portions.items():
-        sums = [file_checksum(path) for path in portion_files(source, name, portion)] if portion.path else []
-        facts[name] = [sums, portion.slice]
-    return facts
-
-
-def built_folder(source: Source, representation: str, reading: Reading) -> Path:
-    """The folder of a source that is built.
-
-    Raises:
-        ValueError: it is not; the message names the command that builds it.
-    """
-    folder = folder_of(source, representation, reading)
-    if not (folder / MANIFEST_FILE).is_file():
-        changed = {k: v for k, v in asdict(reading).items() if v != getattr(Reading(), k)}
-        if representation != "selfies":
-            changed = {"representation": representation, **changed}
-        if source.family == "structures":
-            changed.pop("representation", None)
-        options = "".join(f" --{name} {shlex.quote(str(value))}" for name, value in changed.items())
-        raise ValueError(
-            f"Data.source={source.name!r} is not built here; run `chemscale data build {source.name}{options}`."
-        )
-    return folder
 
 
 def file_checksum(path: Path) -> str:
@@ -235,14 +142,20 @@ def _known() -> Iterator[Source]:
     )
 
 
-def _user_file(name: str, known: tuple[str, ...], field: str = "Data.source") -> Source:
+def user_file(name: str, known: tuple[str, ...] = (), field: str = "Data.source") -> Source:
+    """The source that a file or a folder of files makes; `known` names and `field` are for errors.
+
+    Raises:
+        ValueError: it is none that can be read.
+    """
     path = Path(name).expanduser()
     if path.is_dir():
         return _user_folder(name, path, field)
     if not path.is_file():
         names = f"neither a known name ({', '.join(known)}) nor" if known else "not"
-        raise ValueError(f"{field}={name!r} is {names} a file on this machine.")
-    family = _family(path, field)
+        more = "" if known else "; records of the source itself are written as in '@-50:'"
+        raise ValueError(f"{field}={name!r} is {names} a file on this machine{more}.")
+    family = family_of(path, field)
     origin, how = f"file {path.name}", f"chemscale data build {name}"
     return Source(name, family, origin, "unknown", "", UNITS[family], how, ((None, path),))
 
@@ -260,7 +173,8 @@ def _user_folder(name: str, folder: Path, field: str) -> Source:
     return Source(name, "structures", origin, "unknown", "", UNITS["structures"], how, of)
 
 
-def _family(path: Path, field: str) -> str:
+def family_of(path: Path, field: str) -> str:
+    """ "text" or "structures", by the end of a file's name; `field` is for errors."""
     name = path.name.lower()
     if name.endswith(STRUCTURE_SUFFIXES):
         return "structures"

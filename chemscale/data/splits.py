@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from chemscale.data.sources import Source, portion_files
+from chemscale.data.sources import Source, family_of, user_file
 from chemscale.data.subsets import SHARES, SPLITS, split_of_groups
-from chemscale.spec import Reading
+from chemscale.spec import Portion, Reading
 
 BY_GROUP, HELD_OUT, NO_VALID, NO_TEST, LABELLED, LEFT_OUT = 255, 254, 253, 252, 251, 250
 _OPEN = {  # shares of the splits among groups
@@ -107,6 +107,27 @@ def markings(source: Source, reading: Reading, count: Callable[[Path], int]) -> 
     for path, taken in ranges.items():
         _refuse_overlap(path, rests[path], taken)
     return tuple((path, Marking(mark, tuple(ranges.get(path, ())))) for path, mark in rests.items())
+
+
+def portion_files(source: Source, split: str, portion: Portion) -> list[Path]:
+    """The files that a portion of `Reading.valid` or `Reading.test` is taken of.
+
+    Raises:
+        ValueError: there are none of the source's family, or several where a part of one is asked for.
+    """
+    field = f"Reading.{split}"
+    own = not portion.path
+    files = [path for _, path in (source if own else user_file(portion.path, field=field)).files]
+    if not own and (family := family_of(files[0], field)) != source.family:
+        raise ValueError(
+            f"{field}={portion.path!r} holds {family} where {source.family} are needed; give another file."
+        )
+    if portion.slice and len(files) > 1:
+        raise ValueError(
+            f"{field}='{portion.path}@{portion.slice}' counts the records of one file, and there are {len(files)}; "
+            f"name the file, e.g. {files[-1]}@{portion.slice}"
+        )
+    return files
 
 
 def refuse_empty(source: str, what: str, counts: Mapping[str, int], reading: Reading) -> None:
