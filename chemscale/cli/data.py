@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import fields
@@ -66,7 +65,7 @@ def data_label(given: argparse.Namespace) -> None:
         molecules=given.molecules, conformers=given.conformers,
         temperatures=_numbers("--temperatures", given.temperatures, "kelvin", "100,300,600"),
         seed=given.seed, processes=given.processes, noise=given.noise, states=given.states,
-        charges=[int(c) for c in _numbers("--charges", given.charges, "elementary charges", "0,1,-1")],
+        charges=_numbers("--charges", given.charges, "elementary charges", "0,1,-1"),
         sampling=given.sampling, per_shape=given.per_shape,
     )  # fmt: skip
     counts = made.metadata["counts"]
@@ -89,11 +88,9 @@ def _cluster(given: argparse.Namespace) -> Iterator[None]:
         return
     import ray
 
-    try:
-        ray.init(address=given.address, log_to_driver=False, logging_level=logging.ERROR)
-    except ConnectionError as error:
-        why = f"--address {given.address} leads to no Ray cluster: {error}"
-        raise ValueError(f"{why}; start one, or leave it out.") from error
+    from chemscale.sweep.cluster import join
+
+    join(given.address, "--address")
     try:
         yield
     finally:

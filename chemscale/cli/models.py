@@ -87,7 +87,7 @@ def export(given: argparse.Namespace) -> None:
 
     store = Store(given.store)
     family = "text" if len(store.runs(columns=["run_id"], family="text", status="finished")) else "structures"
-    trained = load(store, given.run or best_run(store, family))
+    trained = load(store, best_run(store, family) if given.run is None else given.run)
     row = store.runs(run_id=trained.run.id).to_pylist()[0]
     if trained.run.model.family == "structures":
         out = export_potential(trained, given.out, row=row, licence=given.licence, program=given.program)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from chemscale.cli.output import print_json, print_rows, writable
 
 if TYPE_CHECKING:
+    from chemscale.records.store import Store
     from chemscale.use.generate import Request
     from chemscale.use.source import TextModel
 
@@ -138,17 +139,26 @@ def evaluate(given: argparse.Namespace) -> None:
         from chemscale.cli.potentials import evaluate as evaluate_potential
 
         return evaluate_potential(given)
+    from chemscale.data.formats import STRUCTURE_SUFFIXES
     from chemscale.data.readers import read_strings
-    from chemscale.use.quality.frechet import require_device
+    from chemscale.use.device import require_device
     from chemscale.use.quality.reference import reference
     from chemscale.use.quality.score import score
+    from chemscale.use.release import is_release
 
     writable(given.out)
     path = Path(given.file)
     if (path / "store.json").is_file():
         return _evaluate_store(given)
+    if is_release(path):
+        raise ValueError(f"{given.file!r} is an exported potential; {_structures_for(given.file)}.")
     if not path.is_file():
         raise ValueError(f"{given.file!r} is neither a store nor a file that `chemscale generate` wrote.")
+    if path.name.lower().endswith(STRUCTURE_SUFFIXES):
+        raise ValueError(
+            f"{given.file!r} holds structures; name the potential to measure on them first: "
+            f"chemscale evaluate STORE {given.file}."
+        )
     smiles = [text for _, text in read_strings(path)][: given.first]
     if not smiles:
         raise ValueError(f"{given.file!r} holds no record; there is nothing to evaluate.")
@@ -174,11 +184,13 @@ def _evaluate_store(given: argparse.Namespace) -> None:
     from chemscale.use.parts import writer_of
     from chemscale.use.quality.cells import Sampling, score_cells
 
+    store = Store(given.file)
+    _require_text_runs(store)
     how = Sampling(given.first or Sampling.n, reference=given.reference, training=given.training)
     how.require()
     write = writer_of(given.out) if given.out else None
     rows = []
-    for row in score_cells(Store(given.file), how, processes=given.processes):
+    for row in score_cells(store, how, processes=given.processes):
         rows.append(row)
         print(f"{row['run_id']}: loss {row['law_loss']:.4f}, FCD {_number(row['fcd'])}", file=sys.stderr)
     if not rows:
@@ -195,6 +207,19 @@ def _evaluate_store(given: argparse.Namespace) -> None:
     print(f"rank correlation with the loss over {len(rows)} runs (95 % interval): {told}")
     print(*dict.fromkeys(row["says"] for row in rows if row["says"]), sep="\n")
     return None
+
+
+def _require_text_runs(store: Store) -> None:
+    if len(store.runs(columns=["run_id"], family="text", status="finished")):
+        return
+    potentials = len(store.runs(columns=["run_id"], family="structures", status="finished"))
+    raise ValueError(
+        f"{store.url} has no finished text run; {_structures_for(store.url) if potentials else 'train one first'}."
+    )
+
+
+def _structures_for(potential: str) -> str:
+    return f"give a file of labelled structures to measure potentials on: chemscale evaluate {potential} FILE"
 
 
 def _ranks(rows: Sequence[dict[str, Any]], metric: str) -> str:

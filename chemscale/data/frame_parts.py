@@ -94,10 +94,11 @@ def read_task(task: Task) -> tuple[int, Part, list[Rejected]]:
 
 
 def _mark(mark: int, record: Record, reading: Reading) -> int:
-    if mark != LABELLED or record.isolated:
+    asked = reading.splits
+    if asked is None or mark != LABELLED or record.isolated:
         return mark
     try:
-        return mark_of_label(record.info.get(reading.splits), reading.splits)
+        return mark_of_label(record.info.get(asked), asked)
     except ValueError as error:
         raise UnusableError(str(error)) from None
 

@@ -57,7 +57,7 @@ def label(
     elements: Sequence[str] = ELEMENTS,
     noise: int = 500,
     states: str = "neutral",
-    charges: Sequence[int] = (0,),
+    charges: Sequence[float] = (0,),
     sampling: str = "springs",
     per_shape: int = 1,
     progress: bool | None = None,
@@ -105,7 +105,7 @@ def label(
         noise=noise,
         versions=_versions(),
         states=states,
-        charges=[int(c) for c in charges],
+        charges=[_whole(c) for c in charges],
         sampling=sampling,
         per_shape=per_shape,
     )
@@ -193,6 +193,12 @@ def _open(source: str | Path | Iterable[str]) -> tuple[Iterable[tuple[int, str]]
             return records, Path(source).name, hashlib.file_digest(file, "sha256").hexdigest()
     lines = list(source)
     return list(enumerate(lines, 1)), "SMILES_FILE", hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def _whole(charge: float) -> int:
+    if not float(charge).is_integer():
+        raise ValueError(f"charges={charge:g} is no whole number; give whole ones of -2 to 2, such as 0,1,-1.")
+    return int(charge)
 
 
 def _versions() -> dict[str, str]:

@@ -20,7 +20,7 @@ from chemscale.batch import AtomicManifest, Manifest
 from chemscale.data import parallel
 from chemscale.data.assembling import Assembled, Assembler
 from chemscale.data.formats import format_of
-from chemscale.data.formats.format import CHUNK, Format
+from chemscale.data.formats.format import CHUNK, Format, require_found
 from chemscale.data.formats.table import facts_of
 from chemscale.data.frame_parts import FrameParts, Task, read_task
 from chemscale.data.frames import UnusableError, checked
@@ -156,25 +156,10 @@ def _assembled(
     assembler.check()
     with staged(folder) as room:
         found = assembler.assemble(room)
-        _refuse_absent(source, reading, found)
+        require_found(reading, {"groups": found.named, **found.labelled}, source.name)
         manifest = _manifest(source, reading, found, parts, files)
         rejected = chain(parts.rejected(), found.left_out)
         return complete(room, manifest, found.sums, rejected)
-
-
-def _refuse_absent(source: Source, reading: Reading, found: Assembled) -> None:
-    if reading.groups is not None and not found.named:
-        raise ValueError(
-            f"Reading.groups={reading.groups!r} is in no record of {source.name!r}; give the key that names a "
-            "structure's molecule, or leave it out."
-        )
-    for name, count in found.labelled.items():
-        asked = getattr(reading, name)
-        if asked is not None and not count:
-            raise ValueError(
-                f"Reading.{name}={asked!r} is in no record of {source.name!r}; give the key that holds the "
-                f"{'energies' if name == 'energy' else 'forces'}, or leave it out."
-            )
 
 
 def _manifest(

@@ -82,6 +82,8 @@ class Reading:
             )
         if self.notation is not None:
             one_of("Reading.notation", self.notation, NOTATIONS)
+        for name, value in vars(self).items():
+            require(value != "", f"Reading.{name}", value, "a name or None")
         one_of("Reading.form", self.form, FORMS)
         one_of("Reading.duplicates", self.duplicates, DUPLICATES)
         positive("Reading.longest", self.longest, optional=True)

@@ -6,6 +6,7 @@ import contextlib
 import logging
 import os
 import signal
+import socket
 import threading
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -22,6 +23,8 @@ QUIET = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "TUNE_DISABLE_SIGINT_HANDLER": "0",  # `fit` reads from Tune's handler whether Ctrl-C was pressed
 }
+
+CONNECT_SECONDS = 10.0  # a firewall that drops packets would else hold the caller for minutes
 
 
 @contextlib.contextmanager
@@ -61,17 +64,35 @@ def fit(tuner: Any) -> None:
         raise KeyboardInterrupt
 
 
+def join(address: str, field: str) -> None:
+    """Join the Ray cluster at an address: "auto", HOST:PORT or ray://HOST:PORT.
+
+    Args:
+        field: what named the address, for the sentence.
+
+    Raises:
+        ValueError: nobody answers there.
+    """
+    import ray
+
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    try:
+        if port.isdecimal():  # where nobody listens Ray itself would try for minutes
+            socket.create_connection((host.strip("[]"), int(port)), CONNECT_SECONDS).close()
+        ray.init(address=address, log_to_driver=False, logging_level="ERROR")  # pyright: ignore[reportArgumentType]
+    except (OSError, OverflowError) as error:
+        raise ValueError(
+            f"{field}={address!r} cannot be reached ({error}); start that cluster, or leave it out."
+        ) from None
+
+
 def _start() -> None:
     import ray
 
-    address = os.environ.get("RAY_ADDRESS")
-    where = {"address": address} if address else {"address": "local", "include_dashboard": False}
-    try:
-        ray.init(**where, log_to_driver=False, logging_level="ERROR")  # pyright: ignore[reportArgumentType]
-    except ConnectionError as error:
-        raise ValueError(
-            f"RAY_ADDRESS={address!r} cannot be reached ({error}); start that cluster or unset RAY_ADDRESS."
-        ) from None
+    if address := os.environ.get("RAY_ADDRESS"):
+        return join(address, "RAY_ADDRESS")
+    ray.init(address="local", include_dashboard=False, log_to_driver=False, logging_level="ERROR")  # pyright: ignore[reportArgumentType]
+    return None
 
 
 @contextlib.contextmanager

@@ -11,9 +11,9 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from chemscale.sweep.cluster import hidden
+from chemscale.sweep.cluster import CONNECT_SECONDS, hidden
 
-CONNECT_SECONDS, ANSWER_SECONDS = 10.0, 120.0  # a firewall that drops packets would else hold the client for minutes
+ANSWER_SECONDS = 120.0
 OVERRIDES = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")  # Ray's client prefers these to the address that it is given
 CHATTY = ("ray.dashboard.modules.job.sdk", "ray.dashboard.modules.dashboard_sdk", "ray._private.runtime_env.packaging")
 REPORT_SECONDS = 60.0  # a head node that has just started, or is busy, says after a while what runs on it

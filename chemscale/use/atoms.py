@@ -18,6 +18,7 @@ from chemscale.batch import AtomicBatch
 from chemscale.data.formats.format import charge_of, spin_of
 from chemscale.data.neighbours import Neighbours, neighbours
 from chemscale.models.potential import ELEMENTS, Potential
+from chemscale.use.device import require_device
 from chemscale.use.load import Trained
 
 ATOMS_AT_A_TIME = 2000  # of one forward pass: 70 molecules of 27 atoms, beyond which no time is won on a processor
@@ -55,7 +56,7 @@ class Answering:
         device: of torch, e.g. "cuda".
 
     Raises:
-        ValueError: the model is no potential, or the precision is unknown.
+        ValueError: the model is no potential, the precision is unknown, or this machine has no such device.
     """
 
     def __init__(self, trained: Trained, *, precision: str | None = None, device: str | torch.device = "cpu") -> None:
@@ -64,6 +65,7 @@ class Answering:
             raise ValueError(f"run {trained.run.id} is a {model.architecture}, of strings; this needs a potential.")
         if precision is not None and precision not in PRECISIONS:
             raise ValueError(f"precision={precision!r} is not allowed: it must be one of {', '.join(PRECISIONS)}.")
+        require_device(str(device))
         kept = next(trained.module.parameters()).dtype
         self.trained = trained
         self.cutoff = float(model.view["cutoff"])

@@ -15,12 +15,14 @@ from numpy.typing import NDArray
 
 from chemscale.use.atoms import Answering, electrons_of
 from chemscale.use.labelled import Labelled
+from chemscale.values import require
 
 ERRORS = {  # name -> unit
     "energy_mae": "eV/atom", "energy_rmse": "eV/atom", "total_mae": "eV", "total_rmse": "eV",
     "force_mae": "eV/angstrom", "force_rmse": "eV/angstrom",
 }  # fmt: skip
 ALL = "all"
+MOST_DRAWS = 10**6  # intervals move by a thousandth of their width between as many
 DRAWS_AT_A_TIME = 2**22  # weights of groups that are held at once
 
 
@@ -82,8 +84,8 @@ def measure(
     Raises:
         ValueError: no structure is left, or `draws` or `level` is out of range.
     """
-    if draws < 0 or not 0 < level < 1:
-        raise ValueError(f"draws={draws}, level={level} are not allowed: at least 0, and between 0 and 1.")
+    require(0 <= draws <= MOST_DRAWS, "bootstrap", draws, f"a number of draws from 0 to {MOST_DRAWS:,}")
+    require(0 < level < 1, "level", level, "between 0 and 1")
     labelled = _known(answering, labelled)
     electrons = [electrons_of(atoms) for atoms in labelled.structures]
     found = dict(answering.stream(labelled.structures, electrons))

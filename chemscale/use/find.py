@@ -7,6 +7,8 @@ from pathlib import Path
 from chemscale.records.store import Store
 from chemscale.use.load import Trained, load
 
+CALLED = {"text": "text run", "structures": "potential"}  # a trained model of a family
+
 
 def trained_in(source: Store | Trained | str | Path, run: str | None, family: str) -> Trained:
     """A trained model of a family.
@@ -29,10 +31,9 @@ def trained_in(source: Store | Trained | str | Path, run: str | None, family: st
             raise ValueError(f"run={run!r} names a run of a store, but {str(source)!r} is an exported model; leave it.")
         return read_release(source)
     store = source if isinstance(source, Store) else Store(source)
-    found = load(store, run or best_run(store, family))
+    found = load(store, best_run(store, family) if run is None else run)
     if found.run.model.family != family:
-        needed = {"text": "a text run", "structures": "a potential"}.get(family, family)
-        raise ValueError(f"run {found.run.id} is a {found.run.model.architecture}; this needs {needed}.")
+        raise ValueError(f"run {found.run.id} is a {found.run.model.architecture}; this needs a {CALLED[family]}.")
     return found
 
 
@@ -44,5 +45,5 @@ def best_run(store: Store, family: str) -> str:
     """
     rows = store.runs(family=family, status="finished").to_pylist()
     if not rows:
-        raise ValueError(f"{store.url} has no finished {family} run; train one first, or name a run.")
+        raise ValueError(f"{store.url} has no finished {CALLED[family]}; train one first, or name a run.")
     return min(rows, key=lambda row: row["law_loss"])["run_id"]

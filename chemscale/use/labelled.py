@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from chemscale.data.formats import STRUCTURE_SUFFIXES, format_of
 from chemscale.data.formats.extxyz import record_of
-from chemscale.data.formats.format import whole
+from chemscale.data.formats.format import require_found, whole
 from chemscale.data.frames import Frame, Record, UnusableError, checked
 from chemscale.data.structures import units_name
 from chemscale.data.units import Units, units_of
@@ -68,12 +68,14 @@ def read_labelled(path: str | Path, *, subsets: str | None = None, reading: Read
     units = units_of(units_name(path, reading) if known else reading.units or ASE_UNITS)
     found: list[tuple[Record, Frame]] = []
     left_out: Counter[str] = Counter()
+    first = "it holds no structure"
     for record in _records(path, reading) if known else _read_by_ase(path, reading):
         try:
             if isinstance(record, UnusableError):
                 raise record
             frame = checked(record, units)
         except UnusableError as fault:
+            first = str(fault) if not left_out else first
             left_out[str(fault).split(":")[0]] += 1
             continue
         if frame.isolated:
@@ -81,14 +83,20 @@ def read_labelled(path: str | Path, *, subsets: str | None = None, reading: Read
         else:
             found.append((record, frame))
     if not found:
-        why = ", ".join(f"{reason}: {count}" for reason, count in left_out.items()) or "it holds no structure"
-        raise ValueError(f"{str(path)!r} has no labelled structure to measure on ({why}); give one with labels.")
+        raise ValueError(f"{str(path)!r} has no labelled structure to measure on: {first}; give one with labels.")
+    frames = [frame for _, frame in found]
+    there = {
+        "groups": sum(frame.group is not None for frame in frames),
+        "energy": sum(not np.isnan(frame.energy) for frame in frames),
+        "forces": sum(not np.isnan(frame.forces).all() for frame in frames),
+    }
+    require_found(reading, there, str(path))
     key, names = _named([record.info for record, _ in found], subsets, path)
     return Labelled(
         [_atoms(record, frame, units) for record, frame in found],
-        np.array([frame.energy for _, frame in found]),
-        [frame.forces.astype(np.float64) for _, frame in found],
-        np.array([f"{frame.digest}" if frame.group is None else frame.group for _, frame in found]),
+        np.array([frame.energy for frame in frames]),
+        [frame.forces.astype(np.float64) for frame in frames],
+        np.array([f"{frame.digest}" if frame.group is None else frame.group for frame in frames]),
         names,
         key,
         left_out,

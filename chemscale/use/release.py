@@ -12,19 +12,16 @@ Reading needs neither the store nor the data of the run.
 from __future__ import annotations
 
 import json
-import shutil
-import uuid
 from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
-
 from chemscale import __version__
 from chemscale.batch import AtomicManifest
 from chemscale.spec import from_json
 from chemscale.train.precision import parameter_type
+from chemscale.use.folder import require_new, write_folder
 from chemscale.use.load import Trained
 
 CONFIG, TENSORS, CARD = "config.json", "model.safetensors", "README.md"
@@ -79,23 +76,10 @@ def write_release(
         programs: name of a further file -> what writes it there.
 
     Raises:
-        ValueError: the folder is not empty, or `safetensors` is missing.
+        ValueError: the folder is not empty or cannot be made, or `safetensors` is missing.
     """
-    out = Path(out)
-    refuse_full(out)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    staged = out.with_name(f".{out.name}-{uuid.uuid4().hex[:8]}")
-    try:
-        staged.mkdir()
-        (staged / CONFIG).write_text(json.dumps(config_of(trained), indent=2, ensure_ascii=False) + "\n", "utf-8")
-        (staged / CARD).write_text(card, "utf-8")
-        _save(trained.module.state_dict(), staged / TENSORS)
-        for name, write in (programs or {}).items():
-            write(staged / name)
-        staged.replace(out)  # a rename, also over an empty folder
-    finally:
-        shutil.rmtree(staged, ignore_errors=True)
-    return out
+    config = json.dumps(config_of(trained), indent=2, ensure_ascii=False) + "\n"
+    return write_folder(Path(out), {CONFIG: config, CARD: card}, (TENSORS, trained.module.state_dict()), programs)
 
 
 def export_potential(
@@ -125,22 +109,12 @@ def export_potential(
         raise ValueError(f"run {trained.run.id} is a {model.architecture}; this needs a potential.")
     if program != "none" and program not in PROGRAMS:
         raise ValueError(f"program={program!r} is not allowed: it must be one of {', '.join(PROGRAMS)}, none.")
-    refuse_full(Path(out))
+    require_new(Path(out))
     programs = {}
     if program != "none":
         name, make = PROGRAMS[program]
         programs[name] = make(trained)
     return write_release(trained, out, potential_card(trained, row or {}, licence, program), programs)
-
-
-def refuse_full(out: Path) -> None:
-    """Refuse a folder that holds something already.
-
-    Raises:
-        ValueError: it does.
-    """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise ValueError(f"--out {str(out)!r} is there and not empty; give a new folder.")
 
 
 def config_of(trained: Trained) -> dict[str, Any]:
@@ -162,11 +136,3 @@ def _manifest(tree: dict[str, Any]) -> AtomicManifest:
     values["species"] = tuple(values["species"])
     values["reference"] = {int(z): energy for z, energy in values["reference"].items()}
     return AtomicManifest(**values)
-
-
-def _save(weights: dict[str, Tensor], path: Path) -> None:
-    try:
-        from safetensors.torch import save_file
-    except ImportError:
-        raise ValueError("export needs the package safetensors; run `pip install 'chemscale[hub]'`.") from None
-    save_file({name: tensor.contiguous() for name, tensor in weights.items()}, path, metadata={"format": "pt"})

@@ -14,6 +14,7 @@ from chemscale.train.released import is_released
 from chemscale.use.find import trained_in
 from chemscale.use.hub import load_folder
 from chemscale.use.load import unshown
+from chemscale.use.release import is_release
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,8 @@ def text_model(source: str | Path, run: str | None = None) -> TextModel:
         ValueError: there is no such model, it is none of strings, or `run` is given for a folder.
     """
     folder = Path(source).expanduser()
+    if is_release(folder):
+        raise ValueError(f"{str(source)!r} is an exported potential, which knows no strings; give a text model.")
     if "://" in str(source) or not is_released(folder):
         return _of_run(Store(source), run)
     if run is not None:

@@ -150,7 +150,7 @@ def test_mistakes_are_one_sentence(planted, answering, tmp_path):
     with pytest.raises(ValueError, match="is no file on this machine"):
         read_labelled(tmp_path / "none.xyz")
     (tmp_path / "bad.xyz").write_text("2\n\nAr 0 0 0\n")
-    with pytest.raises(ValueError, match=r"no labelled structure to measure on \(not extended XYZ: 1\)"):
+    with pytest.raises(ValueError, match=r"no labelled structure to measure on: not extended XYZ: 1 lines"):
         read_labelled(tmp_path / "bad.xyz")
     (tmp_path / "bad.traj").write_text("2\n\nAr 0 0 0\n")
     with pytest.raises(
@@ -158,7 +158,7 @@ def test_mistakes_are_one_sentence(planted, answering, tmp_path):
     ):
         read_labelled(tmp_path / "bad.traj")
     write(tmp_path / "bare.xyz", Atoms("Ar2", [[0, 0, 0], [0, 0, 1]]))
-    with pytest.raises(ValueError, match=r"no labelled structure to measure on \(missing label: 1\)"):
+    with pytest.raises(ValueError, match=r"no labelled structure to measure on: missing label: neither"):
         read_labelled(tmp_path / "bare.xyz")
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from numbers import Real
@@ -16,6 +16,7 @@ from chemscale.spec import Reading
 CHUNK = 1000  # records that are read together, by one process: seconds of work, some MB
 _OF_STRINGS = ("column", "notation", "form", "vocabulary", "longest")  # of a reading: what structures have no use for
 _OF_SOME_KINDS = ("energy", "forces", "groups", "level")
+_HELD = {"groups": "the names of molecules", "energy": "the energies", "forces": "the forces"}
 GROUP_KEYS = ("group", "smiles", "mol_id")  # what may name a structure's molecule, the first one found
 CHARGE_KEYS = ("charge", "total_charge")
 MULTIPLICITY_KEYS = ("multiplicity", "spin_multiplicity")
@@ -96,6 +97,24 @@ def whole(path: Path, kind: str) -> Iterator[None]:
         raise
     except Exception as error:  # readers raise what they like: OSError, KeyError, IndexError, errors of their own
         raise damaged(path, kind, error) from error
+
+
+def require_found(reading: Reading, found: Mapping[str, int], where: str) -> None:
+    """Refuse a key that a reading names and no record has.
+
+    Args:
+        found: field of the reading ("groups", "energy", "forces") -> how many records have it.
+        where: the file, for people.
+
+    Raises:
+        ValueError: names the field.
+    """
+    for name, count in found.items():
+        if getattr(reading, name) is not None and not count:
+            raise ValueError(
+                f"Reading.{name}={getattr(reading, name)!r} is in no record of {where!r}; give the key that holds "
+                f"{_HELD[name]}, or leave it out."
+            )
 
 
 def group_of(info: Any, asked: str | None) -> str | None:

@@ -38,22 +38,6 @@ def require_chemnet() -> Any:
     return FCD
 
 
-def require_device(device: str) -> None:
-    """Make sure that torch has this device here.
-
-    Raises:
-        ValueError: it has not.
-    """
-    import torch
-
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError):  # the latter is how a build without CUDA says so
-        raise ValueError(
-            f"--device {device!r} is no device of this machine; use cpu, or cuda where there is one."
-        ) from None
-
-
 def activations(smiles: Sequence[str], *, device: str = "cpu", progress: bool | None = False) -> Activations | None:
     """ChemNet's statistics of molecules; None of fewer than two.
 

@@ -1,0 +1,69 @@
+"""What nobody should ask of a potential: one sentence on the command line, status 2, nothing half-written."""
+
+import errno
+
+import pytest
+from ase import Atoms
+from ase.io import write
+
+from chemscale.cli import main
+from chemscale.use.load import load
+from chemscale.use.release import export_potential
+from tests.train.runs import atoms_run, train
+
+
+@pytest.fixture
+def trained(structures, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run = atoms_run(structures)
+    store = train(run, tmp_path / "store")
+    export_potential(load(store, run.id), tmp_path / "potential", program="none")
+    write("few.xyz", [Atoms("H2", [[0, 0, 0], [0, 0, 0.7 + k / 9]], info={"REF_energy": -30.0}) for k in range(4)])
+    return run
+
+
+def test_mistakes_are_one_sentence_each(trained, tmp_path, capsys):
+    before = {path.name for path in tmp_path.iterdir()}
+    for words, said in (
+        ("evaluate store", "has no finished text run; give a file of labelled structures"),
+        ("evaluate potential", "is an exported potential; give a file of labelled structures"),
+        ("evaluate few.xyz", "chemscale evaluate STORE few.xyz"),
+        ("evaluate store few.xyz --energy-key E", "missing label: neither energy nor forces (it has REF_energy)"),
+        ("evaluate store few.xyz --forces-key F", "Reading.forces='F' is in no record of 'few.xyz'"),
+        ("evaluate store few.xyz --groups name", "Reading.groups='name' is in no record of 'few.xyz'"),
+        ("evaluate store few.xyz --bootstrap 1000000000", "bootstrap=1000000000 is not allowed"),
+        ("evaluate store few.xyz --level 2", "level=2.0 is not allowed"),
+        ("evaluate store few.xyz --device gpu", "--device 'gpu' is no device of this machine"),
+        ("evaluate store few.xyz --device meta", "--device 'meta' is no device of this machine"),
+        ("generate potential", "is an exported potential, which knows no strings"),
+        ("embed potential few.xyz --out e.parquet", "is an exported potential, which knows no strings"),
+        ("export store --out few.xyz", "--out 'few.xyz' is there and not empty"),
+        (f"data build {'x' * 300}.xyz", "cannot be used: File name too long; give another path"),
+        ("data build few.xyz --address 127.0.0.1:1", "--address='127.0.0.1:1' cannot be reached"),
+        ("data label few.smi --out l.parquet --charges 0.5", "charges=0.5 is no whole number"),
+    ):
+        if words.startswith("data label"):
+            pytest.importorskip("tblite")
+            (tmp_path / "few.smi").write_text("CC\n")
+        assert main(words.split()) == 2, words
+        out, err = capsys.readouterr()
+        assert (out, len(err.splitlines())) == ("", 1), (words, out, err)
+        assert said in err, (words, err)
+    assert {path.name for path in tmp_path.iterdir()} - before <= {"few.smi"}
+
+
+def test_an_exported_folder_can_be_read_by_whoever_reads_its_card(trained, tmp_path):
+    modes = {path.stat().st_mode for path in (tmp_path / "potential").iterdir()}
+    assert len(modes) == 1
+
+
+def test_a_full_disk_is_told_as_such(trained, tmp_path, monkeypatch, capsys):
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("safetensors.torch.save_file", full)
+    assert main(["export", "store", "--out", "other", "--program", "none"]) == 1
+    assert capsys.readouterr().err == (
+        "chemscale: No space left on device; make room and give the same command again.\n"
+    )
+    assert not (tmp_path / "other").exists()
