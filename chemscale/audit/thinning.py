@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from hashlib import sha256
 
 import numpy as np
 
@@ -21,10 +22,15 @@ def thinned(group: Group) -> Group:
     """The group with at most `MOST` runs under its law; the others are its `spare`."""
     if len(group.rows) <= MOST:
         return group
-    ordered = sorted(group.rows, key=lambda row: row["run_id"])  # ids are hashes: an order by chance, the same always
+    ordered = sorted(group.rows, key=_by_chance)
     rows, spare = thin(ordered, ("params", group.data), MOST)
     rows.sort(key=lambda row: (row["params"], row[group.data], row["seed"]))
     return replace(group, rows=tuple(rows), spare=tuple(spare))
+
+
+def _by_chance(row: Row) -> tuple[bytes, str]:
+    """An order by chance, the same always, and the same seeds and subsets for every group: pairs stay pairs."""
+    return sha256(f"{row['seed']} {row['subset_key']}".encode()).digest(), row["run_id"]
 
 
 def run_ids_of(groups: Iterable[Group]) -> list[str]:

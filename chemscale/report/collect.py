@@ -204,11 +204,11 @@ def _summary(rows: Sequence[Row], groups: Sequence[Group]) -> str:
     status = Counter(row["status"] for row in rows)
     names = list(dict.fromkeys(group.name for group in groups))
     sources = list(dict.fromkeys(group.source for group in groups))
-    others = [f"{n} {s}" for s, n in sorted(status.items()) if s != "finished"]
+    others = [f"{n:,} {s}" for s, n in sorted(status.items()) if s != "finished"]
     left = f" ({joined(others)})" if others else ""
     flops = sum(row["flops"] or 0.0 for row in rows)
     wall = sum(row["seconds"] or 0.0 for row in rows)
     return (
-        f"{status['finished']} finished runs{left} of {joined(names)} on {joined(sources)}: {power(flops)} FLOPs "
+        f"{status['finished']:,} finished runs{left} of {joined(names)} on {joined(sources)}: {power(flops)} FLOPs "
         f"of matrix work, {duration(wall)} in training loops."
     )

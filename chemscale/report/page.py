@@ -142,7 +142,7 @@ def template(name: str) -> str:
 
 def _told(sentence: str) -> Markup:
     """A sentence without a break between a number and its sign; 2^3 has its power raised."""
-    text = re.sub(r"(\d|±) ([%×±]|\d)", "\\1\N{NO-BREAK SPACE}\\2", str(escape(sentence)))
+    text = re.sub(r"(?<=[\d±×]) (?=[%×±\d])", "\N{NO-BREAK SPACE}", str(escape(sentence)))
     return Markup(re.sub(r"\^(-?[\d.]*\d)", r"<sup>\1</sup>", text))
 
 

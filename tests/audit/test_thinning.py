@@ -7,6 +7,7 @@ import pytest
 
 import chemscale as cs
 from chemscale.audit import subject, thinning
+from chemscale.audit.groups import Group
 from chemscale.audit.thinning import said, thin
 from tests.audit.tables import clean
 
@@ -37,6 +38,20 @@ def test_axes_keep_their_ends_where_cells_are_too_many():
 def test_only_what_is_left_out_is_said():
     (one,) = said([("A", 5, 5), ("B", 10, 2_000)])
     assert one.startswith("B: ") and "10 of 2,000 runs" in one
+
+
+def test_groups_keep_the_same_seeds(monkeypatch):
+    monkeypatch.setattr(thinning, "MOST", 12)
+    kept = []
+    for salt in ("a", "b"):
+        rows = tuple({"run_id": f"{salt}{n}{d}{s}", "params": n, "molecules": d, "seed": s, "subset_key": s}
+                     for n in (1, 2) for d in (10, 20) for s in range(40))  # fmt: skip
+        group = Group(salt, "text", "", "", "", "loss", "molecules", rows)
+        kept.append({(row["params"], row["molecules"], row["seed"]) for row in thinning.thinned(group).rows})
+        assert thinning.thinned(group).whole != rows and set(map(id, thinning.thinned(group).whole)) == set(
+            map(id, rows)
+        )
+    assert len(kept[0]) == 12 and kept[0] == kept[1]
 
 
 @pytest.mark.parametrize("order", [1, -1])

@@ -116,10 +116,12 @@ def _floor(axes: Any, noise: float | None, low: float, high: float) -> None:
 
 
 def _caption(section: Section, noun: str) -> str:
-    parts = [f"one line per number of {noun}, through the mean of its seeds"]
+    levels = {dot.params if noun == "parameters" else dot.data for dot in section.dots}
+    some_of = f"for each of {MOST_LEVELS} of the {len(levels):,} numbers" if len(levels) > MOST_LEVELS else "per number"
+    parts = [f"one line {some_of} of {noun}, through the mean of its seeds"]
     if section.crowded:
-        runs = f"{len(section.dots):,} runs are drawn as the mean of each cell, bars hold the middle 95% of its seeds"
-        parts.append(f"{runs}; of many sizes {MOST_LEVELS} are drawn, and the data hold every run that is meant here")
+        parts.append("markers are means of cells and bars hold the middle 95% of their seeds")
+        parts.append(f"the CSV holds each of the {len(section.dots):,} runs")
     else:
         parts[0] += "; every run is a marker"
     if any(dot.se for dot in section.dots) and not section.crowded:
