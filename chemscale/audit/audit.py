@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from chemscale.audit import design, origin, residual, training
+from chemscale.audit import design, evaluator, origin, residual, training
 from chemscale.audit.claims import claims_of, forecasts_of
 from chemscale.audit.comparing import Together, compared, comparisons_of, peers_among
 from chemscale.audit.convergence import Points, points_of
@@ -15,6 +15,7 @@ from chemscale.audit.groups import Group
 from chemscale.audit.manifests import manifests_of
 from chemscale.audit.spaces import Spaces, spaces_of
 from chemscale.audit.subject import Subject, filtered, groups_among, is_runs, of_groups, of_table, records
+from chemscale.audit.thinning import run_ids_of, said, thinned
 from chemscale.audit.values import Audit, Claim, Finding
 from chemscale.laws import Law
 from chemscale.laws.forms import FORMS, choose
@@ -23,7 +24,7 @@ from chemscale.laws.tables.columns import Columns
 from chemscale.records.store import Store
 
 CHECKS: tuple[Callable[[Subject], Finding], ...] = (
-    *training.CHECKS, *origin.CHECKS, *design.CHECKS, *residual.CHECKS
+    *training.CHECKS, *origin.CHECKS, *evaluator.CHECKS, *design.CHECKS, *residual.CHECKS
 )  # fmt: skip
 
 
@@ -64,20 +65,21 @@ def audit(
     forecasts: Mapping[str, Any] = {}
     spaces: Spaces = {}
     if isinstance(what, Store):
-        name, points, table, forecasts = name or what.url, points_of(what), what.runs(), what.forecasts()
-        spaces = spaces_of(what)
+        name, table, forecasts, spaces = name or what.url, what.runs(), what.forecasts(), spaces_of(what)
         if not len(table):
             raise ValueError(f"{what.url} has no run at all; an audit needs finished ones, so start a sweep first.")
     else:
         table = what
     columns = filtered(table, where)
     if is_runs(columns) and by is None:
-        groups = groups_among(columns, loss)
+        groups = [thinned(group) for group in groups_among(columns, loss)]
         if not groups:
             statuses = sorted({str(status) for status in columns["status"]})
             raise ValueError(
                 f"{name or 'the table'} has no finished run ({', '.join(statuses)}); finish a sweep first."
             )
+        if isinstance(what, Store):
+            points = points_of(what, run_ids_of(groups))
         manifests = manifests_of(groups)
         subjects = of_groups(groups, points, manifests, {}, form=form, axes=axes, counts=counts, spaces=spaces)
     else:
@@ -109,7 +111,7 @@ def of_store(
     together: Sequence[Together] | None = None,
 ) -> Audit:
     """The audit of what a report has read already: its groups, points, manifests, laws (slug -> law), comparisons."""
-    rows = {row["run_id"]: row for group in groups for row in group.rows}
+    rows = {row["run_id"]: row for group in groups for row in group.whole}
     subjects = of_groups(groups, points, manifests, laws, spaces=spaces_of(store))
     together = compared(subjects) if together is None else together
     return of_subjects(subjects, store.url, together, forecasts_of(store.forecasts(), rows))
@@ -127,7 +129,8 @@ def of_subjects(
         claims += claims_of(subject, mine)
     findings += [origin.alike(other, reference) for reference, *others in peers_among(subjects) for other in others]
     claims += comparisons_of(together, findings)
-    return Audit(name, tuple(findings), (*claims, *foretold))
+    notes = said((one.title, len(one.rows), len(one.whole)) for one in subjects)
+    return Audit(name, tuple(findings), (*claims, *foretold), notes)
 
 
 def _checked(subject: Subject) -> Iterable[Finding]:

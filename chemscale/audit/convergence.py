@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from chemscale.audit.groups import Row
+from chemscale.records.schema import METRICS
 from chemscale.records.store import Store
 
 FEW_UPDATES = 200  # optimiser steps; a run with fewer is said to be short whatever its curve does
+
+READ = ["run_id", "step", "examples", "valid_loss", "valid_loss_se", *(f"valid_{name}" for name in METRICS)]
 
 Points = Mapping[str, Sequence[Row]]
 
@@ -51,9 +54,9 @@ def still_falling(row: Row, points: Sequence[Row]) -> bool | None:
     return last["valid_loss"] - newest["valid_loss"] > (newest["valid_loss_se"] or 0.0)
 
 
-def points_of(store: Store) -> dict[str, list[Row]]:
-    """Run id -> rows of POINTS, by step."""
+def points_of(store: Store, run_ids: Iterable[str]) -> dict[str, list[Row]]:
+    """Run id -> what these runs measured on validation, by step: rows of POINTS, of their columns `READ`."""
     found: dict[str, list[Row]] = {}
-    for row in store.points().to_pylist():
+    for row in store.points(run_ids).select(READ).to_pylist():
         found.setdefault(row["run_id"], []).append(row)
     return {run_id: sorted(rows, key=lambda row: row["step"]) for run_id, rows in found.items()}

@@ -62,9 +62,9 @@ def replicates(subject: Subject) -> Finding:
 
 def duplicates(subject: Subject) -> Finding:
     """Whether rows repeat each other."""
-    found, _ = repeats(subject.runs, subject.roles)
+    found, _ = repeats(subject.every_run, subject.roles)
     if found:
-        told = f"{found} of {len(subject.rows)} rows repeat the axes and the loss of an earlier one exactly"
+        told = f"{found} of {len(subject.whole)} rows repeat the axes and the loss of an earlier one exactly"
         return _said("duplicates", CONCERN, told, "drop the copies: each counts as a run of its own", {"rows": found})
     return _said("duplicates", FINE, "no two rows are alike", "", {"rows": 0})
 

@@ -51,6 +51,7 @@ class Group:
         rows: the finished runs that laws are about.
         others: rows of the same kind that are not: not finished, continued from another run, worse trials of a
             search.
+        spare: finished runs that laws would be about were there not so many (see `thinning`).
         metric, data: columns of the loss and of the unique training units.
         label: told apart from other groups of the same architecture where there are any.
     """
@@ -66,6 +67,12 @@ class Group:
     others: tuple[Row, ...] = ()
     label: str = ""
     searched: int = field(default=0)
+    spare: tuple[Row, ...] = ()
+
+    @property
+    def whole(self) -> tuple[Row, ...]:
+        """Every finished run that laws are about, those that the law does without included."""
+        return (*self.rows, *self.spare)
 
     @property
     def name(self) -> str:

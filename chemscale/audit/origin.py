@@ -24,19 +24,20 @@ def leakage(subject: Subject) -> Finding:
     """What the records say of splits: one test set, chosen on another split, subsets that nest."""
     if subject.group is None:
         return _leakage_of_table(subject)
-    rows = subject.rows
+    rows = subject.whole
     tests = {row["test_checksum"] for row in rows if row["test_checksum"]}
     numbers: dict[str, Any] = {
         "test_sets": len(tests), "subset_keys": len({row["subset_key"] for row in rows}),
         "splits": dict(getattr(subject.manifest, "counts", {}) or {}),
     }  # fmt: skip
-    faults = list(_faults(subject))
+    faults = [*_faults(subject), *_overlapping(subject)]
+    if subject.overlap is not None:
+        numbers["overlap"] = {f"{one} in {other}": n for (one, other), n in subject.overlap.shared.items()}
     if len(tests) > 1:
         faults.append(f"{len(tests)} different test sets share the law")
     if faults:
-        return Finding(
-            "leakage", LEAK, CONCERN, "; ".join(faults), "test losses on one test set that chose nothing", numbers
-        )
+        settle = "test losses on one test set that chose nothing and of which nothing is trained on"
+        return Finding("leakage", LEAK, CONCERN, "; ".join(faults), settle, numbers)
     if len(tests) != 1 or any(not row["test_checksum"] for row in rows):
         told = "runs without a checksum of their test set"
         return Finding("leakage", LEAK, CANNOT_TELL, told, "runs of a version that writes test_checksum", numbers)
@@ -47,16 +48,33 @@ def leakage(subject: Subject) -> Finding:
         if numbers["splits"]
         else ""
     )
+    told += (
+        "; on disk no held-out example is trained on, and no group lies in two splits"
+        if subject.overlap is not None
+        else "; its examples are not on this machine, so none was looked for in two splits"
+    )
     return Finding("leakage", LEAK, FINE, told, "", numbers)
+
+
+def _overlapping(subject: Subject) -> Iterable[str]:
+    """Examples and groups that the splits of the data on disk share, by the hash of what they hold."""
+    if subject.overlap is None:
+        return
+    for (one, other), count in subject.overlap.shared.items():
+        if count:
+            whole = subject.overlap.counts[one]
+            yield f"{count:,} of {whole:,} {one} examples on disk are {other} examples too ({count / whole:.2%})"
+    if subject.overlap.groups:
+        yield f"{plural(subject.overlap.groups, 'group')} of the data on disk lie in more than one split"
 
 
 def _faults(subject: Subject) -> Iterable[str]:
     name = "valid_loss"
-    pairs = [(row.get(name), row[subject.loss]) for row in subject.rows]
+    pairs = [(row.get(name), row[subject.loss]) for row in subject.whole]
     if pairs and all(v is not None and float(v) == float(loss) for v, loss in pairs):
         yield f"{name} equals {subject.loss} in every run: the split that chose is the split that judges"
     group = subject.group
-    if group is not None and group.searched and any(row["valid_loss"] is None for row in subject.rows):
+    if group is not None and group.searched and any(row["valid_loss"] is None for row in subject.whole):
         yield f"{group.searched} trials were chosen on the test loss, for want of a validation loss"
 
 
@@ -70,7 +88,7 @@ def _leakage_of_table(subject: Subject) -> Finding:
 
 def mixed(subject: Subject) -> Finding:
     """Whether one law joins runs of different optimisers, rules, data or code."""
-    several = {name: sorted({str(v) for v in subject.values(name) if v is not None}) for name in ONE}
+    several = {name: sorted({str(v) for v in subject.all_values(name) if v is not None}) for name in ONE}
     several["commit"] = _commits(subject)
     several = {name: values for name, values in several.items() if len(values) > 1}
     numbers = {"columns": several}
@@ -92,19 +110,19 @@ def mixed(subject: Subject) -> Finding:
 
 def _commits(subject: Subject) -> list[str]:
     """Commits of the runs, short; "+" marks changes that were not committed."""
-    found = {json.loads(v).get("commit") for v in subject.values("versions") if v}
+    found = {json.loads(v).get("commit") for v in {v for v in subject.all_values("versions") if v}}
     return sorted(c[:SHORT] + "+" * c.endswith("+") for c in found if c)
 
 
 def _one_code(subject: Subject, commits: Sequence[str]) -> bool:
     """Whether the specs say that no code between these commits changed a number."""
-    versions = {json.loads(spec).get("spec_version") if spec else None for spec in subject.values("spec")}
+    versions = {json.loads(spec).get("spec_version") if spec else None for spec in subject.all_values("spec")}
     return len(versions) == 1 and None not in versions and not any(commit.endswith("+") for commit in commits)
 
 
 def noise(subject: Subject) -> Finding:
     """Whether the best losses are near the noise of the labels, where their excess is no longer a power."""
-    best = min(float(v) for v in subject.values(subject.loss))
+    best = min(float(v) for v in subject.all_values(subject.loss))
     numbers: dict[str, Any] = {"best": best}
     if subject.group is not None and subject.group.family == "text":
         told = "labels are the text itself; the floor is its entropy"
@@ -113,7 +131,7 @@ def noise(subject: Subject) -> Finding:
     if not isinstance(found, int | float) or not found > 0:
         told, settle = "the noise of the labels is not known here", "some labels made twice, on the machine of the data"
         return Finding("noise floor", FLOOR, CANNOT_TELL, told, settle, numbers)
-    near = sum(float(v) < NEAR_NOISE * found for v in subject.values(subject.loss))
+    near = sum(float(v) < NEAR_NOISE * found for v in subject.all_values(subject.loss))
     numbers |= {"noise": found, "near": near}
     told = f"the best loss is {best / found:,.1f} times the label noise ({found:.3g}); "
     told += f"{plural(near, 'run') if near else 'no run'} within {NEAR_NOISE:g} times"
@@ -144,11 +162,11 @@ def alike(group: Subject, reference: Subject) -> Finding:
 
 
 def _sizes(subject: Subject) -> set[float]:
-    return set(subject.values(subject.axes["data"])) if "data" in subject.axes else set()
+    return set(subject.all_values(subject.axes["data"])) if "data" in subject.axes else set()
 
 
 def _unlike(a: Subject, b: Subject) -> Iterable[str]:
-    tests = [{row["test_checksum"] for row in s.rows if row.get("test_checksum")} for s in (a, b)]
+    tests = [{row["test_checksum"] for row in s.whole if row.get("test_checksum")} for s in (a, b)]
     if tests[0] and tests[1] and tests[0] != tests[1]:
         yield "different test sets"
     trials = [sorted({trials_of(cell) for cell in cells_of(s)}) for s in (a, b)]
@@ -160,7 +178,7 @@ def _unlike(a: Subject, b: Subject) -> Iterable[str]:
         yield f"searched over {shown[0]} against {shown[1]}"
     if "data" in a.axes and not _sizes(a) & _sizes(b):
         yield "no size of data in common"
-    keys = [set(s.values("subset_key")) for s in (a, b)]
+    keys = [set(s.all_values("subset_key")) for s in (a, b)]
     if not keys[0] & keys[1]:
         yield "no subset in common"
 

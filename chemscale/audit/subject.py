@@ -10,7 +10,9 @@ from typing import Any
 
 from chemscale.audit.convergence import Points
 from chemscale.audit.groups import Group, Row, groups_of
+from chemscale.audit.manifests import overlaps_of
 from chemscale.audit.spaces import Spaces
+from chemscale.audit.thinning import MOST, shuffled, thin
 from chemscale.laws import FitError, Law, fit
 from chemscale.laws.forms import choose
 from chemscale.laws.forms.form import ROLES
@@ -31,8 +33,9 @@ class Subject:
     """Runs that would share a law.
 
     title: "" where the table has one kind; rows: the runs of the law; axes: params, data, flops -> column; left_out:
-    (row, why) of rows of the same kind that no law is about; counts: columns that count parameters otherwise; group,
-    points, manifest: of a store. given: the law to audit; None fits one. peers: equal for those whose laws compare;
+    (row, why) of rows of the same kind that no law is about; spare: runs that it does without (see `thinning`); counts:
+    columns that count parameters otherwise; group, points, manifest: of a store. given: the law to audit; None fits
+    one. overlap: of the splits of its data, where they are on this machine. peers: equal for those whose laws compare;
     None for none. spaces: run id -> what its search chose from.
     """
 
@@ -49,6 +52,8 @@ class Subject:
     given: Law | None = None
     peers: str | None = None
     spaces: Spaces = field(default_factory=dict)
+    spare: Sequence[Row] = ()
+    overlap: Any = None
 
     @cached_property
     def fitted(self) -> tuple[Law | None, str]:
@@ -74,11 +79,23 @@ class Subject:
 
     @cached_property
     def runs(self) -> Rows:
-        """The rows as the solver takes them."""
-        columns = {name: self.values(name) for name in {**self.axes, "loss": self.loss}.values()}
-        if self.rows and "cluster" in self.rows[0]:
-            columns["cluster"] = self.values("cluster")
-        return rows_of(columns, self.axes, self.loss)
+        """The rows of the law as the solver takes them."""
+        return self._solved(self.rows)
+
+    @cached_property
+    def every_run(self) -> Rows:
+        """These and the spare ones."""
+        return self._solved(self.whole) if self.spare else self.runs
+
+    def _solved(self, rows: Sequence[Row]) -> Rows:
+        names = {**self.axes, "loss": self.loss}.values()
+        shared = [name for name in ("cluster",) if rows and name in rows[0]]
+        return rows_of({name: [row.get(name) for row in rows] for name in (*names, *shared)}, self.axes, self.loss)
+
+    @property
+    def whole(self) -> Sequence[Row]:
+        """Every run that the law could rest on."""
+        return [*self.rows, *self.spare] if self.spare else self.rows
 
     @cached_property
     def roles(self) -> tuple[str, ...]:
@@ -95,12 +112,16 @@ class Subject:
         return {role: self.axes[role] for role in self.roles}
 
     def values(self, name: str) -> list[Any]:
-        """A column of the rows; None where a row lacks it."""
+        """A column of the rows of the law; None where a row lacks it."""
         return [row.get(name) for row in self.rows]
 
+    def all_values(self, name: str) -> list[Any]:
+        """A column of every run."""
+        return [row.get(name) for row in self.whole]
+
     def has(self, name: str) -> bool:
-        """Whether every row has a value in this column."""
-        return all(row.get(name) is not None for row in self.rows)
+        """Whether every run has a value in this column."""
+        return all(row.get(name) is not None for row in self.whole)
 
     @property
     def nouns(self) -> dict[str, str]:
@@ -127,7 +148,7 @@ def of_groups(
     spaces: Spaces | None = None,
 ) -> list[Subject]:
     """The groups of a store; `laws` by slug are audited as they are."""
-    found = []
+    found, overlaps = [], overlaps_of(groups)
     for group in groups:
         own = {"params": "params", "data": group.data} | dict(axes or {})
         left = [(row, "not the best trial of its cell" if row["status"] == FINISHED else row["status"])
@@ -137,6 +158,7 @@ def of_groups(
                 group.title, group.rows, own, group.metric, form or usual_form(own), left, counts, group, points,
                 manifests.get(group.content), laws.get(group.slug),
                 " ".join([group.content, group.precision, group.metric, group.data]), spaces or {},
+                group.spare, overlaps.get(group.content),
             )
         )  # fmt: skip
     return found
@@ -210,7 +232,9 @@ def _of_part(
             rows.append({**row, **{name: float(row[name]) for name in (*axes.values(), loss)}})
         else:
             left.append((row, LOSSLESS))
-    return Subject(title, rows, {r: axes[r] for r in ROLES if r in axes}, loss, form, left, counts, peers=peers)
+    roles = {r: axes[r] for r in ROLES if r in axes}
+    kept, spare = thin(shuffled(rows), list(roles.values()), MOST) if len(rows) > MOST else (rows, [])
+    return Subject(title, kept, roles, loss, form, left, counts, peers=peers, spare=spare)
 
 
 def records(columns: Columns) -> Iterable[Row]:

@@ -61,14 +61,14 @@ def _converged_by_updates(subject: Subject) -> Finding:
         return Finding(
             "convergence", CONVERGED, CANNOT_TELL, "the table has no curves and no column of updates", settle
         )
-    short = sum(float(v) < FEW_UPDATES for v in subject.values(name))
-    told = f"{short} of {len(subject.rows)} runs had fewer than {FEW_UPDATES} {name}; the table has no curves"
+    short = sum(float(v) < FEW_UPDATES for v in subject.all_values(name))
+    told = f"{short} of {len(subject.whole)} runs had fewer than {FEW_UPDATES} {name}; the table has no curves"
     return Finding("convergence", CONVERGED, CONCERN if short else CANNOT_TELL, told, settle, {"short": short})
 
 
 def cells_of(subject: Subject) -> list[list[Row]]:
     """Finished trials by cell: the same axes, depth, seed and subset."""
-    trials = [*subject.rows, *(row for row, _ in subject.left_out if row.get("status") == FINISHED)]
+    trials = [*subject.whole, *(row for row, _ in subject.left_out if row.get("status") == FINISHED)]
     cells: dict[tuple[Any, ...], list[Row]] = {}
     for row in trials:
         if all(row.get(name) is not None for name in subject.places.values()):
@@ -142,7 +142,7 @@ def tuning(subject: Subject) -> Finding:
 def _untuned(subject: Subject) -> str:
     """Where the hyperparameters of one trial come from, as far as the rows show."""
     known = [name for name in TUNED if subject.has(name)]
-    fixed = [name for name in known if len(set(subject.values(name))) == 1]
+    fixed = [name for name in known if len(set(subject.all_values(name))) == 1]
     moved = [name for name in known if name not in fixed]
     told = [f"{joined(fixed)} {'are' if len(fixed) > 1 else 'is'} the same in all"] if fixed else []
     told += [f"{joined(moved)} {'differ' if len(moved) > 1 else 'differs'} between cells"] if moved else []
@@ -163,7 +163,7 @@ def left_out(subject: Subject) -> Finding:
         return Finding(
             "left out", LEFT, FINE if known else CANNOT_TELL, told, "" if known else "a column `status`", numbers
         )
-    run = {_cell(row, subject) for row in subject.rows}
+    run = {_cell(row, subject) for row in subject.whole}
     holes = {
         _cell(row, subject) for row, why in subject.left_out if row.get("status") != FINISHED or why == LOSSLESS
     } - run

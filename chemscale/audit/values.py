@@ -65,12 +65,13 @@ class Claim:
 class Audit:
     """What a referee would ask of these runs, and what the claims made of them rest on.
 
-    what: the store or table.
+    what: the store or table. notes: sentences on what was not read in full.
     """
 
     what: str
     findings: tuple[Finding, ...]
     claims: tuple[Claim, ...]
+    notes: tuple[str, ...] = ()
 
     @property
     def concerns(self) -> tuple[Finding, ...]:
@@ -85,6 +86,7 @@ class Audit:
         """A JSON object with every field, and counts of verdicts and marks."""
         return {
             "what": self.what,
+            "notes": list(self.notes),
             "verdicts": _counted([f.verdict for f in self.findings], (FINE, CONCERN, CANNOT_TELL)),
             "marks": _counted([c.mark for c in self.claims], (SUPPORTED, NOT_SUPPORTED, CANNOT_TELL)),
             "findings": [asdict(f) for f in self.findings],

@@ -51,6 +51,8 @@ def _show(found: Audit) -> None:
         if claims:
             out.print(_table(("mark", "claim", "why"), map(_claim, claims)))
     out.print()
+    for note in found.notes:
+        out.print(f"note: {_plain(note)}.")
     verdicts, marks = _counted(f.verdict for f in found.findings), _counted(c.mark for c in found.claims)
     out.print(f"{_plain(found.what)}: {verdicts}; claims: {marks}.")
 

@@ -17,6 +17,7 @@ from chemscale.batch import Manifest, TextManifest
 from chemscale.data.examples import AtomicExamples, Examples, TextExamples, open_examples
 from chemscale.data.files import FASTA_SUFFIXES, kind_of
 from chemscale.data.folders import built_folder, folder_of
+from chemscale.data.overlaps import Overlap, overlap_of
 from chemscale.data.sources import Source, fetched, resolve, sources
 from chemscale.data.store import MANIFEST_FILE, REJECTED_FILE, open_arrays, read_manifest
 from chemscale.data.store import verify as verify_folder
@@ -31,6 +32,7 @@ __all__ = [
     "fetch",
     "manifest",
     "open_data",
+    "overlap",
     "report",
     "sources",
     "verify",
@@ -88,6 +90,16 @@ def manifest(data: Data) -> Manifest:
             "use the file that the run was made with, or leave content open."
         )
     return found
+
+
+def overlap(data: Data) -> Overlap:
+    """What the splits of a built source share: held-out examples that are trained on too, groups in two splits.
+
+    Raises:
+        ValueError: it is not built, or is not what `data.content` says.
+    """
+    manifest(data)
+    return overlap_of(_folder(data))
 
 
 def open_data(data: Data, view: Mapping[str, Any]) -> TextExamples | AtomicExamples:

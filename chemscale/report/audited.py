@@ -26,7 +26,7 @@ def audited(
     claims = tuple(_claim(one) for mark in MARKS for one in found.claims if one.mark == mark)
     order = (CONCERN, CANNOT_TELL, FINE)
     findings = tuple(_finding(one) for verdict in order for one in found.findings if one.verdict == verdict)
-    return Audited(claims, findings, _counted(found))
+    return Audited(claims, findings, _counted(found), tuple(_whole(note) + "." for note in found.notes))
 
 
 def _claim(one: Claim) -> Judged:

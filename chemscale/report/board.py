@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from chemscale.audit.groups import groups_of
+from chemscale.audit.thinning import thinned
 from chemscale.records.board import written_below
 from chemscale.records.events import EventFile
 from chemscale.records.store import Store
@@ -23,7 +24,7 @@ def show_laws(store: Store) -> int:
     Returns:
         How many figures; none where no architecture has runs enough for a law.
     """
-    groups = groups_of(store.runs().to_pylist())
+    groups = [thinned(group) for group in groups_of(store.runs().to_pylist())]
     laws, _ = laws_of(groups, None)
     return write_figures(store, traced(groups, laws, [section(group, (), None) for group in groups]))
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 
 from chemscale.audit.comparing import compared
 from chemscale.audit.convergence import points_of
 from chemscale.audit.groups import Group, Row, groups_of
 from chemscale.audit.manifests import manifests_of
 from chemscale.audit.subject import of_groups
+from chemscale.audit.thinning import run_ids_of, thinned
 from chemscale.laws.readings.verdict import CANNOT_TELL
 from chemscale.plan import resolved
 from chemscale.records.store import Store
@@ -22,9 +24,9 @@ from chemscale.report.foreseen import foreseen
 from chemscale.report.frontier import frontiers
 from chemscale.report.held import hold
 from chemscale.report.limits import limits
-from chemscale.report.listing import compute_table, provenance, run_table
+from chemscale.report.listing import compute_table, every_run, provenance, run_table
 from chemscale.report.misses import backtests, residuals
-from chemscale.report.numbers import duration, joined, power
+from chemscale.report.numbers import duration, joined, power, some
 from chemscale.report.origins import noise_of, origins
 from chemscale.report.planned import planned
 from chemscale.report.quality import quality
@@ -49,6 +51,8 @@ from chemscale.report.values import (
     Section,
 )
 
+MOST_TOLD = 3  # searches among the sentences of the beginning, the largest ones
+MOST_CURVES, MOST_SIZES = 200, 8  # learning curves of one group, and its sizes of model and of data
 TITLE = "What ten times more buys"
 
 
@@ -63,10 +67,10 @@ def collect(store: Store, laws: Given = None, *, metrics: Sequence[str] | None =
         ValueError: no run has finished, a metric is unknown, or a law belongs to no architecture of the store.
     """
     rows = store.runs().to_pylist()
-    groups = groups_of(rows, metrics)
+    groups = tuple(thinned(group) for group in groups_of(rows, metrics))
     if not groups:
         raise ValueError(_nothing_finished(store, rows, metrics))
-    points = points_of(store)
+    points = points_of(store, run_ids_of(groups))
     manifests = manifests_of(groups)
     fitted, notes = laws_of(groups, laws)
     seen = foreseen(rows, resolved(store.forecasts(), rows), groups)
@@ -75,7 +79,7 @@ def collect(store: Store, laws: Given = None, *, metrics: Sequence[str] | None =
     together = compared(of_groups(groups, points, manifests, fitted))
     comparing, unlike = comparisons(together)
     plans, rulings = planned(groups, fitted), tuple(ruling(group) for group in groups)
-    searched, written = searches(rows, points), quality(store, groups)
+    searched, written = searches(rows, partial(points_of, store)), quality(store, groups)
     broken = breaks(groups, fitted)
     audit = audited(store, groups, points, manifests, fitted, together)
     return Report(
@@ -105,6 +109,8 @@ def collect(store: Store, laws: Given = None, *, metrics: Sequence[str] | None =
         curves=tuple(c for group in groups if (c := curves(group, points)).curves),
         held=hold(store, groups),
         runs=run_table(rows),
+        every_run=every_run(rows),
+        notes=audit.notes,
         compute=compute_table(rows),
         provenance=provenance(rows),
         origins=origins(groups, manifests),
@@ -126,7 +132,7 @@ def brief(
     found += [Brief("comparison", one.sentence) for one in compared]
     found += [Brief("plan", f"{' or '.join(one.names)}: {one.tenfold}") for one in plans]
     found += [Brief("breaks", f"{one.name}: {line}") for one in broken if one.found for line in one.sentences]
-    found += [Brief("searches", f"{one.cell}: {line}") for one in searched for line in _told(one)]
+    found += [Brief("searches", f"{one.cell}: {line}") for one in searched[:MOST_TOLD] for line in _told(one)]
     found += [Brief("quality", f"{one.name}: {one.sentence}") for one in written]
     found.append(Brief("audit", audit.sentence))
     return tuple(found)
@@ -170,24 +176,39 @@ def curves(group: Group, points: Mapping[str, Sequence[Row]]) -> Curves:
     """The learning curves of a group's finished runs, in its headline metric where the points have it."""
     column = f"valid_{group.metric}"
     scale = group.measure.scale
+    rows, note = _drawn(group)
     found = []
-    for row in group.rows:
+    for row in rows:
         measured = [(p["examples"], p.get(column)) for p in points.get(row["run_id"], ())]
         line = tuple((float(x), y * scale) for x, y in measured if y is not None)
         if line:
             found.append(Curve(row["run_id"], float(row["params"]), float(row[group.data]), row["seed"], line))
-    return Curves(group.slug, group.title, group.measure.unit, group.data, tuple(found))
+    return Curves(group.slug, group.title, group.measure.unit, group.data, tuple(found), note)
+
+
+def _drawn(group: Group) -> tuple[Sequence[Row], str]:
+    """The runs whose curves are drawn: all of a few, else one seed of each of some sizes."""
+    sizes, models = ({row[name] for row in group.rows} for name in (group.data, "params"))
+    if len(group.rows) <= MOST_CURVES and len(sizes) <= MOST_SIZES and len(models) <= MOST_SIZES:
+        return group.rows, ""
+    shown = set(some(sizes, MOST_SIZES)), set(some(models, MOST_SIZES))
+    cells = {(row[group.data], row["params"]): row for row in reversed(group.rows)}
+    rows = [row for (size, params), row in cells.items() if size in shown[0] and params in shown[1]]
+    return rows, (
+        f"{group.title}: the curves of {len(rows)} of {len(group.whole):,} runs, one seed each, at {len(shown[0])} of "
+        f"{len(sizes)} sizes of data and {len(shown[1])} of {len(models)} sizes of model."
+    )
 
 
 def _summary(rows: Sequence[Row], groups: Sequence[Group]) -> str:
     status = Counter(row["status"] for row in rows)
     names = list(dict.fromkeys(group.name for group in groups))
     sources = list(dict.fromkeys(group.source for group in groups))
-    others = [f"{n} {s}" for s, n in sorted(status.items()) if s != "finished"]
+    others = [f"{n:,} {s}" for s, n in sorted(status.items()) if s != "finished"]
     left = f" ({joined(others)})" if others else ""
     flops = sum(row["flops"] or 0.0 for row in rows)
     wall = sum(row["seconds"] or 0.0 for row in rows)
     return (
-        f"{status['finished']} finished runs{left} of {joined(names)} on {joined(sources)}: {power(flops)} FLOPs "
+        f"{status['finished']:,} finished runs{left} of {joined(names)} on {joined(sources)}: {power(flops)} FLOPs "
         f"of matrix work, {duration(wall)} in training loops."
     )

@@ -11,7 +11,7 @@ import numpy as np
 
 from chemscale.audit.groups import Group
 from chemscale.laws import Law, Optimum
-from chemscale.report.numbers import count, percent, power, significant, size, with_ends
+from chemscale.report.numbers import count, percent, power, significant, size, some, with_ends
 from chemscale.report.values import Best, Frontier, Line
 
 FURTHER = 2  # decades beyond the largest run
@@ -95,7 +95,7 @@ def _frontier(group: Group, law: Law, cost: Cost) -> Frontier:
     steps = range(first, FURTHER * PER_DECADE + 1)
     optima = [_optimum(law, cost, largest * 10 ** (step / PER_DECADE)) for step in steps]
     best = tuple(_best(one, scale) for one in optima if _known(law, one))
-    spent = sum(row["flops"] or 0.0 for row in (*group.rows, *group.others))
+    spent = sum(row["flops"] or 0.0 for row in (*group.whole, *group.others))
     return Frontier(
         group.slug, group.title, group.measure.words, group.measure.unit, group.data, runs,
         _sizes(law, cost, runs, scale), best, _isolosses(law, runs, best, scale), largest, spent,
@@ -137,11 +137,9 @@ def _best(found: Optimum, scale: float) -> Best:
 
 def _sizes(law: Law, cost: Cost, runs: Iterable[tuple[float, ...]], scale: float) -> tuple[Line, ...]:
     """Along data, from the smallest that was run to the largest budget."""
-    levels = sorted({run[0] for run in runs})
-    picked = np.linspace(0, len(levels) - 1, min(len(levels), MOST_SIZES)).round().astype(int)
     budget = 10**FURTHER * max(run[2] for run in runs)
     found = []
-    for level in (levels[i] for i in picked):
+    for level in some((run[0] for run in runs), MOST_SIZES):
         data = np.geomspace(min(run[1] for run in runs), cost.data(level, budget), STEPS)
         losses = law.losses(params=level, data=data) * scale
         found.append(Line(level, tuple(zip(cost.flops(level, data).tolist(), losses.tolist(), strict=True))))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterable
 
 SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
@@ -101,6 +102,13 @@ def joined(words: list[str]) -> str:
 def digits(value: object) -> str:
     """A setting's value as text: numbers to three digits."""
     return f"{value:.3g}" if isinstance(value, int | float) and not isinstance(value, bool) else str(value)
+
+
+def some(values: Iterable[float], most: int) -> list[float]:
+    """All different values in order, or so many of them, evenly spaced, the smallest and the largest among them."""
+    found = sorted(set(values))
+    count = min(len(found), most)
+    return [found[round(i * (len(found) - 1) / max(count - 1, 1))] for i in range(count)]
 
 
 def readable(text: str) -> str:

@@ -23,6 +23,8 @@ from chemscale.report.fitted import Given
 from chemscale.report.values import Report
 
 PAGE = "index.html"
+EVERY_RUN = "runs.csv"  # beside the page, where its table lists cells
+MOST_FORESEEN = 30  # predictions told one by one
 
 
 def report(
@@ -37,14 +39,16 @@ def report(
         metrics: columns of RUNS to report on, e.g. ("force_mae", "energy_mae"); None is each run's `law_metric`.
 
     Returns:
-        The path of the page, `out/index.html`.
+        The path of the page, `out/index.html`; where runs are too many to list, `out/runs.csv` lists them.
 
     Raises:
         ValueError: the store has no finished run, a metric or a law does not fit it, or `out` cannot be written.
     """
     records = store if isinstance(store, Store) else Store(store)
-    found = collect(records, laws, metrics=metrics)
-    page = write(html(found), Path(out).expanduser())
+    found, folder = collect(records, laws, metrics=metrics), Path(out).expanduser()
+    if found.every_run:
+        write(found.every_run, folder, EVERY_RUN)
+    page = write(html(found), folder)
     write_figures(records, found.traced)
     return page
 
@@ -59,6 +63,7 @@ def html(found: Report) -> str:
             css=template("page.css"),
             contents=contents(found),
             made=made_now(),
+            most_foreseen=MOST_FORESEEN,
             **drawings(found),
         )
     )
@@ -107,25 +112,25 @@ def contents(found: Report) -> list[tuple[str, str]]:
     return [(anchor, words) for anchor, words, there in listed if there]
 
 
-def write(text: str, folder: Path) -> Path:
-    """Write the page under a temporary name, then rename it.
+def write(text: str, folder: Path, name: str = PAGE) -> Path:
+    """Write a page under a temporary name, then rename it.
 
     Raises:
         ValueError: the folder cannot be made or written.
     """
-    target = folder / PAGE
+    target = folder / name
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=folder, prefix=f".{PAGE}.", suffix=".tmp")
+        handle, made = tempfile.mkstemp(dir=folder, prefix=f".{name}.", suffix=".tmp")
     except OSError as error:
         raise ValueError(f"out={str(folder)!r} cannot be written: {error.strerror}; give another folder.") from None
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as file:
             file.write(text)
-        os.chmod(name, 0o644)  # a temporary file is its owner's alone
-        os.replace(name, target)
+        os.chmod(made, 0o644)  # a temporary file is its owner's alone
+        os.replace(made, target)
     except BaseException:
-        Path(name).unlink(missing_ok=True)
+        Path(made).unlink(missing_ok=True)
         raise
     return target
 
@@ -137,7 +142,7 @@ def template(name: str) -> str:
 
 def _told(sentence: str) -> Markup:
     """A sentence without a break between a number and its sign; 2^3 has its power raised."""
-    text = re.sub(r"(\d|±) ([%×±]|\d)", "\\1\N{NO-BREAK SPACE}\\2", str(escape(sentence)))
+    text = re.sub(r"(?<=[\d±×]) (?=[%×±\d])", "\N{NO-BREAK SPACE}", str(escape(sentence)))
     return Markup(re.sub(r"\^(-?[\d.]*\d)", r"<sup>\1</sup>", text))
 
 

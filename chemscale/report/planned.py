@@ -41,7 +41,7 @@ def _plans(group: Group, law: Law) -> bool:
 
 def _planned(members: Sequence[tuple[Group, Law, Cost]]) -> Planned:
     first, law, _ = members[0]
-    spent = sum(row["flops"] or 0.0 for group, _, _ in members for row in (*group.rows, *group.others))
+    spent = sum(row["flops"] or 0.0 for group, _, _ in members for row in (*group.whole, *group.others))
     budgets = tuple(_budget(members, times, times * spent) for times in TIMES)
     names = tuple(group.title for group, _, _ in members)
     return Planned(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -14,33 +14,61 @@ from chemscale.report.importance import importances, said
 from chemscale.report.numbers import count, joined, percent, significant, whole
 from chemscale.report.values import Foretold, Searched, Tried
 
+SETTINGS = ("optim", "objective")  # parts of a spec that a search varies
 COMPARED = ("data", "budget", "evaluation", "seed", "precision", "member")  # a search keeps these
 LEAST = 3  # runs of a cell that make a search
 MOST = 8  # cells, the largest ones
+MOST_RUNS = 300  # of a cell, by chance: a figure shows no more of more, and importances take their time
 FOLDS = 4
 Points = Mapping[str, Sequence[Row]]
+Tries = Sequence[tuple[Row, Mapping[str, Any]]]  # runs with their specs
 
 
-def searches(rows: Iterable[Row], points: Points) -> tuple[Searched, ...]:
-    """The cells of every study in which runs of one model on one data set differ in their settings."""
+def searches(rows: Iterable[Row], points: Callable[[Iterable[str]], Points]) -> tuple[Searched, ...]:
+    """The largest cells of studies in which runs of one model on one data set differ in their settings.
+
+    Args:
+        points: of runs, by their ids.
+    """
     cells: dict[tuple[str, ...], list[tuple[Row, dict[str, Any]]]] = {}
     for row in rows:
-        spec = json.loads(row["spec"])
-        for study in row["studies"] or ():
-            cells.setdefault((study, _kept(spec)), []).append((row, spec))
-    found = [_searched(study, runs, points) for (study, _), runs in cells.items() if len(runs) >= LEAST]
-    largest = sorted((one for one in found if one is not None), key=lambda one: -len(one.tried))[:MOST]
-    return tuple(replace(one, slug=f"search-{number}") for number, one in enumerate(largest, start=1))
+        if row["studies"]:
+            spec = json.loads(row["spec"])
+            kept = _kept(spec)
+            for study in row["studies"]:
+                cells.setdefault((study, kept), []).append((row, spec))
+    tried = [(study, runs) for (study, _), runs in cells.items() if len(runs) >= LEAST and _vary(runs)]
+    tried.sort(key=lambda one: -len(one[1]))
+    drawn = [(study, len(runs), _drawn(runs)) for study, runs in tried[:MOST]]
+    measured = points({row["run_id"] for _, _, runs in drawn for row, _ in runs})
+    found = [_searched(study, size, runs, measured) for study, size, runs in drawn]
+    if len(tried) > MOST:
+        found[0] = replace(found[0], note=f"The {MOST} largest of {len(tried):,} searches are shown. {found[0].note}")
+    return tuple(replace(one, slug=f"search-{number}") for number, one in enumerate(found, start=1))
+
+
+def _vary(runs: Tries) -> bool:
+    first = [runs[0][1].get(part) for part in SETTINGS]
+    return any([spec.get(part) for part in SETTINGS] != first for _, spec in runs) and bool(
+        varied([s for _, s in runs])
+    )
+
+
+def _drawn(runs: Tries) -> Tries:
+    """At most so many of a cell's runs: the best, and others in the order of their ids, which are hashes."""
+    if len(runs) <= MOST_RUNS:
+        return runs
+    best = min(runs, key=lambda one: one[0]["valid_loss"] if one[0]["valid_loss"] is not None else math.inf)
+    others = sorted((one for one in runs if one is not best), key=lambda one: one[0]["run_id"])
+    return [best, *others[: MOST_RUNS - 1]]
 
 
 def _kept(spec: Mapping[str, Any]) -> str:
     return json.dumps([spec["model"], *(spec.get(name) for name in COMPARED)], sort_keys=True)
 
 
-def _searched(study: str, runs: Sequence[tuple[Row, Mapping[str, Any]]], points: Points) -> Searched | None:
+def _searched(study: str, all_runs: int, runs: Tries, points: Points) -> Searched:
     fields = varied([spec for _, spec in runs])
-    if not fields:
-        return None
     first = runs[0][0]
     metric = next((row["law_metric"] for row, _ in runs if row["law_metric"]), None) or ""
     measure = MEASURES.get(metric, Measure(metric.replace("_", " "), ""))
@@ -50,13 +78,15 @@ def _searched(study: str, runs: Sequence[tuple[Row, Mapping[str, Any]]], points:
     told = foretold([row for row, _ in runs], points)
     shares = importances(tried, fields)
     stops, mattered = tuple(_stops(tried, measure, told)), said(tried, shares)
+    left = all_runs > len(runs)
+    note = f"{len(runs)} of its {all_runs:,} runs, the best and others by chance, stand for all." if left else ""
     name = name_of(first["architecture"])
-    return Searched("", study, name, cell, measure.unit, tried, _saved(tried), told, shares, stops, mattered)
+    return Searched("", study, name, cell, measure.unit, tried, _saved(tried), told, shares, stops, mattered, note)
 
 
 def varied(specs: Sequence[Mapping[str, Any]]) -> list[str]:
     """Dotted fields of the optimiser and objective that differ between runs."""
-    flat = [{f"{p}.{k}": v for p in ("optim", "objective") for k, v in (s.get(p) or {}).items()} for s in specs]
+    flat = [{f"{p}.{k}": v for p in SETTINGS for k, v in (s.get(p) or {}).items()} for s in specs]
     names = dict.fromkeys(name for one in flat for name in one)
     return [name for name in names if len({json.dumps(one.get(name)) for one in flat}) > 1]
 

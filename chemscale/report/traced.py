@@ -9,6 +9,7 @@ import numpy as np
 
 from chemscale.audit.groups import Group
 from chemscale.laws import Law
+from chemscale.report.numbers import some
 from chemscale.report.values import Section, Trace, Traced
 
 FURTHER = 10.0  # times the largest run
@@ -36,7 +37,7 @@ def _traced(group: Group, law: Law, section: Section, axis: Literal["data", "par
     columns: dict[str, str] = {role: law.columns[role]["name"] for role in law.roles}
     other = next((role for role in law.roles if role != axis), None)
     xs = _steps([row[columns[axis]] for row in group.rows])
-    levels = [None] if other is None else _levels([row[columns[other]] for row in group.rows])
+    levels = [None] if other is None else some((row[columns[other]] for row in group.rows), MOST_LEVELS)
     traces = tuple(Trace(level, _points(law, group.measure.scale, axis, xs, other, level)) for level in levels)
     return Traced(section, axis, _form(law), law.n_runs, law.level, traces)
 
@@ -47,13 +48,6 @@ def _form(law: Law) -> str:
 
 def _steps(values: Sequence[float]) -> list[float]:
     return np.geomspace(min(values), FURTHER * max(values), STEPS).tolist()
-
-
-def _levels(values: Sequence[float]) -> Sequence[float]:
-    """The levels that were run, or some of many, the smallest and the largest among them."""
-    found = sorted(set(values))
-    picked = np.linspace(0, len(found) - 1, min(len(found), MOST_LEVELS)).round().astype(int)
-    return [found[i] for i in picked]
 
 
 def _points(law: Law, scale: float, axis: str, xs: Sequence[float], other: str | None, level: float | None) -> Any:

@@ -9,7 +9,17 @@ from tests.laws.planted import chinchilla
 
 COLUMNS = {"params": "n", "data": "d", "loss": "loss"}
 AGAINST = "architecture=b against architecture=a"
-UNKNOWABLE = {"convergence", "edge", "tuning", "leakage", "left out", "mixed", "noise floor", "definitions"}
+UNKNOWABLE = {
+    "convergence",
+    "edge",
+    "tuning",
+    "leakage",
+    "left out",
+    "mixed",
+    "noise floor",
+    "definitions",
+    "evaluator",
+}
 
 
 def verdicts(table, **options):
@@ -56,6 +66,7 @@ FAULTS = {
     "left out": spoil(status=lambda t: np.where(t["n"] * t["d"] > 5e21, "diverged", "finished")),
     "mixed": spoil(optimiser=lambda t: np.where(t["seed"] == 0, "adamw", "sgd")),
     "convergence": spoil(updates=lambda t: np.where(t["d"] < 2e9, 31, 5000)),
+    "evaluator": spoil(evaluator=lambda t: np.where(t["seed"] == 0, "v1", "v2")),
     "leakage": spoil(valid_loss=lambda t: t["loss"]),
 }
 

@@ -9,6 +9,10 @@ import chemscale as cs
 from chemscale.audit.audit import of_store
 from chemscale.audit.convergence import points_of
 from chemscale.audit.groups import groups_of
+from chemscale.audit.origin import leakage
+from chemscale.audit.subject import of_groups
+from chemscale.audit.thinning import run_ids_of
+from chemscale.data.overlaps import Overlap
 from chemscale.records.store import Store
 from chemscale.sweep import loguniform
 from chemscale.sweep.written import written
@@ -33,7 +37,7 @@ def of(audit, about):
 def test_every_architecture_is_asked_everything(found):
     assert {f.about for f in found.findings} == {"ChemGPT", "PaiNN", "SchNet", "SchNet against PaiNN"}
     names = {f.check for f in found.of("ChemGPT")}
-    assert names == {f.check for f in found.of("PaiNN")} and len(names) == 18
+    assert names == {f.check for f in found.of("PaiNN")} and len(names) == 19
 
 
 def test_the_planted_curves_have_not_converged_and_claims_fall_with_them(found):
@@ -164,7 +168,7 @@ def test_architectures_tuned_unequally_are_found(tmp_path):
 
 def test_a_report_hands_over_what_it_has_read(store, found):
     groups = groups_of(store.runs().to_pylist())
-    again = of_store(store, groups, points_of(store), {}, {})
+    again = of_store(store, groups, points_of(store, run_ids_of(groups)), {}, {})
     assert again.findings == found.findings
     assert again.claims == found.claims
 
@@ -182,3 +186,14 @@ def test_empty_and_unfinished_stores_are_one_sentence(tmp_path):
     break_one(store, PAINN, "not finite")
     with pytest.raises(ValueError, match=r"no finished run \(diverged\)"):
         cs.audit(store)
+
+
+@pytest.mark.parametrize(("shared", "verdict"), [(0, "fine"), (3, "concern")])
+def test_examples_of_two_splits_on_disk_are_a_leak(store, shared, verdict):
+    groups = [replace(group, rows=tuple({**row, "test_checksum": "0" * 16} for row in group.rows))
+              for group in groups_of(store.runs().to_pylist()) if group.architecture == "painn"]  # fmt: skip
+    (mine,) = of_groups(groups, {}, {}, {})
+    found = Overlap({"train": 900, "valid": 50, "test": 50}, {("test", "train"): shared}, 0)
+    said = leakage(replace(mine, overlap=found))
+    assert said.verdict == verdict
+    assert ("3 of 50 test examples on disk are train examples too (6.00%)" in said.answer) == (shared > 0)

@@ -3,6 +3,7 @@
 import csv
 import io
 import random
+from functools import partial
 
 import pytest
 
@@ -23,7 +24,7 @@ def store(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def found(store):
-    (one,) = searches(rows_of(store), points_of(store))
+    (one,) = searches(rows_of(store), partial(points_of, store))
     return one
 
 
@@ -73,7 +74,7 @@ def test_a_grid_is_no_search(tmp_path):
 
     records = Records(tmp_path / "grid", create=True)
     records.enlist("grid", plant(records, PAINN, forecast=False))
-    assert searches(rows_of(records), points_of(records)) == ()
+    assert searches(rows_of(records), partial(points_of, records)) == ()
     assert varied([{"optim": {"lr": 1}}, {"optim": {"lr": 1}}]) == []
 
 

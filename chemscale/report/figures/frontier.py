@@ -88,8 +88,8 @@ def best_sizes(found: Frontier) -> Figure:
             axes.plot(*zip(*line.points, strict=True), color=ink.RULE, lw=0.9, zorder=1)
             _name_line(axes, line, (left, right), (low, high))
         axes.plot(
-            [run[0] for run in found.runs], [run[1] for run in found.runs], "o", color=ink.RAMP[1], ms=4, mec="white",
-            mew=0.5, zorder=3,
+            *zip(*dict.fromkeys((run[0], run[1]) for run in found.runs), strict=True), "o", color=ink.RAMP[1], ms=4,
+            mec="white", mew=0.5, zorder=3,
         )  # fmt: skip
         _path(axes, found)
         ink.level_ticks(axes.xaxis, ink.round_ticks(left, right), most=5)

@@ -6,13 +6,14 @@ from typing import Any, Literal
 
 from chemscale.report import ink
 from chemscale.report.figures.base import Figure, level_labels, table_csv
-from chemscale.report.numbers import count, percent
+from chemscale.report.numbers import count, percent, some
 from chemscale.report.values import Miss, Misses
 
 Axis = Literal["params", "data", "flops"]
 Canvas = tuple[float, float, tuple[float, float, float, float]]  # width and height in inches, box
 WIDE: Canvas = (4.6, 2.5, (0.115, 0.185, 0.715, 0.60))
 SMALL: Canvas = (3.3, 2.3, (0.14, 0.20, 0.63, 0.58))
+MOST_NAMED = 10  # levels whose names stand beside a plot
 LEAST = 0.002  # half height of the errors' axis, at least
 
 
@@ -39,6 +40,7 @@ def _nouns(misses: Misses) -> dict[str, str]:
 def _errors(misses: Misses, axis: Axis, slug: str, title: str, caption: str, canvas: Canvas) -> Figure:
     other = next((role for role in ("params", "data") if role != axis and role in misses.axes), None)
     levels = list(misses.levels[other]) if other else [0.0]
+    named = some(levels, MOST_NAMED)
     with ink.canvas(*canvas) as (figure, axes):
         tall = 72 * canvas[1]
         figure.text(0.003, 1 - 9 / tall, title, fontsize=9, fontweight="bold", va="center")
@@ -53,6 +55,7 @@ def _errors(misses: Misses, axis: Axis, slug: str, title: str, caption: str, can
         axes.axhline(0, color=ink.MUTED, lw=0.8, zorder=1)
         ends = _dots(axes, misses.misses, axis, other, levels)
         if other:
+            ends = {i: y for i, y in ends.items() if levels[i] in named}
             level_labels(axes, ends, [count(level) for level in levels], _nouns(misses)[other])
         ink.level_ticks(axes.xaxis, xs)
         axes.locator_params(axis="y", nbins=5)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from chemscale.report import ink
 from chemscale.report.figures.base import BOX, MARGIN, TALL, WIDE, Figure, frame, level_labels, table_csv
-from chemscale.report.numbers import count, significant
+from chemscale.report.numbers import count, significant, some
 from chemscale.report.values import Dot, Foreseen, Section
 
+MOST_LEVELS = 10  # lines of a plot whose names still stand beside it
 NEAR = 3.0  # a floor further below the lowest loss than this factor is marked at the edge
 
 
@@ -17,7 +19,7 @@ def scaling(section: Section, axis: Literal["data", "params"]) -> Figure:
     other = "params" if axis == "data" else "data"
     nouns = {"params": "parameters", "data": section.data_unit}
     slug, title = f"{section.slug}-{axis}", f"{section.name}: {section.metric_words} against {nouns[axis]}"
-    levels = sorted({getattr(dot, other) for dot in section.dots})
+    levels = some((getattr(dot, other) for dot in section.dots), MOST_LEVELS)
     with ink.canvas(WIDE, TALL, BOX) as (figure, axes):
         values = [getattr(dot, axis) for dot in section.dots]
         frame(figure, axes, title, section.unit, nouns[axis])
@@ -54,7 +56,7 @@ def _far(noise: float | None, low: float) -> bool:
 
 
 def _line(axes: Any, section: Section, axis: str, other: str, level: float, number: int, of: int) -> float:
-    """One level of the other axis: every seed a marker, their means joined; returns the last mean."""
+    """One level of the other axis: its means joined, with every seed or the middle of many; returns the last mean."""
     mine = [dot for dot in section.dots if getattr(dot, other) == level]
     places: dict[float, list[Dot]] = {}
     for dot in mine:
@@ -63,12 +65,24 @@ def _line(axes: Any, section: Section, axis: str, other: str, level: float, numb
     means = [sum(d.loss for d in places[x]) / len(places[x]) for x in xs]
     colour = ink.shade(number, of)
     axes.plot(xs, means, color=colour, linestyle=ink.dash(number), zorder=2)
-    errors = [dot.se or 0.0 for dot in mine]
+    if section.crowded:
+        at, losses = xs, means
+        errors = [[m - _part(places[x], 0.025) for x, m in zip(xs, means, strict=True)],
+                  [_part(places[x], 0.975) - m for x, m in zip(xs, means, strict=True)]]  # fmt: skip
+        errors = [[max(e, 0.0) for e in side] for side in errors]
+    else:
+        at, losses = [getattr(dot, axis) for dot in mine], [dot.loss for dot in mine]
+        errors = [dot.se or 0.0 for dot in mine]
     axes.errorbar(
-        [getattr(dot, axis) for dot in mine], [dot.loss for dot in mine], yerr=errors, fmt=ink.marker(number),
-        color=colour, markeredgecolor="white", markeredgewidth=0.5, elinewidth=1.0, zorder=3,
+        at, losses, yerr=errors, fmt=ink.marker(number), color=colour, markeredgecolor="white", markeredgewidth=0.5,
+        elinewidth=1.0, zorder=3,
     )  # fmt: skip
     return means[-1]
+
+
+def _part(dots: Sequence[Dot], share: float) -> float:
+    losses = sorted(dot.loss for dot in dots)
+    return losses[round(share * (len(losses) - 1))]
 
 
 def _diamond(axes: Any, x: float, seen: Foreseen) -> None:
@@ -102,8 +116,15 @@ def _floor(axes: Any, noise: float | None, low: float, high: float) -> None:
 
 
 def _caption(section: Section, noun: str) -> str:
-    parts = [f"one line per number of {noun}, through the mean of its seeds; every run is a marker"]
-    if any(dot.se for dot in section.dots):
+    levels = {dot.params if noun == "parameters" else dot.data for dot in section.dots}
+    some_of = f"for each of {MOST_LEVELS} of the {len(levels):,} numbers" if len(levels) > MOST_LEVELS else "per number"
+    parts = [f"one line {some_of} of {noun}, through the mean of its seeds"]
+    if section.crowded:
+        parts.append("markers are means of cells and bars hold the middle 95% of their seeds")
+        parts.append(f"the CSV holds each of the {len(section.dots):,} runs")
+    else:
+        parts[0] += "; every run is a marker"
+    if any(dot.se for dot in section.dots) and not section.crowded:
         parts.append("bars, where wider than the marker, are standard errors over the test set")
     parts.append("shaded: the range that was run, beyond which nothing here is measured")
     if section.foreseen:

@@ -144,8 +144,9 @@ class Judged:
 
 @dataclass(frozen=True)
 class Audited:
-    """What the claims of the page rest on; those of concern first."""
+    """What the claims of the page rest on; those of concern first. notes: what was not read in full."""
 
     claims: tuple[Judged, ...]
     findings: tuple[Judged, ...]
     sentence: str
+    notes: tuple[str, ...] = ()

@@ -10,6 +10,8 @@ from chemscale.report.values.laws import Broken, Frontier, Misses
 from chemscale.report.values.quality import Quality
 from chemscale.report.values.searches import Searched
 
+MOST_DOTS = 200  # of a plot; of more, each cell is drawn as one
+
 
 @dataclass(frozen=True)
 class Dot:
@@ -61,6 +63,11 @@ class Section:
     dots: tuple[Dot, ...]
     foreseen: tuple[Foreseen, ...]
     noise: float | None
+
+    @property
+    def crowded(self) -> bool:
+        """Whether its dots are too many to draw one by one."""
+        return len(self.dots) > MOST_DOTS
 
     @property
     def varies(self) -> bool:
@@ -152,13 +159,14 @@ class Curve:
 
 @dataclass(frozen=True)
 class Curves:
-    """Learning curves of one section."""
+    """Learning curves of one section; note: which of them, where there are more."""
 
     slug: str
     name: str
     unit: str
     data_unit: str
     curves: tuple[Curve, ...]
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -213,7 +221,11 @@ class Brief:
 
 @dataclass(frozen=True)
 class Report:
-    """The whole page as values."""
+    """The whole page as values.
+
+    runs: a row for each run, or for each cell where runs are too many to list; every_run: then all of them as CSV, else
+    "". notes: sentences on what the page does not draw in full.
+    """
 
     title: str
     questions: tuple[str, ...]
@@ -241,6 +253,8 @@ class Report:
     curves: tuple[Curves, ...]
     held: Held
     runs: Table
+    every_run: str
+    notes: tuple[str, ...]
     compute: Table
     provenance: tuple[tuple[str, str], ...]
     origins: tuple[Origin, ...]

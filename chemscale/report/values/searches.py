@@ -67,7 +67,7 @@ class Importance:
 class Searched:
     """One cell of a search: runs of one model on one data set that differ in their settings.
 
-    saved: share of the training examples of all its runs that stopping early left out.
+    saved: share of the training examples of all its runs that stopping early left out. note: what is not shown.
     """
 
     slug: str
@@ -81,6 +81,7 @@ class Searched:
     importances: tuple[Importance, ...]
     stop_sentences: tuple[str, ...]
     importance_sentences: tuple[str, ...]
+    note: str = ""
 
     @property
     def stopped(self) -> tuple[Tried, ...]:
