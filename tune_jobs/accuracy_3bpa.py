@@ -7,9 +7,9 @@ The two files are those of Kovács et al. 2021 (J. Chem. Theory Comput. 17:7696)
 second one without the 31 geometries that the first one holds too: 136 structures, as the build reports.
 
 Batches of five, equal weights of energies per atom and force components, and an average of the weights with decay 0.99
-follow Musaelian et al. 2023 (as remembered: check before quoting). The rate warms up and falls linearly to zero, where
-the papers lower it when validation stands still. float32 throughout; energies are counted from a fit on composition, so
-that float32 loses nothing of them.
+follow Musaelian et al. 2023, as remembered: check before quoting. The rate warms up and falls linearly to zero, where
+the papers lower it when validation stands still. float32 throughout; energies are counted from a fit on composition,
+so that float32 loses nothing of them.
 
 What was measured (`--set shapes=small --set architectures=painn --set epochs=10 --set points=4`, one thread): root mean
 square errors of total energies and force components, with 95 % intervals by bootstrap (`chemscale evaluate`):
