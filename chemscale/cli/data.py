@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import fields
 from typing import Any
 
-from chemscale.cli.output import print_json, print_record, print_rows
+from chemscale.cli.output import print_json, print_record, print_rows, writable_parquet
 from chemscale.cli.survey import structure_lines, survey_lines
 
 
@@ -55,6 +55,7 @@ def data_label(given: argparse.Namespace) -> None:
     """Molecules to structures with GFN2-xTB energies and forces, or such structures labelled again by DFT."""
     from chemscale.data.label import label
 
+    writable_parquet(given.out)
     if given.method == "wb97x":
         from chemscale.data.spot_checks import spot_check
 

@@ -95,6 +95,13 @@ def bytes_text(count: float) -> str:
     return f"{count:.1f} TB"
 
 
+def writable_parquet(path: str) -> None:
+    """`writable`, for a file whose name has to say that it is Parquet."""
+    writable(path)
+    if Path(path).suffix.lower() != ".parquet":
+        raise ValueError(f"--out {path!r} ends in {Path(path).suffix!r}; use .parquet, which is what is written.")
+
+
 def writable(path: str | None, option: str = "--out") -> None:
     """Refuse an output file that cannot be made, before the work that it is for.
 

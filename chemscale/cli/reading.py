@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import codecs
 import gzip
 from pathlib import Path
 from typing import Any
 
 SEPARATORS = (",", ";", "\t", "|")  # of which the first line holds the one that it holds most of
+UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)  # how "Unicode text" of spreadsheets begins
 LONGEST_HEADER = 1_000_000  # bytes
 
 
@@ -33,6 +35,7 @@ def read_table(path: str) -> Any:
         raise ValueError(f"table={path!r} {what}; give a store, a .csv, .csv.gz or .parquet file.")
     try:
         table = readers[file.suffix](file)
+        table = table.rename_columns([name.strip() for name in table.column_names])
         names = table.column_names
     except UnicodeDecodeError:
         raise ValueError(f"table={path!r} cannot be read: it is not UTF-8 text; save it as UTF-8.") from None
@@ -61,6 +64,8 @@ def _separator(file: Path) -> str:
     """The separator that the first line holds most of."""
     with gzip.open(file) if file.suffix == ".gz" else file.open("rb") as lines:
         first = lines.readline(LONGEST_HEADER)
+    if first.startswith(UTF_16):
+        raise ValueError(f"table={str(file)!r} cannot be read: it is UTF-16; save it as UTF-8.")
     return max(SEPARATORS, key=lambda separator: first.count(separator.encode()))
 
 

@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from chemscale.cli.output import print_json, print_rows, writable
+from chemscale.cli.output import print_json, print_rows, writable, writable_parquet
 
 if TYPE_CHECKING:
     from chemscale.records.store import Store
@@ -72,19 +72,17 @@ def embed(given: argparse.Namespace) -> None:
     from collections import Counter
 
     from chemscale.data.files import count_lines
+    from chemscale.data.formats import STRUCTURE_SUFFIXES
     from chemscale.data.parallel import progress_bar
     from chemscale.data.sources import file_checksum
     from chemscale.use.embed import PART, embed_tables
     from chemscale.use.parts import Parts, write_parquet
 
-    writable(given.out)
-    if Path(given.out).suffix.lower() != ".parquet":
-        raise ValueError(
-            f"--out {given.out!r} ends in {Path(given.out).suffix!r}; use .parquet, which is what is written."
-        )
+    writable_parquet(given.out)
     path = Path(given.file)
-    if not path.is_file():
-        raise ValueError(f"{given.file!r} is no file on this machine; give one of SMILES or SELFIES.")
+    if not path.is_file() or path.name.lower().endswith(STRUCTURE_SUFFIXES):
+        what = "holds structures" if path.is_file() else "is no file on this machine"
+        raise ValueError(f"{given.file!r} {what}; give one of SMILES or SELFIES.")
     model = _text_model(given)
     asked = {"model": model.content, "file": file_checksum(path), "pool": given.pool, "notation": given.notation}
     parts = Parts(given.out, asked)

@@ -37,6 +37,9 @@ class Grid:
     def __post_init__(self) -> None:
         if self.replicates < 0:
             raise ValueError(f"Grid.replicates={self.replicates} is not allowed: it must be at least 0.")
+        odd = [seed for seed in self.seeds if type(seed) is not int]
+        if odd:
+            raise ValueError(f"Grid.seeds={odd[0]!r} is not allowed: seeds are whole numbers, e.g. seeds=(0, 1, 2).")
         if not self.seeds:
             raise ValueError("Grid.seeds is empty: give at least one seed, e.g. seeds=(0,).")
         for name in ("models", "sizes", "seeds"):

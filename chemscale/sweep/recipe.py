@@ -11,7 +11,8 @@ import ast
 import importlib.util
 import inspect
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +35,9 @@ def load_recipe(path: str, options: Mapping[str, Any] | None = None) -> Study | 
         ValueError: there is no such file, it has no `recipe`, it has no such argument, or it returns something else.
     """
     file = Path(path)
-    if not file.is_file():
-        raise ValueError(f"recipe={path!r} is not a file; give the path of one, e.g. tune_jobs/quickstart.py.")
+    if not file.is_file() or file.suffix != ".py":
+        what = "Python file (.py)" if file.is_file() else "file"
+        raise ValueError(f"recipe={path!r} is not a {what}; give the path of one, e.g. tune_jobs/quickstart.py.")
     function = getattr(_import(file), FUNCTION, None)
     if not callable(function):
         raise ValueError(f"{path} has no function named {FUNCTION}; add `def {FUNCTION}(): return Grid(...)`.")
@@ -43,7 +45,8 @@ def load_recipe(path: str, options: Mapping[str, Any] | None = None) -> Study | 
     for name in options or {}:
         if name not in known:
             raise ValueError(f"--set {name}=… names no argument of {path}; it has {', '.join(known) or 'none'}.")
-    made = function(**{name: _fitting(known[name], value) for name, value in (options or {}).items()})
+    with _told(path):
+        made = function(**{name: _fitting(known[name], value) for name, value in (options or {}).items()})
     if isinstance(made, Grid):
         return Study(file.stem, (made,))
     if not isinstance(made, Study | Search):
@@ -96,11 +99,30 @@ def _import(file: Path) -> Any:
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
-    spec.loader.exec_module(module)
+    with _told(str(file)):
+        spec.loader.exec_module(module)
     import ray.cloudpickle
 
     ray.cloudpickle.register_pickle_by_value(module)
     return module
+
+
+@contextmanager
+def _told(path: str) -> Iterator[None]:
+    """One sentence about what a recipe raises; its own ValueErrors are sentences already."""
+    try:
+        yield
+    except ValueError as error:
+        if type(error) is ValueError:
+            raise
+        raise _mistaken(path, error) from error
+    except Exception as error:
+        raise _mistaken(path, error) from error
+
+
+def _mistaken(path: str, error: Exception) -> ValueError:
+    said = " ".join(str(error).split()).rstrip(".")
+    return ValueError(f"{path} cannot be run: {type(error).__name__} {said}; CHEMSCALE_DEBUG=1 shows where.")
 
 
 def parse_options(settings: Sequence[str]) -> dict[str, Any]:
@@ -112,8 +134,8 @@ def parse_options(settings: Sequence[str]) -> dict[str, Any]:
     options: dict[str, Any] = {}
     for setting in settings:
         name, separator, text = setting.partition("=")
-        if not separator:
-            raise ValueError(f"--set {setting!r} has no '='; write --set name=value.")
+        if not separator or not name:
+            raise ValueError(f"--set {setting!r} has no {'name' if separator else repr('=')}; write --set name=value.")
         try:
             options[name] = ast.literal_eval(text)
         except (ValueError, SyntaxError):

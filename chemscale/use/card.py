@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,18 @@ from typing import Any
 from chemscale import __version__
 from chemscale.records.schema import METRICS
 from chemscale.use.load import Trained
+from chemscale.values import require
+
+
+def hub_header(licence: str | None, *lines: str) -> str:
+    """What a card begins with, for the hub.
+
+    Raises:
+        ValueError: the licence is nothing that the hub's header can hold.
+    """
+    good = licence is None or re.fullmatch(r"[\w.+-]+", licence)
+    require(bool(good), "licence", licence, "a name as the hub spells it", "e.g. mit, apache-2.0, cc-by-4.0, other")
+    return "\n".join(["---", *([] if licence is None else [f"license: {licence}"]), *lines, "---"])
 
 
 def card(trained: Trained, row: Mapping[str, Any], licence: str | None) -> str:
@@ -19,14 +32,14 @@ def card(trained: Trained, row: Mapping[str, Any], licence: str | None) -> str:
         licence: of the weights, as the hub spells it; None leaves it open.
     """
     run, manifest = trained.run, trained.manifest
-    header = ["library_name: transformers", "pipeline_tag: text-generation", "tags: [chemistry, chemgpt, chemscale]"]
-    if licence is not None:
-        header.insert(0, f"license: {licence}")
+    header = hub_header(
+        licence, "library_name: transformers", "pipeline_tag: text-generation", "tags: [chemistry, chemgpt, chemscale]"
+    )
     facts = {**_model(trained), **training_facts(trained, row), **loss_facts(row)}
     lines = [f"| {name} | {value} |" for name, value in facts.items()]
     said = f"the weights: {licence}" if licence else "the weights: not stated"
     parts = [
-        "---\n" + "\n".join(header) + "\n---",
+        header,
         f"# ChemGPT of width {run.model.width}, run {run.id}",
         f"A causal transformer over {manifest.representation.upper()} strings (Frey et al. 2023, *Neural scaling of "
         "deep chemical models*), trained and exported by chemscale "

@@ -7,7 +7,7 @@ from typing import Any
 
 from chemscale import __version__
 from chemscale.use.atoms import symbols_of
-from chemscale.use.card import loss_facts, training_facts
+from chemscale.use.card import hub_header, loss_facts, training_facts
 from chemscale.use.load import Trained
 from chemscale.use.program import COMPILED, PROGRAM
 from chemscale.use.release import CONFIG, TENSORS
@@ -27,13 +27,10 @@ def potential_card(trained: Trained, row: Mapping[str, Any], licence: str | None
         program: "portable", "compiled" or "none": what lies beside the weights.
     """
     run, manifest = trained.run, trained.manifest
-    header = ["tags: [chemistry, interatomic-potential, chemscale]"]
-    if licence is not None:
-        header.insert(0, f"license: {licence}")
     facts = {**_model(trained), **training_facts(trained, row, "structures"), **loss_facts(row, "structures")}
     said = f"the weights: {licence}" if licence else "the weights: not stated"
     parts = [
-        "---\n" + "\n".join(header) + "\n---",
+        hub_header(licence, "tags: [chemistry, interatomic-potential, chemscale]"),
         f"# {run.model.architecture} of width {run.model.width}, run {run.id}",
         f"A potential of atoms, trained and exported by chemscale {__version__}: energies of structures, with forces "
         "and stresses as derivatives.",

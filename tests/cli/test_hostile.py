@@ -105,3 +105,12 @@ def test_a_rising_loss_is_an_error_in_json(tmp_path, capsys, verb):
     status, out, _ = said(capsys, *words, *(["--flops", "1e20"] if verb == "plan" else []))
     assert status == 1
     assert "rises with params" in json.loads(out)["error"]
+
+
+def test_headers_with_blanks_and_text_of_spreadsheets(tmp_path, capsys):
+    path = written(tmp_path / "blanks.csv", names=(" N", "D ", "\tloss"))
+    assert said(capsys, "fit", path, *AXES, "--bootstrap", 0)[0] == 0
+    other = tmp_path / "wide.csv"
+    other.write_text((tmp_path / "blanks.csv").read_text(), encoding="utf-16")
+    status, _, err = said(capsys, "fit", other, *AXES)
+    assert (status, err) == (2, f"chemscale: table={str(other)!r} cannot be read: it is UTF-16; save it as UTF-8.\n")

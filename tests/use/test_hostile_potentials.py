@@ -18,6 +18,9 @@ def trained(structures, tmp_path, monkeypatch):
     run = atoms_run(structures)
     store = train(run, tmp_path / "store")
     export_potential(load(store, run.id), tmp_path / "potential", program="none")
+    (tmp_path / "syntax.py").write_text("def recipe(:")
+    (tmp_path / "raises.py").write_text("def recipe():\n    return 1 / 0\n")
+    (tmp_path / "few.smi").write_text("CC\n")
     write("few.xyz", [Atoms("H2", [[0, 0, 0], [0, 0, 0.7 + k / 9]], info={"REF_energy": -30.0}) for k in range(4)])
     return run
 
@@ -36,20 +39,26 @@ def test_mistakes_are_one_sentence_each(trained, tmp_path, capsys):
         ("evaluate store few.xyz --device gpu", "--device 'gpu' is no device of this machine"),
         ("evaluate store few.xyz --device meta", "--device 'meta' is no device of this machine"),
         ("generate potential", "is an exported potential, which knows no strings"),
-        ("embed potential few.xyz --out e.parquet", "is an exported potential, which knows no strings"),
+        ("embed potential few.smi --out e.parquet", "is an exported potential, which knows no strings"),
+        ("embed store few.xyz --out e.parquet", "'few.xyz' holds structures"),
         ("export store --out few.xyz", "--out 'few.xyz' is there and not empty"),
+        ("export store --out new --program none --licence mit:x", "licence='mit:x' is not allowed"),
+        ("show few.xyz", "recipe='few.xyz' is not a Python file"),
+        ("show syntax.py", "syntax.py cannot be run: SyntaxError"),
+        ("show raises.py", "raises.py cannot be run: ZeroDivisionError division by zero"),
+        ("data label few.smi --out l.txt", "--out 'l.txt' ends in '.txt'"),
+        ("data label few.xyz --out l.parquet", "ends in .xyz"),
         (f"data build {'x' * 300}.xyz", "cannot be used: File name too long; give another path"),
         ("data build few.xyz --address 127.0.0.1:1", "--address='127.0.0.1:1' cannot be reached"),
         ("data label few.smi --out l.parquet --charges 0.5", "charges=0.5 is no whole number"),
     ):
         if words.startswith("data label"):
             pytest.importorskip("tblite")
-            (tmp_path / "few.smi").write_text("CC\n")
         assert main(words.split()) == 2, words
         out, err = capsys.readouterr()
         assert (out, len(err.splitlines())) == ("", 1), (words, out, err)
         assert said in err, (words, err)
-    assert {path.name for path in tmp_path.iterdir()} - before <= {"few.smi"}
+    assert {path.name for path in tmp_path.iterdir()} == before
 
 
 def test_an_exported_folder_can_be_read_by_whoever_reads_its_card(trained, tmp_path):

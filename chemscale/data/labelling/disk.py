@@ -170,6 +170,8 @@ class WorkFolder:
         return self
 
     def __exit__(self, *_: object) -> None:
+        if self.path.exists() and not self._begun():  # nothing to go on from, so nothing stays
+            self.remove()
         if self._lock is not None:
             self._lock.close()
 
@@ -213,9 +215,12 @@ class WorkFolder:
     def _part(self, index: int) -> Path:
         return self.path / f"part-{index:06d}.parquet"
 
+    def _begun(self) -> bool:
+        return any(self.path.glob("part-*"))
+
     def _claim(self) -> None:
         path = self.path / "plan.json"
-        if not path.exists():
+        if not path.exists() or not self._begun():
             write_text(json.dumps(self._plan), path, scratch=self.path)
             return
         found = json.loads(path.read_text())
