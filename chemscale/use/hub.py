@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
-import uuid
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +19,7 @@ from chemscale.models.gptneo import released_config, released_weights
 from chemscale.train.released import CONFIG, TENSORS, TOKENIZER, TOKENIZER_CONFIG, read_json, read_released
 from chemscale.use.card import card
 from chemscale.use.load import Trained, unshown
+from chemscale.use.release import refuse_full, whole_release
 from chemscale.use.tokenizer import tokenizer, tokenizer_config
 
 GENERATION_CONFIG, CARD = "generation_config.json", "README.md"
@@ -73,8 +72,7 @@ def export(trained: Trained, out: str | Path, *, row: dict[str, Any] | None = No
     model, out = trained.run.model, Path(out)
     if not isinstance(model, ChemGPT):
         raise ValueError(f"run {trained.run.id} is a {model.architecture}; only chemgpt has a place on the hub.")
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise ValueError(f"--out {str(out)!r} is there and not empty; give a new folder.")
+    refuse_full(out)
     manifest = trained.manifest
     special = {
         "bos_token_id": manifest.start, "eos_token_id": manifest.end, "pad_token_id": manifest.pad,
@@ -122,15 +120,7 @@ def _write(out: Path, texts: dict[str, str], weights: dict[str, Tensor]) -> None
         from safetensors.torch import save_file
     except ImportError:
         raise ValueError("export needs the package safetensors; run `pip install 'chemscale[hub]'`.") from None
-    staged = out.with_name(f".{out.name}-{uuid.uuid4().hex[:8]}")
-    try:
-        staged.mkdir(parents=True)
-    except OSError as error:
-        raise ValueError(f"--out {str(out)!r} cannot be made: {error.strerror}; give another folder.") from None
-    try:
+    with whole_release(out) as room:
         for name, text in texts.items():
-            (staged / name).write_text(text, encoding="utf-8")
-        save_file(weights, staged / TENSORS, metadata={"format": "pt"})
-        staged.replace(out)  # a rename, also over an empty folder
-    finally:
-        shutil.rmtree(staged, ignore_errors=True)
+            (room / name).write_text(text, encoding="utf-8")
+        save_file(weights, room / TENSORS, metadata={"format": "pt"})

@@ -12,9 +12,8 @@ Reading needs neither the store nor the data of the run.
 from __future__ import annotations
 
 import json
-import shutil
-import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from torch import Tensor
 
 from chemscale import __version__
 from chemscale.batch import AtomicManifest
+from chemscale.data.staging import OccupiedError, whole_folder
 from chemscale.spec import from_json
 from chemscale.train.precision import parameter_type
 from chemscale.use.load import Trained
@@ -83,18 +83,12 @@ def write_release(
     """
     out = Path(out)
     refuse_full(out)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    staged = out.with_name(f".{out.name}-{uuid.uuid4().hex[:8]}")
-    try:
-        staged.mkdir()
-        (staged / CONFIG).write_text(json.dumps(config_of(trained), indent=2, ensure_ascii=False) + "\n", "utf-8")
-        (staged / CARD).write_text(card, "utf-8")
-        _save(trained.module.state_dict(), staged / TENSORS)
+    with whole_release(out) as room:
+        (room / CONFIG).write_text(json.dumps(config_of(trained), indent=2, ensure_ascii=False) + "\n", "utf-8")
+        (room / CARD).write_text(card, "utf-8")
+        _save(trained.module.state_dict(), room / TENSORS)
         for name, write in (programs or {}).items():
-            write(staged / name)
-        staged.replace(out)  # a rename, also over an empty folder
-    finally:
-        shutil.rmtree(staged, ignore_errors=True)
+            write(room / name)
     return out
 
 
@@ -141,6 +135,23 @@ def refuse_full(out: Path) -> None:
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ValueError(f"--out {str(out)!r} is there and not empty; give a new folder.")
+
+
+@contextmanager
+def whole_release(out: Path) -> Iterator[Path]:
+    """A folder that becomes `out` when all that is in it has been written; a kill leaves nothing of that name.
+
+    Raises:
+        ValueError: it cannot be made, or somebody else has filled it meanwhile.
+    """
+    try:
+        with whole_folder(out) as room:
+            yield room
+    except OccupiedError:
+        refuse_full(out)
+        raise
+    except OSError as error:
+        raise ValueError(f"--out {str(out)!r} cannot be made: {error.strerror}; give another folder.") from None
 
 
 def config_of(trained: Trained) -> dict[str, Any]:
