@@ -113,7 +113,7 @@ def writable(path: str | None, option: str = "--out") -> None:
     file = Path(path)
     what = "is a folder" if file.is_dir() else None
     try:
-        with tempfile.NamedTemporaryFile(dir=file.parent, prefix=".chemscale-"):  # what may be written tells it best
+        with tempfile.TemporaryFile(dir=file.parent):  # it has no name, so a kill leaves nothing
             pass
     except OSError as error:
         what = what or f"lies in no folder that can be written to ({error.strerror})"

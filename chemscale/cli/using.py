@@ -50,7 +50,13 @@ def _to_file(given: argparse.Namespace, model: TextModel, request: Request) -> d
     from chemscale.use.sampling import counts_of, sample_tables
 
     write = writer_of(given.out)
-    asked = {"model": model.content, "prompt": given.prompt, "keep_only": given.keep_only, **asdict(request)}
+    asked = {
+        "model": model.content,
+        "block": BLOCK,
+        "prompt": given.prompt,
+        "keep_only": given.keep_only,
+        **asdict(request),
+    }
     parts = Parts(given.out, asked)
     with progress_bar(given.n, "strings", None) as shown:
         shown.advance(min(given.n, parts.done * BLOCK))
@@ -84,7 +90,10 @@ def embed(given: argparse.Namespace) -> None:
         what = "holds structures" if path.is_file() else "is no file on this machine"
         raise ValueError(f"{given.file!r} {what}; give one of SMILES or SELFIES.")
     model = _text_model(given)
-    asked = {"model": model.content, "file": file_checksum(path), "pool": given.pool, "notation": given.notation}
+    asked = {
+        "model": model.content, "file": file_checksum(path), "part": PART,
+        "pool": given.pool, "notation": given.notation,
+    }  # fmt: skip
     parts = Parts(given.out, asked)
     with progress_bar(count_lines(path), "molecules", None) as shown:
         shown.advance(parts.done * PART)

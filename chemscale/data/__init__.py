@@ -18,7 +18,8 @@ from chemscale.data.examples import AtomicExamples, Examples, TextExamples, open
 from chemscale.data.files import FASTA_SUFFIXES, kind_of
 from chemscale.data.folders import built_folder, folder_of
 from chemscale.data.overlaps import Overlap, overlap_of
-from chemscale.data.sources import Source, fetched, resolve, sources
+from chemscale.data.sources import Source, fetched, home, resolve, sources
+from chemscale.data.staging import discard_parts, scratch_folder
 from chemscale.data.store import MANIFEST_FILE, REJECTED_FILE, open_arrays, read_manifest
 from chemscale.data.store import verify as verify_folder
 from chemscale.spec import REPRESENTATIONS, Data, Reading
@@ -67,6 +68,7 @@ def build(
     representation = _representation(found, representation)
     folder = folder_of(found, representation, reading)
     if (folder / MANIFEST_FILE).is_file():
+        discard_parts(home() / "building", folder.name)
         return read_manifest(folder)
     if found.family == "text":
         from chemscale.data.molecules import build_molecules
@@ -176,8 +178,6 @@ def report(
 
 
 def _several(names: tuple[str, ...], reading: Reading, processes: int | None, progress: bool | None) -> dict[str, Any]:
-    import tempfile
-
     from chemscale.data.duplicates import shared
 
     strings = next((name for name in names if resolve(name).family == "text"), None)
@@ -186,8 +186,8 @@ def _several(names: tuple[str, ...], reading: Reading, processes: int | None, pr
             f"source {strings!r} holds strings, which are reported on one at a time; leave out the others."
         )
     told = [report(name, reading=reading, processes=processes, progress=progress) for name in names]
-    with tempfile.TemporaryDirectory(prefix="chemscale-report-") as scratch:
-        found = shared([Path(each["folder"]) for each in told], names, Path(scratch) / "members")
+    with scratch_folder(home() / "building") as scratch:
+        found = shared([Path(each["folder"]) for each in told], names, scratch / "members")
     return {"sources": told, **found}
 
 

@@ -11,12 +11,8 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
-import os
-import shutil
-import socket
-import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -24,13 +20,13 @@ from typing import Any
 import numpy as np
 
 from chemscale.batch import AtomicManifest, Manifest, TextManifest
+from chemscale.data.staging import OccupiedError, whole_folder
 from chemscale.data.subsets import ORDER_RULE, SPLITS
 from chemscale.values import canonical_json
 
 BUILDER = 1  # rises when the same file would be built into different arrays
 MANIFEST_FILE = "manifest.json"
 REJECTED_FILE = "rejected.csv"
-_STAGING = ".building"
 
 
 @dataclass(frozen=True)
@@ -220,34 +216,5 @@ def _write_rejected(path: Path, rejected: Iterable[Rejected]) -> None:
 @contextmanager
 def staged(final: Path) -> Iterator[Path]:
     """A temporary folder beside `final` that takes its name at the end, unless another process was faster."""
-    final.parent.mkdir(parents=True, exist_ok=True)
-    _sweep(final.parent)
-    folder = final.parent / f"{_STAGING}-{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
-    folder.mkdir()
-    try:
+    with suppress(OccupiedError), whole_folder(final) as folder:
         yield folder
-        try:
-            os.rename(folder, final)
-        except OSError:
-            if not (final / MANIFEST_FILE).exists():
-                raise
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _sweep(parent: Path) -> None:
-    """Remove what killed builds of this machine left."""
-    for folder in parent.glob(f"{_STAGING}-{socket.gethostname()}-*"):
-        owner = int(folder.name.rsplit("-", 2)[1])
-        if not _alive(owner):
-            shutil.rmtree(folder, ignore_errors=True)
-
-
-def _alive(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True

@@ -7,7 +7,6 @@ duplicates, lie on disk.
 from __future__ import annotations
 
 import re
-import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -22,8 +21,9 @@ from chemscale.data.encoding import Collected, Task
 from chemscale.data.files import count_lines
 from chemscale.data.molecules import READY_MADE, numbered_tasks, ready_made, writings
 from chemscale.data.moses import read_embedded
-from chemscale.data.sources import Source
+from chemscale.data.sources import Source, home
 from chemscale.data.splits import BY_GROUP, markings
+from chemscale.data.staging import scratch_folder
 from chemscale.data.store import Rejected
 from chemscale.data.tokens import SMILES_TOKEN
 from chemscale.data.vocabulary import Vocabulary, vocabulary_of
@@ -99,8 +99,8 @@ def survey(
         raise ValueError(f"report(sample={sample}) is not allowed: it must be an integer above 0, or None for all.")
     vocabulary = vocabulary_of(reading, representation)
     whole = Seen()
-    with tempfile.TemporaryDirectory(prefix="chemscale-survey-") as folder:
-        distinct = {name: _Distinct(Path(folder) / name) for name in ("member", "group")}
+    with scratch_folder(home() / "building") as folder:
+        distinct = {name: _Distinct(folder / name) for name in ("member", "group")}
         for seen in _all(source, representation, reading, vocabulary, sample, processes, progress):
             whole.add(seen)
             for name, counted in distinct.items():

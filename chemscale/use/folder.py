@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
-import uuid
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 
 from torch import Tensor
+
+from chemscale.data.staging import OccupiedError, whole_folder
 
 
 def require_new(out: Path) -> None:
@@ -35,27 +36,27 @@ def write_folder(
         others: name of a further file -> what writes it there.
 
     Raises:
-        ValueError: the folder is not empty or cannot be made, or `safetensors` is missing.
+        ValueError: the folder is not empty, cannot be made, or was filled meanwhile; or `safetensors` is missing.
     """
     require_new(out)
     try:
         from safetensors.torch import save_file
     except ImportError:
         raise ValueError("export needs the package safetensors; run `pip install 'chemscale[hub]'`.") from None
-    staged = out.with_name(f".{out.name}-{uuid.uuid4().hex[:8]}")
     try:
-        staged.mkdir(parents=True)
-    except OSError as error:
-        raise ValueError(f"--out {str(out)!r} cannot be made: {error.strerror}; give another folder.") from None
-    try:
-        for name, text in texts.items():
-            (staged / name).write_text(text, encoding="utf-8")
-        name, tensors = weights
-        save_file({key: tensor.contiguous() for key, tensor in tensors.items()}, staged / name, {"format": "pt"})
-        (staged / name).chmod((staged / next(iter(texts))).stat().st_mode)  # safetensors lets nobody else read it
-        for name, write in (others or {}).items():
-            write(staged / name)
-        staged.replace(out)  # a rename, also over an empty folder
-    finally:
-        shutil.rmtree(staged, ignore_errors=True)
+        with ExitStack() as stack:
+            try:
+                room = stack.enter_context(whole_folder(out))
+            except OSError as error:
+                raise ValueError(f"--out {str(out)!r} cannot be made: {error.strerror}; give another folder.") from None
+            for name, text in texts.items():
+                (room / name).write_text(text, encoding="utf-8")
+            name, tensors = weights
+            save_file({key: tensor.contiguous() for key, tensor in tensors.items()}, room / name, {"format": "pt"})
+            (room / name).chmod((room / next(iter(texts))).stat().st_mode)  # safetensors lets nobody else read it
+            for name, write in (others or {}).items():
+                write(room / name)
+    except OccupiedError:
+        require_new(out)
+        raise
     return out

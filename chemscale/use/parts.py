@@ -13,7 +13,6 @@ import io
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -32,14 +31,18 @@ class Parts:
         folder = self.out.with_name(self.out.name + ".parts")
         self.place = LocalPlace(str(folder))
         self._asked = json.dumps(request, sort_keys=True).encode()
-        if (found := self.place.open("request.json")) is not None:
-            with found:
-                same = found.read() == self._asked
-            if not same:
-                shutil.rmtree(folder)
+        if folder.exists() and self._found() != self._asked:
+            shutil.rmtree(folder)
         self.done = 0
         while self.place.exists(_name(self.done)):
             self.done += 1
+
+    def _found(self) -> bytes | None:
+        """What was asked for when the parts were made; None where nothing says so."""
+        if (file := self.place.open("request.json")) is None:
+            return None
+        with file:
+            return file.read()
 
     def add(self, table: pa.Table) -> None:
         """Keep the next part; the first brings what is asked for along."""
@@ -57,16 +60,13 @@ class Parts:
                 yield pq.read_table(file)
 
     def finish(self, write: Callable[[Iterator[pa.Table], Path], None]) -> None:
-        """Write the output from all parts under a temporary name, rename it, and remove the parts."""
-        handle, name = tempfile.mkstemp(dir=self.out.parent, prefix=f".{self.out.name}.", suffix=".tmp")
-        os.close(handle)
-        try:
-            write(self.tables(), Path(name))
-            os.chmod(name, 0o644)  # a temporary file is its owner's alone
-            os.replace(name, self.out)
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
+        """Write the output from all parts among them, give it its name, and remove them: the word of what they are of
+        first, so that those which a kill leaves are never taken for another request's.
+        """
+        whole = Path(self.place.url, "whole")
+        write(self.tables(), whole)
+        os.replace(whole, self.out)
+        self.place.remove("request.json")
         shutil.rmtree(self.place.url)
 
 

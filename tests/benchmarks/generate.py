@@ -7,6 +7,9 @@ Without --runs two models are trained for so many updates on the embedded MOSES 
 layers at width 64, and the balanced shape at width 64. The weights are copied into GPTNeoForCausalLM and the two are
 held against each other before anything is timed. Prints strings a second by processor time of this process: drawing
 ids, and with the reading of ids into canonical SMILES (the same code for both). All strings end by the end token.
+
+The bound is the ratio that would be reached if all of our drawing but its matrix products took no time, by their share
+under torch's profiler; as small operations look longer there, it is on the high side.
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch.profiler import ProfilerActivity, profile
 
 import chemscale.models  # noqa: F401  registers the models
 from chemscale.batch import TextManifest, TokenBatch
@@ -35,6 +39,7 @@ from chemscale.use.load import Trained, load
 from chemscale.use.sampler import Draw, Sampler
 
 AGREEMENT = 1e-4  # of logits, the largest difference allowed between the two models, float32
+PRODUCTS = ("mm", "addmm", "bmm", "baddbmm")
 LENGTH = 64  # most tokens of a string: MOSES needs 50
 
 Rows = list[tuple[int, ...] | None]
@@ -153,11 +158,20 @@ def _beside(module: CausalTransformer, theirs: Any, manifest: TextManifest, opti
             if seed == 0:
                 print(f"  {name}: {strings} strings a round, {tokens:.1f} tokens each, {share:.3f} molecules")
     ours, ours_read = (statistics.median(times["ours"]) for times in (drawing, reading))
-    print(f"  ours: {1 / ours:,.0f} strings/s, as SMILES {1 / ours_read:,.0f}")
+    share = _products(makers["ours"][1])
+    print(f"  ours: {1 / ours:,.0f} strings/s, as SMILES {1 / ours_read:,.0f}; {share:.0%} in matrix products")
     for name in list(makers)[1:]:
         time_, read = (statistics.median(times[name]) for times in (drawing, reading))
-        ratios = f"ratio {time_ / ours:.2f}, as SMILES {read / ours_read:.2f}"
+        ratios = f"ratio {time_ / ours:.2f}, bound {time_ / ours / share:.1f}, as SMILES {read / ours_read:.2f}"
         print(f"  {name}: {1 / time_:,.0f} strings/s, as SMILES {1 / read:,.0f}; {ratios}", flush=True)
+
+
+def _products(make: Callable[[int], Rows]) -> float:
+    """The share of matrix products in the time of all operations of a drawing."""
+    with profile(activities=[ProfilerActivity.CPU]) as seen:
+        make(0)
+    each = {e.key.removeprefix("aten::"): e.self_cpu_time_total for e in seen.key_averages()}
+    return sum(each.get(key, 0.0) for key in PRODUCTS) / sum(each.values())
 
 
 def _ours(module: CausalTransformer, manifest: TextManifest, strings: int, seed: int) -> Rows:

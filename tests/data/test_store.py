@@ -10,7 +10,7 @@ import pytest
 
 from chemscale import data
 from chemscale.batch import TextManifest
-from chemscale.data import store
+from chemscale.data import staging, store
 from chemscale.data.parallel import in_processes
 
 MANIFEST = TextManifest(
@@ -89,10 +89,10 @@ def test_the_slower_of_two_builds_discards_its_copy(home, tmp_path):
 def test_two_builds_that_finish_at_once_both_succeed(home, tmp_path):
     path = home / "built" / "a"
     meet = (
-        "import chemscale.data.store as s, sys; rename = s.os.rename\n"
+        "import chemscale.data.staging as g, chemscale.data.store as s, sys; rename = g.os.rename\n"
         "def late(a, b):\n"
         "    print('ready', flush=True); sys.stdin.readline(); rename(a, b)\n"
-        "s.os.rename = late\n"
+        "g.os.rename = late\n"
         "from pathlib import Path; from tests.data.test_store import ARRAYS, MANIFEST\n"
         "print(s.publish(Path(sys.argv[1]), MANIFEST, ARRAYS, []).content)"
     )
@@ -155,7 +155,7 @@ def test_workers_end_with_their_parent():
     parent.send_signal(signal.SIGKILL)
     parent.wait()
     deadline = time.monotonic() + 10
-    while store._alive(worker) and not _zombie(worker):
+    while staging.alive(worker) and not _zombie(worker):
         assert time.monotonic() < deadline
         time.sleep(0.05)
 
