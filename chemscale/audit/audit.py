@@ -14,13 +14,14 @@ from chemscale.audit.convergence import Points, points_of
 from chemscale.audit.groups import Group
 from chemscale.audit.manifests import manifests_of
 from chemscale.audit.spaces import Spaces, spaces_of
-from chemscale.audit.subject import Subject, filtered, groups_among, is_runs, of_groups, of_table, records
+from chemscale.audit.subject import Subject, groups_among, is_runs, of_groups, of_table, records
 from chemscale.audit.thinning import run_ids_of, said, thinned
 from chemscale.audit.values import Audit, Claim, Finding
 from chemscale.laws import Law
 from chemscale.laws.forms import FORMS, choose
 from chemscale.laws.forms.form import axes_named
-from chemscale.laws.tables.columns import Columns
+from chemscale.laws.tables.columns import Columns, read
+from chemscale.laws.tables.selection import satisfying
 from chemscale.records.store import Store
 
 CHECKS: tuple[Callable[[Subject], Finding], ...] = (
@@ -70,7 +71,7 @@ def audit(
             raise ValueError(f"{what.url} has no run at all; an audit needs finished ones, so start a sweep first.")
     else:
         table = what
-    columns = filtered(table, where)
+    columns = satisfying(read(table), where)
     if is_runs(columns) and by is None:
         groups = [thinned(group) for group in groups_among(columns, loss)]
         if not groups:

@@ -16,11 +16,10 @@ from chemscale.audit.thinning import MOST, shuffled, thin
 from chemscale.laws import FitError, Law, fit
 from chemscale.laws.forms import choose
 from chemscale.laws.forms.form import ROLES
-from chemscale.laws.tables.columns import Columns, column, keep, read, split
+from chemscale.laws.tables.columns import Columns, column, split
 from chemscale.laws.tables.meaning import SEPARATING
 from chemscale.laws.tables.table import Rows
 from chemscale.laws.tables.table import rows as rows_of
-from chemscale.laws.tables.where import matches
 from chemscale.records.schema import FINISHED, RUNS
 
 BOOTSTRAP = 400  # refits behind an interval; fewer than 399 cover too little
@@ -175,16 +174,6 @@ def groups_among(columns: Columns, loss: str | None) -> tuple[Group, ...]:
 def is_runs(columns: Columns) -> bool:
     """Whether a table has the columns by which RUNS is known."""
     return all(name in columns for name in KNOWN)
-
-
-def filtered(table: Any, where: str | None) -> Columns:
-    """The columns of any table, and of its rows those that satisfy `where`; ValueError where none do."""
-    columns = read(table)
-    if where:
-        columns = keep(columns, matches(columns, where))
-        if not len(next(iter(columns.values()))):
-            raise ValueError(f"where={where!r} leaves no rows.")
-    return columns
 
 
 def of_table(

@@ -16,15 +16,21 @@ def select(table: Any, where: str | None = None, censored: str | None = None) ->
 
     Rows that the boolean column `censored` marks are kept though they did not finish.
     """
-    columns = with_capacity(read(table))
-    if where:
-        columns = keep(columns, matches(columns, where))
-        if not len(next(iter(columns.values()))):
-            raise ValueError(f"where={where!r} leaves no rows.")
+    columns = satisfying(with_capacity(read(table)), where)
     columns, heirs = _without_lineage(columns)
     columns, started = _of_one_start(columns)
     columns, unfinished = _finished(columns, censored)
     return columns, heirs + started + unfinished
+
+
+def satisfying(columns: Columns, where: str | None) -> Columns:
+    """The rows that satisfy `where`, all without one; ValueError where none does."""
+    if not where:
+        return columns
+    columns = keep(columns, matches(columns, where))
+    if not len(next(iter(columns.values()))):
+        raise ValueError(f"where={where!r} leaves no rows.")
+    return columns
 
 
 def _without_lineage(columns: Columns) -> tuple[Columns, tuple[str, ...]]:
