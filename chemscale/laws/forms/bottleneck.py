@@ -52,6 +52,7 @@ class Kaplan(Form):
     name = "kaplan"
     equation = "[(N_c/N)^(alpha/beta) + D_c/D]^beta"
     basins = 48
+    neighbours = 40
     axes = (2,)
     fixed_roles = ("params", "data")
 
