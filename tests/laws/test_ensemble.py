@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from chemscale.laws import Law, fit
-from chemscale.laws.backtests.ensemble import HELD, held_mean, relative, share_doubt, weigh, weighted_median
-from chemscale.laws.backtests.member import Member, members
+from chemscale.laws.backtests.ensemble import HELD, held_mean, relative, weigh, weighted_median
+from chemscale.laws.backtests.member import members
 from chemscale.laws.backtests.origins import cuts, window_mask
 from chemscale.laws.backtests.pool import within
 from chemscale.laws.errors import FitError
@@ -92,28 +92,15 @@ def test_a_hold_out_that_is_none_is_refused(wrong):
         fit(wide(), data="tokens", loss="loss", bootstrap=0, hold_out=wrong)
 
 
-def alone(form, roles=("data",), window=1.0):
-    """A member of one vector of zeros."""
-    many = len(choose(form, roles).inner)
-    return Member(form, roles, window, np.zeros((1, many)), np.ones(1), np.zeros(len(roles)), 0.0, 0.01)
-
-
 def test_weights_follow_errors_and_more_steeply_where_axes_are_several():
     squared = np.array([[1.0, 2.0], [1.0, 8.0], [1.0, np.nan], [50.0, 4.0], [np.nan, np.nan]])
     errors = relative(squared, np.ones(2))
     assert errors[:3].tolist() == [(1 + 2 / 4) / 2, (1 + 8 / 4) / 2, 1.0]  # of the second test four is typical
     assert np.isnan(errors[4]) and errors[3] > 15
-    one, two = (weigh(errors, [alone("power", roles)] * 5) for roles in (("data",), ("params", "data")))
+    one, two = weigh(errors, 1), weigh(errors, 2)
     assert one.sum() == pytest.approx(1) and one[0] > one[2] > one[1] > one[3] > one[4] == 0
-    assert (two[1:4] / two[0] < one[1:4] / one[0]).all()
-    assert weigh(np.full(3, np.nan), [alone("power")] * 3).tolist() == [pytest.approx(1 / 3)] * 3
-
-
-def test_of_two_members_that_did_as_well_the_simpler_and_the_wider_one_weighs_more_but_draws_are_shared_evenly():
-    errors = np.ones(3)
-    found = weigh(errors, [alone("power_floor"), alone("bnsl"), alone("power_floor", window=0.25)])
-    assert found[0] > found[1] and found[0] > found[2]
-    assert share_doubt(errors).tolist() == [pytest.approx(1 / 3)] * 3
+    assert two / two[0] == pytest.approx((one / one[0]) ** 2)
+    assert weigh(np.full(3, np.nan), 1).tolist() == [pytest.approx(1 / 3)] * 3
 
 
 def test_opposite_errors_cancel_and_one_wild_member_moves_little():

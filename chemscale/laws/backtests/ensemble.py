@@ -3,16 +3,14 @@
 Every member (a form over the runs in some top share of the log range of size) is refitted at several origins and
 predicts all larger runs. A member weighs
 
-    w = (h m + SHRINK)^-(axes + 1),
+    w = (m + SHRINK)^-axes,
 
 m its mean squared log error in units of the typical member's, so that tests along each axis are evidence of their own
 (Bates and Granger 1969); the shrinkage towards equal weights is there because few origins tell little of a member
-(Stock and Watson 2004). Origins lie nearer to their runs than the point does, and there a form of many parameters, or
-one fitted to a part of the range, does better than it will: its handicap h is the range over its window to the power
-of a half, times `PER_PARAMETER` for each parameter. The prediction is the weighted mean of the members' log losses, in
-which opposite errors of form cancel, with members far off their median held to `HELD` times the typical distance from
-it. The draws behind an interval are shared out by 1 / (m + DOUBTED) whatever the axes: which form is right is less sure
-than what serves the mean best. Weights come from runs that were fitted, never from the point.
+(Stock and Watson 2004). The prediction is the weighted mean of the members' log losses, in which opposite errors of
+form cancel, with members far off their median held to `HELD` times the typical distance from it. The draws behind an
+interval are shared out by 1 / (m + SHRINK) whatever the axes: which form is right is less sure than what serves the
+mean best. Weights come from runs that were fitted, never from the point.
 """
 
 from __future__ import annotations
@@ -28,9 +26,7 @@ from chemscale.laws.backtests.origins import bands, length, outside
 from chemscale.laws.doubt.residuals import small_sample
 from chemscale.laws.objectives import Array
 
-SHRINK = 0.1  # of the typical squared error; with the power and the handicap by planted curves and grids
-DOUBTED = 0.3  # the same for the draws
-PER_PARAMETER, PER_WINDOW = np.exp(0.1), -0.5  # factor of a handicap, and its power of the window
+SHRINK = 0.3  # of the typical squared error; by origins inside planted curves and grids, and inside image curves
 HELD = 5.0  # weighted median absolute deviations beyond which a member counts as at that distance
 WILD = 30.0  # times the typical squared error as which a worse test counts
 HEAVIEST = 8  # members that a prediction names
@@ -125,24 +121,10 @@ class Ensemble:
         return cls(**{**found, **arrays, "members": members, "roles": tuple(found["roles"])})
 
 
-def handicaps(members: Sequence[Member]) -> Array:
-    """What the squared error of each member counts more than it was, (members,)."""
-    return np.array([PER_PARAMETER ** m.theta.shape[1] * m.window**PER_WINDOW for m in members])
-
-
-def weigh(errors: Array, members: Sequence[Member]) -> Array:
-    """Weights (members,) of the mean from relative squared errors (members,), NaN where a member was not tested."""
-    return _inverse(errors * handicaps(members) + SHRINK, len(members[0].roles) + 1)
-
-
-def share_doubt(errors: Array) -> Array:
-    """The same (members,) of the draws."""
-    return _inverse(errors + DOUBTED, 1)
-
-
-def _inverse(errors: Array, power: int) -> Array:
+def weigh(errors: Array, axes: int) -> Array:
+    """Weights (members,) from relative squared errors (members,), NaN where a member could not be tested."""
     known = np.isfinite(errors)
-    raw = np.where(known, np.where(known, errors, 1.0) ** -power, 0.0)
+    raw = np.where(known, (np.where(known, errors, 1.0) + SHRINK) ** -axes, 0.0)
     return raw / raw.sum() if known.any() else np.full(len(errors), 1 / len(errors))
 
 

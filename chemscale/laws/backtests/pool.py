@@ -16,8 +16,7 @@ import numpy as np
 
 from chemscale.laws.backtests.assemble import Rehearsal, Told
 from chemscale.laws.backtests.backtest import Said
-from chemscale.laws.backtests.ensemble import Ensemble, held_mean, relative, share_doubt, weigh
-from chemscale.laws.backtests.member import Member
+from chemscale.laws.backtests.ensemble import Ensemble, held_mean, relative, weigh
 from chemscale.laws.backtests.origins import bands, length
 from chemscale.laws.objectives import Array
 
@@ -64,8 +63,9 @@ def _ensemble(made: Rehearsal, errors: Array, ratios: Array) -> Ensemble:
     with np.errstate(invalid="ignore"):
         rmsle = np.sqrt((np.where(known, squared, 0.0) @ counts) / (known @ counts))
     origins, reach = {test.cell.origin for test in made.tests}, np.stack([test.cell.reach for test in made.tests])
+    axes = made.x.shape[1]
     return Ensemble(
-        made.members, weigh(errors, made.members), share_doubt(errors), rmsle, ratios, len(origins),
+        made.members, weigh(errors, axes), weigh(errors, 1), rmsle, ratios, len(origins),
         float(length(reach).max()), made.x.min(0), made.x.max(0), made.members[0].roles,
     )  # fmt: skip
 
@@ -95,7 +95,7 @@ def _before(made: Rehearsal, theirs: Array) -> list[tuple[Array, Array]]:
     for cell in {cell.origin: cell for cell in cells}.values():
         known = [made.tests[i] for i in within(rests_on, cell.fitted)]
         stood[cell.origin] = _joined(_errors(made, known), theirs)
-    return [_stood(test, stood[test.cell.origin], made.members) for test in made.tests]
+    return [_stood(test, stood[test.cell.origin], made.x.shape[1]) for test in made.tests]
 
 
 def within(rests_on: Array, fitted: np.ndarray) -> np.ndarray:
@@ -105,12 +105,12 @@ def within(rests_on: Array, fitted: np.ndarray) -> np.ndarray:
     return np.flatnonzero(rests_on @ later == 0)
 
 
-def _stood(test: Told, errors: Array, members: Sequence[Member]) -> tuple[Array, Array]:
+def _stood(test: Told, errors: Array, axes: int) -> tuple[Array, Array]:
     """What members with these relative errors, together, said wrong of a test, and the variance they foretold."""
-    usable = np.asarray(np.isfinite(test.errors).all(1))
-    doubt, heard = share_doubt(errors[usable]), [m for m, use in zip(members, usable.tolist(), strict=True) if use]
+    usable = np.isfinite(test.errors).all(1)
+    doubt = weigh(errors[usable], 1)
     said, spread = test.errors[usable], test.spread[usable]
-    central = held_mean(said, weigh(errors[usable], heard))
+    central = held_mean(said, weigh(errors[usable], axes))
     return central, doubt @ (said - central) ** 2 + doubt @ spread
 
 
