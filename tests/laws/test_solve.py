@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy.optimize import linprog
 
 from chemscale.laws.forms import choose
 from chemscale.laws.forms.projection import solve_nonnegative
@@ -51,6 +52,23 @@ def test_outliers_do_not_steer_a_robust_fit():
         task = problem("chinchilla", objective, table)
         errors[objective] = abs(task.form.published(solve(task)[None], task.centre, task.log_scale)["beta"][0] - 0.28)
     assert max(errors["huber"], errors["lad"]) < 0.01 < errors["log_lsq"]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_absolute_deviations_end_where_a_linear_program_ends(seed):
+    """A power law without a floor is a straight line in logarithms: its fit is a linear program (primal form)."""
+    rng = np.random.default_rng(seed)
+    size = np.geomspace(1e4, 1e8, 40)
+    log_loss = np.log(30.0) - 0.2 * np.log(size) + 0.05 * rng.standard_t(2, 40)
+    task = Problem.of(choose("power", ("params",)), Objective("lad"), size[:, None], np.exp(log_loss), np.ones(40))
+    found = task.form.published(solve(task)[None], task.centre, task.log_scale)
+    ours = np.abs(log_loss - np.log(found["A"][0]) + found["alpha"][0] * np.log(size)).sum()
+    one, line = np.eye(40), np.stack([np.ones(40), -np.log(size)], 1)
+    least = linprog(
+        np.concatenate([np.zeros(2), np.ones(80)]), A_eq=np.concatenate([line, one, -one], 1), b_eq=log_loss,
+        bounds=[(None, None)] * 2 + [(0, None)] * 80, method="highs-ipm",
+    )  # fmt: skip
+    assert ours == pytest.approx(least.fun, rel=1e-9)
 
 
 def test_nonnegative_solution_satisfies_its_conditions():
