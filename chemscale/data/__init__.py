@@ -16,7 +16,7 @@ import numpy as np
 from chemscale.batch import Manifest, TextManifest
 from chemscale.data.examples import AtomicExamples, Examples, TextExamples, open_examples
 from chemscale.data.files import FASTA_SUFFIXES, kind_of
-from chemscale.data.sources import Source, built_folder, fetched, folder_of, resolve, sources
+from chemscale.data.sources import Source, built_folder, fetched, folder_of, folder_with, resolve, sources
 from chemscale.data.store import MANIFEST_FILE, REJECTED_FILE, open_arrays, read_manifest
 from chemscale.data.store import verify as verify_folder
 from chemscale.spec import REPRESENTATIONS, Data, Reading
@@ -196,4 +196,10 @@ def _representation(source: Source, asked: str | None) -> str:
 
 
 def _folder(data: Data) -> Path:
-    return built_folder(resolve(data.source), data.representation, data.reading)
+    try:
+        return built_folder(resolve(data.source), data.representation, data.reading)
+    except ValueError:  # moved or called from elsewhere; what was built of it is known by its content
+        found = None if data.content is None else folder_with(data.content)
+        if found is None:
+            raise
+        return found

@@ -160,6 +160,14 @@ def built_folder(source: Source, representation: str, reading: Reading) -> Path:
     return folder
 
 
+def folder_with(content: str) -> Path | None:
+    """The built folder that holds this content, whatever it was built of; None where there is none."""
+    for file in sorted((home() / "built").glob(f"*/{MANIFEST_FILE}")):
+        if json.loads(file.read_text())["manifest"]["content"] == content:
+            return file.parent
+    return None
+
+
 def file_checksum(path: Path) -> str:
     """SHA-256 of a file's bytes, remembered by path, size and time of change."""
     stat = path.stat()
