@@ -16,7 +16,7 @@ import numpy as np
 from chemscale.batch import Manifest, TextManifest
 from chemscale.data.examples import AtomicExamples, Examples, TextExamples, open_examples
 from chemscale.data.files import FASTA_SUFFIXES, kind_of
-from chemscale.data.folders import built_folder, folder_of
+from chemscale.data.folders import built_folder, folder_of, folder_with
 from chemscale.data.overlaps import Overlap, overlap_of
 from chemscale.data.sources import Source, fetched, home, resolve, sources
 from chemscale.data.staging import discard_parts, scratch_folder
@@ -209,4 +209,10 @@ def _representation(source: Source, asked: str | None) -> str:
 
 
 def _folder(data: Data) -> Path:
-    return built_folder(resolve(data.source), data.representation, data.reading)
+    try:
+        return built_folder(resolve(data.source), data.representation, data.reading)
+    except ValueError:  # moved or called from elsewhere; what was built of it is known by its content
+        found = None if data.content is None else folder_with(data.content)
+        if found is None:
+            raise
+        return found

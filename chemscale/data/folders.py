@@ -56,6 +56,14 @@ def built_folder(source: Source, representation: str, reading: Reading) -> Path:
     return folder
 
 
+def folder_with(content: str) -> Path | None:
+    """The built folder that holds this content, whatever it was built of; None where there is none."""
+    for file in sorted((home() / "built").glob(f"*/{MANIFEST_FILE}")):
+        if json.loads(file.read_text())["manifest"]["content"] == content:
+            return file.parent
+    return None
+
+
 def _fingerprint(source: Source, reading: Reading, representation: str) -> dict[str, Any]:
     """What a reading says, with the contents of files in the place of their paths."""
     said = {name: value for name, value in asdict(reading).items() if name not in _OF_SPLITS}

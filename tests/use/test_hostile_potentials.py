@@ -1,12 +1,15 @@
 """What nobody should ask of a potential: one sentence on the command line, status 2, nothing half-written."""
 
 import errno
+from dataclasses import replace
 
 import pytest
 from ase import Atoms
 from ase.io import write
 
+from chemscale import data
 from chemscale.cli import main
+from chemscale.records.store import Store
 from chemscale.use.load import load
 from chemscale.use.release import export_potential
 from tests.train.runs import atoms_run, train
@@ -59,6 +62,14 @@ def test_mistakes_are_one_sentence_each(trained, tmp_path, capsys):
         assert (out, len(err.splitlines())) == ("", 1), (words, out, err)
         assert said in err, (words, err)
     assert {path.name for path in tmp_path.iterdir()} == before
+
+
+def test_a_run_is_used_where_its_data_are_gone(trained, structures, tmp_path, capsys):
+    store = Store("store")
+    moved = replace(trained.data, source="moved.extxyz", content=data.manifest(store.spec(trained.id).data).content)
+    assert data.manifest(moved) == data.manifest(store.spec(trained.id).data)
+    with pytest.raises(ValueError, match=r"'moved.extxyz' is neither"):
+        data.manifest(replace(moved, content="0" * 64))
 
 
 def test_an_exported_folder_can_be_read_by_whoever_reads_its_card(trained, tmp_path):
