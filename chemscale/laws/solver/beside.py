@@ -13,13 +13,13 @@ from chemscale.laws.solver.vertex import to_vertex
 ALIKE = 1e-3  # share of the largest parameter by which minima differ
 BESIDE, ROUNDS = (0.05, 0.3), 3  # shares of each parameter by which starts beside the best fit differ from it, in turn
 SAME, NOISELESS = 1e-6, 1e-12  # share of its value by which ends are one minimum; of the worst end's, where it is zero
-AGREED = 0.6  # share of the minima that are the lowest, above which there is no search beside it
+AGREED = 0.6  # share of the minima that are the lowest, above which the search beside it is short
 NEAR_CORNER = 20  # steps towards a corner, which a linear program then finds
 CORNERS, NEARLY = 3, 1e-2  # minima of absolute deviations that are followed to a corner, and their share above the best
 ALONG, FURTHEST = 10.0, 2.0  # widths of a start along what runs leave open: in those of the others; in logarithms
 
 
-def agreed(problem: Problem, minima: Array) -> bool:
+def _agreed(problem: Problem, minima: Array) -> bool:
     """Whether most of the minima (k, P), the lowest first, are one."""
     return reached(problem.value(minima)) > AGREED * len(minima)
 
@@ -35,12 +35,12 @@ def beside(problem: Problem, model: Model, minima: Array) -> Array:
     """The minima (k, P) and those about the best of them, the lowest first.
 
     Minima of a robust objective lie side by side, and those of a form with a turn or a shape of its own are many: the
-    search goes on about the best as long as it finds a better one.
+    search goes on about the best as long as it finds a better one. Where most minima are one it looks close by only.
     """
     goal, losses, weights = problem.objective, problem.log_loss, problem.weights
     form, sharp, rng = problem.form, goal.smoothed(0.0)[-1], np.random.default_rng(0)
     steps = NEAR_CORNER if _has_corners(problem) else FINAL_STEPS
-    for width in BESIDE * ROUNDS:
+    for width in BESIDE[:1] if _agreed(problem, minima) else BESIDE * ROUNDS:
         around = _about(problem, model, minima[0], width, rng)
         found = newton(model, sharp, losses, weights, around, form.upper, steps, lower=problem.lower)
         before = values_of(model, goal, losses, weights, minima[:1])[0]

@@ -11,7 +11,7 @@ import numpy as np
 
 from chemscale.laws.forms.projection import looked_at
 from chemscale.laws.objectives import Array
-from chemscale.laws.solver.beside import ALIKE, agreed, beside, cornered, distinct, lowest_first, reached
+from chemscale.laws.solver.beside import ALIKE, beside, cornered, distinct, lowest_first, reached
 from chemscale.laws.solver.newton import newton, polish, values_of
 from chemscale.laws.solver.problem import Problem
 
@@ -65,7 +65,7 @@ def _minima(problem: Problem) -> tuple[Array, int]:
     few = distinct(both, values_of(model, objective, log_loss, weights, both), problem.form.basins // 4, ALIKE)
     few = polish(model, objective, log_loss, weights, few, upper, lower=lower)
     few = lowest_first(problem, model, cornered(problem, model, few, np.inf))
-    if problem.form.neighbours and not agreed(problem, few):
+    if problem.form.neighbours:
         few = beside(problem, model, few)
     return few, len(few)
 
