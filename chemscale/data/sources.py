@@ -162,7 +162,8 @@ def user_file(name: str, known: tuple[str, ...] = (), field: str = "Data.source"
 
 def _user_folder(name: str, folder: Path, field: str) -> Source:
     """The files of structures in a folder, in the order of their names; they must be of one kind."""
-    files = sorted(path for path in folder.iterdir() if path.name.lower().endswith(STRUCTURE_SUFFIXES))
+    shown = (path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
+    files = sorted(path for path in shown if path.name.lower().endswith(STRUCTURE_SUFFIXES))
     kinds = sorted({path.suffix.lower() for path in files})
     if len(kinds) != 1:
         found = f"files of several kinds ({', '.join(kinds)})" if kinds else "no file of structures"

@@ -34,6 +34,7 @@ VECTOR_PRODUCTS: dict[Any, Callable[[Sequence[Any]], int]] = {  # matrix work th
     aten.addmv: lambda args: 2 * args[1].numel(),
     aten.dot: lambda args: 2 * args[0].numel(),
 }
+REFINED = 3  # solutions of the counts, each of what the one before left: counts beyond 2^53 are no floats
 SMALL = 2_000_000  # parameters of a module that is counted on the CPU
 
 Work = Callable[[nn.Module, Any], Any]
@@ -255,11 +256,14 @@ def _count(module: nn.Module, batch: Any, work: Work) -> tuple[int, int, int]:
 
 
 def _solve(config: Any, probes: _Probes, counts: Sequence[int]) -> Polynomial:
-    rows = np.array([probes.row(*size) for size in probes.sizes], dtype=np.float64)
-    solved = np.rint(np.linalg.solve(rows[:-1], np.array(counts[:-1], dtype=np.float64)))
-    coefficients = [int(c) for c in solved]
+    rows = [probes.row(*size) for size in probes.sizes]
+    coefficients = [0] * len(rows[0])
+    for _ in range(REFINED):
+        left = [n - _total(coefficients, row) for n, row in zip(counts[:-1], rows[:-1], strict=True)]
+        step = np.rint(np.linalg.solve(np.array(rows[:-1], dtype=np.float64), np.array(left, dtype=np.float64)))
+        coefficients = [c + int(more) for c, more in zip(coefficients, step, strict=True)]
     for size, count in zip(probes.sizes, counts, strict=True):
-        foreseen = sum(c * x for c, x in zip(coefficients, probes.row(*size), strict=True))
+        foreseen = _total(coefficients, probes.row(*size))
         if foreseen != count:
             raise ValueError(
                 f"{type(config).__name__} costs {count} at size {size} where a polynomial in "
@@ -269,6 +273,10 @@ def _solve(config: Any, probes: _Probes, counts: Sequence[int]) -> Polynomial:
     split = len(probes.terms)
     once = dict(zip(probes.once, coefficients[split:], strict=True))
     return Polynomial(probes.terms, tuple(coefficients[:split]), tuple(once.get(term, 0) for term in probes.terms))
+
+
+def _total(coefficients: Sequence[int], row: Sequence[int]) -> int:
+    return sum(c * x for c, x in zip(coefficients, row, strict=True))
 
 
 def _column(term: str, units: Mapping[str, np.ndarray]) -> np.ndarray:

@@ -298,6 +298,8 @@ def test_a_folder_of_files_is_one_source(home, tmp_path):
     folder.mkdir()
     for k in range(3):
         ase.io.write(folder / f"{k}.extxyz", [atoms_of(i) for i in range(20 * k, 20 * k + 20)])
+    (folder / "._0.extxyz").write_bytes(b"\0")  # what macOS leaves beside files that it copies
+    (folder / "more.extxyz").mkdir()
     expect(folder, 1.0, 1.0)
     (folder / "x.npz").write_bytes(b"")
     with pytest.raises(ValueError, match=r"a folder with files of several kinds \(.extxyz, .npz\)"):

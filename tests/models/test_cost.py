@@ -76,6 +76,13 @@ def test_the_flops_of_a_transformer_have_a_closed_form():
     assert whole.matrix.each == tuple(3 * c for c in forward.matrix.each)
 
 
+def test_counts_beyond_the_exact_floats_are_exact():
+    """Energies and forces: 2 passes of 2 for each weight of a filter network and pair; floats are 16 apart there."""
+    config = MODELS["schnet"].sized(width=10**8)
+    counted = cost.measure(config, MANIFEST, predict)
+    assert counted.matrix.each[2] == 4 * config.depth * (config.basis * config.width + config.width**2) > 2**53
+
+
 @every_model
 def test_double_backward_costs_more_than_three_forwards(architecture):
     """Energy, its gradient and the gradient of both: 5.9 forward passes were measured for SchNet elsewhere."""
