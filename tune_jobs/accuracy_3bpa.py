@@ -7,21 +7,23 @@ The two files are those of Kovács et al. 2021 (J. Chem. Theory Comput. 17:7696)
 second one without the 31 geometries that the first one holds too: 136 structures, as the build reports.
 
 Batches of five, equal weights of energies per atom and force components, and an average of the weights with decay 0.99
-follow Musaelian et al. 2023, as remembered: check before quoting. The rate warms up and falls linearly to zero, where
-the papers lower it when validation stands still. float32 throughout; energies are counted from a fit on composition,
-so that float32 loses nothing of them.
+follow Musaelian et al. 2023, as remembered, not looked up. The rate warms up and falls linearly to zero, where the
+papers lower it when validation stands still. float32 throughout; energies are counted from a fit on composition, so
+that float32 loses nothing of them.
 
-What was measured (`--set shapes=small --set architectures=painn --set epochs=10 --set points=4`, one thread): root mean
-square errors of total energies and force components, with 95 % intervals by bootstrap (`chemscale evaluate`):
+What was measured (`--set shapes=small --set epochs=10 --set points=4`, one thread): root mean square errors of total
+energies and force components, for PaiNN with 95 % intervals by bootstrap (`chemscale evaluate`):
 
 | model | epochs | parameters | FLOPs | processor time | energy, meV | force, meV/angstrom |
 |---|---|---|---|---|---|---|
+| SchNet, width 64 | 10 | 56,833 | 2.62e11 | 37 s | 98.8 | 128.4 |
 | PaiNN, width 32 | 10 | 38,369 | 1.28e11 | 53 s | 45.9 (41.7 to 50.0) | 71.5 (68.4 to 74.6) |
+| NequIP l=1, width 16 | 10 | 30,224 | 1.40e11 | 41 s | 109.5 | 167.8 |
 
-That is far from converged: its mean absolute force error on the validation structures was 96.0, 81.0, 67.2 and 52.8
+That is far from converged: PaiNN's mean absolute force error on the validation structures was 96.0, 81.0, 67.2 and 52.8
 meV/angstrom after 2.5, 5, 7.5 and 10 epochs. Published for 300 K after some thousand epochs are 3.3 and 10.8 for NequIP
-and 3.8 and 13.0 for Allegro, both of degree 3 (Batatia et al. 2022, arXiv 2206.07697). The other shapes are here to be
-trained, and have not been.
+and 3.8 and 13.0 for Allegro, both of degree 3 (Batatia et al. 2022, arXiv 2206.07697). NequIP's rate is
+a remembered one. The other shapes are here to be trained, and have not been.
 """
 
 from __future__ import annotations
