@@ -29,8 +29,8 @@ def solve(problem: Problem) -> Array:
 
     Over random tables no search from 500 starts went lower than this one by more than 1e-8 of its value for the forms
     power, power_floor, chinchilla, tied, varying and quadrature. kaplan, gamma, hill, repeated and bnsl have many
-    minima: of 24 tables each, none of kaplan and hill had a lower one, one of gamma (by 1e-6), one of bnsl (3e-5) and
-    two of repeated (up to 7e-4), which one to four of the 500 starts reached (`tests/benchmarks/lowest.py`).
+    minima: of 12 tables each, none of kaplan and hill had a lower one, one of gamma (by 2e-6), one of bnsl (3e-5) and
+    two of repeated (7e-4 and 2e-5), which one or two of the 510 starts reached (`tests/benchmarks/lowest.py`).
     """
     return search(problem).theta
 
