@@ -26,15 +26,8 @@ from chemscale.laws import AxisReading, FitError, Law, NextRun, Tenfold, axis_re
 from chemscale.laws.doubt.identify import LOCAL
 from chemscale.laws.readings.verdict import CANNOT_TELL as OPEN
 
-TRAINED = (
-    "convergence",
-    "edge",
-    "tuning",
-    "leakage",
-    "left out",
-    "mixed",
-    "evaluator",
-)  # bear on whatever is said of losses
+# What bears on whatever is said of losses.
+TRAINED = ("convergence", "edge", "tuning", "leakage", "left out", "mixed", "evaluator")
 FITTED = (*TRAINED, "settings", "correlated", "duplicates", "noise floor")
 BEARS = {
     "tenfold": TRAINED,

@@ -1,4 +1,6 @@
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,6 +16,19 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def shared_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder where package data are built once for all tests."""
     return tmp_path_factory.mktemp("shared_home")
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Callable[..., str]:
+    """Writes frames of ASE to a file of extended XYZ and says where it lies."""
+
+    def to_file(frames: list[Any], name: str = "a.extxyz") -> str:
+        import ase.io
+
+        ase.io.write(tmp_path / name, frames, format="extxyz")
+        return str(tmp_path / name)
+
+    return to_file
 
 
 @pytest.fixture

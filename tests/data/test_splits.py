@@ -17,15 +17,6 @@ from tests.data.test_structures import molecule
 SHARED = Path(os.environ.get("CHEMSCALE_SHARED", "shared")) / "data" / "atoms"
 
 
-@pytest.fixture
-def write(tmp_path):
-    def to_file(frames, name="a.extxyz"):
-        ase.io.write(tmp_path / name, frames, format="extxyz")
-        return str(tmp_path / name)
-
-    return to_file
-
-
 def built(source, **reading):
     said = Reading(**reading)
     manifest = data.build(source, reading=said, processes=1, progress=False)

@@ -37,15 +37,6 @@ def molecule(seed, *, atoms=None, group=None, labels="calculator", **changes):
     return found
 
 
-@pytest.fixture
-def write(tmp_path):
-    def to_file(frames, name="a.extxyz"):
-        ase.io.write(tmp_path / name, frames, format="extxyz")
-        return str(tmp_path / name)
-
-    return to_file
-
-
 def opened(path, cutoff=3.0):
     data.build(path, processes=1, progress=False)
     return data.open_data(Data(path), {"cutoff": cutoff})
