@@ -82,8 +82,7 @@ def _print_law(law: Law, title: str | None, points: list[dict[str, float]]) -> N
             print(f"  {name:<6} {value:<12.5g} no interval")
         else:
             print(f"  {name:<6} {value:<12.5g} {law.level:.0%} interval {low:.5g} to {high:.5g}")
-    for point in points:
-        seen = law.predict(**point)
+    for point, seen in zip(points, law.predictions(points), strict=True):
         at = ", ".join(f"{k}={v:g}" for k, v in point.items())
         unit = f" {seen.units}" if seen.units != law.columns["loss"]["name"] else ""
         print(f"  at {at}: {seen.value:.5g}{unit}, {law.level:.0%} interval {seen.low:.5g} to {seen.high:.5g}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -30,8 +30,29 @@ class Optimum:
     cost: str
 
 
-def optimum(law: Law, flops: float, given: Callable[[Any], Any] | None) -> Optimum:
-    """See `Law.optimal`."""
+@dataclass(frozen=True)
+class _Split:
+    """Where the best split of a budget lies, before its loss is asked for."""
+
+    flops: float
+    params: float
+    data: float
+    params_interval: tuple[float, float]
+    data_interval: tuple[float, float]
+    cost: str
+
+
+def optima(law: Law, flops: Sequence[float], given: Sequence[Callable[[Any], Any] | None]) -> tuple[Optimum, ...]:
+    """See `Law.optima`."""
+    splits = [_split(law, budget, rule) for budget, rule in zip(flops, given, strict=True)]
+    losses = law.predictions([{"params": split.params, "data": split.data} for split in splits])
+    return tuple(
+        Optimum(s.flops, s.params, s.data, s.params_interval, s.data_interval, loss, s.cost)
+        for s, loss in zip(splits, losses, strict=True)
+    )
+
+
+def _split(law: Law, flops: float, given: Callable[[Any], Any] | None) -> _Split:
     rule, name = _cost_rule(law, given)
     if not (np.isfinite(flops) and flops > 0):
         raise ValueError(f"flops={flops!r} must be a positive number of FLOPs.")
@@ -45,8 +66,7 @@ def optimum(law: Law, flops: float, given: Callable[[Any], Any] | None) -> Optim
     edges = np.exp(interval(spread, best, law.level, law.widening))
     n, d = float(np.exp(best)), float(flops / rule(np.exp(best)))
     sides = sorted(float(flops / rule(edge)) for edge in edges)
-    loss = law.predict(params=n, data=d)
-    return Optimum(float(flops), n, d, (float(edges[0]), float(edges[1])), (sides[0], sides[1]), loss, name)
+    return _Split(float(flops), n, d, (float(edges[0]), float(edges[1])), (sides[0], sides[1]), name)
 
 
 def _cost_rule(law: Law, given: Callable[[Any], Any] | None) -> tuple[FlopsPerExample, str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -125,32 +125,39 @@ def _planned(line: Line, architecture: str | None) -> Plan:
         return Plan(
             answer, None, *around, (), _deciding(law), law.warnings, first=first, architecture=architecture
         )  # fmt: skip
-    best = _choice(line, found.params, found.data)
-    others = tuple(c for c in (_same_loss(line, best, best.params / k) for k in SMALLER) if c)
+    split = found.params, found.data
+    smaller = (_same_loss(line, split, found.params / k) for k in SMALLER)
+    best, *others = _choices(line, [split, *(one for one in smaller if one)])
     worth = worth_of_labels(law, line.spend, best.params, best.data)
     answer = _sentence(line, best, architecture)
-    return Plan(answer, best, *around, others, (), _notes(line, best), worth, first, architecture)
+    return Plan(answer, best, *around, tuple(others), (), _notes(line, best), worth, first, architecture)
 
 
-def _choice(line: Line, params: float, data: float) -> Choice:
+def _choices(line: Line, splits: Sequence[tuple[float, float]]) -> list[Choice]:
+    """A choice for each pair of parameters and data."""
+    losses = line.law.predictions([{"params": params, "data": data} for params, data in splits])
+    return [_choice(line, *split, loss) for split, loss in zip(splits, losses, strict=True)]
+
+
+def _choice(line: Line, params: float, data: float, loss: Prediction) -> Choice:
     n, d, spend = np.array([params]), np.array([data]), line.spend
     flops = spend.cost.flops(n) * d
     hours = spend.cost.hours(n, flops)
     price = None if spend.price is None or hours is None else float(hours[0]) * spend.price
     money = None if price is None else price + spend.label_price * max(data - spend.owned, 0.0)
-    loss = line.law.predict(params=params, data=data)
     ratio = float(spend.of(n, d)[0] / line.budget)
     return Choice(params, data, loss, float(flops[0]), None if hours is None else float(hours[0]), ratio, money)
 
 
-def _same_loss(line: Line, best: Choice, params: float) -> Choice | None:
-    """The data with which a smaller model reaches the best one's loss, where it can within 100 times more data."""
-    data = best.data * np.geomspace(1, 100, 2001)
-    reached = line.law.losses(params=params, data=data) <= best.loss.value
+def _same_loss(line: Line, best: tuple[float, float], params: float) -> tuple[float, float] | None:
+    """A smaller model with the data by which it reaches the best one's loss, where it can within 100 times more."""
+    data = best[1] * np.geomspace(1, 100, 2001)
+    loss = line.law.losses(params=best[0], data=best[1])[0]
+    reached = line.law.losses(params=params, data=data) <= loss
     most = line.most_data or line.labels
     if not reached.any() or (most and data[np.argmax(reached)] > most):
         return None
-    return _choice(line, params, float(data[np.argmax(reached)]))
+    return params, float(data[np.argmax(reached)])
 
 
 def _deciding(law: Law) -> tuple[NextRun, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -93,7 +93,7 @@ def _frontier(group: Group, law: Law, cost: Cost) -> Frontier:
     largest = max(flops)
     first = -math.ceil(PER_DECADE * math.log10(largest / min(flops)))
     steps = range(first, FURTHER * PER_DECADE + 1)
-    optima = [_optimum(law, cost, largest * 10 ** (step / PER_DECADE)) for step in steps]
+    optima = _optima(law, cost, [largest * 10 ** (step / PER_DECADE) for step in steps])
     best = tuple(_best(one, scale) for one in optima if _known(law, one))
     spent = sum(row["flops"] or 0.0 for row in (*group.whole, *group.others))
     return Frontier(
@@ -103,8 +103,8 @@ def _frontier(group: Group, law: Law, cost: Cost) -> Frontier:
     )  # fmt: skip
 
 
-def _optimum(law: Law, cost: Cost, flops: float) -> Optimum:
-    return law.optimal(float(flops), cost.per_example(float(flops)))
+def _optima(law: Law, cost: Cost, budgets: Sequence[float]) -> tuple[Optimum, ...]:
+    return law.optima(budgets, [cost.per_example(budget) for budget in budgets])
 
 
 def _known(law: Law, best: Optimum) -> bool:
@@ -178,7 +178,7 @@ def _cost_words(group: Group, cost: Cost) -> str:
 
 
 def _sentences(group: Group, law: Law, cost: Cost, largest: float) -> Iterable[str]:
-    ten = _optimum(law, cost, 10 * largest)
+    ten, more = _optima(law, cost, [10 * largest, 100 * largest])
     doubt = _doubt(law, ten)
     if doubt:
         yield f"{group.title}: these runs cannot tell the best size of a larger budget: {doubt}."
@@ -191,7 +191,6 @@ def _sentences(group: Group, law: Law, cost: Cost, largest: float) -> Iterable[s
         f"{size(ten.data)} {group.data} ({size(ten.data_interval[0])} to {size(ten.data_interval[1])}), for a "
         f"{group.measure.words} of {loss} {group.measure.unit} ({law.level:.0%} interval {low} to {high})."
     ).replace("%", " %")
-    more = _optimum(law, cost, 100 * largest)
     yield (
         f"By the law, ten times more compute wants {significant(more.params / ten.params, 2)} × the parameters and "
         f"{significant(more.data / ten.data, 2)} × the {group.data}."

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Literal
+from itertools import islice
+from typing import Literal
 
 import numpy as np
 
 from chemscale.audit.groups import Group
-from chemscale.laws import Law
+from chemscale.laws import Law, Prediction
 from chemscale.report.numbers import some
 from chemscale.report.values import Section, Trace, Traced
 
 FURTHER = 10.0  # times the largest run
 STEPS = 24  # points of a line
 MOST_LEVELS = 6
+Point = tuple[float, float, float, float]  # where, loss, low, high
 AXES: tuple[Literal["data", "params"], ...] = ("data", "params")
 
 
@@ -38,7 +40,8 @@ def _traced(group: Group, law: Law, section: Section, axis: Literal["data", "par
     other = next((role for role in law.roles if role != axis), None)
     xs = _steps([row[columns[axis]] for row in group.rows])
     levels = [None] if other is None else some((row[columns[other]] for row in group.rows), MOST_LEVELS)
-    traces = tuple(Trace(level, _points(law, group.measure.scale, axis, xs, other, level)) for level in levels)
+    seen = iter(law.predictions([{axis: x, **_held(other, level)} for level in levels for x in xs]))
+    traces = tuple(Trace(level, _points(islice(seen, len(xs)), xs, group.measure.scale)) for level in levels)
     return Traced(section, axis, _form(law), law.n_runs, law.level, traces)
 
 
@@ -50,7 +53,9 @@ def _steps(values: Sequence[float]) -> list[float]:
     return np.geomspace(min(values), FURTHER * max(values), STEPS).tolist()
 
 
-def _points(law: Law, scale: float, axis: str, xs: Sequence[float], other: str | None, level: float | None) -> Any:
-    fixed = {} if other is None or level is None else {other: level}
-    seen = law.predictions([{axis: x, **fixed} for x in xs])
+def _held(other: str | None, level: float | None) -> dict[str, float]:
+    return {} if other is None or level is None else {other: level}
+
+
+def _points(seen: Iterable[Prediction], xs: Sequence[float], scale: float) -> tuple[Point, ...]:
     return tuple((x, p.value * scale, p.low * scale, p.high * scale) for x, p in zip(xs, seen, strict=True))

@@ -24,6 +24,7 @@ STEPS = 30
 ROUNDS = 12  # of secants towards the end of an interval
 FIRST = 0.25  # of the way to where a parabola would end: from a far target the fit may fall into another basin
 SETTLED = 1e-9
+NEAR = 1e-6  # damping of the first step: the start lies near
 CLOSE = 1e-3  # relative, of the root at an end
 
 
@@ -71,9 +72,12 @@ class Tables:
 
     def repeated(self, count: int) -> Tables:
         """All tables, `count` times over."""
-        every = np.tile(np.arange(len(self.theta)), count)
-        losses, weights, theta = self.log_loss[every], self.weights[every], self.theta[every]
-        return Tables(self.model, self.goal.among(every), self.lower, self.upper, losses, weights, theta)
+        return self.among(np.tile(np.arange(len(self.theta)), count))
+
+    def among(self, which: np.ndarray) -> Tables:
+        """Some of the tables."""
+        losses, weights, theta = self.log_loss[which], self.weights[which], self.theta[which]
+        return Tables(self.model.among(which), self.goal.among(which), self.lower, self.upper, losses, weights, theta)
 
     def rise(self, theta: Array) -> Array:
         """Objective of each table at theta (S, P)."""
@@ -84,7 +88,8 @@ class Tables:
         goal = Appended(self.goal.name, self.goal.delta, self.goal.spread, self.goal)
         losses = np.concatenate([self.log_loss, target[:, None]], 1)
         weights = np.concatenate([self.weights, pull[:, None]], 1)
-        found = newton(Pinned(self.model, number), goal, losses, weights, start, self.upper, STEPS, SETTLED, self.lower)
+        model = Pinned(self.model, number)
+        found = newton(model, goal, losses, weights, start, self.upper, STEPS, SETTLED, self.lower, NEAR)
         return Held(number.of(found), 2 * (self.rise(found) - self.rise(self.theta)), found)
 
     def roots(self, number: Number, target: Array, model: Array) -> Array:
@@ -111,26 +116,31 @@ def ends(tables: Tables, number: Number, model: Array, most: Array) -> Array:
 def _end(tables: Tables, number: Number, model: Array, most: Array, sign: Array) -> Array:
     """By secants in the root, which is nearly linear in the number, between a value inside and one outside.
 
-    Each fit starts from the one inside, so that it follows the law outwards.
+    Each fit starts on the line from the best fit through the one inside, so that it follows the law outwards.
     """
-    at, start, far = number.of(tables.theta), tables.theta, sign * FIRST * most * np.sqrt(model)
-    inside, inside_root = at, np.zeros(len(at))
+    at, far = number.of(tables.theta), sign * FIRST * most * np.sqrt(model)
+    inside, inside_root, theta = at.copy(), np.zeros(len(at)), tables.theta.copy()
     outside, outside_root = np.full(len(at), np.nan), np.full(len(at), np.nan)
-    target = at + far
+    target, reached = at + far, at.copy()
+    left = np.arange(len(at))
     for _ in range(ROUNDS):
-        held = tables.hold(number, target, start, PULL / model)
+        part = tables.among(left)
+        share = (target[left] - inside[left]) / np.where(inside[left] == at[left], np.inf, inside[left] - at[left])
+        start = np.clip(theta[left] + (theta[left] - part.theta) * share[:, None], tables.lower, tables.upper)
+        held = part.hold(number.among(left), target[left], start, PULL / model[left])
         root = np.sqrt(np.maximum(held.deviance, 0.0))
-        beyond = root >= most
-        outside, outside_root = np.where(beyond, held.number, outside), np.where(beyond, root, outside_root)
-        inside, inside_root = np.where(beyond, inside, held.number), np.where(beyond, inside_root, root)
-        start = np.where(beyond[:, None], start, held.theta)
-        if np.all(np.abs(root / most - 1) < CLOSE):
+        beyond, reached[left] = root >= most[left], held.number
+        there, here = left[beyond], left[~beyond]
+        outside[there], outside_root[there] = held.number[beyond], root[beyond]
+        inside[here], inside_root[here], theta[here] = held.number[~beyond], root[~beyond], held.theta[~beyond]
+        left = left[np.abs(root / most[left] - 1) >= CLOSE]
+        if not len(left):
             break
         share = np.clip((most - inside_root) / (outside_root - inside_root), 0.05, 0.95)
         further = at + (inside - at) * np.clip(1.1 * most / np.maximum(inside_root, 1e-9), 1.3, 3.0)
-        reached = np.where(inside == at, at + 3 * far, further)
-        target = np.where(np.isfinite(outside), inside + (outside - inside) * share, reached)
+        further = np.where(inside == at, at + 3 * far, further)
+        target[left] = np.where(np.isfinite(outside), inside + (outside - inside) * share, further)[left]
     share = np.clip((most - inside_root) / (outside_root - inside_root), 0.0, 1.0)
-    stuck = np.abs(held.number - target) > 0.5 * np.abs(target - at)  # pulled on, and did not come: a bound
+    stuck = np.abs(reached - target) > 0.5 * np.abs(target - at)  # pulled on, and did not come: a bound
     unbounded = np.where(stuck | (np.abs(inside_root / most - 1) < CLOSE), inside, sign * np.inf)
     return np.where(np.isfinite(outside), inside + (outside - inside) * share, unbounded)

@@ -225,8 +225,7 @@ def _by_law(law: Law, axis: str, other: str | None, at: float | None, start: flo
     held = {roles[other]: at} if other in roles and at is not None else {}
     if axis not in roles or len(held) + 1 != len(law.roles):
         raise ValueError(f"the law is over {', '.join(roles)}, not over {axis!r} and {other!r}; fit one over both.")
-    begin = law.predict(**{roles[axis]: start}, **held)
-    end = law.predict(**{roles[axis]: 10 * start}, **held)
+    begin, end = law.predictions([{roles[axis]: here, **held} for here in (start, 10 * start)])
     return Tenfold(
         axis, other, at, float(start), float(10 * start), begin.value, end.value, end.low, end.high, law.units, kind,
         law.level,

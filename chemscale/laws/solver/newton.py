@@ -11,6 +11,7 @@ STAGE_STEPS = 30  # at most, per smoothing stage: left too early, LAD ends off i
 FINAL_STEPS = 80
 EXACT = 1e-13  # relative gain of a step under which a fit is at its minimum
 STAGE_SETTLED = 1e-12  # the same for the stages before the last
+FROM_AFAR = 1e-3  # damping of the first step, in units of the scaled curvature
 MOST_DAMPING = 1e6  # a step shortened this far that still climbs is at a minimum
 
 
@@ -45,28 +46,29 @@ def newton(
     steps: int,
     settled: float = EXACT,
     lower: Array | float = 0.0,
+    damping: float = FROM_AFAR,
 ) -> Array:
     """Damped Newton steps within bounds for B problems at once, (B, P)."""
     theta = theta.copy()
     log_loss = np.broadcast_to(log_loss, (len(theta), log_loss.shape[-1]))
     weights = np.broadcast_to(weights, log_loss.shape)
     values = values_of(model, objective, log_loss, weights, theta)
-    damping = np.full(len(theta), 1e-3)
+    damped = np.full(len(theta), damping)
     active = np.flatnonzero(np.isfinite(values))
     for _ in range(steps):
         if not len(active):
             break
         here, data, w = theta[active], log_loss[active], weights[active]
         law, goal = model.among(active), objective.among(active)
-        step = _step(law, goal, data, w, here, lower, upper, damping[active])
+        step = _step(law, goal, data, w, here, lower, upper, damped[active])
         there = np.clip(here + step, lower, upper)
         trial = values_of(law, goal, data, w, there)
         gain = values[active] - trial
         better = gain > 0
         theta[active[better]], values[active[better]] = there[better], trial[better]
         # 8 is no inverse of 0.1, or the damping could cycle between two values around a kink
-        damping[active] = np.where(better, np.maximum(damping[active] * 0.1, 1e-12), damping[active] * 8.0)
-        done = (better & (gain <= settled * np.abs(trial))) | (~better & (damping[active] > MOST_DAMPING))
+        damped[active] = np.where(better, np.maximum(damped[active] * 0.1, 1e-12), damped[active] * 8.0)
+        done = (better & (gain <= settled * np.abs(trial))) | (~better & (damped[active] > MOST_DAMPING))
         active = active[~done]
     return theta
 

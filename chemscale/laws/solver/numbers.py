@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +11,8 @@ import numpy as np
 from chemscale.laws.forms.form import Form, Model
 from chemscale.laws.objectives import Array
 from chemscale.laws.solver.problem import Problem
+
+BLOCK = 64  # tables that are evaluated at one another's points
 
 
 class Number(ABC):
@@ -99,11 +102,17 @@ class LogLosses(Number):
         return LogLosses(self.x[which], self.form)
 
     def of(self, theta: Array) -> Array:
-        return np.diagonal(self.form.bind(self.x).log_fit(theta)).copy()
+        return np.concatenate([np.diagonal(model.log_fit(theta[own])) for own, model in self._blocks()])
 
     def gradient(self, theta: Array) -> Array:
-        own = np.arange(len(theta))
-        return self.form.bind(self.x).derivatives(theta).jacobian[own, own]
+        found = [model.derivatives(theta[own]).jacobian for own, model in self._blocks()]
+        return np.concatenate([np.diagonal(block, axis1=0, axis2=1).T for block in found])
+
+    def _blocks(self) -> Iterator[tuple[slice, Model]]:
+        """A model evaluates every table at every point, of which each table needs one: few at a time."""
+        for first in range(0, len(self.x), BLOCK):
+            own = slice(first, first + BLOCK)
+            yield own, self.form.bind(self.x[own])
 
 
 def parameters_of(problem: Problem) -> dict[str, Parameter]:
