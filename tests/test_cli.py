@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -209,6 +210,14 @@ def test_imports_are_light():
     )
     env = {**os.environ}
     subprocess.run([sys.executable, "-c", code], check=True, env=env)
+
+
+def test_the_module_answers_as_the_console_script_does():
+    commands = ([sys.executable, "-m", "chemscale"], [Path(sys.executable).with_name("chemscale")])
+    for arguments in (["--version"], ["data", "--help"], ["fit", "nowhere.csv", "--loss", "x"]):
+        one, other = (subprocess.run([*c, *arguments], capture_output=True, text=True, check=False) for c in commands)
+        assert (one.returncode, one.stdout, one.stderr) == (other.returncode, other.stdout, other.stderr)
+        assert (one.stdout + one.stderr).strip()
 
 
 def test_every_public_name_is_there():
