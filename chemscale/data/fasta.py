@@ -70,8 +70,8 @@ def read(
 
 
 def _pattern(key: str) -> re.Pattern[str]:
-    """`key=value` in a header."""
-    return re.compile(rf"(?:^|[\s|;]){re.escape(key)}=(\S+)")
+    """`key=value` in a header, where blanks, bars and semicolons part one from the next."""
+    return re.compile(rf"(?:^|[\s|;]){re.escape(key)}=([^\s|;]+)")
 
 
 def read_members(path: Path) -> Members:
