@@ -4,9 +4,7 @@ How it is done stands in `labelling`; here is what it is asked, what it says, an
 itself.
 """
 
-import csv
 import hashlib
-import io
 import shutil
 import time
 from collections import Counter
@@ -36,7 +34,7 @@ from chemscale.data.labelling.disk import (
 from chemscale.data.labelling.fragments import ELEMENTS, Reject, Tally, read_smiles
 from chemscale.data.labelling.metadata import Contents, describe
 from chemscale.data.labelling.noise import measure_noise, number_to_label_again
-from chemscale.data.labelling.reports import LabelReport
+from chemscale.data.labelling.reports import LabelReport, listed, listing_of
 from chemscale.data.labelling.run import Plan, label_all
 from chemscale.data.parallel import in_chunks, progress_bar
 
@@ -109,7 +107,7 @@ def label(
         sampling=sampling,
         per_shape=per_shape,
     )
-    rejected = out.with_name(out.name + ".rejected.csv")
+    rejected = listing_of(out)
     if out.exists():
         return LabelReport(out, rejected, _finished(out, plan), time.monotonic() - began)
     with WorkFolder(out, plan.facts) as work:
@@ -142,7 +140,7 @@ def _gathered(
         contents.add(outcome.structures)
         rejects += outcome.rejects
     rejects.sort(key=lambda r: r.line)
-    write_text(_listing(rejects), listing, scratch=work.path)
+    write_text(listed(rejects), listing, scratch=work.path)
     if not contents.structures:
         work.remove()
         raise ValueError(_nothing(name, tally, rejects, listing))
@@ -217,11 +215,3 @@ def _nothing(name: str, tally: Tally, rejects: list[Reject], listing: Path) -> s
     reasons = Counter(r.reason for r in rejects) + tally.skipped
     found = "; ".join(f"{count} x {reason}" for reason, count in reasons.most_common(3)) or "it is empty"
     return f"source={name} has not one molecule to label in {tally.lines} lines: {found}; see {listing}."
-
-
-def _listing(rejects: list[Reject]) -> str:
-    text = io.StringIO()
-    table = csv.writer(text, lineterminator="\n")
-    table.writerow(["line", "smiles", "reason", "detail"])
-    table.writerows([r.line, r.smiles, r.reason, r.detail] for r in rejects)
-    return text.getvalue()
