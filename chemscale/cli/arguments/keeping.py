@@ -66,7 +66,7 @@ def using_models(verbs: Any) -> None:
     made.add_argument("--out", help=".smi (molecules), .csv or .parquet (every string)")
     made = verb(verbs, "embed", using.embed)
     _with_text_run(made)
-    made.add_argument("file", help="molecules as .smi, .csv (column smiles) or .parquet, SMILES or SELFIES")
+    made.add_argument("file", help="molecules as .smi, .csv (column smiles) or .parquet, SMILES or SELFIES; proteins")
     made.add_argument(
         "--pool", default="mean", choices=("mean", "last"), help="over a molecule's tokens (default mean)"
     )

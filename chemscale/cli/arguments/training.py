@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import os
 from typing import Any
 
 from chemscale.cli import data, models, studies
 from chemscale.cli.arguments.common import Parser, at_least_one, verb, with_resources
+from chemscale.data.parallel import available_processors
 from chemscale.data.vocabulary import NAMED
 from chemscale.spec import DUPLICATES, FORMS, NOTATIONS, REPRESENTATIONS
 
@@ -69,7 +69,7 @@ def data_sources(verbs: Any) -> None:
     label.add_argument("--per-shape", type=int, default=1, help="structures from one conformer (default 1)")
     label.add_argument("--seed", type=int, default=0)
     label.add_argument("--noise", type=int, default=500, help="structures relabelled to measure the label noise")
-    label.add_argument("--processes", type=int, default=os.cpu_count() or 1, help="default: all processors")
+    label.add_argument("--processes", type=at_least_one, default=available_processors(), help="default: all processors")
 
 
 def _with_reading(made: argparse.ArgumentParser) -> None:
@@ -102,7 +102,7 @@ def _with_reading(made: argparse.ArgumentParser) -> None:
 def train(verbs: Any) -> None:
     """`train`."""
     made = verb(verbs, "train", models.train)
-    made.add_argument("architecture", help="chemgpt, schnet or painn; a model of your own goes through a recipe")
+    made.add_argument("architecture", help="chemgpt, schnet, painn …; a model of your own goes through a recipe")
     made.add_argument("--width", type=int, required=True)
     made.add_argument("--data", help="source (default: the embedded one of the family)")
     made.add_argument("--size", type=int, help="training examples (default: all)")
