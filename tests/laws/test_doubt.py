@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from scipy.optimize import least_squares
 from scipy.stats import f as fisher
+from scipy.stats import norm
 from scipy.stats import t as student
 
 from chemscale.cli import main
@@ -414,3 +415,37 @@ def test_a_level_that_is_none_is_refused(level):
     law = fit(wide(noise=0.005), **TWO, bootstrap=0)
     with pytest.raises(ValueError, match="must lie between 0 and 1"):
         law.profile("alpha", level=level)
+
+
+def test_the_error_of_form_is_told_at_the_level_that_is_asked_for():
+    """Of a wrong form far out nearly all of the width is the backtest's: it goes as the normal quantile of the level."""
+    x = np.geomspace(1e3, 1e6, 16)
+    table = {"x": x, "loss": 1 + 5 * x**-0.3}
+    ends = []
+    for level in (0.5, 0.95):
+        law = fit(table, form="power", data="x", loss="loss", objective="log_lsq", bootstrap=100, level=level)
+        assert law.backtest is not None and law.backtest.form_error > 0.01
+        said = law.predict(data=1e9)
+        ends.append(np.log(said.high / said.value))
+    assert ends[0] / ends[1] == pytest.approx(norm.ppf(0.75) / norm.ppf(0.975), rel=0.1)  # the law's own part is small
+
+
+@pytest.mark.parametrize("interval", ["auto", "wald", "wild", "parametric"])
+def test_a_start_that_no_run_shows_is_unbounded_whatever_the_interval(interval):
+    """On a pure power law Hill's curve has no start: draws that say so are infinite, and count as such."""
+    x = np.geomspace(1e3, 1e7, 20)
+    loss = 5 * x**-0.2 * np.exp(0.003 * np.random.default_rng(3).standard_normal(20))
+    law = fit({"x": x, "loss": loss}, form="hill", data="x", loss="loss", bootstrap=60, interval=interval)
+    assert law.interval("L_0")[1] == np.inf and law.parameters["L_0"] is None
+    with pytest.raises(ValueError, match="L_0 is infinite in this fit"):
+        replace(law, solution=replace(law.solution, theta=law.solution.theta * [1, 0, 1, 1])).profile("L_0")
+
+
+def test_losses_and_predictions_need_every_axis_as_positive_numbers():
+    law = fit(wide(noise=0.01), **TWO, bootstrap=0)
+    for given in ({"params": 1e9}, {"params": [1e9, -1.0], "data": 1e9}):
+        with pytest.raises(ValueError, match="losses needs params and data"):
+            law.losses(**given)
+    for given in ({"params": None, "data": 1e9}, {"params": "many", "data": 1e9}, {"params": 1e9}):
+        with pytest.raises(ValueError, match=r"predict needs params=\.\.\., data=\.\.\."):
+            law.predict(**given)
