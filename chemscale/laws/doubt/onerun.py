@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from scipy.optimize import brentq
+from scipy.optimize import root_scalar
 from scipy.special import stdtr, stdtrit
 
 from chemscale.laws.doubt.noise import MOST_SHARED
@@ -74,9 +74,8 @@ def mixed_quantile(share: float, freedom: float, unsure: float) -> float:
     if unsure < SURE:
         return alone
     factors, shares = np.exp(-unsure * NODES), SHARES / SHARES.sum()
-    return float(
-        brentq(lambda x: stdtr(freedom, x * factors) @ shares - share, alone * factors[-1], alone * factors[0])
-    )
+    ends = (alone * factors[-1], alone * factors[0])
+    return float(root_scalar(lambda x: stdtr(freedom, x * factors) @ shares - share, bracket=ends).root)
 
 
 class Trend(NamedTuple):
