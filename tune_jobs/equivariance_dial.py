@@ -19,7 +19,8 @@ from dataclasses import replace
 from typing import Any
 
 from chemscale.models import NequIP
-from chemscale.spec import MODELS, Budget, Data, Evaluation, Optim, RunSpec
+from chemscale.spec import Budget, Data, Evaluation, Optim, RunSpec
+from chemscale.spec.registry import model_named
 from chemscale.sweep.grid import Grid, Study
 from chemscale.train.optim import family_lr
 
@@ -48,8 +49,9 @@ def recipe(
     """
     if match not in MATCHED:
         raise ValueError(f"match={match!r} is unknown; use {' or '.join(MATCHED)}.")
+    rivals = [model_named(name, family="structures", field="others") for name in others]
     models = [_sized(NequIP, match, budget, degree=degree) for budget in budgets for degree in degrees]
-    models += [_sized(MODELS[name], match, budget) for budget in budgets for name in others]
+    models += [_sized(family, match, budget) for budget in budgets for family in rivals]
     base = RunSpec(
         model=models[0],
         data=Data(source, size=sizes[0]),

@@ -17,10 +17,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
-from chemscale.spec import MODELS, Budget, Data, Evaluation, Optim, RunSpec
-from chemscale.spec.registry import register_own
+from chemscale.spec import Budget, Data, Evaluation, Optim, RunSpec
+from chemscale.spec.registry import model_named
 from chemscale.sweep import Grid, Study
 from chemscale.sweep.gpus import Assumed
 from chemscale.sweep.likeness import Planned
@@ -51,8 +50,7 @@ def recipe(
         architectures: any registered models of structures.
         min_updates: of small sets, which train for more epochs.
     """
-    register_own()
-    configs: list[Any] = [MODELS[name] for name in architectures]
+    configs = [model_named(name, family="structures", field="architectures") for name in architectures]
     models = [config.sized(width=w, depth=d) for config in configs for d in depths for w in widths]
     base = RunSpec(
         model=models[0], data=Data(source), evaluation=Evaluation(points=8, valid=valid, test=test),
