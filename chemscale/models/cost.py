@@ -63,6 +63,11 @@ class Polynomial:
     each: tuple[int, ...]
     once: tuple[int, ...]
 
+    @property
+    def fixed(self) -> int:
+        """What a batch costs whatever it holds."""
+        return self.once[0]
+
     def __call__(self, units: Mapping[str, np.ndarray]) -> np.ndarray:
         """The share of each example: (examples,) float64.
 
