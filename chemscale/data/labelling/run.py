@@ -99,8 +99,9 @@ def _requirements(p: Plan) -> list[tuple[bool, str]]:
         ),
         (
             p.conformers >= least,
-            f"conformers={p.conformers} never comes to the last of charges={p.charges}, since the next one "
-            f"comes once all {len(p.temperatures)} temperatures have had their turn; give at least {least}, or fewer temperatures.",
+            f"conformers={p.conformers} never comes to the last of charges={p.charges}, since the next one comes "
+            f"once all {len(p.temperatures)} temperatures have had their turn; give at least {least}, or fewer "
+            "temperatures.",
         ),
         (p.sampling in SAMPLINGS, f"sampling={p.sampling!r} must be one of {', '.join(SAMPLINGS)}."),
         (1 <= p.per_shape <= p.conformers, f"per_shape={p.per_shape} must be 1 to conformers={p.conformers}."),
