@@ -67,12 +67,12 @@ def recipe(
         "frey2023_potentials",
         (grid,),
         question="How do errors of neural force fields fall with capacity and data (Frey et al. 2023)?",
-        limits=("Rates of allegro and spookynet are published ones, not searched for at these sizes.",),
+        limits=("Rates of allegro and spookynet were searched for at small widths alone, not at these sizes.",),
     )
 
 
 def scheduled(run: RunSpec) -> RunSpec:
-    """The family's rule, or the published rate, to be searched for before a large grid is paid for.
+    """The family's rule, found at small widths, to be searched for again before a large grid is paid for.
 
     The batch grows as D^0.383 from 8 at a thousand, to 512 at most.
     """

@@ -29,7 +29,7 @@ def recipe(
 
     Args:
         depth, degree: of the model, where not its family's own.
-        centre: None takes the family's rule, or the rate of its paper.
+        centre: None takes the family's rule.
     """
     dials: dict[str, Any] = {"depth": depth, "degree": degree}
     model = model_named(architecture, family="structures").sized(
