@@ -51,8 +51,8 @@ def _misses(
     spent = [None] * len(places) if flops is None else [float(c) for c in flops]
     return tuple(
         Miss(
-            _at(at, "params"), _at(at, "data"), _at(at, "seen"), _at(at, "flops") or cost or _flops(law, at), float(y) * scale,
-            float(f) * scale, float(y / f - 1),
+            _at(at, "params"), _at(at, "data"), _at(at, "seen"), _at(at, "flops") or cost or _flops(law, at),
+            float(y) * scale, float(f) * scale, float(y / f - 1),
         )
         for at, f, y, cost in zip(places, said, measured, spent, strict=True)
     )  # fmt: skip
