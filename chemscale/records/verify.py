@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -16,8 +15,7 @@ from chemscale.records.manifests import Manifest
 from chemscale.records.place import Place
 from chemscale.records.schema import DIVERGED, FINISHED, STATUSES
 from chemscale.records.store import Store
-from chemscale.spec import ID_LENGTH
-from chemscale.values import canonical_json
+from chemscale.spec.run import id_of
 
 OLD = 24 * 3600.0  # seconds after which a temporary file or an unnamed snapshot is nobody's any more
 
@@ -72,12 +70,10 @@ def identity_of(spec: str) -> str:
     Raises:
         ValueError: the spec is no JSON of a run.
     """
-    tree = json.loads(spec)
     try:
-        tree["data"] = {name: value for name, value in tree["data"].items() if name != "source"}
-    except (KeyError, TypeError, AttributeError):
-        raise ValueError("the spec has no data") from None
-    return hashlib.sha256(canonical_json(tree).encode()).hexdigest()[:ID_LENGTH]
+        return id_of(json.loads(spec))
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"the spec lacks {error}") from None
 
 
 def _files(place: Place) -> Iterator[Fault]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -84,7 +85,7 @@ class RunSpec:
             raise ValueError(
                 f"RunSpec has no id while {', '.join(self.missing)} is open; call chemscale.complete(run) first."
             )
-        return hashlib.sha256(canonical_json(self.identity()).encode()).hexdigest()[:ID_LENGTH]
+        return id_of(self._tree())
 
     @property
     def examples(self) -> int:
@@ -100,29 +101,39 @@ class RunSpec:
 
     def identity(self) -> dict[str, Any]:
         """All that can change a number, as plain values: what the id hashes."""
-        data = {k: v for k, v in plain(self.data).items() if k not in ("source", "reading")}
-        tree = {**self._tree(), "data": data, "spec_version": SPEC_VERSION}
-        if self.member is not None:
-            tree["optim"] = {k: v for k, v in tree["optim"].items() if k not in CHANGING}
-        if self.init_from is not None:
-            tree["init_from"] = {"content": self.init_from.content}
-        return tree
+        return identified(self._tree())
 
     def to_json(self) -> str:
         """Canonical JSON of the whole spec, the source's name included; `from_json` reads it back."""
-        tree = {**self._tree(), "data": plain(self.data), "spec_version": SPEC_VERSION}
-        return canonical_json(tree)
+        return canonical_json(self._tree())
 
     def _tree(self) -> dict[str, Any]:
         objective = None if self.objective is None else {"name": self.objective.name, **plain(self.objective)}
         return {
             "model": {"architecture": self.model.architecture, **plain(self.model)},
+            "data": plain(self.data),
             "optim": plain(self.optim),
             "budget": plain(self.budget),
             "evaluation": plain(self.evaluation),
             "objective": objective,
             "seed": self.seed,
             "precision": self.precision,
+            "spec_version": SPEC_VERSION,
             **({} if self.member is None else {"member": self.member}),
             **({} if self.init_from is None else {"init_from": plain(self.init_from)}),
         }
+
+
+def identified(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """Of a whole spec as plain values (`RunSpec.to_json`), all that can change a number."""
+    kept = {**tree, "data": {k: v for k, v in tree["data"].items() if k not in ("source", "reading")}}
+    if tree.get("member") is not None:
+        kept["optim"] = {k: v for k, v in tree["optim"].items() if k not in CHANGING}
+    if tree.get("init_from") is not None:
+        kept["init_from"] = {"content": tree["init_from"]["content"]}
+    return kept
+
+
+def id_of(tree: Mapping[str, Any]) -> str:
+    """The id of a whole spec as plain values: the first 64 bits of the SHA-256 of what identifies it."""
+    return hashlib.sha256(canonical_json(identified(tree)).encode()).hexdigest()[:ID_LENGTH]

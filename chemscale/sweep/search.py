@@ -16,7 +16,7 @@ from chemscale.sweep.stop import PBT, Stop
 
 SAMPLERS = ("tpe", "gp", "qmc", "nsga2", "random")
 OBJECTIVES = ("valid_loss", "flops", "params", "seconds")
-COMPARED = ("data.", "budget.", "evaluation.", "seed", "precision", "member")  # what runs are compared on
+COMPARED = ("data", "budget", "evaluation", "seed", "precision", "member", "init_from")  # what runs are compared on
 
 CELL, MEMBER = "cell", "member"  # keys of a trial's configuration beside the fields of the space
 
@@ -149,11 +149,12 @@ class Search:
 
     def cell_of(self, run: RunSpec) -> int | None:
         """The cell that a run is a sample of; None for a run of another search."""
+        lone = replace(run, member=None)
         for index, cell in enumerate(self.cells):
-            if type(run.model) is type(cell.model) and type(run.objective) is type(cell.objective):
-                untouched = {field: read_field(cell, field) for field in self.space}
-                if with_fields(replace(run, member=None), untouched) == cell:
-                    return index
+            alike = type(run.model) is type(cell.model) and type(run.objective) is type(cell.objective)
+            # Forward, as `run` makes it: fields that exclude each other do not come back when one is taken away.
+            if alike and with_fields(cell, {field: read_field(run, field) for field in self.choices.order}) == lone:
+                return index
         return None
 
     def values(self, run: RunSpec) -> dict[str, Any]:

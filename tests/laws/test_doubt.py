@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy.integrate import quad
 from scipy.optimize import least_squares
 from scipy.stats import f as fisher
 from scipy.stats import norm
@@ -16,7 +17,7 @@ from chemscale.laws.doubt.draws import Sampler
 from chemscale.laws.doubt.intervals import choose_method
 from chemscale.laws.doubt.likelihood import Likelihood
 from chemscale.laws.doubt.noise import Noise, shared_within
-from chemscale.laws.doubt.onerun import RunNoise, amount
+from chemscale.laws.doubt.onerun import RunNoise, amount, mixed_quantile
 from chemscale.laws.doubt.residuals import covariance, noise_scale
 from chemscale.laws.doubt.seeds import lack_of_fit
 from chemscale.laws.forms import choose
@@ -271,8 +272,18 @@ def test_noise_of_one_run_follows_its_size():
         true = 0.01 * fall ** (-size / 14)
         found = RunNoise.of(rng.normal(0, true), np.full(144, 139 / 144), size, alone, robust=False)
         assert abs(found.slope + np.log(fall) / 14) < 2.5 * found.unsure < 0.05
-        assert found.at(0.0)[0] == pytest.approx(0.01, rel=0.12)  # two errors of 139 degrees of freedom
-        assert found.at(7.0)[1] < found.at(0.0)[1] and found.at(70.0) == found.at(7.0)
+        middle, end = found.half(0.0, 0.95), found.half(7.0, 0.95) / np.exp(7.0 * found.slope)
+        assert middle / student.ppf(0.975, 139) == pytest.approx(0.01, rel=0.12)  # two errors of 139 degrees of freedom
+        assert end > middle and found.half(70.0, 0.95) == found.half(7.0, 0.95)
+
+
+@pytest.mark.parametrize(("freedom", "unsure"), [(3.0, 0.3), (9.0, 0.5), (100.0, 0.7)])
+def test_an_unsure_scale_is_averaged_over(freedom, unsure):
+    """Against the integral over the log-normal factor."""
+    found = mixed_quantile(0.975, freedom, unsure)
+    below, _ = quad(lambda z: student.cdf(found * np.exp(-unsure * z), freedom) * norm.pdf(z), -8, 8)
+    assert below == pytest.approx(0.975, abs=3e-5)  # fifteen nodes
+    assert student.ppf(0.975, freedom) < found < student.ppf(0.975, 0.5 / (0.5 / freedom + unsure**2))
 
 
 def test_noise_of_a_run_holds_what_a_fit_took_up_of_its_clusters():
@@ -418,7 +429,7 @@ def test_a_level_that_is_none_is_refused(level):
 
 
 def test_the_error_of_form_is_told_at_the_level_that_is_asked_for():
-    """Of a wrong form far out nearly all the width is the backtest's, and goes as the normal quantile of the level."""
+    """Of a wrong form far out nearly all of the width is the backtest's: it goes as the level's normal quantile."""
     x = np.geomspace(1e3, 1e6, 16)
     table = {"x": x, "loss": 1 + 5 * x**-0.3}
     ends = []

@@ -16,6 +16,7 @@ from chemscale.records.merge import merge
 from chemscale.records.schema import POINTS, RUNS, equal
 from chemscale.records.store import Store
 from chemscale.records.verify import repair, verify
+from chemscale.spec import InitFrom, Reading
 from chemscale.train.rows import opening_row
 from tests.test_spec import BASE, POTENTIAL
 
@@ -280,6 +281,21 @@ def test_a_killed_merge_goes_on(tmp_path, monkeypatch):
 def test_a_whole_store_has_no_faults(store, compacted):
     if compacted:
         compact(store)
+    assert verify(store) == []
+
+
+KINDS = {  # of runs whose stored spec says more than their id holds
+    "file": replace(BASE, data=replace(BASE.data, reading=Reading(longest=40))),
+    "member": replace(BASE, member="population-0-1"),
+    "origin": replace(BASE, init_from=InitFrom("runs/base", run="1a2b", content="c0", matched=3, fresh=1)),
+    "potential": POTENTIAL,
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_run_of_any_kind_is_whole(tmp_path, kind):
+    store = Store(tmp_path / "store", create=True)
+    train(store, KINDS[kind], loss=1.0)
     assert verify(store) == []
 
 
