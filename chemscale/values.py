@@ -51,4 +51,6 @@ def one_of(name: str, value: Any, allowed: tuple[str, ...]) -> None:
 def require(good: bool, name: str, value: Any, allowed: str, hint: str = "") -> None:
     """Raise a ValueError of one sentence, `name=value is not allowed: it must be allowed; hint`, unless `good`."""
     if not good:
+        if hasattr(value, "item") and not hint:
+            hint = "give Python's own number, int(…) or float(…)"
         raise ValueError(f"{name}={value!r} is not allowed: it must be {allowed}{'; ' + hint if hint else ''}.")
