@@ -55,7 +55,11 @@ class Aim:
 
     @classmethod
     def of(cls, **wanted: Unpack[Wanted]) -> Aim:
-        """An aim as it is asked for; ValueError without a target or just one budget."""
+        """An aim as it is asked for; ValueError without a target or just one budget, or with a word that is none."""
+        known = Wanted.__annotations__
+        for name in wanted:
+            if name not in known:
+                raise ValueError(f"{name}=… is nothing that an exploration is asked for; it takes {', '.join(known)}.")
         flops, hours = wanted.get("flops"), wanted.get("device_hours")
         if flops is not None and hours is None:
             unit, budget = "flops", flops
