@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -78,6 +79,7 @@ def test_fit_recovers_the_published_law_and_speaks_json(capsys, csv, tmp_path):
         (["train", "chemgpt", "--width", "8", "--workers", "0", "--store", "s"], "Resources.workers=0"),
         (["data", "build", "nowhere"], "nowhere"),
         (["data", "fetch", "nowhere"], "nowhere"),
+        (["data", "build", "moses", "--processes", "2", "--address", "auto"], "not allowed with argument --processes"),
         (["paint"], "invalid choice"),
         (["fit"], "required"),
     ],
@@ -209,6 +211,13 @@ def test_imports_are_light():
     )
     env = {**os.environ}
     subprocess.run([sys.executable, "-c", code], check=True, env=env)
+
+
+def test_the_module_answers_as_the_console_script_does():
+    commands = ([sys.executable, "-m", "chemscale"], [Path(sys.executable).with_name("chemscale")])
+    one, other = (subprocess.run([*c, "fit"], capture_output=True, text=True, check=False) for c in commands)
+    assert (one.returncode, one.stdout, one.stderr) == (other.returncode, other.stdout, other.stderr)
+    assert one.stderr.startswith("chemscale fit: ")
 
 
 def test_every_public_name_is_there():

@@ -71,7 +71,7 @@ def test_a_cluster_grows_for_a_sweep_and_shrinks_after_it(recipe, molecules, tmp
         environment = {"RAY_FAKE_CLUSTER": "1", "AUTOSCALER_UPDATE_INTERVAL_S": "1", "RAY_AUTH_MODE": "disabled"}
         with head_node(folder, *more, port=port, **environment) as (_, address):
             store, seen = tmp_path / "store", []
-            command = [sys.executable, "-m", "chemscale.cli", "sweep", recipe, "--store", str(store),
+            command = [sys.executable, "-m", "chemscale", "sweep", recipe, "--store", str(store),
                        "--set", f"source={molecules}", "--concurrent", "2"]  # fmt: skip
             sweep = subprocess.Popen(command, env={**os.environ, **environment, "RAY_ADDRESS": address})
 

@@ -57,6 +57,8 @@ def test_several_architectures_are_refused(molecules, structures, tmp_path):
         explore(runs, target=TARGET, flops=1e15, store=tmp_path / "store")
     with pytest.raises(ValueError, match="give one budget"):
         explore(runs, target=TARGET, store=tmp_path / "store")
+    with pytest.raises(ValueError, match=r"give a target, .*, and one budget"):
+        explore(runs, store=tmp_path / "store")
 
 
 DRIVER = """

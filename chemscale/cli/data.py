@@ -8,8 +8,14 @@ from contextlib import contextmanager
 from dataclasses import fields
 from typing import Any
 
+from chemscale.cli.options import refuse_unused
 from chemscale.cli.output import print_json, print_record, print_rows, writable_parquet
 from chemscale.cli.survey import structure_lines, survey_lines
+
+OF_GEOMETRIES = (  # options of `label` that say which geometries to make
+    "fragments", "max_atoms", "molecules", "conformers", "temperatures", "states", "charges", "sampling", "per_shape",
+    "seed", "noise",
+)  # fmt: skip
 
 
 def data_list(given: argparse.Namespace) -> None:
@@ -59,8 +65,11 @@ def data_label(given: argparse.Namespace) -> None:
     if given.method == "wb97x":
         from chemscale.data.spot_checks import spot_check
 
+        refuse_unused(given, OF_GEOMETRIES, "says nothing with --method wb97x, which takes geometries as they are")
         again = spot_check(given.smiles, given.out, structures=given.structures, processes=given.processes)
-        return print_record({"out": again.out, **again.metadata["levels"], "seconds": round(again.seconds)}, given.json)
+        told = {"out": again.out, "rejected": again.rejected, **again.metadata["levels"]}
+        return print_record({**told, "seconds": round(again.seconds)}, given.json)
+    refuse_unused(given, ("structures",), "goes with --method wb97x; of molecules --molecules says how many")
     made = label(
         given.smiles, given.out, fragments=given.fragments, max_atoms=given.max_atoms,
         molecules=given.molecules, conformers=given.conformers,

@@ -6,13 +6,14 @@ import argparse
 from dataclasses import asdict
 from typing import Any
 
+from chemscale.cli.options import refuse_unused
 from chemscale.cli.output import print_json, print_rows
 from chemscale.laws import Slices, sliced
 
 FORM = "sliced"
-DEFAULTS = {"objective": "huber", "bootstrap": 1000, "interval": "auto", "noise_floor": 0.0, "calibrate": 0}
 REFUSED = (  # options of a law that a reading of slices has no use for
-    "by", "flops", "seen", "epochs", "weights", "censored", "hold_out", "along", "out", "cluster",
+    "by", "flops", "seen", "epochs", "weights", "censored", "hold_out", "along", "out", "cluster", "objective",
+    "bootstrap", "interval", "noise_floor", "calibrate", "predict", "counts",
 )  # fmt: skip
 
 
@@ -21,11 +22,7 @@ def print_slices(given: argparse.Namespace, table: Any) -> int:
     from chemscale.laws.tables.columns import read
     from chemscale.laws.tables.meaning import data_of
 
-    asked = [name for name in REFUSED if getattr(given, name) is not None]
-    asked += [name for name, usual in DEFAULTS.items() if getattr(given, name) != usual]
-    asked += [name for name in ("predict", "counts") if getattr(given, name)]
-    if asked:
-        raise ValueError(f"--form {FORM} takes no --{asked[0].replace('_', '-')}; it reads params, data, loss.")
+    refuse_unused(given, REFUSED, f"says nothing with --form {FORM}, which reads params, data and loss; leave it out")
     columns = read(table)
     data = given.data or data_of(columns, given.loss)
     if data is None:

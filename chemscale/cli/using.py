@@ -9,6 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from chemscale.cli.options import refuse_unused
 from chemscale.cli.output import print_json, print_rows, writable, writable_parquet
 
 if TYPE_CHECKING:
@@ -16,6 +17,10 @@ if TYPE_CHECKING:
     from chemscale.use.generate import Request
     from chemscale.use.source import TextModel
 
+OF_TEXT = ("reference", "training", "first", "processes")  # options of `evaluate` that potentials have no use for
+OF_POTENTIALS = (
+    "run", "subset", "groups", "energy_key", "forces_key", "units", "precision", "bootstrap", "level",
+)  # fmt: skip
 QUALITY = ("validity", "unique", "novelty", "fcd", "snn", "scaffolds")  # metrics of a run that a table shows
 
 
@@ -145,6 +150,7 @@ def evaluate(given: argparse.Namespace) -> None:
     if given.structures is not None:
         from chemscale.cli.potentials import evaluate as evaluate_potential
 
+        refuse_unused(given, OF_TEXT, "says nothing about structures; leave it out")
         return evaluate_potential(given)
     from chemscale.data.formats import STRUCTURE_SUFFIXES
     from chemscale.data.readers import read_strings
@@ -155,17 +161,15 @@ def evaluate(given: argparse.Namespace) -> None:
 
     writable(given.out)
     path = Path(given.file)
-    if (path / "store.json").is_file():
+    if "://" in given.file or (path / "store.json").is_file():
         return _evaluate_store(given)
     if is_release(path):
         raise ValueError(f"{given.file!r} is an exported potential; {_structures_for(given.file)}.")
     if not path.is_file():
         raise ValueError(f"{given.file!r} is neither a store nor a file that `chemscale generate` wrote.")
     if path.name.lower().endswith(STRUCTURE_SUFFIXES):
-        raise ValueError(
-            f"{given.file!r} holds structures; name the potential to measure on them first: "
-            f"chemscale evaluate STORE {given.file}."
-        )
+        raise ValueError(f"{given.file!r} holds structures; {_potential_for(given.file)}.")
+    refuse_unused(given, OF_POTENTIALS, f"says nothing about molecules; {_potential_for(given.file)}")
     smiles = [text for _, text in read_strings(path)][: given.first]
     if not smiles:
         raise ValueError(f"{given.file!r} holds no record; there is nothing to evaluate.")
@@ -193,6 +197,8 @@ def _evaluate_store(given: argparse.Namespace) -> None:
 
     store = Store(given.file)
     _require_text_runs(store)
+    refuse_unused(given, OF_POTENTIALS, "says nothing about text runs; leave it out")
+    refuse_unused(given, ("device",), "says nothing of a store, whose runs are sampled on the processor; leave it out")
     how = Sampling(given.first or Sampling.n, reference=given.reference, training=given.training)
     how.require()
     write = writer_of(given.out) if given.out else None
@@ -227,6 +233,10 @@ def _require_text_runs(store: Store) -> None:
 
 def _structures_for(potential: str) -> str:
     return f"give a file of labelled structures to measure potentials on: chemscale evaluate {potential} FILE"
+
+
+def _potential_for(structures: str) -> str:
+    return f"name the potential to measure on structures first: chemscale evaluate STORE {structures}"
 
 
 def _ranks(rows: Sequence[dict[str, Any]], metric: str) -> str:

@@ -149,6 +149,7 @@ class Assembler:
             self._reject(species, lengths, index, strange)
             kept = ~strange & ~isolated
             copies.add(member[kept], index[kept], split[kept])
+            late = late[kept[late["place"]]]  # the others are told of already
             self._reject_late(index, late)
             kept[late["place"]] = False
             place = np.flatnonzero(kept) + start

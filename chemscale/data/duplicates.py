@@ -32,14 +32,14 @@ class Duplicates:
 
     def __init__(self, folder: Path, structures: int) -> None:
         self._count = max(1, -(-structures // _BUCKET))
-        fields = [("key", "u8"), ("index", "i8"), ("split", "u1"), ("source", "u1")]
+        fields = [("key", "u8"), ("index", "i8"), ("split", "u1"), ("source", "u4")]
         self._buckets = Buckets(folder, fields, self._count)
 
     def add(self, digests: np.ndarray, index: np.ndarray, split: np.ndarray, source: int = 0) -> None:
         """Add structures: their digests, places in their file, splits, and the number of the file."""
         self._buckets.add(
             bucket_of(digests, self._count), key=digests, index=index, split=split,
-            source=np.full(len(digests), source, dtype=np.uint8),
+            source=np.full(len(digests), source, dtype=np.uint32),
         )  # fmt: skip
 
     def runs(self) -> Iterator[np.ndarray]:

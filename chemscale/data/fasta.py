@@ -70,8 +70,8 @@ def read(
 
 
 def _pattern(key: str) -> re.Pattern[str]:
-    """`key=value` in a header."""
-    return re.compile(rf"(?:^|[\s|;]){re.escape(key)}=(\S+)")
+    """`key=value` in a header, where blanks, bars and semicolons part one from the next."""
+    return re.compile(rf"(?:^|[\s|;]){re.escape(key)}=([^\s|;]+)")
 
 
 def read_members(path: Path) -> Members:
@@ -88,6 +88,8 @@ def read_members(path: Path) -> Members:
         rows = csv.reader(handle, delimiter="," if path.suffix == ".csv" else "\t")
         place = 1
         for number, row in enumerate(rows, start=1):
+            if not row:
+                continue
             if len(row) != 2:
                 raise ValueError(f"{path}, line {number} has {len(row)} columns; give two, an id and its group.")
             if number == 1 and "id" in row:

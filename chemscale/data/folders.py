@@ -51,7 +51,8 @@ def built_folder(source: Source, representation: str, reading: Reading) -> Path:
             changed.pop("representation", None)
         options = "".join(f" --{name} {shlex.quote(str(value))}" for name, value in changed.items())
         raise ValueError(
-            f"Data.source={source.name!r} is not built here; run `chemscale data build {source.name}{options}`."
+            f"Data.source={source.name!r} is not built here; run `chemscale data build "
+            f"{shlex.quote(source.name)}{options}`."
         )
     return folder
 

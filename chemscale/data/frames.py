@@ -214,13 +214,18 @@ def _cell(record: Record, units: Units) -> np.ndarray | None:
     return cell
 
 
+def lowest_spin(species: np.ndarray, charge: int) -> int:
+    """Unpaired electrons of a structure that says its charge alone: as few as there can be, 0 or 1."""
+    return (int(species.astype(np.int64).sum()) - charge) % 2
+
+
 def _state(record: Record, species: np.ndarray) -> tuple[int, int]:
     """Charge and unpaired electrons; what is not said is neutral, and of the lowest spin where a charge is said."""
     charge, spin = _whole("charge", record.charge), _whole("spin", record.spin)
     if charge is None and spin is None:
         return 0, 0
     electrons = int(species.astype(np.int64).sum()) - (charge or 0)
-    spin = electrons % 2 if spin is None else spin
+    spin = lowest_spin(species, charge or 0) if spin is None else spin
     if electrons < 0 or spin < 0 or spin > electrons or (electrons - spin) % 2:
         raise UnusableError(
             f"impossible spin: {spin} unpaired among {electrons} electrons (a multiplicity, one more, is to be named "

@@ -4,9 +4,7 @@ How it is done stands in `labelling`; here is what it is asked, what it says, an
 itself.
 """
 
-import csv
 import hashlib
-import io
 import shutil
 import time
 from collections import Counter
@@ -36,7 +34,7 @@ from chemscale.data.labelling.disk import (
 from chemscale.data.labelling.fragments import ELEMENTS, Reject, Tally, read_smiles
 from chemscale.data.labelling.metadata import Contents, describe
 from chemscale.data.labelling.noise import measure_noise, number_to_label_again
-from chemscale.data.labelling.reports import LabelReport
+from chemscale.data.labelling.reports import LabelReport, listed, listing_of
 from chemscale.data.labelling.run import Plan, label_all
 from chemscale.data.parallel import in_chunks, progress_bar
 
@@ -70,7 +68,8 @@ def label(
     the k-th, in turn. noise: how many structures at least (and 1 in 20) are labelled again to measure the
     labels' noise floor; 0 measures nothing. states: "neutral" takes neutral closed shells only, "any" ions and radicals
     as they are written. charges: what is added to a molecule's own charge, the next one each time that all temperatures
-    have had their turn: (0, 1, -1) labels cations and anions too, of as few unpaired electrons as there can be.
+    have had their turn (so that `conformers` must be enough for all): (0, 1, -1) labels cations and anions too, of as
+    few unpaired electrons as there can be.
     sampling: "springs", displacements of a conformer as by heat in a network of springs; "modes", the same along the
     normal modes of GFN2-xTB at its own minimum; or "md", Langevin dynamics on GFN2-xTB (`labelling.sampling`).
     per_shape: structures that come from one conformer; 10 and more label nearly as fast as tblite alone, by springs.
@@ -109,7 +108,7 @@ def label(
         sampling=sampling,
         per_shape=per_shape,
     )
-    rejected = out.with_name(out.name + ".rejected.csv")
+    rejected = listing_of(out)
     if out.exists():
         return LabelReport(out, rejected, _finished(out, plan), time.monotonic() - began)
     with WorkFolder(out, plan.facts) as work:
@@ -142,7 +141,7 @@ def _gathered(
         contents.add(outcome.structures)
         rejects += outcome.rejects
     rejects.sort(key=lambda r: r.line)
-    write_text(_listing(rejects), listing, scratch=work.path)
+    write_text(listed(rejects), listing, scratch=work.path)
     if not contents.structures:
         work.remove()
         raise ValueError(_nothing(name, tally, rejects, listing))
@@ -217,11 +216,3 @@ def _nothing(name: str, tally: Tally, rejects: list[Reject], listing: Path) -> s
     reasons = Counter(r.reason for r in rejects) + tally.skipped
     found = "; ".join(f"{count} x {reason}" for reason, count in reasons.most_common(3)) or "it is empty"
     return f"source={name} has not one molecule to label in {tally.lines} lines: {found}; see {listing}."
-
-
-def _listing(rejects: list[Reject]) -> str:
-    text = io.StringIO()
-    table = csv.writer(text, lineterminator="\n")
-    table.writerow(["line", "smiles", "reason", "detail"])
-    table.writerows([r.line, r.smiles, r.reason, r.detail] for r in rejects)
-    return text.getvalue()

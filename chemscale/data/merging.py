@@ -17,7 +17,7 @@ import numpy as np
 
 from chemscale.data.buckets import Buckets, bucket_of
 from chemscale.data.parts import Parts
-from chemscale.data.splits import decided
+from chemscale.data.splits import BY_GROUP, decided
 from chemscale.data.store import ArrayFile
 from chemscale.data.subsets import SPLITS
 from chemscale.data.tokens import SPECIALS, UNKNOWN
@@ -123,17 +123,18 @@ class Merger:
         return np.searchsorted(self.starts, index, side="right") - 1
 
     def _repeated(self) -> Buckets:
-        """Indices of examples whose digest came before, training copies first; by block."""
-        fields = [("key", "u8"), ("index", "i8"), ("mark", "u1")]
+        """Indices of examples whose digest came before, those of earlier splits first where splits are given; by
+        block."""
+        fields = [("key", "u8"), ("index", "i8"), ("split", "u1")]
         by_key = Buckets(self.scratch / "members", fields, self._buckets)
         for block in self.blocks:
-            member, mark = self._arrays(block, "member", "mark")
+            member, mark, group = self._arrays(block, "member", "mark", "group")
             index = np.arange(block.first, block.first + block.examples)
-            by_key.add(bucket_of(member, self._buckets), key=member, index=index, mark=mark)
+            by_key.add(bucket_of(member, self._buckets), key=member, index=index, split=_before(mark, group))
         repeated = Buckets(self.scratch / "repeated", [("index", "i8")], len(self.blocks))
         for number in range(self._buckets):
             rows = by_key.take(number)
-            rows = rows[np.lexsort((rows["index"], rows["mark"], rows["key"]))]
+            rows = rows[np.lexsort((rows["index"], rows["split"], rows["key"]))]
             again = rows["index"][1:][rows["key"][1:] == rows["key"][:-1]]
             repeated.add(self._block_of(again), index=again)
             self.found.dropped["duplicate"] += len(again)
@@ -245,3 +246,8 @@ class Merger:
         for name, file in files.items():
             file.__exit__()
             self.found.sums[name] = file.checksum
+
+
+def _before(mark: np.ndarray, group: np.ndarray) -> np.ndarray:
+    """(n,) uint8, whose copy stays: of the first split that is given; of the first in the file where none is."""
+    return np.where(mark == BY_GROUP, np.uint8(0), decided(mark, group))

@@ -25,6 +25,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 _CHILD = "from chemscale.data.parallel import serve; serve()"
+_LIKELY = {-9: " (killed, as by a system short of memory)"}
 _PLAIN_EVERY = 5.0  # seconds between two lines of progress when the output is no terminal
 
 
@@ -39,7 +40,8 @@ def in_processes(function: Callable[[T], R], tasks: Iterable[T], processes: int 
     A single task, or `processes=1`, runs in this process. At most two tasks per worker are read ahead.
 
     Raises:
-        RuntimeError: a worker died, or the function raised there.
+        ValueError: the function raised one.
+        RuntimeError: a worker died, or the function raised anything else there.
     """
     tasks = iter(tasks)
     head = list(islice(tasks, 2))
@@ -60,7 +62,8 @@ def mapped(function: Callable[[T], R], tasks: Iterable[T], processes: int | None
         processes: how many of this machine; None for the cluster, or for all of this machine.
 
     Raises:
-        RuntimeError: a worker died, or the function raised there.
+        ValueError: the function raised one.
+        RuntimeError: a worker died, or the function raised anything else there.
     """
     ray = sys.modules.get("ray")
     connected = ray is not None and processes is None and ray.is_initialized()
@@ -154,11 +157,13 @@ def serve() -> None:
         answers.flush()
 
 
-def _answer(function: Callable[[Any], Any], task: Any) -> tuple[bool, Any]:
+def _answer(function: Callable[[Any], Any], task: Any) -> tuple[str, Any]:
     try:
-        return True, function(task)
+        return "done", function(task)
+    except ValueError as error:  # of the caller's making, wherever it is found out
+        return "refused", str(error)
     except Exception as error:  # carried to the caller, who raises it
-        return False, f"{type(error).__name__}: {error}"
+        return "failed", f"{type(error).__name__}: {error}"
 
 
 def _in_ray(ray: Any, function: Callable[[T], R], tasks: Iterator[T]) -> Iterator[R]:
@@ -180,6 +185,10 @@ def _in_ray(ray: Any, function: Callable[[T], R], tasks: Iterator[T]) -> Iterato
 def _fetched(ray: Any, reference: Any) -> Any:
     try:
         return ray.get(reference)
+    except ray.exceptions.RayTaskError as error:
+        if isinstance(cause := error.cause, ValueError):
+            raise ValueError(str(cause)) from error
+        raise RuntimeError(f"a task of the build failed on the Ray cluster: {error}") from error
     except ray.exceptions.RayError as error:
         raise RuntimeError(f"a task of the build failed on the Ray cluster: {error}") from error
 
@@ -195,10 +204,16 @@ class _Worker:
     def __call__(self, task: Any) -> Any:
         try:
             self._send(task)
-            good, value = pickle.load(self.process.stdout)  # type: ignore[arg-type]
+            outcome, value = pickle.load(self.process.stdout)  # type: ignore[arg-type]
         except (EOFError, BrokenPipeError, pickle.UnpicklingError) as error:
-            raise RuntimeError(f"a worker process died with exit status {self.process.wait()}.") from error
-        if not good:
+            status = self.process.wait()
+            raise RuntimeError(
+                f"a worker process died with exit status {status}{_LIKELY.get(status, '')}; run it again, with fewer "
+                "processes if memory is short."
+            ) from error
+        if outcome == "refused":
+            raise ValueError(value)
+        if outcome == "failed":
             raise RuntimeError(f"a worker process failed: {value}")
         return value
 

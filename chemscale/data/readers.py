@@ -98,9 +98,11 @@ def read_records(path: Path, layout: Layout) -> Iterator[Record]:
             yield from _lines(handle, layout)
 
 
-def read_strings(path: Path) -> Iterator[tuple[int, str]]:
-    """(line, SMILES) of each record of the file; see `read_records`."""
-    for line, text, *_ in read_records(path, layout_of(path, Reading(notation="smiles"), "smiles")):
+def read_strings(path: Path, notation: str = "smiles") -> Iterator[tuple[int, str]]:
+    """(line, string) of each record of the file, out of a column named as those of this notation are (`COLUMNS`); see
+    `read_records`."""
+    representation = "protein" if notation == "protein" else "smiles"
+    for line, text, *_ in read_records(path, layout_of(path, Reading(notation=notation), representation)):
         yield line, text
 
 

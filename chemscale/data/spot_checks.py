@@ -31,10 +31,11 @@ from chemscale.data.labelling.disk import (
     read_metadata,
     to_table,
     write_table,
+    write_text,
 )
 from chemscale.data.labelling.fragments import Candidate, Reject
 from chemscale.data.labelling.noise import even_sample
-from chemscale.data.labelling.reports import LabelReport
+from chemscale.data.labelling.reports import LabelReport, listed, listing_of
 from chemscale.data.parallel import mapped, progress_bar
 
 
@@ -50,9 +51,11 @@ def spot_check(
 
     A run that was killed goes on when it is called again: a structure that is done is never done again. The metadata
     tell how far the two levels lie apart: forces, and energies after the mean difference of each composition's atoms.
+    What did not converge is listed in `<out>.rejected.csv`, by its place among the chosen structures.
     Raises ValueError without pyscf, for a file that is not one of labels, or an `out` that belongs to another command.
     """
     began, source, out = time.monotonic(), Path(source), Path(out)
+    listing = listing_of(out)
     if find_spec("pyscf") is None:
         raise ValueError(dft.MISSING)
     if structures < 1:
@@ -62,7 +65,7 @@ def spot_check(
     if out.exists():
         if read_metadata(out).get("spot_check") != plan:
             raise ValueError(f"out={out} was made by another command; give another --out.")
-        return LabelReport(out, out.with_name(out.name + ".rejected.csv"), read_metadata(out), 0.0)
+        return LabelReport(out, listing, read_metadata(out), time.monotonic() - began)
     chosen = _chosen(source, structures)
     with WorkFolder(out, plan) as work:
         with progress_bar(len(chosen), "labelling by DFT", progress) as bar:
@@ -73,14 +76,15 @@ def spot_check(
                 bar.advance(1)
         outcomes = [work.load(i)[0] for i in range(len(chosen))]
         pairs = [(cheap, o.structures[0]) for cheap, o in zip(chosen, outcomes, strict=True) if o.structures]
+        failed = [reject for o in outcomes for reject in o.rejects]
+        write_text(listed(failed), listing, scratch=work.path)
         if not pairs:
-            raise ValueError(f"not one structure of {source} converged; see the geometries.")
-        failed = [reject.reason for o in outcomes for reject in o.rejects]
-        metadata = {**facts, "spot_check": plan, "levels": _levels(pairs, failed)}
+            raise ValueError(f"not one structure of {source} converged; {listing} names them.")
+        metadata = {**facts, "spot_check": plan, "levels": _levels(pairs, len(failed))}
         both = [s for pair in pairs for s in pair]
         write_table(to_table(both, metadata, EXTENDED), out, scratch=work.path, level=19)
         work.remove()
-    return LabelReport(out, out.with_name(out.name + ".rejected.csv"), metadata, time.monotonic() - began)
+    return LabelReport(out, listing, metadata, time.monotonic() - began)
 
 
 def _chosen(source: Path, count: int) -> list[Structure]:
@@ -102,7 +106,7 @@ def _outcome(index: int, cheap: Structure, again: Structure | str) -> Outcome:
     return Outcome(candidate, (again,), ())
 
 
-def _levels(pairs: list[tuple[Structure, Structure]], failed: list[str]) -> dict[str, Any]:
+def _levels(pairs: list[tuple[Structure, Structure]], failed: int) -> dict[str, Any]:
     """How far the cheap labels lie from the dear ones."""
     numbers = sorted({z for cheap, _ in pairs for z in cheap.species.tolist()})
     counts = np.array([[np.sum(cheap.species == z) for z in numbers] for cheap, _ in pairs], dtype=float)
@@ -112,7 +116,7 @@ def _levels(pairs: list[tuple[Structure, Structure]], failed: list[str]) -> dict
     return {
         "method": f"{dft.LEVEL} by pyscf {version('pyscf')}",
         "structures": len(pairs),
-        "not_converged": len(failed),
+        "not_converged": failed,
         "force_rmse": float(np.sqrt(np.mean(forces.astype(np.float64) ** 2))),
         "force_mae": float(np.abs(forces).mean()),
         "energy_rmse_after_composition": float(np.sqrt(np.mean(left**2))),

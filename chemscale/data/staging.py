@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import glob
 import os
+import re
 import shutil
 import socket
 import uuid
@@ -61,10 +62,11 @@ def discard_parts(building: Path, name: str) -> None:
 
 
 def _sweep(parent: Path) -> None:
-    """Remove what killed processes of this machine left."""
-    for folder in parent.glob(f"{_STAGING}-{socket.gethostname()}-*"):
-        owner = int(folder.name.rsplit("-", 2)[1])
-        if not alive(owner):
+    """Remove what killed processes of this machine left, and nothing of another one whose name begins like its own."""
+    own = re.compile(rf"{re.escape(f'{_STAGING}-{socket.gethostname()}')}-(\d+)-[0-9a-f]+")
+    for folder in parent.glob(f"{_STAGING}-*"):
+        found = own.fullmatch(folder.name)
+        if found is not None and not alive(int(found[1])):
             shutil.rmtree(folder, ignore_errors=True)
 
 

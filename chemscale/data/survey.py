@@ -97,6 +97,8 @@ def survey(
     """
     if sample is not None and sample < 1:
         raise ValueError(f"report(sample={sample}) is not allowed: it must be an integer above 0, or None for all.")
+    if source.name == READY_MADE:  # its tokens lie beside it, so that all of it is looked at in a moment
+        sample = None
     vocabulary = vocabulary_of(reading, representation)
     whole = Seen()
     with scratch_folder(home() / "building") as folder:

@@ -172,9 +172,14 @@ class Law:
         return calibrate(self.problem, self.solution.theta, self.runs, count=count, at=at, **options)
 
     def losses(self, params: Any = None, data: Any = None, flops: Any = None, seen: Any = None) -> Array:
-        """Central losses at arrays of axes, without intervals; as many as given."""
+        """Central losses at arrays of axes, without intervals; as many as given.
+
+        Raises ValueError where an axis of the law is missing or not positive.
+        """
         given = {"params": params, "data": data, "flops": flops, "seen": seen}
-        axes = [np.atleast_1d(np.asarray(given[role], float)) for role in self.roles]
+        axes = [np.atleast_1d(np.asarray(given[role], float)) for role in self.roles]  # None becomes NaN
+        if not all((axis > 0).all() for axis in axes):
+            raise ValueError(f"losses needs {' and '.join(self.roles)}, each of positive numbers.")
         x = np.log(np.stack(np.broadcast_arrays(*axes), -1)) - self.solution.centre
         return np.exp(self.log_central(x.reshape(-1, len(self.roles)))).reshape(x.shape[:-1])
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from scipy.special import ndtri
 
 from chemscale.laws.backtests.backtest import beyond
 from chemscale.laws.doubt.likelihood import around_run
@@ -15,8 +16,6 @@ from chemscale.laws.objectives import Array
 
 if TYPE_CHECKING:
     from chemscale.laws.law import Law
-
-NORMAL_95 = 1.96
 
 
 @dataclass(frozen=True)
@@ -71,13 +70,15 @@ class Solution:
 
 def predictions(law: Law, points: Sequence[Mapping[str, float]]) -> tuple[Prediction, ...]:
     """A single run at each point, with its interval at the law's level; see `Law.predict`."""
+    if not points:
+        return ()
     x = np.concatenate([centred(law, at) for at in points])
     value = law.log_central(x)
     ends = _by_draws(law, x, value)
     if law.profiled:
         found = _by_profile(law, x, value)
         ends = np.where(np.isfinite(found), found, ends)  # where no loss fits that much worse, the draws' end stands
-    wrong = NORMAL_95 * np.array([law.form_error(at[None]) for at in x])
+    wrong = float(ndtri(0.5 + law.level / 2)) * np.array([law.form_error(at[None]) for at in x])
     outside = outside_of(law, x) > 1e-9
     low, high = value - np.hypot(value - ends[:, 0], wrong), value + np.hypot(ends[:, 1] - value, wrong)
     said = []
@@ -118,11 +119,14 @@ def _noise(law: Law) -> Array:
 
 def centred(law: Law, at: Mapping[str, float]) -> Array:
     """A point as centred natural logs, (1, axes); ValueError where it is none."""
-    missing = [role for role in law.roles if role not in at]
-    if missing or any(not (np.isfinite(at[r]) and at[r] > 0) for r in law.roles):
+    try:
+        axes = np.array([[float(at[role]) for role in law.roles]])
+    except (KeyError, TypeError, ValueError):
+        axes = np.zeros((1, 1))
+    if not (np.isfinite(axes) & (axes > 0)).all():
         wanted = ", ".join(f"{role}=..." for role in law.roles)
         raise ValueError(f"predict needs {wanted} as positive numbers, and was given {dict(at)}.")
-    return np.log([[float(at[role]) for role in law.roles]]) - law.solution.centre
+    return np.log(axes) - law.solution.centre
 
 
 def outside_of(law: Law, x: Array) -> Array:

@@ -10,6 +10,7 @@ import numpy as np
 
 from chemscale.laws.backtests.trials import Tried, ask, attempt
 from chemscale.laws.backtests.weighting import refuse_unknown, weighted
+from chemscale.laws.doubt.censor import refuse_bounds
 from chemscale.laws.doubt.counts import counts_beside
 from chemscale.laws.doubt.draws import refuse_seed
 from chemscale.laws.doubt.intervals import choose_method
@@ -70,6 +71,7 @@ class Request:
         kept = stopped(part, self.loss, self.censored)
         runs = rows(kept.columns, roles, self.loss, by_column, (*notes, *kept.notes), self.cluster, self.noise_floor)
         runs = replace(runs, censored=kept.bounds, imputed=kept.imputed)
+        refuse_bounds(self.goal, runs)
         if self.weights and not by_column:
             refuse_unknown(self.weights, part)
             runs = weighted(runs, self.weights, self.along)

@@ -63,6 +63,11 @@ class Polynomial:
     each: tuple[int, ...]
     once: tuple[int, ...]
 
+    @property
+    def fixed(self) -> int:
+        """What a batch costs whatever it holds."""
+        return self.once[0]
+
     def __call__(self, units: Mapping[str, np.ndarray]) -> np.ndarray:
         """The share of each example: (examples,) float64.
 
@@ -145,9 +150,9 @@ def measure(config: Any, manifest: Any, work: Work) -> Cost:
         known = " or ".join(PROBES)
         raise ValueError(f"{type(config).__name__}.family={config.family!r} has no cost model; it must be {known}.")
     probes = PROBES[config.family]
-    module = _built(config, manifest, "meta")
+    module = built(config, manifest, "meta")
     if parameters(module)["all"] <= SMALL:
-        module = _built(config, manifest, "cpu")
+        module = built(config, manifest, "cpu")
     counts = [_count(module, _fabricated(module, manifest, probes, size), work) for size in probes.sizes]
     fitted = [_solve(config, probes, [count[k] for count in counts]) for k in range(3)]
     return Cost(config.family, parameters(module), *fitted)
@@ -180,7 +185,8 @@ def _tensors(values: Iterable[Any]) -> Iterator[Tensor]:
             yield from _tensors(value)
 
 
-def _built(config: Any, manifest: Any, device: str) -> nn.Module:
+def built(config: Any, manifest: Any, device: str) -> nn.Module:
+    """A model's module on a device; on "meta" it has shapes and no numbers, whatever its size."""
     with torch.random.fork_rng(devices=[]), torch.device(device):  # counting draws nothing from the caller's stream
         return config.build(manifest)
 

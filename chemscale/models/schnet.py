@@ -6,10 +6,12 @@ Legend of shapes: atoms, pairs, basis (radial functions), width (channels, alway
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
 from torch import Tensor, nn
+from torch.func import functional_call
 from torch.nn import functional
 
 from chemscale.batch import AtomicBatch, AtomicManifest
@@ -17,9 +19,14 @@ from chemscale.models.direct import PairForces
 from chemscale.models.potential import Potential, PotentialConfig, atomwise, check_dials, dense, neighbour_sum
 from chemscale.models.radial import Gaussian, cosine_cutoff
 from chemscale.models.sizing import of_size
+from chemscale.models.spline import Table, blended
 from chemscale.spec import added_since, register_model
 
 SPACING = 0.2  # angstrom between Gaussians: 25 at 5 angstrom in SchNetPack 1.0, 50 at 10 angstrom in PyTorch Geometric
+
+KNOTS = 8  # between Gaussians
+
+Filters = Callable[[nn.Module], Tensor]  # a filter network -> (pairs, width), W times the cutoff
 
 
 @register_model
@@ -79,26 +86,46 @@ class SchNetPotential(Potential):
         self.cutoff = config.cutoff
         self.embedding = nn.Embedding(len(self.species), config.width)
         self.basis = Gaussian(config.basis, config.cutoff)
+        self.table = Table(KNOTS * (config.basis - 1), config.cutoff)
         self.interactions = nn.ModuleList(Interaction(config.width, config.basis) for _ in range(config.depth))
         self.readout = atomwise(config.width, ShiftedSoftplus())
         if config.forces == "direct":
             self.head = PairForces(config.width, config.basis)
 
     def atomic_energies(self, batch: AtomicBatch, vectors: Tensor, distances: Tensor) -> Tensor:
-        return self.readout(self._features(batch, distances)[0]).squeeze(-1)
+        return self.readout(self._features(batch, distances)).squeeze(-1)
 
     def atomic_outputs(self, batch: AtomicBatch, vectors: Tensor, distances: Tensor) -> tuple[Tensor, Tensor]:
-        x, basis, fade = self._features(batch, distances)
+        x = self._features(batch, distances)
         unit = vectors / distances[:, None]  # (pairs, 3)
-        return self.readout(x).squeeze(-1), self.head(x, basis, fade, unit, batch.pairs)
-
-    def _features(self, batch: AtomicBatch, distances: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        basis = self.basis(distances)  # (pairs, basis)
         fade = cosine_cutoff(distances, self.cutoff)[:, None]  # (pairs, 1)
+        return self.readout(x).squeeze(-1), self.head(x, self.basis(distances), fade, unit, batch.pairs)
+
+    def _features(self, batch: AtomicBatch, distances: Tensor) -> Tensor:
+        filters = self._tabulated(distances) if self.training else self._evaluated(distances)
         x = self.embedding(self.rows(batch.species))  # (atoms, width), eq. 2
         for interaction in self.interactions:
-            x = x + interaction(x, basis, fade, batch.pairs)  # eq. 4
-        return x, basis, fade
+            x = x + interaction(x, filters, batch.pairs)  # eq. 4
+        return x
+
+    def _evaluated(self, distances: Tensor) -> Filters:
+        """Filter networks at every distance."""
+        basis = self.basis(distances)  # (pairs, basis)
+        fade = cosine_cutoff(distances, self.cutoff)[:, None]  # (pairs, 1)
+        return lambda network: network(basis) * fade
+
+    def _tabulated(self, distances: Tensor) -> Filters:
+        """Filter networks at knots, in float64, and between them by splines."""
+        basis = self.basis(self.table.sites())  # (sites, basis)
+        places, weights = self.table.places(distances)
+        faded = weights * cosine_cutoff(distances, self.cutoff)[:, None]  # (pairs, 6)
+
+        def read(network: nn.Module) -> Tensor:
+            wide = {name: parameter.double() for name, parameter in network.named_parameters()}
+            values = functional_call(network, wide, (basis,))  # (sites, width)
+            return blended(self.table.coefficients(values).to(distances.dtype), faded, places)
+
+        return read
 
 
 class Interaction(nn.Module):
@@ -114,10 +141,9 @@ class Interaction(nn.Module):
         self.inward = dense(width, width, bias=False)
         self.outward = nn.Sequential(dense(width, width), ShiftedSoftplus(), dense(width, width))
 
-    def forward(self, x: Tensor, basis: Tensor, fade: Tensor, pairs: Tensor) -> Tensor:
-        """(atoms, width), (pairs, basis), (pairs, 1), (2, pairs) -> (atoms, width), the residual v of eq. 4."""
-        filters = self.filter(basis) * fade  # (pairs, width), W(r_i - r_j) of eq. 5
-        return self.outward(neighbour_sum(self.inward(x), filters, pairs))  # eq. 3
+    def forward(self, x: Tensor, filters: Filters, pairs: Tensor) -> Tensor:
+        """(atoms, width), what makes W(r_i - r_j) of eq. 5, (2, pairs) -> (atoms, width), the residual v of eq. 4."""
+        return self.outward(neighbour_sum(self.inward(x), filters(self.filter), pairs))  # eq. 3
 
 
 class ShiftedSoftplus(nn.Module):

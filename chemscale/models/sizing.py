@@ -30,7 +30,8 @@ def of_size(make: Callable[[int], Config], width: int | None, params: float | No
         flops: matrix FLOPs of energies, forces and the gradient of both for one structure of 27 atoms and 226 pairs.
 
     Raises:
-        ValueError: not exactly one of the three is given, or the narrowest model is far above the budget.
+        ValueError: not exactly one of the three is given, or the narrowest model is far above the budget, or the widest
+            far below.
     """
     given = {"width": width, "params": params, "flops": flops}
     named = {name: value for name, value in given.items() if value is not None}
@@ -52,8 +53,13 @@ def _nearest(make: Callable[[int], Any], count: Callable[[Any], int], name: str,
             f"{type(make(low)).__name__}.sized({name}={budget:g}) is too small: the narrowest, of width 2, has "
             f"{least:,}; raise {name}, or lower depth or degree."
         )
-    while count(make(high)) < budget and high < WIDEST:
+    while (most := count(make(high))) < budget and high < WIDEST:
         low, high = high, 4 * high
+    if 2 * most < budget:
+        raise ValueError(
+            f"{type(make(low)).__name__}.sized({name}={budget:g}) is too large: a width of {high:,} has {most:,}; "
+            f"lower {name}, or raise depth or degree."
+        )
     while high - low > 2:
         ends = [math.log(count(make(width)) / budget) for width in (low, high)]
         share = min(max(ends[0] / (ends[0] - ends[1]), 0.0), 1.0) if ends[0] < ends[1] else 0.5
@@ -66,25 +72,19 @@ def _nearest(make: Callable[[int], Any], count: Callable[[Any], int], name: str,
 
 @cache
 def _parameters(config: Any) -> int:
-    return cost.parameters(_module(config))["non_embedding"]
+    return cost.parameters(cost.built(config, MANIFEST, "meta"))["non_embedding"]
 
 
 @cache
 def _training_flops(config: Any) -> int:
     """What one more structure adds to a step: the work that a batch does once is left out."""
-    module = _module(config)
-    if _parameters(config) > cost.SMALL:
-        module = module.to("meta")  # no numbers; slower, but for those that would compute for long
+    where = "cpu" if _parameters(config) <= cost.SMALL else "meta"  # no numbers; slower, but for what computes for long
+    module = cost.built(config, MANIFEST, where)
     counts = [cost.count_flops(lambda n=n: _train(module, n)).matrix for n in (1, 2)]
     return counts[1] - counts[0]
 
 
 MANIFEST = AtomicManifest("sizing", "structures", "", 1, {}, {}, species=SPECIES)
-
-
-def _module(config: Any) -> nn.Module:
-    with torch.random.fork_rng(devices=[]):  # counting draws nothing from the caller's stream
-        return config.build(MANIFEST)
 
 
 def _train(module: nn.Module, structures: int) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from chemscale.laws.designs.belief import Belief, plausible
+from chemscale.laws.designs.belief import PLAUSIBLE, plausible
 from chemscale.laws.designs.design import RULES, choose_runs
 from chemscale.laws.designs.search import Candidates
 from chemscale.laws.law import Law
@@ -52,7 +52,7 @@ def following(law: Law, spend: Spend, *, budget: float, target: dict[str, float]
     if law.roles != ("params", "data"):
         raise ValueError(f"next runs need a law of params and data, and this one is over {', '.join(law.roles)}.")
     goal = target if isinstance(target, str) else np.array([_positive(target, role) for role in law.roles])
-    candidates, beliefs = _candidates(law, spend), [Belief.of(law)] if isinstance(target, str) else plausible(law)
+    candidates, beliefs = _candidates(law, spend), plausible(law, () if isinstance(target, str) else PLAUSIBLE)
     made = {name: choose_runs(beliefs, candidates, target=goal, budget=budget, rule=name) for name in RULES}
     best = made.pop(rule)
     counted = {pick: best.picks.count(pick) for pick in best.picks}

@@ -31,7 +31,8 @@ class Resources:
             a third more work, and memory for one block instead of all.
         compile: "none", or "step": the model of a training step becomes fused kernels, made once in each process; that
             takes half a minute or more, so it pays for long runs (`chemscale show --tune` measures when).
-        keep: which checkpoint stays after the end: "final", "best" or "none".
+        keep: which weights stay after the end: "final", "best" (of the best validation where data repeat; the final
+            ones where they do not) or "none".
         checkpoint_seconds: least time between two checkpoints.
         concurrent: runs at a time, to which a cluster with an autoscaler may grow; None fills the cluster as it is.
         patience: seconds that a run goes on while its store cannot be reached; its records wait on the local disk.

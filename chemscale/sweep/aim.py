@@ -9,7 +9,7 @@ from typing import Any, TypedDict, Unpack
 import numpy as np
 
 from chemscale.laws import FORMS, FitError, Law, fit
-from chemscale.laws.designs.belief import Belief, plausible
+from chemscale.laws.designs.belief import PLAUSIBLE, Belief, plausible
 from chemscale.laws.designs.design import BLIND, RULES, Design, choose_runs
 from chemscale.laws.designs.search import Candidates
 from chemscale.laws.forms import choose
@@ -60,15 +60,15 @@ class Aim:
         for name in wanted:
             if name not in known:
                 raise ValueError(f"{name}=… is nothing that an exploration is asked for; it takes {', '.join(known)}.")
-        flops, hours = wanted.get("flops"), wanted.get("device_hours")
-        if flops is not None and hours is None:
-            unit, budget = "flops", flops
-        elif hours is not None and flops is None:
-            unit, budget = "device_hours", hours
-        else:
-            raise ValueError(f"give one budget, flops={flops!r} or device_hours={hours!r}.")
+        budgets = {unit: wanted.get(unit) for unit in UNITS}
+        given = {unit: value for unit, value in budgets.items() if value is not None}
         if "target" not in wanted:
-            raise ValueError("target is missing; give {'params': …, 'data': …} or the name of a parameter.")
+            also = "" if given else ", and one budget, flops or device_hours"
+            raise ValueError(f"give a target, {{'params': …, 'data': …}} or the name of a parameter{also}.")
+        if len(given) != 1:
+            told = ", ".join(f"{unit}={value!r}" for unit, value in budgets.items())
+            raise ValueError(f"give one budget, flops or device_hours, and not {told}.")
+        ((unit, budget),) = given.items()
         form, rule = wanted.get("form", cls.form), wanted.get("rule", cls.rule)
         return cls(wanted["target"], wanted.get("width", WIDTH), budget, unit, form, rule)
 
@@ -165,10 +165,10 @@ def standing(aim: Aim, cells: Cells, rows: Iterable[Row], taken: Iterable[str]) 
     seen = [] if law is not None else [cells.index[row["run_id"]] for row in finished]
     if law is None:
         beliefs = [Belief.before(ROLES, cells.points)]
-    elif isinstance(aim.target, str) or aim.rule in BLIND:  # a parameter is one form's own
+    elif aim.rule in BLIND:
         beliefs = [Belief.of(law)]
     else:
-        beliefs = plausible(law)
+        beliefs = plausible(law, () if isinstance(aim.target, str) else PLAUSIBLE)
     beliefs = [belief.with_runs(cells.points[[*seen, *under_way]]) for belief in beliefs]
     candidates = Candidates(cells.points, cells.costs, copies)
     ahead = choose_runs(beliefs, candidates, target=aim.goal, budget=left, rule=aim.rule)

@@ -161,7 +161,7 @@ def entrypoint(
 ) -> str:
     """The command that a job runs on the head node, in the folder that was sent along."""
     verb = "search" if isinstance(plan, Search) else "sweep"
-    words = [python, "-m", "chemscale.cli", verb, recipe, "--store", store]
+    words = [python, "-m", "chemscale", verb, recipe, "--store", store]
     for name, value in options.items():
         words += ["--set", f"{name}={value!r}"]
     for field in dataclasses.fields(on):

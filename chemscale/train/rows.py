@@ -77,13 +77,13 @@ class Ledger:
 
     @cached_property
     def flops_each(self) -> np.ndarray:
-        """(size,) matrix FLOPs of training once on each example."""
-        return self.cost.flops(self.units)
+        """(size,) matrix FLOPs of training once on each example, with its share of what a batch costs once."""
+        return self.cost.flops(self.units) + self.cost.matrix.fixed / self.run.optim.batch
 
     @cached_property
     def elementwise_each(self) -> np.ndarray:
-        """(size,) elements touched by all other work of training once on each example."""
-        return self.cost.elementwise(self.units)
+        """(size,) elements touched by all other work of training once on each example, likewise."""
+        return self.cost.elementwise(self.units) + self.cost.elements.fixed / self.run.optim.batch
 
     @cached_property
     def unique(self) -> dict[str, int]:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from chemscale.batch import AtomicBatch
 from chemscale.data.formats.format import charge_of, spin_of
+from chemscale.data.frames import lowest_spin
 from chemscale.data.neighbours import Neighbours, neighbours
 from chemscale.models.potential import ELEMENTS, Potential
 from chemscale.use.device import require_device
@@ -187,16 +188,24 @@ def lattices(structures: Sequence[Any]) -> NDArray[np.float64] | None:
     return np.stack([atoms.cell.array * atoms.pbc[:, None] for atoms in structures])
 
 
-def electrons_of(atoms: Any) -> Electrons:
-    """Charge and unpaired electrons as `atoms.info` has them: "charge", and "spin" or "multiplicity" (spin + 1).
+def electrons_of(atoms: Any, charge: float | None = None, spin: float | None = None) -> Electrons:
+    """Charge and unpaired electrons, as given or as `atoms.info` has them: "charge", and "spin" or "multiplicity"
+    (spin + 1).
+
+    What says neither is a neutral singlet, and what says a charge alone has as few unpaired electrons as there can be:
+    the rule by which structures are built into training data.
 
     Raises:
         ValueError: spin and multiplicity contradict each other.
     """
-    spin, multiplicity = atoms.info.get("spin"), atoms.info.get("multiplicity")
-    if None not in (spin, multiplicity) and spin != multiplicity - 1:
-        raise ValueError(f"spin={spin} of atoms.info is not multiplicity={multiplicity} less 1; give one of them.")
-    return Electrons(float(charge_of(atoms.info) or 0), float(spin_of(atoms.info) or 0))
+    said, multiplicity = atoms.info.get("spin"), atoms.info.get("multiplicity")
+    if None not in (said, multiplicity) and said != multiplicity - 1:
+        raise ValueError(f"spin={said} of atoms.info is not multiplicity={multiplicity} less 1; give one of them.")
+    charge = charge_of(atoms.info) if charge is None else charge
+    spin = spin_of(atoms.info) if spin is None else spin
+    if spin is None:
+        spin = 0 if charge is None else lowest_spin(atoms.numbers, round(float(charge)))
+    return Electrons(float(charge or 0), float(spin))
 
 
 def portions(structures: Sequence[Any]) -> Iterator[list[int]]:

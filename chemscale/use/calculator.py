@@ -43,7 +43,8 @@ def calculator(
         precision: "float32" or "float64"; None takes the type of the run's weights. Energies are summed in float64.
         device: of torch, e.g. "cuda".
         charge, spin: elementary charges and unpaired electrons of every structure; None reads `atoms.info` (keys
-            "charge", and "spin" or "multiplicity"), where a structure says nothing it is neutral and a singlet.
+            "charge", and "spin" or "multiplicity"), where a structure says nothing it is neutral and a singlet, and
+            where it says its charge alone, of the lowest spin.
 
     Raises:
         ValueError: there is no such run, it is no potential, or its weights or its data's manifest are not there.
@@ -71,8 +72,7 @@ class PotentialCalculator(Calculator):
 
     def electrons(self, atoms: Atoms) -> Electrons:
         """Charge and unpaired electrons that these atoms are taken to have."""
-        said = electrons_of(atoms)
-        return Electrons(*(one if given is None else given for given, one in zip(self._given, said, strict=True)))
+        return electrons_of(atoms, *self._given)
 
     def check_state(self, atoms: Atoms, tol: float = 1e-15) -> list[str]:
         """What has changed since the last calculation; "info" stands for charge or spin."""

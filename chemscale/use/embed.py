@@ -19,7 +19,7 @@ from torch import Tensor
 from chemscale.batch import TextManifest, TokenBatch
 from chemscale.data.parallel import in_chunks, in_processes
 from chemscale.data.readers import read_strings
-from chemscale.use.encode import NOTATIONS, Task, encode_task, model_of, notation_of
+from chemscale.use.encode import NOTATIONS, PROTEIN, Task, encode_task, model_of, notation_of
 from chemscale.use.generate import evaluating
 
 POOLS = ("mean", "last")
@@ -46,21 +46,23 @@ def embed_tables(
     Args:
         pool: "mean" over a molecule's tokens, or "last": the state after them all, which foretells the end token.
         notation: "smiles" or "selfies"; None is what most of the first records look like. A record in the other one
-            is a null row.
+            is a null row. A model of proteins reads sequences alone.
         processes: that read molecules; None is one per processor.
 
     Raises:
         ValueError: `pool` or `notation` is unknown, or the model has no hidden states to give.
     """
-    for name, value, allowed in (("pool", pool, POOLS), ("notation", notation, (None, *NOTATIONS))):
+    notations = (PROTEIN,) if manifest.representation == PROTEIN else NOTATIONS
+    for name, value, allowed in (("pool", pool, POOLS), ("notation", notation, (None, *notations))):
         if value not in allowed:
             known = " or ".join(a for a in allowed if a)
-            raise ValueError(f"embed({name}={value!r}) is not allowed: it must be {known}.")
+            raise ValueError(f"embed({name}={value!r}) is not allowed: it must be {known} for this model.")
     if not isinstance(getattr(model, "ln_f", None), torch.nn.Module):
         raise ValueError(f"{type(model).__name__} cannot embed; it needs a last layer norm `ln_f`, as ChemGPT.")
-    records = read_strings(path)
+    protein = manifest.representation == PROTEIN
+    records = read_strings(path, PROTEIN if protein else "smiles")
     head = list(islice(records, LOOKED_AT))
-    notation = notation or notation_of(text for _, text in head)
+    notation = PROTEIN if protein else notation or notation_of(text for _, text in head)
     reads = model_of(manifest, model.config.context)
     waiting: list[list[tuple[int, str]]] = []
 

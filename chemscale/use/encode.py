@@ -1,4 +1,4 @@
-"""Molecules of a user's file as a model reads them, or the reason why it cannot."""
+"""Molecules (or proteins) of a user's file as a model reads them, or the reason why it cannot."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ import selfies
 from rdkit import Chem, rdBase
 
 from chemscale.batch import TextManifest
+from chemscale.data.fasta import residues
 from chemscale.data.tokens import split_string
 from chemscale.data.vocabulary import Vocabulary, vocabulary_in
 
-NOTATIONS = ("smiles", "selfies")
+NOTATIONS = ("smiles", "selfies")  # of molecules
+PROTEIN = "protein"
 CHARACTERS = 20  # of one token at most, brackets and charges included
 _SELFIES = re.compile(r"(\[[^\[\]]+\]\.?){3,}")  # fewer brackets may be a SMILES string of bare atoms
 
@@ -62,25 +64,14 @@ def encode_task(task: Task) -> list[tuple[int, ...] | str]:
 
 
 def _encoded(text: str, notation: str, model: Model) -> tuple[int, ...] | str:
-    """Through canonical SMILES, as training molecules went, whatever it is written in."""
     if not text:
         return "empty line"
     if len(text) > CHARACTERS * (model.longest + 1):  # before RDKit, whose time grows with the square of the atoms
         return f"{len(text)} characters, more than the {model.longest} tokens that the model reads"
-    if _is_selfies(text) != (notation == "selfies"):
-        return "looks like SELFIES" if notation == "smiles" else "not a SELFIES string"
     try:
-        molecule = Chem.MolFromSmiles(selfies.decoder(text) if notation == "selfies" else text)
-        if molecule is None or not molecule.GetNumAtoms():
-            return f"not a {notation.upper()} string of a molecule"
-        smiles = Chem.MolToSmiles(molecule)
-        tokens = split_string(
-            selfies.encoder(smiles) if model.representation == "selfies" else smiles, model.representation
-        )
-    except selfies.DecoderError:
-        return "not a SELFIES string"
-    except selfies.EncoderError:
-        return "SELFIES cannot express it"
+        tokens = list(residues(text)) if notation == PROTEIN else _of_molecule(text, notation, model.representation)
+    except ValueError as reason:
+        return str(reason)
     spelled = [(token, model.spelled(token)) for token in tokens]
     unknown = [token for token, entries in spelled if entries is None]
     if unknown:
@@ -89,6 +80,26 @@ def _encoded(text: str, notation: str, model: Model) -> tuple[int, ...] | str:
     if len(ids) > model.longest:
         return f"{len(ids)} tokens, more than the {model.longest} that the model reads"
     return ids
+
+
+def _of_molecule(text: str, notation: str, representation: str) -> list[str]:
+    """Tokens through canonical SMILES, as training molecules went, whatever it is written in.
+
+    Raises:
+        ValueError: there are none; the message is the reason.
+    """
+    if _is_selfies(text) != (notation == "selfies"):
+        raise ValueError("looks like SELFIES" if notation == "smiles" else "not a SELFIES string")
+    try:
+        molecule = Chem.MolFromSmiles(selfies.decoder(text) if notation == "selfies" else text)
+        if molecule is None or not molecule.GetNumAtoms():
+            raise ValueError(f"not a {notation.upper()} string of a molecule")
+        smiles = Chem.MolToSmiles(molecule)
+        return split_string(selfies.encoder(smiles) if representation == "selfies" else smiles, representation)
+    except selfies.DecoderError:
+        raise ValueError("not a SELFIES string") from None
+    except selfies.EncoderError:
+        raise ValueError("SELFIES cannot express it") from None
 
 
 def _is_selfies(text: str) -> bool:

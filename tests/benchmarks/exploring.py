@@ -2,62 +2,38 @@
 
     python -m tests.benchmarks.exploring [TABLE...] [--store STORE]... [--share 0.1]... [--rule v]... [--levels 3]
 
-A grid is a pool: a rule picks the next rows, pays their FLOPs, sees their losses, fits again, until a share of the
-whole grid's compute is spent. The largest runs (at least half the compute of the largest) are held out, and the largest
-is the target. Every rule ends in the same fit; only the choice of runs differs. A replay is repeated on the grid
-without its largest runs, and again without the largest of those (`--levels`), so that the target changes, and with
-other fifths of the cells left out (`--seeds`), the same for every rule.
+A grid (see `replayed`) is a pool: a rule picks the next rows, pays their FLOPs, sees their losses, fits again, until a
+share of the whole grid's compute is spent. The largest runs (at least half the compute of the largest) are held out,
+and the largest is the target. Every rule ends in the same fit; only the choice of runs differs. A replay is repeated on
+the grid without its largest runs, and again without the largest of those (`--levels`), so that the target changes, and
+with other fifths of the cells left out (`--seeds`), the same for every rule.
 
-`grids.csv` beside this file holds three grids that were trained with this package, one seed per cell: ChemGPT (widths 8
-to 48 on 500 to 16,000 molecules of `moses`, examples seen as D^0.6 up to 16,000), PaiNN (4 to 32) and SchNet (4 to 64),
-both on 100 to 6,400 structures of `fragments-gfn2`, examples seen as D^0.5 (3,200 at 3,200) in batches of eight; the
-loss is that of the test set in the store's unit, flops are those of training. The other tables are public.
-
-Printed, means over all of these: runs used, error of the predictions, half width of their intervals, how many of them
-cover what was measured, how many intervals of an exponent cover that of the law of the whole grid (nan where the whole
-grid does not identify it), and in how many replays the error was smaller than that of rule v.
+Printed: runs used; share spent; error of the predictions of the runs held out (mean and median over the replays; of
+planted grids against the law without noise); half width of their intervals (median) and how often they hold what was
+measured, each run held out counted; how often an exponent's interval holds that of the law of the whole grid, or the
+planted one, with its half width (median, in an exponent's own unit, at most 5); in how many replays the error was
+smaller than that of rule v; and how many ended without a law. A law of the whole grid is no truth: where its form holds
+it errs less than that of a few of its runs, with which it shares them, so that intervals hold it more often than the
+truth (the variance of a difference is the difference of variances; Hausman 1978, Econometrica 46, 1251).
 """
 
 import argparse
-import csv
-from dataclasses import dataclass, replace
-from pathlib import Path
+from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
-from chemscale.laws import FitError, fit
+from chemscale.laws import FitError
 from chemscale.laws.designs.belief import Belief, plausible
-from chemscale.laws.designs.design import RULES, choose_runs
+from chemscale.laws.designs.design import BLIND, RULES, choose_runs
 from chemscale.laws.designs.search import Candidates
+from tests.benchmarks.replayed import AXES, TABLES, Grid, levels, stored
 
-BLIND = ("cheapest", "random")
 MISSING = 0.2
-REFITS = 400
-AXES = ("params", "data")
+EXPONENTS = ("alpha", "beta")
 
 
-@dataclass
-class Grid:
-    """Columns params, data, loss and cost, one row per run, and which of them are held out."""
-
-    name: str
-    columns: dict
-    form: str = "chinchilla"
-
-    def __post_init__(self):
-        self.columns = {k: np.asarray(v, float) for k, v in self.columns.items()}
-        self.points = np.stack([self.columns[axis] for axis in AXES], axis=1)
-        self.costs = self.columns["cost"]
-        self.held = self.costs >= self.costs.max() / 2
-        self.target = self.points[np.argmax(self.costs)]
-
-    def law(self, rows, seed=0, bootstrap=REFITS, **options):
-        table = {k: self.columns[k][rows].tolist() for k in (*AXES, "loss")} | {"flops": self.costs[rows].tolist()}
-        options |= {"form": self.form, "bootstrap": bootstrap, "seed": seed}
-        return fit(table, params="params", data="data", loss="loss", **options)
-
-
-def replay(grid, rule, share, seed):
+def replay(grid: Grid, rule: str, share: float, seed: int) -> list[int]:
     """The rows that a rule takes for a share of the whole grid's compute, in order."""
     left, taken = share * grid.costs.sum(), []
     while (may := open_to(grid, taken, left, seed)).any():
@@ -73,7 +49,7 @@ def replay(grid, rule, share, seed):
     return taken
 
 
-def open_to(grid, taken, left, seed):
+def open_to(grid: Grid, taken: list[int], left: float, seed: int) -> np.ndarray:
     """Runs that may still be made; a seed leaves out a fifth of the grid, another one each, for every rule the same."""
     may = ~grid.held & (grid.costs <= left)
     may &= np.random.default_rng(seed).random(len(may)) >= MISSING
@@ -81,8 +57,8 @@ def open_to(grid, taken, left, seed):
     return may
 
 
-def believed(grid, taken, rule):
-    """As `explore` believes: every plausible form once there is a law; one is enough for rules that do not look."""
+def believed(grid: Grid, taken: list[int], rule: str) -> Belief | list[Belief]:
+    """As `explore` believes: all that is plausible once there is a law; one is enough for rules that do not look."""
     if rule in BLIND:
         return Belief.before(AXES, grid.points)
     try:
@@ -92,120 +68,77 @@ def believed(grid, taken, rule):
     return [replace(one, drift=0.0) for one in found] if rule == "v0" else found
 
 
-def score(grid, taken, truth, seed):
-    """Errors and coverage of the law of these rows."""
+def score(grid: Grid, taken: Sequence[int], truth: dict[str, float]) -> dict[str, float]:
+    """Errors and coverage of the law of these rows; `failed` where they bear none."""
+    out = {"runs": len(taken), "spent": grid.costs[taken].sum() / grid.costs.sum()}
     try:
-        law = grid.law(taken, seed)
-    except (ValueError, FitError) as error:
-        return {"runs": len(taken), "failed": str(error)[:90]}
-    measured = grid.columns["loss"][grid.held]
-    seen = [law.predict(params=n, data=d) for n, d in grid.points[grid.held]]
-    out = {
-        "runs": len(taken),
-        "spent": grid.costs[taken].sum() / grid.costs.sum(),
-        "error": np.mean([abs(s.value / m - 1) for s, m in zip(seen, measured, strict=True)]),
-        "width": np.mean([(s.high - s.low) / 2 / s.value for s in seen]),
-        "covered": np.mean([s.low <= m <= s.high for s, m in zip(seen, measured, strict=True)]),
+        law = grid.law(taken)
+    except (ValueError, FitError):
+        return {**out, "failed": 1}
+    seen = law.predictions([dict(zip(AXES, point, strict=True)) for point in grid.points[grid.held]])
+    value, low, high = np.array([(s.value, s.low, s.high) for s in seen]).T
+    measured, expected = (grid.columns[name][grid.held] for name in ("loss", "expected"))
+    out |= {
+        "error": np.mean(np.abs(value / expected - 1)),
+        "width": np.median((high - low) / 2 / value),
+        "covered": ((low <= measured) & (measured <= high)).sum(),
+        "held": len(measured),
     }
-    for name in ("alpha", "beta"):
-        if truth.parameters.get(name) is not None:
-            low, high = law.intervals[name]
-            out[name] = low <= truth.parameters[name] <= high
+    for name in EXPONENTS:
+        low, high = law.intervals[name]
+        out[f"{name} width"] = (min(high, 5) - low) / 2
+        if truth.get(name) is not None:
+            out[name] = low <= truth[name] <= high
     return out
 
 
-def public(name, columns, keep=lambda row: True, cost=None):
-    """A grid of a public table; `columns` names params, data, loss, `cost` that of FLOPs (6 N D without)."""
-    from tests.laws.test_public import table
-
-    rows = [row for row in table(name) if keep(row)]
-    found = {k: np.array([row[c] for row in rows], float) for k, c in zip((*AXES, "loss"), columns, strict=True)}
-    flops = [row[cost] for row in rows] if cost else 6 * found["params"] * found["data"]
-    return {**found, "cost": flops}
-
-
-def gadre(source):
-    columns = ("params", "tokens", "loss__c4_val")
-    return Grid(f"gadre {source}", public("gadre_overtraining.csv", columns, lambda row: row["dataset"] == source))
-
-
-def takano():
-    return Grid("takano", public("takano_toy_llm.csv", ("N", "D", "loss"), cost="C"))
-
-
-def datablations():
-    """The runs that see no token twice."""
-    columns = ("num_params", "token_num", "openLM_loss")
-    once = public(
-        "datablations_contour_losses.csv", columns,
-        lambda row: row["epochs"] == 1.0 and row["data"] == "c4" and row["openLM_loss"],
-    )  # fmt: skip
-    return Grid("datablations, one epoch", once)
-
-
-def trained(architecture):
-    """A grid of `grids.csv`."""
-    with (Path(__file__).parent / "grids.csv").open(newline="") as file:
-        rows = [row for row in csv.DictReader(file) if row["architecture"] == architecture]
-    names = {"params": "params", "data": "data", "loss": "loss", "cost": "flops"}
-    return Grid(architecture, {name: [float(row[column]) for row in rows] for name, column in names.items()})
-
-
-TABLES = {
-    "painn": lambda: trained("painn"), "schnet": lambda: trained("schnet"), "chemgpt": lambda: trained("chemgpt"),
-    "gadre-c4": lambda: gadre("c4_original"), "gadre-rpj": lambda: gadre("rpj"),
-    "gadre-rw": lambda: gadre("rw_original"), "takano": takano, "datablations": datablations,
-}  # fmt: skip
-
-
-def stored(path):
-    """A grid for each architecture of a store."""
-    from chemscale.laws.tables.meaning import DATA_OF
-    from chemscale.records.store import Store
-
-    runs = Store(path).runs(status="finished").to_pylist()
-    for architecture in dict.fromkeys(r["architecture"] for r in runs):
-        rows = [r for r in runs if r["architecture"] == architecture]
-        metric = rows[0]["law_metric"]
-        columns = {"params": "params", "data": DATA_OF[metric], "loss": metric, "cost": "flops"}
-        yield Grid(architecture, {k: [r[c] for r in rows] for k, c in columns.items()})
-
-
-def levels(grid, count):
-    """The grid, and the grid without what is held out, and so on."""
-    for _ in range(count):
-        yield grid
-        grid = Grid(f"{grid.name}, smaller", {k: v[~grid.held] for k, v in grid.columns.items()}, grid.form)
-
-
-def replays(grid, share, seeds, rules):
-    """What each rule found on a grid, rule -> one result per seed."""
-    whole = grid.law(np.arange(len(grid.costs)))
-    rest = score(grid, np.flatnonzero(~grid.held), whole, 0)
+def truth_of(grid: Grid) -> dict[str, float]:
+    """Exponents that are planted, or of the whole grid's law, with a line that says how well it knows them."""
     part = grid.costs[grid.held].sum() / grid.costs.sum()
-    print(
-        f"{grid.name}: {len(grid.costs)} runs; the {grid.held.sum()} held out have {part:.0%} of the compute; ", end=""
-    )
-    print(f"all others err by {rest.get('error', np.nan):.2%} and cover {rest.get('covered', np.nan):.2f}")
-    return {r: [score(grid, replay(grid, r, share, s), whole, s) for s in range(seeds)] for r in rules}
+    print(f"{grid.name}: {len(grid.costs)} runs; the {grid.held.sum()} held out have {part:.0%} of the compute")
+    if grid.noise:
+        return grid.known
+    whole, rest = (grid.law(np.flatnonzero(rows)) for rows in (np.ones(len(grid.costs)), ~grid.held))
+    for title, law in (("all runs", whole), ("those not held out", rest)):
+        ends = {name: "{:.3f} to {:.3f}".format(*law.intervals[name]) for name in EXPONENTS}
+        known = {name: law.parameters[name] for name in EXPONENTS}
+        print(f"  {title}: " + ", ".join(f"{name} {known[name] or np.nan:.3f} ({ends[name]})" for name in EXPONENTS))
+    return {name: value for name in EXPONENTS if (value := whole.parameters[name]) is not None}
 
 
-def show(title, found):
+def replays(grid: Grid, share: float, seeds: int, rules: Sequence[str]) -> dict[str, list[dict[str, float]]]:
+    """What each rule found on a grid, rule -> one result per seed."""
+    truth = truth_of(grid)
+    drawn = [grid.again(seed) for seed in range(seeds)]
+    return {rule: [score(g, replay(g, rule, share, s), truth) for s, g in enumerate(drawn)] for rule in rules}
+
+
+def show(title: str, found: dict[str, list[dict[str, float]]]) -> None:
     """A line for each rule."""
-    names = ("runs", "spent", "error", "width", "covered", "alpha", "beta")
-    print(f"  {title:<12}" + " ".join(f"{name:>8}" for name in names) + "   beat v  failed")
+    print(f"  {title:<12}   runs spent | error mean median | half width  holds | alpha holds half | beta holds half |"
+          " beat v  failed")  # fmt: skip
     for rule, results in found.items():
         good = [r for r in results if "failed" not in r]
-        means = " ".join(f"{np.mean([r[n] for r in good if n in r] or [np.nan]):8.4f}" for n in names)
         pairs = [(r["error"], v["error"]) for r, v in zip(results, found.get("v", []), strict=False)
                  if "failed" not in r and "failed" not in v]  # fmt: skip
-        won = f"{sum(r < v for r, v in pairs)}/{len(pairs)}"
-        print(f"  {rule:<12}{means} {won:>8}  {len(results) - len(good)}/{len(results)}", flush=True)
+        errors, widths = [r["error"] for r in good], [r["width"] for r in good]
+        held = f"{sum(r['covered'] for r in good)}/{sum(r['held'] for r in good)}"
+        exponents = " | ".join(
+            f"{sum(r[n] for r in good if n in r)}/{sum(n in r for r in good):<5} "
+            f"{np.median([r[f'{n} width'] for r in good] or [np.nan]):.3f}" for n in EXPONENTS
+        )  # fmt: skip
+        print(
+            f"  {rule:<12} {np.mean([r['runs'] for r in results]):6.1f} {np.mean([r['spent'] for r in results]):.3f} |"
+            f" {np.mean(errors or [np.nan]):.4f} {np.median(errors or [np.nan]):.4f} |"
+            f" {np.median(widths or [np.nan]):.3f} {held:>9} | {exponents} |"
+            f" {sum(r < v for r, v in pairs)}/{len(pairs)} {len(results) - len(good)}/{len(results)}",
+            flush=True,
+        )
 
 
-def main():
+def main() -> None:
     options = argparse.ArgumentParser()
-    options.add_argument("tables", nargs="*", default=None)
+    options.add_argument("tables", nargs="*", default=None, help=f"of {', '.join(TABLES)}")
     options.add_argument("--store", action="append", default=[])
     options.add_argument("--share", action="append", type=float, default=[])
     options.add_argument("--rule", action="append", default=[], help=f"of {', '.join(RULES)}, or v0: v without drift")
@@ -214,11 +147,11 @@ def main():
     given = options.parse_args()
     names = given.tables or ([] if given.store else list(TABLES))
     grids = [*(TABLES[name]() for name in names), *(g for path in given.store for g in stored(path))]
-    rules = given.rule or RULES
+    rules = given.rule or list(RULES)
     for share in given.share or [0.1]:
-        everything = {rule: [] for rule in rules}
+        everything: dict[str, list[dict[str, float]]] = {rule: [] for rule in rules}
         for grid in grids:
-            found = {rule: [] for rule in rules}
+            found: dict[str, list[dict[str, float]]] = {rule: [] for rule in rules}
             for smaller in levels(grid, given.levels):
                 for rule, results in replays(smaller, share, given.seeds, rules).items():
                     found[rule] += results

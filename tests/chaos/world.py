@@ -48,7 +48,7 @@ class World:
     def start_driver(self, store: str) -> subprocess.Popen[bytes]:
         """The command that a user types, the same each time."""
         settings = [word for name, value in self.options.items() for word in ("--set", f"{name}={value}")]
-        command = [sys.executable, "-m", "chemscale.cli", "sweep", str(STUDY), "--store", store, *settings]
+        command = [sys.executable, "-m", "chemscale", "sweep", str(STUDY), "--store", store, *settings]
         with (self.folder / "driver.log").open("ab") as log:
             self.driver = subprocess.Popen(
                 command, stdout=log, stderr=log, env={**os.environ, "RAY_ADDRESS": self._cluster.address}

@@ -92,6 +92,14 @@ def test_a_level_that_is_not_there_names_those_that_are(home, tmp_path):
         stored(tmp_path / "ani.h5", Reading(energy="e_total", forces="none"))
 
 
+def test_an_energy_by_its_name_never_meets_forces_of_another_level(home, tmp_path):
+    arrays, manifest = stored(ani(tmp_path / "ani.h5"), Reading(energy="ccsd(t)_cbs.energy"))
+    assert np.isnan(arrays["forces"]).all()
+    assert manifest.notes["labelled"]["forces"] == 0
+    arrays, _ = stored(tmp_path / "ani.h5", Reading(energy="ccsd(t)_cbs.energy", forces="wb97x_dz.forces"))
+    assert np.isfinite(arrays["forces"]).all()
+
+
 def spice(path, *, written_units=None):
     with h5py.File(path, "w") as file:
         for k in range(20):
@@ -114,10 +122,18 @@ def test_spice_is_bohr_and_hartree_and_a_gradient_is_no_force(home, tmp_path):
     assert manifest.notes["states"] == {"charged": COUNT}
 
 
+def test_what_is_named_forces_in_a_file_of_spices_layout_keeps_its_sign(home, tmp_path):
+    with h5py.File(spice(tmp_path / "s.hdf5"), "a") as file:
+        for group in file.values():
+            group["mbis_forces"] = -group["dft_total_gradient"][...]
+    expect(tmp_path / "s.hdf5", units.Hartree, units.Bohr, Reading(forces="mbis_forces"), slope=-1.0)
+
+
 def test_units_that_contradict_the_layout_are_refused_unless_declared(home, tmp_path):
     path = spice(tmp_path / "s.hdf5", written_units="kcal/mol/angstrom")
-    with pytest.raises(ValueError, match="gradient is in 'kcal/mol/angstrom', where SPICE has 'hartree/bohr'"):
+    with pytest.raises(ValueError, match="gradient is in 'kcal/mol/angstrom', where SPICE has 'hartree/bohr'") as told:
         stored(path)
+    assert str(told.value).endswith("name the units of the whole file (Reading.units, --units), e.g. 'hartree bohr'.")
     reading = Reading(units="hartree bohr kcal/mol/angstrom")
     arrays, manifest = stored(path, reading)
     kcal = units.kcal / units.mol
@@ -202,6 +218,11 @@ def test_trajectories_are_read_a_run_at_a_time(home, tmp_path, monkeypatch):
     np.savez_compressed(tmp_path / "a.npz", **form)
     monkeypatch.setattr(npz, "runs", lambda count: ((start, min(start + 7, count)) for start in range(0, count, 7)))
     expect(tmp_path / "a.npz", KCAL, 1.0)
+    numbers = np.tile(form["z"], (COUNT, 1))
+    numbers[9:] = numbers[9:, ::-1]  # atoms in another order from the middle of a run on
+    np.savez(tmp_path / "b.npz", **{**form, "z": numbers})
+    arrays, _ = stored(tmp_path / "b.npz")
+    assert arrays["species"].tolist() == numbers.ravel().tolist()
 
 
 def test_an_archive_of_other_arrays_is_told(home, tmp_path):

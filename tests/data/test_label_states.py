@@ -118,6 +118,10 @@ def test_dynamics_are_the_same_however_they_are_run(tmp_path, monkeypatch):
     [
         ({"states": "odd"}, "states='odd' must be one of neutral, any"),
         ({"charges": (3,)}, r"charges=\[3\] must be one or more of -2 to 2"),
+        (
+            {"charges": (0, 1, -1)},
+            r"conformers=4 never comes to the last of charges=.0, 1, -1., .* all 4 temperatures .*; give at least 9",
+        ),
         ({"sampling": "xtb"}, "sampling='xtb' must be one of springs, modes, md"),
         ({"per_shape": 5}, "per_shape=5 must be 1 to conformers=4"),
     ],
@@ -252,6 +256,8 @@ def test_dear_labels_beside_cheap_ones(home, tmp_path, cheap, monkeypatch):
     assert len(calls) == total - 4  # what was done before the kill is not done again
     levels = made.metadata["levels"]
     assert levels["not_converged"] == 2
+    listing = [line.split(",") for line in made.rejected.read_text().splitlines()]
+    assert [row[1:3] for row in listing] == [["smiles", "reason"], *[["CN", "the DFT did not converge"]] * 2]
     assert levels["force_rmse"] == pytest.approx(0.5, rel=1e-5)
     assert levels["energy_rmse_after_composition"] < 1e-6
     assert Counter(s.level for s in from_table(pq.read_table(out))) == {"gfn2": total - 2, dft.LEVEL: total - 2}
@@ -265,6 +271,21 @@ def test_dear_labels_beside_cheap_ones(home, tmp_path, cheap, monkeypatch):
     assert one.manifest.content != other.manifest.content
     with pytest.raises(ValueError, match=r"Reading.level='mp2' is not in both.parquet, which has gfn2, wb97x"):
         data.build(str(out), reading=Reading(level="mp2"), progress=False)
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--method", "wb97x", "--conformers", "9"], "--conformers says nothing with --method wb97x"),
+        (["--method", "wb97x", "--max-atoms", "9"], "--max-atoms says nothing with --method wb97x"),
+        (["--structures", "9"], "--structures goes with --method wb97x; of molecules --molecules says how many."),
+    ],
+)
+def test_options_of_the_other_method_are_refused(tmp_path, capsys, options, says):
+    from chemscale.cli import main
+
+    assert main(["data", "label", "a.smi", "--out", str(tmp_path / "a.parquet"), *options]) == 2
+    assert says in capsys.readouterr().err
 
 
 def test_noise_of_ions_is_measured_in_their_own_state(tmp_path):

@@ -58,6 +58,14 @@ def test_families_stay_in_one_split_and_sequences_come_back(home, tmp_path):
     assert {name for splits in seen.values() for name in splits} == {"train", "valid", "test"}
 
 
+@pytest.mark.parametrize("header", [">{n}|family={g}|len=7", ">{n} note;family={g};seen={n}", ">{n} family={g} x"])
+def test_a_value_ends_where_the_next_begins(tmp_path, header):
+    path = tmp_path / "a.fasta"
+    path.write_text("".join(header.format(n=f"p{i}", g=f"F{i % 2}") + "\nMKV\n" for i in range(4)))
+    with path.open() as handle:
+        assert [group for _, _, group, _ in fasta.read(path, handle, "family", None)] == ["F0", "F1", "F0", "F1"]
+
+
 def as_tsv(folder, rows):
     (folder / "a.tsv").write_text("id\tsequence\tfamily\n" + "".join(f"{n}\t{s}\t{g}\n" for n, g, s in rows))
     return folder / "a.tsv", "family"
@@ -72,7 +80,7 @@ def as_parquet(folder, rows):
 def as_clusters(folder, rows):
     """As MMseqs2 writes them: representative, member."""
     write_fasta(folder / "b.faa.gz", rows, key="n")
-    (folder / "clusters.tsv").write_text("".join(f"{g}\t{n}\n" for n, g, _ in rows))
+    (folder / "clusters.tsv").write_text("".join(f"{g}\t{n}\n" for n, g, _ in rows) + "\n")
     return folder / "b.faa.gz", str(folder / "clusters.tsv")
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from chemscale import data
+from chemscale.data.groups import group_key_of_smiles
 from chemscale.data.splits import BY_GROUP, Marking, decided
 from chemscale.data.subsets import digests, split_of_groups
 from chemscale.spec import Data, Portion, Reading
@@ -99,6 +100,17 @@ def test_structures_by_a_label_of_each_record(home, write):
         built(write(frames), splits="set")
 
 
+def test_a_structure_that_cannot_be_used_is_told_of_once(home, write):
+    """One that holds an element of its own, and lies in two held-out splits."""
+    strange = molecule(300)
+    strange.numbers[0] = 35
+    test = [molecule(200), strange]
+    frames = [*(molecule(i) for i in range(30)), strange]
+    manifest, _ = built(write(frames), valid="@-5:", test=write(test, "b.extxyz"))
+    assert manifest.counts == {"train": 26, "valid": 4, "test": 1}
+    assert manifest.rejected == {"held-out structure with an element that no training structure has": 2}
+
+
 SMILES = ["C" * n + "O" for n in range(1, 31)]
 
 
@@ -111,6 +123,15 @@ def test_strings_by_file_place_and_column(home, tmp_path):
     assert sorted(examples.text(examples.split("test"))) == sorted(SMILES[25:])
     assert sum(manifest.rejected.values()) == 1
     assert manifest.notes["splits"] == "valid = @-5: of the source; test = b.smi; the rest train"
+    # where groups decide about the rest, a copy in training comes first all the same
+    more = [*SMILES, *(smiles[:-1] + end for smiles in SMILES for end in "NF")]
+    both = tmp_path / "c.smi"
+    both.write_text("\n".join([*more, *more[:60]]))
+    _, examples = built(str(both), valid="@-60:")
+    splits = split_of_groups(digests(map(group_key_of_smiles, more)), (8 / 9, 0.0, 1 / 9))
+    trained = {smiles for smiles, split in zip(more, splits, strict=True) if split == 0}
+    assert set(examples.text(examples.subset(None, 0, None))) == trained
+    assert set(examples.text(examples.split("valid"))) == set(more[:60]) - trained != set()
     table = tmp_path / "a.csv"
     labels = ["train"] * 20 + ["valid"] * 5 + ["test"] * 4 + [""]
     rows = [f"{smiles},{label}" for smiles, label in zip(SMILES, labels, strict=True)]
@@ -152,6 +173,8 @@ def test_the_command_line_builds_and_tells_how_to(home, write, capsys):
 
     source = write([molecule(i) for i in range(60)])
     reading = Reading(valid="@-10:", test="@:10")
+    with pytest.raises(ValueError, match=r"run `chemscale data build '.*of mine.extxyz' --test"):
+        data.manifest(Data(write([molecule(1)], "of mine.extxyz"), reading=Reading(test="@:1")))
     with pytest.raises(ValueError, match=r"run `chemscale data build .*a.extxyz --valid @-10: --test @:10`"):
         data.manifest(Data(source, reading=reading))
     assert main(["data", "build", source, "--valid", "@-10:", "--test", "@:10", "--processes", "1", "--json"]) == 0

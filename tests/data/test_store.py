@@ -70,8 +70,7 @@ def test_a_failure_on_the_way_leaves_nothing(tmp_path):
 
 
 def test_ragged_values_are_found():
-    offsets = store.offsets_of(np.array([2, 0, 3]))
-    where, lengths = store.ragged_index(offsets, np.array([2, 1, 0]))
+    where, lengths = store.ragged_index(np.array([0, 2, 2, 5]), np.array([2, 1, 0]))
     assert where.tolist() == [2, 3, 4, 0, 1]
     assert lengths.tolist() == [3, 0, 2]
 
@@ -140,8 +139,34 @@ def test_workers_answer_in_order_and_end(tmp_path):
 def test_what_a_worker_raises_reaches_the_caller():
     from chemscale.data.tokens import split_string
 
-    with pytest.raises(RuntimeError, match="TypeError"):
+    with pytest.raises(RuntimeError, match="a worker process failed: TypeError"):
         list(in_processes(split_string, ["a", "b"], 2))
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_mistake_of_the_caller_is_one_wherever_it_is_found_out(processes):
+    from chemscale.data.units import units_of
+
+    with pytest.raises(ValueError, match=r"^Reading.units='x' is not allowed"):
+        list(in_processes(units_of, ["x", "y"], processes))
+
+
+def test_a_worker_that_dies_says_how_to_go_on():
+    with pytest.raises(RuntimeError, match=r"died with exit status 3; run it again, with fewer processes if memory"):
+        list(in_processes(os._exit, [3, 3], 2))
+
+
+def test_what_a_machine_of_a_longer_name_writes_is_left_alone(tmp_path, monkeypatch):
+    """On a shared disk node-2 may write while node looks for what its own dead processes left."""
+    monkeypatch.setattr(staging.socket, "gethostname", lambda: "node")
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    others = [f".building-node-2-{gone.pid}-0123abcd", f".building-nodes-{gone.pid}-0123abcd", ".building-node-x"]
+    for name in (*others, f".building-node-{gone.pid}-0123abcd"):
+        (tmp_path / name).mkdir()
+    with staging.scratch_folder(tmp_path):
+        pass
+    assert sorted(f.name for f in tmp_path.iterdir()) == sorted(others)
 
 
 def test_workers_end_with_their_parent():

@@ -12,6 +12,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.neighborlist import neighbor_list
 
 from chemscale import data
+from chemscale.data import duplicates
 from chemscale.data.neighbours import close_pairs
 from chemscale.data.reference import reference_energies
 from chemscale.data.sources import embedded
@@ -422,6 +423,13 @@ def test_copies_are_reported_within_a_file_and_across_its_splits(home, write):
     leaks = sum(split[i] != split[60 + i] for i in range(20))
     assert leaks > 0
     assert sum(found["across_splits"].values()) == leaks
+
+
+def test_copies_are_found_among_any_number_of_sources(tmp_path):
+    found = duplicates.Duplicates(tmp_path / "members", 300)
+    for source in range(300):
+        found.add(np.array([source // 2], np.uint64), np.array([0]), np.array([0], np.uint8), source)
+    assert [rows["source"].tolist() for rows in found.runs()] == [[i, i + 1] for i in range(0, 300, 2)]
 
 
 SHARED = Path(os.environ.get("CHEMSCALE_SHARED", "shared")) / "data" / "atoms"

@@ -68,6 +68,7 @@ def test_duplicates_are_counted_on_disk_as_in_memory(home, tmp_path, monkeypatch
 def test_the_embedded_set_is_told_without_reading_it_again(home):
     found = data.report("moses", reading=Reading(vocabulary="chemgpt-selfies2"), progress=False)
     assert (found["examples"], found["duplicates"], len(found["tokens"])) == (110_000, 0, 25)
+    assert found["sample"] is None  # all is looked at, whatever was asked for
     assert found["coverage"]["tokens_known"] == 1
     assert found["elements"]["C"] == 110_000
 

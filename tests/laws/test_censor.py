@@ -98,6 +98,13 @@ def test_exponents_stay_unbiased_where_dropping_and_best_so_far_do_not(kind, way
     assert bias[way] < 3 < min(bias["as if final"], bias["dropped"]), bias  # in standard errors
 
 
+@pytest.mark.parametrize("form", ["chinchilla", "auto"])
+def test_bounds_and_squares_of_the_loss_do_not_go_together(form):
+    table = {**wide(noise=0.01), "stopped": [False] * 30 + [True] * 6}
+    with pytest.raises(ValueError, match="objective='lsq' knows no noise"):
+        fit(table, form=form, data="tokens", params="params", loss="loss", censored="stopped", objective="lsq")
+
+
 def test_bounds_judge_nothing():
     """A bound far above the end of its run is no miss of the law, no outlier, no break and no part of a comparison."""
     table = wide(noise=0.003)

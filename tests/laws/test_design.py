@@ -164,6 +164,17 @@ def test_forms_that_foretell_as_well_are_plausible():
     assert {belief.form.name for belief in plausible(steep)} == {"chinchilla"}  # neither tied nor without a floor
 
 
+def test_what_was_plausible_before_stays_in_the_average():
+    """Of a law of one form's parameter too, and never for a form that the parameter is not of."""
+    table = grid(SIZES, AMOUNTS, noise=0.01)
+    law = fit(table, data="tokens", loss="loss", bootstrap=100)
+    own, before = plausible(law, ())
+    assert before.noise == own.noise and np.allclose(before.places, own.places)
+    assert np.ptp(before.theta[:, -1]) > 5 * np.ptp(own.theta[:, -1])  # exponents of any law, and of this one
+    tied = fit(table, form="tied", data="tokens", loss="loss", bootstrap=100)
+    assert [belief.form.name for belief in plausible(tied, ())] == ["tied"]
+
+
 def test_mistakes_are_one_sentence(belief):
     with pytest.raises(ValueError, match="rule='a' is not one of v, d"):
         choose_runs(belief, candidates(), target=TARGET, budget=1e30, rule="a")

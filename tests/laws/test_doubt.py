@@ -5,8 +5,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy.integrate import quad
 from scipy.optimize import least_squares
 from scipy.stats import f as fisher
+from scipy.stats import norm
 from scipy.stats import t as student
 
 from chemscale.cli import main
@@ -15,7 +17,7 @@ from chemscale.laws.doubt.draws import Sampler
 from chemscale.laws.doubt.intervals import choose_method
 from chemscale.laws.doubt.likelihood import Likelihood
 from chemscale.laws.doubt.noise import Noise, shared_within
-from chemscale.laws.doubt.onerun import RunNoise, amount
+from chemscale.laws.doubt.onerun import RunNoise, amount, mixed_quantile
 from chemscale.laws.doubt.residuals import covariance, noise_scale
 from chemscale.laws.doubt.seeds import lack_of_fit
 from chemscale.laws.forms import choose
@@ -270,8 +272,18 @@ def test_noise_of_one_run_follows_its_size():
         true = 0.01 * fall ** (-size / 14)
         found = RunNoise.of(rng.normal(0, true), np.full(144, 139 / 144), size, alone, robust=False)
         assert abs(found.slope + np.log(fall) / 14) < 2.5 * found.unsure < 0.05
-        assert found.at(0.0)[0] == pytest.approx(0.01, rel=0.12)  # two errors of 139 degrees of freedom
-        assert found.at(7.0)[1] < found.at(0.0)[1] and found.at(70.0) == found.at(7.0)
+        middle, end = found.half(0.0, 0.95), found.half(7.0, 0.95) / np.exp(7.0 * found.slope)
+        assert middle / student.ppf(0.975, 139) == pytest.approx(0.01, rel=0.12)  # two errors of 139 degrees of freedom
+        assert end > middle and found.half(70.0, 0.95) == found.half(7.0, 0.95)
+
+
+@pytest.mark.parametrize(("freedom", "unsure"), [(3.0, 0.3), (9.0, 0.5), (100.0, 0.7)])
+def test_an_unsure_scale_is_averaged_over(freedom, unsure):
+    """Against the integral over the log-normal factor."""
+    found = mixed_quantile(0.975, freedom, unsure)
+    below, _ = quad(lambda z: student.cdf(found * np.exp(-unsure * z), freedom) * norm.pdf(z), -8, 8)
+    assert below == pytest.approx(0.975, abs=3e-5)  # fifteen nodes
+    assert student.ppf(0.975, freedom) < found < student.ppf(0.975, 0.5 / (0.5 / freedom + unsure**2))
 
 
 def test_noise_of_a_run_holds_what_a_fit_took_up_of_its_clusters():
@@ -414,3 +426,37 @@ def test_a_level_that_is_none_is_refused(level):
     law = fit(wide(noise=0.005), **TWO, bootstrap=0)
     with pytest.raises(ValueError, match="must lie between 0 and 1"):
         law.profile("alpha", level=level)
+
+
+def test_the_error_of_form_is_told_at_the_level_that_is_asked_for():
+    """Of a wrong form far out nearly all of the width is the backtest's: it goes as the level's normal quantile."""
+    x = np.geomspace(1e3, 1e6, 16)
+    table = {"x": x, "loss": 1 + 5 * x**-0.3}
+    ends = []
+    for level in (0.5, 0.95):
+        law = fit(table, form="power", data="x", loss="loss", objective="log_lsq", bootstrap=100, level=level)
+        assert law.backtest is not None and law.backtest.form_error > 0.01
+        said = law.predict(data=1e9)
+        ends.append(np.log(said.high / said.value))
+    assert ends[0] / ends[1] == pytest.approx(norm.ppf(0.75) / norm.ppf(0.975), rel=0.1)  # the law's own part is small
+
+
+@pytest.mark.parametrize("interval", ["auto", "wald", "wild", "parametric"])
+def test_a_start_that_no_run_shows_is_unbounded_whatever_the_interval(interval):
+    """On a pure power law Hill's curve has no start: draws that say so are infinite, and count as such."""
+    x = np.geomspace(1e3, 1e7, 20)
+    loss = 5 * x**-0.2 * np.exp(0.003 * np.random.default_rng(3).standard_normal(20))
+    law = fit({"x": x, "loss": loss}, form="hill", data="x", loss="loss", bootstrap=60, interval=interval)
+    assert law.interval("L_0")[1] == np.inf and law.parameters["L_0"] is None
+    with pytest.raises(ValueError, match="L_0 is infinite in this fit"):
+        replace(law, solution=replace(law.solution, theta=law.solution.theta * [1, 0, 1, 1])).profile("L_0")
+
+
+def test_losses_and_predictions_need_every_axis_as_positive_numbers():
+    law = fit(wide(noise=0.01), **TWO, bootstrap=0)
+    for given in ({"params": 1e9}, {"params": [1e9, -1.0], "data": 1e9}):
+        with pytest.raises(ValueError, match="losses needs params and data"):
+            law.losses(**given)
+    for given in ({"params": None, "data": 1e9}, {"params": "many", "data": 1e9}, {"params": 1e9}):
+        with pytest.raises(ValueError, match=r"predict needs params=\.\.\., data=\.\.\."):
+            law.predict(**given)

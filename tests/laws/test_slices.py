@@ -95,4 +95,7 @@ def test_the_command_reads_any_table(csv, capsys):
     out = capsys.readouterr().out
     assert "without floor" in out and "The exponent goes from" in out and "data-limited" in out
     assert main([*given, "--by", "d"]) == 2
-    assert "--form sliced takes no --by" in capsys.readouterr().err
+    assert (
+        "--by says nothing with --form sliced, which reads params, data and loss; leave it out."
+        in capsys.readouterr().err
+    )

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from chemscale.laws import fit
-from chemscale.laws.tables.columns import read
+from chemscale.laws.tables.columns import read, split
 from chemscale.laws.tables.meaning import refuse_mixture
 from chemscale.laws.tables.selection import select
 from chemscale.laws.tables.where import matches
@@ -28,6 +28,7 @@ COLUMNS = {
         ("family == None", [3]),
         ("`loss/val` > 2.5", [2, 3]),
         ("size != -1", [0, 1, 2, 3]),
+        ("size in (10, None)", [0, 3]),
     ],
 )
 def test_where_selects(where, rows):
@@ -48,6 +49,8 @@ def test_where_selects(where, rows):
         "nothing > 1",
         "family > 1",
         "size is None",
+        "size < [10, 200]",
+        "size < (None,)",
         "",
         "f'{size}' == '1'",
     ],
@@ -68,6 +71,7 @@ def test_every_kind_of_table_reads_alike():
         pandas.DataFrame(columns),
         records,
         {"a": np.array([1.0, np.nan]), "b": ["x", "y"]},
+        pyarrow.table({"a": np.array([1.0, np.nan]), "b": ["x", "y"]}),
     ]
     assert all(read(table) == columns for table in tables)
 
@@ -79,6 +83,18 @@ def test_mixed_table_is_refused_and_separable(name):
         fit(table, data="tokens", loss="loss", bootstrap=0)
     assert set(fit(table, data="tokens", loss="loss", bootstrap=0, by=name)) == {"one", "two"}
     assert fit(table, data="tokens", loss="loss", bootstrap=0, where=f"{name} == 'one'").n_runs == 18
+
+
+def test_groups_are_told_apart_by_value_and_none_loses_a_row():
+    """1 and 1.0 are one value, "1" another, and every missing value is the same group."""
+    values = [1, 1.0, "1", float("nan"), None, float("nan")]
+    parts = split(read({"a": values, "row": list(range(6))}), "a")
+    assert {value: part["row"] for value, part in parts.items()} == {1: [0, 1], "1": [2], None: [3, 4, 5]}
+
+
+def test_depth_and_width_that_are_words_are_no_capacity():
+    table = {**wide(noise=0.01), "depth": ["deep"] * 36, "width": ["3"] * 36}
+    assert fit(table, data="tokens", loss="loss", params="params", bootstrap=0).n_runs == 36
 
 
 def test_a_missing_kind_is_not_a_second_kind():

@@ -79,7 +79,7 @@ def test_the_flops_of_a_transformer_have_a_closed_form():
 def test_counts_beyond_the_exact_floats_are_exact():
     """Energies and forces: 2 passes of 2 for each weight of a filter network and pair; floats are 16 apart there."""
     config = MODELS["schnet"].sized(width=10**8)
-    counted = cost.measure(config, MANIFEST, predict)
+    counted = cost.measure(config, MANIFEST, lambda module, batch: predict(module.eval(), batch))
     assert counted.matrix.each[2] == 4 * config.depth * (config.basis * config.width + config.width**2) > 2**53
 
 

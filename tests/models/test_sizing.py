@@ -45,3 +45,19 @@ def test_a_size_is_asked_for_in_one_way(architecture):
         family.sized()
     with pytest.raises(ValueError, match=r"params=1\) is too small"):
         family.sized(params=1)
+
+
+@every_model
+def test_large_budgets_are_counted_without_numbers(architecture, monkeypatch):
+    """A billion parameters would be gigabytes if each candidate were drawn."""
+    import torch
+
+    family, made = MODELS[architecture], []
+    build = family.build
+    monkeypatch.setattr(family, "build", lambda config, manifest: made.append(build(config, manifest)) or made[-1])
+    found = family.sized(params=1e9, depth=2)
+    assert {p.device for module in made for p in module.parameters()} == {torch.device("meta")}
+    assert cost.parameters(made[-1])["non_embedding"] == pytest.approx(1e9, rel=0.01)
+    assert found.width > 1000
+    with pytest.raises(ValueError, match=r"sized\(params=1e\+16\) is too large: a width of 32,768 has"):
+        family.sized(params=1e16, depth=2)

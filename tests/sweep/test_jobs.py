@@ -64,7 +64,7 @@ def test_a_job_runs_the_verb_that_the_recipe_asks_for_with_every_option(recipe):
     assert all(getattr(on, field.name) != field.default for field in dataclasses.fields(on)), "every option"
     options = {"source": "a b.smi", "updates": 7, "search": False}
     command = entrypoint(load_recipe(recipe, options), "few.py", "s3://bucket/runs", options, on, "/opt/env/bin/python")
-    assert command.startswith("exec /opt/env/bin/python -m chemscale.cli sweep few.py")
+    assert command.startswith("exec /opt/env/bin/python -m chemscale sweep few.py")
     given = parser().parse_args(shlex.split(command)[4:])
     assert resources_of(given) == on
     assert given.store == "s3://bucket/runs"

@@ -246,14 +246,39 @@ def test_charge_and_spin_come_from_the_atoms_or_the_call():
     atoms = Atoms("Ar", calculator=PotentialCalculator(Asked()))
     assert atoms.get_potential_energy() == 0
     atoms.info["charge"] = -1
-    assert atoms.get_potential_energy() == -10
-    atoms.info["multiplicity"] = 2
-    assert atoms.get_potential_energy() == -9
-    atoms.info["spin"] = 3
-    with pytest.raises(ValueError, match=r"spin=3 of atoms.info is not multiplicity=2 less 1"):
+    assert atoms.get_potential_energy() == -9  # 19 electrons: one of them is alone
+    atoms.info["multiplicity"] = 4
+    assert atoms.get_potential_energy() == -7
+    atoms.info["spin"] = 2
+    with pytest.raises(ValueError, match=r"spin=2 of atoms.info is not multiplicity=4 less 1"):
         atoms.get_potential_energy()
+    for charge, energy in ((0, 0), (1, 11), (2, 20)):
+        atoms = Atoms("Ar", calculator=PotentialCalculator(Asked(), charge=charge))
+        assert atoms.get_potential_energy() == energy
     atoms = Atoms("Ar", info={"charge": 5}, calculator=PotentialCalculator(Asked(), charge=2, spin=1))
     assert atoms.get_potential_energy() == 21
+
+
+def test_electrons_are_those_that_a_build_says(home, tmp_path):
+    """What a model is asked with is what it was trained on, whatever a structure leaves unsaid."""
+    import ase.io
+    from ase.calculators.singlepoint import SinglePointCalculator
+
+    from chemscale.data.formats import format_of
+    from chemscale.data.frames import checked
+    from chemscale.data.units import units_of
+    from chemscale.spec import Reading
+    from chemscale.use.atoms import electrons_of
+
+    states = [{}, {"charge": 0}, {"charge": 1}, {"charge": -2}, {"multiplicity": 2}, {"charge": 1, "spin": 2}]
+    frames = [Atoms("OH", [[0, 0, 0], [0, 0, 1.0]], info=dict(info)) for info in states]
+    for frame in frames:
+        frame.calc = SinglePointCalculator(frame, energy=-1.0)
+    ase.io.write(tmp_path / "a.extxyz", frames)
+    path, asked = tmp_path / "a.extxyz", Reading()
+    (chunk,) = format_of(path).chunks(path, asked)
+    built = [checked(record, units_of("ev angstrom")) for record in format_of(path).records(path, chunk.where, asked)]
+    assert [(f.charge, f.spin) for f in built] == [tuple(electrons_of(frame)) for frame in frames]
 
 
 def test_mistakes_are_one_sentence(stored, molecules, tmp_path):

@@ -116,6 +116,34 @@ def test_a_store_and_a_file_are_evaluated_from_the_command_line(store, tmp_path,
     assert json.loads(capsys.readouterr().out)["validity"] == 0.5
     assert main(["evaluate", str(tmp_path / "none.smi")]) == 2
     assert "neither a store nor a file" in capsys.readouterr().err
+    assert main(["evaluate", "ftp://here/runs"]) == 2
+    assert "store='ftp://here/runs' is of no known kind" in capsys.readouterr().err
+    for what, option, says in (
+        (store.url, "--bootstrap=5", "--bootstrap says nothing about text runs; leave it out."),
+        (store.url, "--device=cuda", "--device says nothing of a store"),
+        (str(sample), "--subset=config_type", "--subset says nothing about molecules; name the potential"),
+        (store.url, "--first=some", "argument --first: 'some' is no whole number"),
+    ):
+        assert status_of(["evaluate", what, option]) == 2
+        assert says in capsys.readouterr().err
+
+
+def status_of(arguments):
+    try:
+        return main(arguments)
+    except SystemExit as end:
+        return end.code
+
+
+@pytest.mark.usefixtures("no_chemnet")
+def test_runs_without_weights_are_left_out_and_runs_without_data_are_told(store, monkeypatch, tmp_path):
+    how = Sampling(24)
+    with monkeypatch.context() as patch:
+        patch.setenv("CHEMSCALE_HOME", str(tmp_path))
+        with pytest.raises(ValueError, match=r"is not built here; run `chemscale data build"):
+            list(score_cells(store, how, processes=1, progress=False))
+    monkeypatch.setattr("chemscale.train.state.WEIGHTS", "none")
+    assert not list(score_cells(store, how, processes=1, progress=False))
 
 
 def test_strings_are_written_whole_or_gone_on_with(store, tmp_path, capsys, monkeypatch):

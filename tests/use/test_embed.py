@@ -79,6 +79,26 @@ def test_selfies_files_are_told_and_give_the_same_states(smiles, tmp_path):
     assert len({tuple(v) for v in table["embedding"].to_pylist()[: len(longer)]}) == len(longer)
 
 
+def test_proteins_are_embedded_as_their_letters(tmp_path):
+    letters = tuple("ACDEFGHIKLMNPQRSTVWY")
+    (tmp_path / "a.fasta").write_text(">a x\nMKV\nLAA\n>b\nmkw*\n>c\nMK1\n>d\nMXK\n")
+    (tmp_path / "b.csv").write_text("id,sequence\na,MKVLAA\nb,MKW\n")
+    model, data = transformer(letters), manifest(letters, "protein")
+    (table,) = embed_tables(model, data, tmp_path / "a.fasta", processes=1)
+    assert table["reason"].to_pylist() == [
+        None, None, "not an amino acid: '1' at position 3", "unknown to the model: X",
+    ]  # fmt: skip
+    place = {token: i for i, token in enumerate(data.vocabulary)}
+    held = states(model, data, [place[letter] for letter in "MKVLAA"])
+    assert table["embedding"].to_pylist()[0] == pytest.approx(held[1:].mean(0).tolist(), abs=1e-5)
+    (other,) = embed_tables(model, data, tmp_path / "b.csv", processes=1)
+    assert other["embedding"].to_pylist() == table["embedding"].to_pylist()[:2]
+    with pytest.raises(
+        ValueError, match=r"embed\(notation='smiles'\) is not allowed: it must be protein for this model"
+    ):
+        next(embed_tables(model, data, tmp_path / "a.fasta", notation="smiles"))
+
+
 def test_a_killed_embedding_goes_on_and_ends_alike(smiles, tmp_path, monkeypatch):
     monkeypatch.setattr(embed, "PART", 2)
     model, data, out = transformer(), manifest(), tmp_path / "out.parquet"
@@ -107,7 +127,7 @@ def test_parts_of_another_request_are_thrown_away(tmp_path, smiles):
 
 
 def test_a_bad_request_is_one_sentence(smiles):
-    with pytest.raises(ValueError, match=r"embed\(pool='max'\) is not allowed: it must be mean or last"):
+    with pytest.raises(ValueError, match=r"embed\(pool='max'\) is not allowed: it must be mean or last for this model"):
         next(embed_tables(transformer(), manifest(), smiles, pool="max"))
     with pytest.raises(ValueError, match="notation='inchi'"):
         next(embed_tables(transformer(), manifest(), smiles, notation="inchi"))

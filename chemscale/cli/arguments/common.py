@@ -17,7 +17,11 @@ class Parser(argparse.ArgumentParser):
 
 def at_least_one(text: str) -> int:
     """A whole number above 0, for options that count something."""
-    if (number := int(text)) < 1:
+    try:
+        number = int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number") from None
+    if number < 1:
         raise argparse.ArgumentTypeError(f"{number} is not allowed: it must be at least 1")
     return number
 
@@ -25,7 +29,7 @@ def at_least_one(text: str) -> int:
 def verb(verbs: Any, name: str, function: Any) -> argparse.ArgumentParser:
     """One verb or kind of a verb, whose help is the first sentence of its function."""
     made = verbs.add_parser(name, help=function.__doc__.split(".")[0].split("\n")[0], description=function.__doc__)
-    made.set_defaults(verb=function)
+    made.set_defaults(verb=function, usual=made.get_default)
     made.add_argument("--json", action="store_true", help="print for programs")
     return made
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import os
 from typing import Any
 
 from chemscale.cli import data, models, studies
 from chemscale.cli.arguments.common import Parser, at_least_one, verb, with_resources
+from chemscale.data.parallel import available_processors
 from chemscale.data.vocabulary import NAMED
 from chemscale.spec import DUPLICATES, FORMS, NOTATIONS, REPRESENTATIONS
 
@@ -69,7 +69,7 @@ def data_sources(verbs: Any) -> None:
     label.add_argument("--per-shape", type=int, default=1, help="structures from one conformer (default 1)")
     label.add_argument("--seed", type=int, default=0)
     label.add_argument("--noise", type=int, default=500, help="structures relabelled to measure the label noise")
-    label.add_argument("--processes", type=int, default=os.cpu_count() or 1, help="default: all processors")
+    label.add_argument("--processes", type=at_least_one, default=available_processors(), help="default: all processors")
 
 
 def _with_reading(made: argparse.ArgumentParser) -> None:
@@ -95,14 +95,15 @@ def _with_reading(made: argparse.ArgumentParser) -> None:
     made.add_argument("--level", help="of structures, which labels: wb97x_dz, ccsd(t)_cbs … of ANI-1x")
     made.add_argument("--units", help="of structures, e.g. 'hartree bohr' (default: those of the kind of file)")
     made.add_argument("--isolated", help="of structures, a file of isolated atoms for the reference energies")
-    made.add_argument("--processes", type=at_least_one, help="of this machine (default: all processors)")
-    made.add_argument("--address", help="of a Ray cluster that does the work, e.g. auto (default: this machine)")
+    where = made.add_mutually_exclusive_group()
+    where.add_argument("--processes", type=at_least_one, help="of this machine (default: all processors)")
+    where.add_argument("--address", help="of a Ray cluster that encodes strings, e.g. auto (default: this machine)")
 
 
 def train(verbs: Any) -> None:
     """`train`."""
     made = verb(verbs, "train", models.train)
-    made.add_argument("architecture", help="chemgpt, schnet or painn; a model of your own goes through a recipe")
+    made.add_argument("architecture", help="chemgpt, schnet, painn …; a model of your own goes through a recipe")
     made.add_argument("--width", type=int, required=True)
     made.add_argument("--data", help="source (default: the embedded one of the family)")
     made.add_argument("--size", type=int, help="training examples (default: all)")

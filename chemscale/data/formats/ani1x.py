@@ -61,7 +61,9 @@ def records(path: Path, where: tuple[str, int, int], reading: Reading) -> Iterat
 
 
 def _names(reading: Reading) -> tuple[str, str]:
-    level = reading.level or LEVEL
+    """Of energies and forces; where one alone is named, the other is that of its level."""
+    named = reading.energy or reading.forces or ""
+    level = reading.level or named.rpartition(".")[0] or LEVEL
     return reading.energy or f"{level}.energy", reading.forces or f"{level}.forces"
 
 

@@ -67,7 +67,7 @@ def records(path: Path, where: tuple[int, int], reading: Reading) -> Iterator[Re
         positions, energies, forces = (_rows(held, name, start, stop) if name in names else None for name in arrays)
     for i in range(stop - start):
         yield Record(
-            species if species.ndim == 1 else species[i],
+            species if species.ndim == 1 else species[start + i],
             None if positions is None else positions[i],
             None if energies is None else np.ravel(energies[i])[:1],
             None if forces is None else forces[i],

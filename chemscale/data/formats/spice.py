@@ -2,8 +2,9 @@
 
 Eastman et al., Scientific Data 10:11 (2023), and github.com/openmm/spice-dataset: `conformations` (m, n, 3) in bohr,
 `atomic_numbers` (n,), `dft_total_energy` (m,) in Hartree, `dft_total_gradient` (m, n, 3) in Hartree/bohr, whose sign is
-that of a slope, so that forces are its negative; `smiles` with all hydrogens, whose formal charges make the molecule's
-charge. All molecules are closed shells. A data set that names its units in the attribute `units` is held to them.
+that of a slope: forces are the negative of what is named a gradient, and what is named otherwise, as it is; `smiles`
+with all hydrogens, whose formal charges make the molecule's charge. All molecules are closed shells. A data set that
+names its units in the attribute `units` is held to them.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from chemscale.data.formats.format import Chunk, Format, lacking, runs
+from chemscale.data.formats.format import Chunk, Format, UnreadableError, lacking, runs
 from chemscale.data.formats.hdf5 import opened
 from chemscale.data.frames import Record, UnusableError
 from chemscale.spec import Reading
@@ -50,13 +51,14 @@ def records(path: Path, where: tuple[str, int, int], reading: Reading) -> Iterat
         species = np.asarray(group["atomic_numbers"])
         positions = group["conformations"][start:stop]
         energies = group[energy][start:stop] if energy in group else [None] * (stop - start)
-        slopes = -group[forces][start:stop] if forces in group else [None] * (stop - start)
+        sign = -1 if forces.endswith("gradient") else 1
+        pulls = sign * group[forces][start:stop] if forces in group else [None] * (stop - start)
         smiles = _smiles(group)
         keys = tuple(group)
     charge = None if smiles is None else _charge(smiles)
     for i in range(stop - start):
         yield Record(
-            species, positions[i], energies[i], slopes[i], f"molecule:{name}",
+            species, positions[i], energies[i], pulls[i], f"molecule:{name}",
             charge=charge, spin=None if charge is None else 0, text=f"{name} {start + i}", keys=keys,
         )  # fmt: skip
 
@@ -68,7 +70,7 @@ def _hold_to_units(path: Path, group: Any) -> None:
             continue
         said = said.decode() if isinstance(said, bytes) else str(said)
         if said.lower().replace(" ", "") not in (expected, expected.replace("hartree/bohr", "hartree/bohr**1")):
-            raise ValueError(
+            raise UnreadableError(
                 f"Data.source={str(path)!r} says that {name} is in {said!r}, where SPICE has {expected!r}; name the "
                 "units of the whole file (Reading.units, --units), e.g. 'hartree bohr'."
             )

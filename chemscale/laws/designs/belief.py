@@ -91,13 +91,20 @@ class Belief:
 
 
 def plausible(law: Law, forms: Sequence[str] = PLAUSIBLE) -> list[Belief]:
-    """What a law says, and the other forms that foretell its largest runs about as well from the smaller ones.
+    """What a law says, the other forms that foretell its largest runs about as well, and what was plausible before.
 
-    All are judged by the same runs held out, the largest fifth, whatever the law's own backtest held out.
+    Forms are judged by the same runs held out, the largest fifth, whatever the law's own backtest held out. What was
+    plausible before any run stays in: the parameters of a law of few runs may be far off, and a design that is best for
+    them alone teaches less than one that is good for all. Without `forms` (for a target that is one form's own
+    parameter) nothing of another form is asked.
     """
     own = _foretold(law)
-    beliefs = [Belief.of(law) if own is None else replace(Belief.of(law), drift=drift_of(own))]
-    if own is None or law.roles != ("params", "data"):
+    mine = Belief.of(law) if own is None else replace(Belief.of(law), drift=drift_of(own))
+    if law.roles != ("params", "data"):
+        return [mine]
+    first = replace(Belief.before(law.roles, mine.places).with_runs(mine.places), noise=mine.noise)
+    beliefs = [mine, first] if first.form.name in (law.form, *forms) else [mine]
+    if own is None:
         return beliefs
     rivals = [(name, test) for name in forms if name != law.form and (test := _foretold(law, name)) is not None]
     best = min(test.rmsle for test in (own, *(test for _, test in rivals)))

@@ -29,14 +29,13 @@ LEAST = 1e-6  # noise in log units
 def with_noise(form: Form, goal: Objective, runs: Rows) -> tuple[Objective, Rows]:
     """The objective with the size of noise that bounds are judged by, and the runs with forecasts weighted.
 
-    Unchanged where no run is censored or imputed. Raises ValueError for objective='lsq', which has no noise in logs.
+    Unchanged where no run is censored or imputed. Raises ValueError as `refuse_bounds`.
     """
     if runs.imputed is not None:
         runs = _weighted(form, goal, runs)
     if runs.censored is None or not runs.censored.any():
         return goal, runs
-    if goal.name == "lsq":
-        raise ValueError("objective='lsq' knows no noise of the log loss to judge bounds by; use 'log_lsq' or 'huber'.")
+    refuse_bounds(goal, runs)
     problem = Problem.over(form, goal, runs.take(~runs.censored))
     spread = noise_scale(problem, solve(problem))
     theta = solve(Problem.over(form, replace(goal, spread=max(spread, LEAST)), runs))
@@ -48,6 +47,12 @@ def with_noise(form: Form, goal: Objective, runs: Rows) -> tuple[Objective, Rows
         if abs(spread / goal.spread - 1) < SETTLED:
             break
     return replace(goal, spread=max(spread, LEAST)), runs
+
+
+def refuse_bounds(goal: Objective, runs: Rows) -> None:
+    """Raise ValueError where losses are bounds and the objective is `lsq`, which has no noise in logs."""
+    if goal.name == "lsq" and not runs.measured.all():
+        raise ValueError("objective='lsq' knows no noise of the log loss to judge bounds by; use 'log_lsq' or 'huber'.")
 
 
 def _expected(problem: Problem, theta: Array, spread: float) -> float:

@@ -91,8 +91,13 @@ class Profile:
 
 
 def profile(problem: Problem, theta: Array, clusters: np.ndarray, number: Number, name: str, level: float) -> Profile:
-    """The profile of one number of the fit theta (P,); ValueError for a level outside 0 to 1."""
+    """The profile of one number of the fit theta (P,).
+
+    Raises ValueError for a level outside 0 to 1, and where the fitted number is infinite.
+    """
     require_level(level)
+    if not np.isfinite(number.of(theta[None])[0]):
+        raise ValueError(f"{name} is infinite in this fit, and so has no profile; its warnings say why.")
     likelihood = Likelihood.of(problem, theta, clusters)
     found, ratio, left = likelihood.ends(number, level)
     value = float(number.outward(number.of(theta[None]))[0])
@@ -121,6 +126,9 @@ def parameter_intervals(
     for name, number in numbers.items():
         at = number.of(theta[None])
         value = float(number.outward(at)[0])
+        if not np.isfinite(value):  # such as the start of a power law that is read as a curve with one
+            found[name] = number.least, np.inf
+            continue
         if likelihood is not None:
             pair = number.outward(likelihood.ends(number, level)[0][0])
         elif method == "wald":
@@ -144,11 +152,11 @@ def left_over(problem: Problem, clusters: np.ndarray) -> int:
 
 
 def of_draws(draws: Array, value: float, level: float, left: int) -> tuple[float, float]:
-    """Central interval of the finite draws (B,), stretched for `left` degrees of freedom."""
-    finite = draws[np.isfinite(draws)]
-    if not len(finite) or not np.isfinite(value):
+    """Central interval of the draws (B,) that are numbers, infinite ones too, for `left` degrees of freedom."""
+    known = draws[~np.isnan(draws)]
+    if not len(known):
         return 0.0, float("inf")
-    return interval(finite, value, level, small_sample(level, left))
+    return interval(known, value, level, small_sample(level, left))
 
 
 def _around(value: float, pair: Any) -> tuple[float, float]:

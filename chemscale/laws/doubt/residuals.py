@@ -121,7 +121,8 @@ def small_sample(level: float, runs_left: float) -> float:
 
 def interval(draws: Array, value: float, level: float, widen: float = 1.0) -> tuple[float, float]:
     """Central interval of the draws (B,), stretched about `value` by `widen`."""
-    low, high = np.quantile(draws, [0.5 - level / 2, 0.5 + level / 2])
+    between = "linear" if np.isfinite(draws).all() else "nearest"  # between a number and infinity lies nothing
+    low, high = np.quantile(draws, [0.5 - level / 2, 0.5 + level / 2], method=between)
     return float(value - widen * max(value - low, 0.0)), float(value + widen * max(high - value, 0.0))
 
 

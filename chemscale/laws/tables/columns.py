@@ -24,7 +24,7 @@ def read(table: Any) -> Columns:
     """Columns of any table as lists of Python values."""
     if hasattr(table, "column_names") and hasattr(table, "column"):  # pyarrow
         refuse_twins(table.column_names, "the table")
-        columns = {str(name): table.column(name).to_pylist() for name in table.column_names}
+        columns = {str(name): _listed(table.column(name).to_pylist()) for name in table.column_names}
     elif isinstance(table, Mapping):
         columns = {str(name): _listed(values) for name, values in table.items()}
     elif hasattr(table, "columns") and hasattr(table, "__getitem__"):  # pandas, polars
@@ -72,7 +72,11 @@ def _plain(value: Any) -> Any:
 
 def keep(columns: Columns, mask: np.ndarray) -> Columns:
     """The rows where `mask` (rows,) is true."""
-    index = np.flatnonzero(mask)
+    return _taken(columns, np.flatnonzero(mask))
+
+
+def _taken(columns: Columns, index: Iterable[int]) -> Columns:
+    """Some of the rows, by their numbers."""
     return {name: [values[i] for i in index] for name, values in columns.items()}
 
 
@@ -82,8 +86,10 @@ def split(columns: Columns, by: str) -> dict[Any, Columns]:
     listed = next((v for v in values if isinstance(v, (list, dict))), None)
     if listed is not None:
         raise ValueError(f"by={by!r} holds {listed!r}, which names no group; give a column of texts or numbers.")
-    marked = np.array([str(v) for v in values])
-    return {v: keep(columns, marked == str(v)) for v in dict.fromkeys(values)}
+    index: dict[Any, list[int]] = {}
+    for row, value in enumerate(values):
+        index.setdefault(value, []).append(row)
+    return {value: _taken(columns, mine) for value, mine in index.items()}
 
 
 def column(columns: Columns, name: str, field_name: str) -> list[Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from chemscale.laws.tables.columns import Columns, positive
+from chemscale.laws.tables.columns import Columns, number, positive
 
 SEPARATING = ("family", "architecture", "law_metric", "precision", "data_content")
 UNITS = {
@@ -24,8 +24,9 @@ def with_capacity(columns: Columns) -> Columns:
     """Columns with `capacity`, depth x width, where a table has both (Frey et al. 2023 count potentials by it)."""
     if "capacity" in columns or not {"depth", "width"} <= columns.keys():
         return columns
-    pairs = zip(columns["depth"], columns["width"], strict=True)
-    return {**columns, "capacity": [None if None in pair else pair[0] * pair[1] for pair in pairs]}
+    pairs = zip(map(number, columns["depth"]), map(number, columns["width"]), strict=True)
+    products = [None if depth is None or width is None else depth * width for depth, width in pairs]
+    return {**columns, "capacity": products}
 
 
 def metric_of(columns: Columns, loss: str) -> str:

@@ -88,9 +88,9 @@ class _Walk:
 
     def holds(self, kind: ast.cmpop, left: Any, right: Any) -> bool:
         """Whether one comparison of two values holds; beside equality, only a negated one holds of a missing value."""
-        if isinstance(kind, (ast.Eq, ast.NotEq)) or isinstance(right, tuple):
+        if isinstance(kind, (ast.Eq, ast.NotEq)):
             return bool(COMPARE[type(kind)](left, right))
-        if left is None or right is None:
+        if right is None or (left is None and not isinstance(right, tuple)):
             return isinstance(kind, NEGATED)
         try:
             return bool(COMPARE[type(kind)](left, right))

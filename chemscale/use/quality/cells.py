@@ -21,6 +21,7 @@ from chemscale.data.sources import file_checksum
 from chemscale.records.place import Place
 from chemscale.records.store import Store
 from chemscale.spec import Resources, RunSpec
+from chemscale.train.state import kept_weights
 from chemscale.use.generate import Request, generate_blocks
 from chemscale.use.load import load
 from chemscale.use.quality.reference import MOSES, Reference, reference, require_reference
@@ -93,6 +94,9 @@ def score_cells(
 
     Returns:
         What was kept of each, with the run's columns `FROM_RUN`.
+
+    Raises:
+        ValueError: the data of a run that is to be sampled are not built here.
     """
     rows = store.runs(family="text", status="finished").to_pylist()
     wanted = [row for row in rows if only is None or row["run_id"] in only]
@@ -101,9 +105,10 @@ def score_cells(
         found = store.place.read_json(name)
         if found is None:
             try:
-                trained = load(store, row["run_id"])
-            except ValueError:  # its weights were not kept
+                kept_weights(store, row["run_id"])
+            except ValueError:  # none were kept
                 continue
+            trained = load(store, row["run_id"])
             found = _measured(trained.module, trained.manifest, how, processes, progress)
             store.place.write_json(name, found)
         yield {**_of_run(row), **found}

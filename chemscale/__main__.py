@@ -1,4 +1,4 @@
-"""`python -m chemscale.cli`."""
+"""`python -m chemscale`, the command line."""
 
 import sys
 
