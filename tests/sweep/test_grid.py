@@ -161,3 +161,11 @@ def test_a_name_that_is_no_file_is_refused_by_every_driver(tmp_path):
 def test_a_word_that_an_exploration_does_not_know_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"widht=… is nothing .* it takes target, width"):
         explore(GRID, store=tmp_path / "store", target="alpha", flops=1.0, widht=0.1)
+
+
+def test_a_stop_refuses_samples_of_different_lengths():
+    base, space = replace(BASE, budget=Budget(updates=50)), {"optim.batch": choice(8, 64)}
+    with pytest.raises(ValueError, match=r"'optim\.batch' while Budget\.updates sets the length"):
+        Search(base, space, stop=ASHA())
+    for run, stop in ((base, None), (replace(base, budget=Budget(examples=800)), ASHA())):
+        assert {Search(run, space, stop=stop).run({"optim.batch": b}).optim.batch for b in (8, 64)} == {8, 64}
