@@ -17,14 +17,15 @@ width^-.18 (95 % interval -.29 to -.08): .0036, .0032, .0028; under the standard
 Measured at width 32, one epoch, with 1,000, 3,000 and 9,000 molecules at batch 4, 8 and 16 (six rates of .0007 to .022,
 .001 to .032, .0014 to .045) and the first two sizes at batch 2 (five of .0005 to .006): the best rate goes as data^.06
 (95 % interval -.00 to .12) times batch^.32 (.23 to .39), .0032 at 9,000 molecules and batch 8; at 1,000 and batch 16
-the lowest rate tried was the best. With the data given the best batch is the smallest: the least losses at batch 2, 4, 8
-were 1.491, 1.518, 1.587 from 1,000 molecules, 1.258, 1.278, 1.334 from 3,000; at 4, 8, 16 from 9,000 1.088, 1.107, 1.136.
+the lowest rate tried was the best. With the data given the best batch is the smallest: the least losses at batch 2, 4,
+8 were 1.491, 1.518, 1.587 from 1,000 molecules, 1.258, 1.278, 1.334 from 3,000; at 4, 8, 16 from 9,000 1.088, 1.107,
+1.136.
 
-What a larger one costs, from 32 other runs at width 32, one epoch (2, 8 and 32 of 1,000 and 3,000 molecules, 4, 16 and 64
-of 9,000, 16 and 64 of 27,000; each at half, once and twice the rule's rate, at 27,000 and batch 16 at the first two): the
-critical batch is 10 at 4,473 molecules (5.9 to 15) and goes as data^.58 (.34 to .89), 29 (21 to 44) at 27,000. Without
-the two cells of fewer than 100 updates it is 14 at 5,523 (9.3 to 19), data^.54 (.32 to .78). A batch of 2 at 9,000
-molecules so costs an eighth more data than one could do with, 16 twice as many.
+What a larger one costs, from 33 other runs at width 32, one epoch (2, 8 and 32 of 1,000 and 3,000 molecules, 4, 16 and
+64 of 9,000, 16 and 64 of 27,000; each at half, once and twice the rule's rate): the critical batch is 10 at 4,473
+molecules (95 % interval 5.8 to 15) and goes as data^.60 (.37 to .89): 30 (21 to 44) at 27,000. Without the two cells of
+fewer than 100 updates it is 14 at 5,523 (9.3 to 19), data^.54 (.34 to .78). A batch of 2 at 9,000 molecules so takes an
+eighth more data than the least, one of 16 twice as many.
 """
 
 from __future__ import annotations
