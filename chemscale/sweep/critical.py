@@ -150,7 +150,8 @@ def fit_critical(cells: Sequence[Cell], rule: Rule) -> CriticalBatch:
         rise = student.ppf(0.5 + rule.level / 2, left) ** 2 * (least.squares + squares[best]) / left
         region = lattice[(squares <= squares[best] + rise) & (beta > 0)]
         box = _around(region[:, 0], box[0], ends[0]), _around(region[:, 1], box[1], ends[1])
-    (log_batch, power), span = lattice[best], (math.exp(x.min()), math.exp(x.max()))
+    (log_batch, power), examples = lattice[best], [cell.sizes[0] for cell in cells]
+    span = min(examples), max(examples)
     return CriticalBatch(
         math.exp(centre), float(log_batch), float(power), float(beta[best]), region, ends, span, rule.level,
         tuple(_doubts(region, ends, rule)),

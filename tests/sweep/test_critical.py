@@ -40,6 +40,7 @@ def test_a_planted_trade_off_is_recovered():
     assert found.exponent.value == pytest.approx(POWER, abs=0.01)
     assert found.beta == pytest.approx(BETA, rel=0.02)
     assert "a batch of a tenth of it needs a tenth more data than the smallest" in str(found)
+    assert found.at(1000).doubts == found.at(9000).doubts == ()
     assert "90000 examples lie beyond the searched 1000 to 9000" in found.at(90_000).doubts[0]
 
 
