@@ -48,6 +48,7 @@ _HOME = {
     "choice": "chemscale.sweep.space",
     "compare": "chemscale.laws",
     "complete": "chemscale.train.complete",
+    "critical_batch": "chemscale.sweep.critical",
     "explore": "chemscale.explore",
     "fit": "chemscale.laws",
     "integers": "chemscale.sweep.space",

@@ -79,6 +79,7 @@ def test_fit_recovers_the_published_law_and_speaks_json(capsys, csv, tmp_path):
         (["train", "chemgpt", "--width", "8", "--workers", "0", "--store", "s"], "Resources.workers=0"),
         (["data", "build", "nowhere"], "nowhere"),
         (["data", "fetch", "nowhere"], "nowhere"),
+        (["data", "build", "moses", "--processes", "2", "--address", "auto"], "not allowed with argument --processes"),
         (["paint"], "invalid choice"),
         (["fit"], "required"),
     ],
@@ -214,10 +215,9 @@ def test_imports_are_light():
 
 def test_the_module_answers_as_the_console_script_does():
     commands = ([sys.executable, "-m", "chemscale"], [Path(sys.executable).with_name("chemscale")])
-    for arguments in (["--version"], ["data", "--help"], ["fit", "nowhere.csv", "--loss", "x"]):
-        one, other = (subprocess.run([*c, *arguments], capture_output=True, text=True, check=False) for c in commands)
-        assert (one.returncode, one.stdout, one.stderr) == (other.returncode, other.stdout, other.stderr)
-        assert (one.stdout + one.stderr).strip()
+    one, other = (subprocess.run([*c, "fit"], capture_output=True, text=True, check=False) for c in commands)
+    assert (one.returncode, one.stdout, one.stderr) == (other.returncode, other.stdout, other.stderr)
+    assert one.stderr.startswith("chemscale fit: ")
 
 
 def test_every_public_name_is_there():

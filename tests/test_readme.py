@@ -43,6 +43,17 @@ def test_the_makefile_wraps_commands_that_the_readme_shows():
         assert command in README, command
 
 
+@pytest.mark.parametrize("path", ["README.md", "cluster/README.md", *sorted(map(str, Path("tune_jobs").glob("*.py")))])
+def test_commands_that_people_are_shown_can_be_given(path):
+    from chemscale.cli.arguments import parser
+
+    top, text = parser(), (ROOT / path).read_text()
+    text = text if path.endswith(".py") else "\n".join(re.findall(r"```\w*\n(.*?)```", text, re.DOTALL))
+    for command in re.findall(r"^ *(?:\.venv/bin/)?(chemscale .*)$", re.sub(r"\\\n\s*", "", text), re.MULTILINE):
+        words = shlex.split(command, comments=True)[1:]
+        assert callable(top.parse_args(words).verb), command
+
+
 def test_every_file_that_the_readme_names_exists():
     for path in re.findall(r"\]\(([^)h][^)]*)\)", README):
         assert (ROOT / path).exists(), path

@@ -2,7 +2,7 @@
 
 chemscale show tune_jobs/chemgpt_branches.py                  # what the trunk spares
 chemscale sweep tune_jobs/chemgpt_branches.py --store runs/branches
-chemscale fit runs/branches --form power_floor --data molecules --where width=64
+chemscale fit runs/branches --loss nats_per_token --form power_floor --data molecules --where "width == 64"
 
 Every run gives the numbers that it gives alone. Those of one trunk see the same molecules in the same order, so their
 errors go together: they are one cluster, which intervals draw whole, and only several seeds tell how sure a law is.

@@ -8,8 +8,8 @@ Cutoff, blocks, radial basis, radial network and readout are the same in every c
 afford. Degree 0 loses the angles together with equivariance: `--set others=…` adds architectures at the same budgets,
 such as an invariant model that sees angles, or one that is not constrained at all.
 
-Rates are measured rules where a family has one, and otherwise those of its paper, not searched for (`PUBLISHED_LR` of
-`chemscale.train.optim`): NequIP's is that of Batzner et al. 2022, whose weights are drawn and scaled in the same way.
+Rates are the measured rules of each family (`LR_RULES` of `chemscale.train.optim`): NequIP's best one is the same to a
+factor of two for degree 0, 1 and 2.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from dataclasses import replace
 from typing import Any
 
 from chemscale.models import NequIP
-from chemscale.spec import MODELS, Budget, Data, Evaluation, Optim, RunSpec
+from chemscale.spec import Budget, Data, Evaluation, Optim, RunSpec
+from chemscale.spec.registry import model_named
 from chemscale.sweep.grid import Grid, Study
 from chemscale.train.optim import family_lr
 
@@ -44,12 +45,13 @@ def recipe(
         match: "params", or "flops" of energies, forces and double backward for one molecule of 27 atoms.
         budgets: of each rung, in that unit.
         others: registered architectures of potentials, sized to the same budgets.
-        lr: the rate of NequIP; None takes its paper's.
+        lr: the rate of NequIP; None takes its rule's.
     """
     if match not in MATCHED:
         raise ValueError(f"match={match!r} is unknown; use {' or '.join(MATCHED)}.")
+    rivals = [model_named(name, family="structures", field="others") for name in others]
     models = [_sized(NequIP, match, budget, degree=degree) for budget in budgets for degree in degrees]
-    models += [_sized(MODELS[name], match, budget) for budget in budgets for name in others]
+    models += [_sized(family, match, budget) for budget in budgets for family in rivals]
     base = RunSpec(
         model=models[0],
         data=Data(source, size=sizes[0]),

@@ -17,10 +17,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
-from chemscale.spec import MODELS, Budget, Data, Evaluation, Optim, RunSpec
-from chemscale.spec.registry import register_own
+from chemscale.spec import Budget, Data, Evaluation, Optim, RunSpec
+from chemscale.spec.registry import model_named
 from chemscale.sweep import Grid, Study
 from chemscale.sweep.gpus import Assumed
 from chemscale.sweep.likeness import Planned
@@ -51,8 +50,7 @@ def recipe(
         architectures: any registered models of structures.
         min_updates: of small sets, which train for more epochs.
     """
-    register_own()
-    configs: list[Any] = [MODELS[name] for name in architectures]
+    configs = [model_named(name, family="structures", field="architectures") for name in architectures]
     models = [config.sized(width=w, depth=d) for config in configs for d in depths for w in widths]
     base = RunSpec(
         model=models[0], data=Data(source), evaluation=Evaluation(points=8, valid=valid, test=test),
@@ -69,12 +67,12 @@ def recipe(
         "frey2023_potentials",
         (grid,),
         question="How do errors of neural force fields fall with capacity and data (Frey et al. 2023)?",
-        limits=("Rates of allegro and spookynet are published ones, not searched for at these sizes.",),
+        limits=("Rates of allegro and spookynet were searched for at small widths alone, not at these sizes.",),
     )
 
 
 def scheduled(run: RunSpec) -> RunSpec:
-    """The family's rule, or the published rate, to be searched for before a large grid is paid for.
+    """The family's rule, found at small widths, to be searched for again before a large grid is paid for.
 
     The batch grows as D^0.383 from 8 at a thousand, to 512 at most.
     """

@@ -50,6 +50,8 @@ def recipe(
     seed: int = 0,
 ) -> Search:
     """The optimiser's settings over a wide space; the rate from a thirtieth to twelve times the ladder's rule."""
+    if architecture not in MODELS:
+        raise ValueError(f"architecture={architecture!r} has no search here; use {', '.join(MODELS)}.")
     model = MODELS[architecture].sized(width=width or WIDTHS[architecture])
     rule = ladder_lr(model)
     base = RunSpec(

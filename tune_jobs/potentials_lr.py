@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from chemscale.spec import MODELS, Budget, Data, Evaluation, Optim, RunSpec
-from chemscale.spec.registry import register_own
+from chemscale.spec import Budget, Data, Evaluation, Optim, RunSpec
+from chemscale.spec.registry import model_named
 from chemscale.sweep import Search, loguniform
 from chemscale.train.optim import family_lr
 
@@ -29,12 +29,12 @@ def recipe(
 
     Args:
         depth, degree: of the model, where not its family's own.
-        centre: None takes the family's rule, or the rate of its paper.
+        centre: None takes the family's rule.
     """
-    register_own()
     dials: dict[str, Any] = {"depth": depth, "degree": degree}
-    model: Any = MODELS[architecture]
-    model = model.sized(width=width, **{name: value for name, value in dials.items() if value is not None})
+    model = model_named(architecture, family="structures").sized(
+        width=width, **{name: value for name, value in dials.items() if value is not None}
+    )
     middle = family_lr(model) if centre is None else centre
     base = RunSpec(
         model=model,

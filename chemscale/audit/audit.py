@@ -22,6 +22,7 @@ from chemscale.laws.forms import FORMS, choose
 from chemscale.laws.forms.form import axes_named
 from chemscale.laws.tables.columns import Columns, read
 from chemscale.laws.tables.selection import satisfying
+from chemscale.plan import resolved
 from chemscale.records.store import Store
 
 CHECKS: tuple[Callable[[Subject], Finding], ...] = (
@@ -66,12 +67,14 @@ def audit(
     forecasts: Mapping[str, Any] = {}
     spaces: Spaces = {}
     if isinstance(what, Store):
-        name, table, forecasts, spaces = name or what.url, what.runs(), what.forecasts(), spaces_of(what)
+        name, table, spaces = name or what.url, what.runs(), spaces_of(what)
+        forecasts = what.forecasts()
         if not len(table):
             raise ValueError(f"{what.url} has no run at all; an audit needs finished ones, so start a sweep first.")
     else:
         table = what
-    columns = satisfying(read(table), where)
+    every = read(table)
+    columns = satisfying(every, where)
     if is_runs(columns) and by is None:
         groups = [thinned(group) for group in groups_among(columns, loss)]
         if not groups:
@@ -85,13 +88,17 @@ def audit(
         subjects = of_groups(groups, points, manifests, {}, form=form, axes=axes, counts=counts, spaces=spaces)
     else:
         subjects = of_table(columns, axes, _named(loss, axes, columns), by=by, form=form, counts=counts)
-    return of_subjects(subjects, name or "table", compared(subjects), _foretold(forecasts, columns))
+    return of_subjects(subjects, name or "table", compared(subjects), _foretold(forecasts, every, columns))
 
 
-def _foretold(forecasts: Mapping[str, Any], columns: Columns) -> Iterable[Claim]:
+def _foretold(forecasts: Mapping[str, Any], every: Columns, kept: Columns) -> Iterable[Claim]:
     """The claims of the forecasts of runs that the filter kept, and of those that have not started."""
-    rows = {row["run_id"]: row for row in records(columns)} if forecasts else {}
-    return forecasts_of(forecasts, rows)
+    if not forecasts:
+        return ()
+    rows = {row["run_id"]: row for row in records(every)}
+    left_out = rows.keys() - set(kept["run_id"])
+    told = resolved(forecasts, rows.values())
+    return forecasts_of({run: one for run, one in told.items() if run not in left_out}, rows)
 
 
 def _named(loss: str | None, axes: Mapping[str, str], columns: Mapping[str, Any]) -> str:
@@ -112,10 +119,10 @@ def of_store(
     together: Sequence[Together] | None = None,
 ) -> Audit:
     """The audit of what a report has read already: its groups, points, manifests, laws (slug -> law), comparisons."""
-    rows = {row["run_id"]: row for group in groups for row in group.whole}
+    rows = {row["run_id"]: row for group in groups for row in (*group.whole, *group.others)}
     subjects = of_groups(groups, points, manifests, laws, spaces=spaces_of(store))
     together = compared(subjects) if together is None else together
-    return of_subjects(subjects, store.url, together, forecasts_of(store.forecasts(), rows))
+    return of_subjects(subjects, store.url, together, forecasts_of(resolved(store.forecasts(), rows.values()), rows))
 
 
 def of_subjects(

@@ -179,10 +179,11 @@ def _deciding(subject: Subject, run: NextRun) -> Deciding:
 
 
 def _parameters(subject: Subject, law: Law, findings: Sequence[Finding]) -> Iterable[Claim]:
-    """The law's exponents and floor."""
+    """The law's exponents and floor, under the names of its form's paper."""
+    floor = law.shape.floor
     exponents = {law.shape.exponent_of(role): role for role in reversed(law.roles)}
     for name, value in law.parameters.items():
-        if name not in exponents and name != "E":
+        if name not in exponents and name != floor:
             continue
         role = exponents.get(name)
         kind = "floor" if role is None else "parameter"
@@ -235,7 +236,10 @@ def _plan(subject: Subject, law: Law, findings: Sequence[Finding]) -> Iterable[C
 
 
 def forecasts_of(forecasts: Mapping[str, Mapping[str, Any]], rows: Mapping[str, Row]) -> Iterable[Claim]:
-    """Predictions that were registered before their runs started (run id -> prediction), against the runs."""
+    """Predictions that were registered before their runs started, against the runs.
+
+    forecasts: run id, or the name of a plan without a run yet -> prediction; see `plan.resolved`. rows: by run id.
+    """
     for run_id, said in forecasts.items():
         if said.get("value") is None or said.get("low") is None or said.get("high") is None:
             continue

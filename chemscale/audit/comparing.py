@@ -8,11 +8,12 @@ from typing import Any
 
 from chemscale.audit.claims import beyond, weighed
 from chemscale.audit.origin import against
-from chemscale.audit.subject import Subject
+from chemscale.audit.subject import Subject, usual_form
 from chemscale.audit.values import CANNOT_TELL, Claim, Deciding, Finding, joined
 from chemscale.laws import FitError
 from chemscale.laws.comparison.answer import CANNOT_TELL as OPEN
 from chemscale.laws.comparison.answer import EXPONENT, exponents_test, verdict_of
+from chemscale.laws.comparison.blocks import REFUSED
 from chemscale.laws.comparison.compare import Comparison, compare
 from chemscale.laws.comparison.contrast import Difference
 from chemscale.laws.comparison.jointlaw import JointLaw
@@ -46,15 +47,17 @@ def peers_among(subjects: Sequence[Subject]) -> list[list[Subject]]:
 
 def _together(members: Sequence[Subject]) -> Together:
     first, everyone = members[0], tuple(members)
-    if "seen" in first.axes:
-        return Together(everyone, None, "a comparison takes params, data and flops, not data seen again.")
     if len(members) > MOST:
         told = f"{len(members)} groups are too many to compare at once; name up to {MOST} with where."
         return Together(everyone, None, told)
-    axes: dict[str, Any] = dict(first.axes)
-    rows = [{**row, "model": one.title} for one in members for row in one.rows]
+    options: dict[str, Any] = dict(first.axes)
+    asked = "seen" in first.axes or first.form != usual_form(first.axes)
+    if asked and first.form not in (*REFUSED, "auto"):
+        options["form"] = first.form
+    by = "model" if "model" not in (*first.axes.values(), first.loss) else "group"
+    rows = [{**row, by: one.title} for one in members for row in one.rows]
     try:
-        return Together(everyone, compare(rows, by="model", loss=first.loss, bootstrap=BOOTSTRAP, **axes))
+        return Together(everyone, compare(rows, by=by, loss=first.loss, bootstrap=BOOTSTRAP, **options))
     except (ValueError, FitError) as error:
         return Together(everyone, None, str(error))
 

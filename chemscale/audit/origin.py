@@ -9,6 +9,7 @@ from typing import Any
 from chemscale.audit.subject import Subject
 from chemscale.audit.training import cells_of, trials_of, varied
 from chemscale.audit.values import CANNOT_TELL, CONCERN, FINE, Finding, joined, plural
+from chemscale.laws.tables.columns import number
 
 SHORT = 10  # characters of a commit that people read
 NEAR_NOISE = 3.0  # times the label noise; a loss within it is a tenth noise in quadrature
@@ -70,8 +71,7 @@ def _overlapping(subject: Subject) -> Iterable[str]:
 
 def _faults(subject: Subject) -> Iterable[str]:
     name = "valid_loss"
-    pairs = [(row.get(name), row[subject.loss]) for row in subject.whole]
-    if pairs and all(v is not None and float(v) == float(loss) for v, loss in pairs):
+    if all(number(row.get(name)) == float(row[subject.loss]) for row in subject.whole):
         yield f"{name} equals {subject.loss} in every run: the split that chose is the split that judges"
     group = subject.group
     if group is not None and group.searched and any(row["valid_loss"] is None for row in subject.whole):
@@ -110,13 +110,22 @@ def mixed(subject: Subject) -> Finding:
 
 def _commits(subject: Subject) -> list[str]:
     """Commits of the runs, short; "+" marks changes that were not committed."""
-    found = {json.loads(v).get("commit") for v in {v for v in subject.all_values("versions") if v}}
+    found = {str(_fields(text).get("commit") or "") for text in set(map(str, subject.all_values("versions")))}
     return sorted(c[:SHORT] + "+" * c.endswith("+") for c in found if c)
+
+
+def _fields(text: str) -> dict[str, Any]:
+    """The object that a text is in JSON; nothing where it is none, as in tables of strangers."""
+    try:
+        found = json.loads(text)
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _one_code(subject: Subject, commits: Sequence[str]) -> bool:
     """Whether the specs say that no code between these commits changed a number."""
-    versions = {json.loads(spec).get("spec_version") if spec else None for spec in subject.all_values("spec")}
+    versions = {_fields(text).get("spec_version") for text in set(map(str, subject.all_values("spec")))}
     return len(versions) == 1 and None not in versions and not any(commit.endswith("+") for commit in commits)
 
 

@@ -114,9 +114,9 @@ def correlated(subject: Subject) -> Finding:
     law = subject.law
     if law is None:
         return Finding("correlated", APART, CANNOT_TELL, subject.lawless, "a law that fits")
-    groups = int(subject.runs.clusters.max()) + 1
+    groups = int(law.runs.clusters.max()) + 1
     count = len(subject.rows)
-    shared = f"{count} runs share {groups} subsets, which intervals draw together" if groups < count else ""
+    shared = f"{count} runs lie in {groups} clusters, which intervals draw together" if groups < count else ""
     left, right = _neighbours(subject, residuals(law.problem, law.solution.theta))
     numbers: dict[str, float] = {"clusters": groups, "pairs": len(left)}
     if len(left) >= NEIGHBOURS and np.ptp(left) > 0 and np.ptp(right) > 0:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -11,6 +12,7 @@ from chemscale.audit.groups import Row
 from chemscale.audit.spaces import at_edges
 from chemscale.audit.subject import LOSSLESS, Subject
 from chemscale.audit.values import CANNOT_TELL, CONCERN, FINE, Finding, joined, plural
+from chemscale.laws.tables.columns import number
 from chemscale.records.schema import FINISHED
 
 TUNED = (  # hyperparameters, by the names that tables give them
@@ -55,13 +57,14 @@ def converged(subject: Subject) -> Finding:
 
 def _converged_by_updates(subject: Subject) -> Finding:
     """Of a table without curves: what its number of updates says."""
-    name = next((n for n in ("updates", "steps", "num_steps") if subject.has(n)), None)
+    counted = {n: [number(v) for v in subject.all_values(n)] for n in ("updates", "steps", "num_steps")}
+    name = next((n for n, values in counted.items() if None not in values), None)
     settle = "learning curves: a store keeps them, and is audited with them"
     if name is None:
         return Finding(
             "convergence", CONVERGED, CANNOT_TELL, "the table has no curves and no column of updates", settle
         )
-    short = sum(float(v) < FEW_UPDATES for v in subject.all_values(name))
+    short = sum(v is not None and v < FEW_UPDATES for v in counted[name])
     told = f"{short} of {len(subject.whole)} runs had fewer than {FEW_UPDATES} {name}; the table has no curves"
     return Finding("convergence", CONVERGED, CONCERN if short else CANNOT_TELL, told, settle, {"short": short})
 
@@ -117,12 +120,15 @@ def _best_of(cell: Sequence[Row], subject: Subject) -> Iterable[tuple[Row, list[
     if said is not None:
         yield best, said
     elif tried:
-        yield best, [(n, float(best[n])) for n, values in tried.items() if float(best[n]) in (values[0], values[-1])]
+        at = {name: number(best.get(name)) for name in tried}
+        yield best, [(n, v) for n, v in at.items() if v is not None and v in (tried[n][0], tried[n][-1])]
 
 
 def _score(row: Row, loss: str) -> float:
-    value = row.get("valid_loss")
-    return float(row[loss] if value is None else value)
+    """By what the best trial of a cell is chosen; a trial that has neither loss is the last."""
+    found = number(row.get("valid_loss"))
+    found = number(row.get(loss)) if found is None else found
+    return math.inf if found is None else found
 
 
 def tuning(subject: Subject) -> Finding:

@@ -9,7 +9,7 @@ from typing import Any
 
 from chemscale.audit.values import CANNOT_TELL, CONCERN, FINE, NOT_SUPPORTED, SUPPORTED, Audit, Claim, Finding
 from chemscale.cli.output import console, print_json
-from chemscale.cli.reading import read_table
+from chemscale.cli.reading import is_store, read_table
 
 COLOURS = {FINE: "green", SUPPORTED: "green", CONCERN: "red", NOT_SUPPORTED: "red", CANNOT_TELL: "yellow"}
 
@@ -31,9 +31,7 @@ def audit(given: argparse.Namespace) -> int:
 
 def _opened(what: str) -> Any:
     """A store, which also has points, or a table."""
-    from pathlib import Path
-
-    if "://" in what or Path(what).is_dir():
+    if is_store(what):
         from chemscale.records.store import Store
 
         return Store(what)

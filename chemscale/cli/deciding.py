@@ -9,7 +9,7 @@ from typing import Any
 
 from chemscale.cli.laws import parse_point
 from chemscale.cli.output import print_json, writable
-from chemscale.cli.reading import read_table
+from chemscale.cli.reading import is_store, read_table
 from chemscale.laws import FitError, Law
 from chemscale.laws import fit as fit_law
 
@@ -24,7 +24,7 @@ def plan(given: argparse.Namespace) -> int:
     from chemscale.plan import CANNOT_TELL, Plan, measure_cost
     from chemscale.plan import plan as plan_for
 
-    if given.register is not None and not _in_store(given.table):
+    if given.register is not None and not is_store(given.table):
         writable(f"{given.register}{FORECAST}", "--register")
     table = read(read_table(given.table))
     if given.cost:
@@ -102,7 +102,7 @@ def _register(given: argparse.Namespace, law: Law, made: Any, architecture: str 
     metric = metric_of(columns, given.loss)
     known = {str(v) for v in columns.get("architecture", []) if v is not None}
     architecture = architecture or (known.pop() if len(known) == 1 else None)
-    if not _in_store(given.table):
+    if not is_store(given.table):
         forecast = _planned(law, made, metric, architecture)
         return _write(Path(f"{given.register}{FORECAST}"), forecast)
     from chemscale.records.store import Store
@@ -121,10 +121,6 @@ def _register(given: argparse.Namespace, law: Law, made: Any, architecture: str 
             )
         return held
     return store.forecasts()[given.register]
-
-
-def _in_store(table: str) -> bool:
-    return "://" in table or Path(table).is_dir()
 
 
 def _planned(law: Law, made: Any, metric: str, architecture: str | None) -> dict[str, Any]:

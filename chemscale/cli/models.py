@@ -29,18 +29,17 @@ def train(given: argparse.Namespace) -> int:
 
 
 def _run_from(given: argparse.Namespace, changes: dict[str, Any]) -> Any:
-    import chemscale.models  # noqa: F401  # registers the models
-    from chemscale.spec import MODELS, Budget, Data, InitFrom, Optim, RunSpec, with_fields
+    from chemscale.spec import Budget, Data, InitFrom, Optim, RunSpec, with_fields
+    from chemscale.spec.registry import model_named
 
     if given.init_run and not given.init_from:
         raise ValueError(f"--init-run {given.init_run!r} needs --init-from STORE, the store of that run.")
-    if given.architecture not in MODELS:
-        raise ValueError(f"architecture={given.architecture!r} is unknown; choose one of {', '.join(sorted(MODELS))}.")
-    source = given.data or ("moses" if MODELS[given.architecture].family == "text" else "fragments-gfn2")
+    family = model_named(given.architecture)
+    source = given.data or ("moses" if family.family == "text" else "fragments-gfn2")
     epochs = 1 if given.epochs is None and given.updates is None else given.epochs
     budget = Budget(epochs=epochs, updates=given.updates)
     run = RunSpec(
-        model=MODELS[given.architecture].sized(width=given.width),  # type: ignore[attr-defined]
+        model=family.sized(width=given.width),
         data=Data(source, size=given.size),
         optim=Optim(lr=given.lr, batch=given.batch),
         budget=budget,

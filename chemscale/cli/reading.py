@@ -12,6 +12,11 @@ UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)  # how "Unicode text" of spr
 LONGEST_HEADER = 1_000_000  # bytes
 
 
+def is_store(place: str) -> bool:
+    """Whether a place is a store, and no table: a folder or a bucket."""
+    return "://" in place or Path(place).is_dir()
+
+
 def read_table(path: str) -> Any:
     """RUNS of a store, or a CSV or Parquet file; fields of nested columns are columns `outer.inner`.
 
@@ -25,16 +30,16 @@ def read_table(path: str) -> Any:
     from chemscale.laws.tables.columns import refuse_twins
 
     file = Path(path)
-    if "://" in path or file.is_dir():
+    if is_store(path):
         from chemscale.records.store import Store
 
         return Store(path).runs()
     readers = {".csv": _csv, ".gz": _csv, ".tsv": _csv, ".parquet": _parquet}
-    if not file.exists() or file.suffix not in readers:
+    if not file.exists() or file.suffix.lower() not in readers:
         what = "is not there" if not file.exists() else "is of no known kind"
         raise ValueError(f"table={path!r} {what}; give a store, a .csv, .csv.gz or .parquet file.")
     try:
-        table = readers[file.suffix](file)
+        table = readers[file.suffix.lower()](file)
         table = table.rename_columns([name.strip() for name in table.column_names])
         names = table.column_names
     except UnicodeDecodeError:
@@ -62,7 +67,7 @@ def _csv(file: Path) -> Any:
 
 def _separator(file: Path) -> str:
     """The separator that the first line holds most of."""
-    with gzip.open(file) if file.suffix == ".gz" else file.open("rb") as lines:
+    with gzip.open(file) if file.suffix.lower() == ".gz" else file.open("rb") as lines:
         first = lines.readline(LONGEST_HEADER)
     if first.startswith(UTF_16):
         raise ValueError(f"table={str(file)!r} cannot be read: it is UTF-16; save it as UTF-8.")

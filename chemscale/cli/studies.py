@@ -8,6 +8,7 @@ from typing import Any
 
 from rich.console import Console
 
+from chemscale.cli.options import refuse_unused
 from chemscale.cli.output import bytes_text, cell_text, print_json, print_rows, readable, resources_of
 from chemscale.spec.registry import kind_of
 
@@ -163,6 +164,7 @@ def sweep(given: argparse.Namespace) -> int:
 
 def _sampling(given: argparse.Namespace) -> Any:
     if given.sample is None:
+        refuse_unused(given, ("reference",), "says what samples are held against; give --sample N with it")
         return None
     from chemscale.use.quality.cells import Sampling
 

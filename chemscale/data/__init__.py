@@ -57,8 +57,8 @@ def build(
         representation: of strings, "selfies", "smiles" or "protein"; None takes "protein" for FASTA files and "selfies"
             for others; structures ignore it.
         reading: how strings or structures are read out of the file.
-        processes: how many of this machine work at it; None takes the processors of the Ray cluster that this process
-            is connected to, or else all of this machine.
+        processes: how many of this machine work at it; None takes, for strings, the processors of the Ray cluster that
+            this process is connected to, or else all of this machine. Structures are read where their file lies.
         progress: None shows a bar on a terminal and lines elsewhere; False shows nothing.
 
     Raises:

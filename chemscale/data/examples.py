@@ -136,11 +136,13 @@ class TextExamples(_Stored):
         return decode(self.manifest, tokens)
 
     def _refuse_long(self, context: int) -> None:
-        if self.manifest.longest > context:
-            long = int(np.sum(np.diff(self.offsets) + 2 > context))
+        """The end token is never fed in: a string of `context` + 1 tokens fits."""
+        if self.manifest.longest - 1 > context:
+            long = int(np.sum(np.diff(self.offsets) + 1 > context))
             raise ValueError(
                 f"context={context} is too short for {long:,} of {len(self.offsets) - 1:,} molecules of "
-                f"{self.manifest.source!r}; use at least {self.manifest.longest}, or leave the long ones out."
+                f"{self.manifest.source!r}; use at least {self.manifest.longest - 1}, or leave the long ones out "
+                f"(Reading.longest={context + 1})."
             )
 
 

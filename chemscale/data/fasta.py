@@ -88,6 +88,8 @@ def read_members(path: Path) -> Members:
         rows = csv.reader(handle, delimiter="," if path.suffix == ".csv" else "\t")
         place = 1
         for number, row in enumerate(rows, start=1):
+            if not row:
+                continue
             if len(row) != 2:
                 raise ValueError(f"{path}, line {number} has {len(row)} columns; give two, an id and its group.")
             if number == 1 and "id" in row:

@@ -68,7 +68,8 @@ def label(
     the k-th, in turn. noise: how many structures at least (and 1 in 20) are labelled again to measure the
     labels' noise floor; 0 measures nothing. states: "neutral" takes neutral closed shells only, "any" ions and radicals
     as they are written. charges: what is added to a molecule's own charge, the next one each time that all temperatures
-    have had their turn: (0, 1, -1) labels cations and anions too, of as few unpaired electrons as there can be.
+    have had their turn (so that `conformers` must be enough for all): (0, 1, -1) labels cations and anions too, of as
+    few unpaired electrons as there can be.
     sampling: "springs", displacements of a conformer as by heat in a network of springs; "modes", the same along the
     normal modes of GFN2-xTB at its own minimum; or "md", Langevin dynamics on GFN2-xTB (`labelling.sampling`).
     per_shape: structures that come from one conformer; 10 and more label nearly as fast as tblite alone, by springs.

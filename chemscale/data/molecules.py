@@ -32,6 +32,7 @@ from chemscale.data.store import (
     MANIFEST_FILE,
     Rejected,
     complete,
+    counted,
     read_manifest,
     refuse_empty_counts,
     staged,
@@ -216,7 +217,7 @@ def _merged(
         refuse_empty_counts(source.name, what, found.counts, found.groups, f"more different {what}")
         found = merger.write(room)
         discard(room / "scratch")
-        manifest = _manifest(source, representation, reading, vocabulary, found, _counted(parts))
+        manifest = _manifest(source, representation, reading, vocabulary, found, counted(_rejected(parts)))
         return complete(room, manifest, found.sums, _rejected(parts))
 
 
@@ -260,13 +261,6 @@ def _manifest(
 def _rejected(parts: Parts) -> Iterator[Rejected]:
     for number in sorted(parts.done):
         yield from parts.facts(number).rejected
-
-
-def _counted(parts: Parts) -> dict[str, int]:
-    counts: dict[str, int] = {}
-    for record in _rejected(parts):
-        counts[record.kind] = counts.get(record.kind, 0) + 1
-    return counts
 
 
 def _first_reason(parts: Parts) -> str:

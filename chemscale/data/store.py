@@ -51,25 +51,19 @@ def counted(rejected: Iterable[Rejected]) -> dict[str, int]:
     return counts
 
 
-def refuse_empty_splits(source: str, what: str, split: np.ndarray, group: np.ndarray, needed: str) -> None:
+def refuse_empty_counts(source: str, what: str, counts: Sequence[int], groups: int, needed: str) -> None:
     """Refuse examples that leave the training, validation or test split without one.
 
     Args:
         source: what `Data.source` says.
         what: the examples in words, "molecules" or "structures".
-        split: (examples,) index into `SPLITS`.
-        group: (examples,) digest of each one's group.
+        counts: (splits,) examples of each.
+        groups: how many they belong to.
         needed: what a larger file should have more of.
 
     Raises:
         ValueError: a split is empty; the message has the count of each and the number of groups.
     """
-    counts = [int(np.sum(split == i)) for i in range(len(SPLITS))]
-    refuse_empty_counts(source, what, counts, len(np.unique(group)), needed)
-
-
-def refuse_empty_counts(source: str, what: str, counts: Sequence[int], groups: int, needed: str) -> None:
-    """`refuse_empty_splits` for examples that are counted already: (splits,) counts, and the number of groups."""
     if all(counts):
         return
     found = ", ".join(f"{count:,} {name}" for count, name in zip(counts, SPLITS, strict=True))
@@ -173,11 +167,6 @@ def ragged_index(offsets: np.ndarray, ids: np.ndarray) -> tuple[np.ndarray, np.n
     ends = np.cumsum(lengths)
     shift = np.repeat(starts - (ends - lengths), lengths)
     return shift + np.arange(len(shift)), lengths
-
-
-def offsets_of(lengths: np.ndarray) -> np.ndarray:
-    """(n + 1,) int64 offsets of ragged values with these lengths."""
-    return np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
 
 
 def _rebuild(folder: Path) -> str:

@@ -27,7 +27,7 @@ from chemscale.data.frames import UnusableError, checked
 from chemscale.data.parts import claimed, discard
 from chemscale.data.sources import Source, home
 from chemscale.data.splits import LEFT_OUT, Marking, markings, told
-from chemscale.data.store import BUILDER, MANIFEST_FILE, Rejected, complete, read_manifest, staged
+from chemscale.data.store import BUILDER, MANIFEST_FILE, Rejected, complete, counted, read_manifest, staged
 from chemscale.data.subsets import SPLITS
 from chemscale.data.units import units_of
 from chemscale.spec import Reading
@@ -167,9 +167,6 @@ def _manifest(
 ) -> AtomicManifest:
     path = files[0][0]
     facts = facts_of(path) if path.suffix.lower() == ".parquet" else {}
-    rejected: dict[str, int] = {}
-    for record in chain(parts.rejected(), found.left_out):
-        rejected[record.kind] = rejected.get(record.kind, 0) + 1
     return AtomicManifest(
         source=source.name,
         family="structures",
@@ -177,7 +174,7 @@ def _manifest(
         builder=BUILDER,
         counts=dict(zip(SPLITS, found.counts, strict=True)),
         totals={"atoms": found.train_atoms, "groups": found.train_groups},
-        rejected=rejected,
+        rejected=counted(chain(parts.rejected(), found.left_out)),
         licence=str(facts.get("licence", source.licence)),
         citation=str(facts.get("citation", source.citation)),
         notes=_notes(source, reading, found, format_of(path), files[0][1]),

@@ -137,13 +137,14 @@ def read_vocabulary(path: Path) -> Vocabulary:
         tree = json.loads(path.read_text())
     except ValueError as error:
         raise ValueError(f"Reading.vocabulary={str(path)!r} is no JSON file: {error}.") from error
-    if isinstance(tree, dict) and "manifest" in tree:
-        return _of_entries(str(path), tree["manifest"])
+    built = tree.get("manifest") if isinstance(tree, dict) else None
+    if isinstance(built, dict) and {"vocabulary", *OWN_SPECIALS} <= set(built):
+        return _of_entries(str(path), built)
     model = tree.get("model") if isinstance(tree, dict) else None
-    if not isinstance(model, dict) or model.get("type") not in ("WordPiece", "WordLevel"):
+    if not isinstance(model, dict) or model.get("type") not in ("WordPiece", "WordLevel") or "vocab" not in model:
         raise ValueError(
             f"Reading.vocabulary={str(path)!r} holds no vocabulary of the kinds WordPiece or WordLevel; give a "
-            "tokenizer.json of one of these kinds, or a manifest.json of built data."
+            "tokenizer.json of one of these kinds, or a manifest.json of built strings."
         )
     ids = {**model["vocab"], **{t["content"]: t["id"] for t in tree.get("added_tokens") or ()}}
     entries = tuple(sorted(ids, key=ids.__getitem__))

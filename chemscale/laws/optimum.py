@@ -19,7 +19,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Optimum:
-    """The best split of a compute budget: parameters and data with intervals, and the loss of such a run."""
+    """The best split of a compute budget: parameters and data with intervals, and the loss of such a run.
+
+    An interval is open, to 0 or infinity, where the law's draws put the best size further than is searched: three
+    decades below the smallest run and six above the largest.
+    """
 
     flops: float
     params: float
@@ -63,9 +67,10 @@ def _split(law: Law, flops: float, given: Callable[[Any], Any] | None) -> _Split
     x = np.stack([grid, np.log(data)], 1) - law.solution.centre
     best = grid_minimum(grid, law.log_central(x)[None])[0]
     spread = grid_minimum(grid, law.log_draws(x))
-    edges = np.exp(interval(spread, best, law.level, law.widening))
+    edges = np.exp(open_ends(interval(spread, best, law.level, law.widening), grid))
     n, d = float(np.exp(best)), float(flops / rule(np.exp(best)))
-    sides = sorted(float(flops / rule(edge)) for edge in edges)
+    opposite = {0.0: np.inf, np.inf: 0.0}  # of no model at all, and of one without end
+    sides = sorted(opposite[e] if e in opposite else float(flops / rule(e)) for e in edges.tolist())
     return _Split(float(flops), n, d, (float(edges[0]), float(edges[1])), (sides[0], sides[1]), name)
 
 
@@ -82,6 +87,12 @@ def _cost_rule(law: Law, given: Callable[[Any], Any] | None) -> tuple[FlopsPerEx
         f"data are counted in {law.columns['data']['units']!r} and the table has no FLOPs, so the cost of a run "
         f"is unknown; pass flops_per_example, a function of the parameter count."
     )
+
+
+def open_ends(ends: tuple[float, float], grid: Array) -> Array:
+    """The ends of an interval on an even `grid`, minus or plus infinity where they are those of the grid, (2,)."""
+    low, high = ends
+    return np.array([low if low > grid[2] else -np.inf, high if high < grid[-3] else np.inf])
 
 
 def grid_minimum(grid: Array, values: Array) -> Array:

@@ -70,6 +70,8 @@ class Solution:
 
 def predictions(law: Law, points: Sequence[Mapping[str, float]]) -> tuple[Prediction, ...]:
     """A single run at each point, with its interval at the law's level; see `Law.predict`."""
+    if not points:
+        return ()
     x = np.concatenate([centred(law, at) for at in points])
     value = law.log_central(x)
     ends = _by_draws(law, x, value)

@@ -167,20 +167,6 @@ class Potential(nn.Module):
         """Rows of the species table for atomic numbers: (atoms,) -> (atoms,)."""
         return self.row_of.index_select(0, species)
 
-    def check_species(self, species: Tensor) -> None:
-        """Refuse atomic numbers that the model was not built for.
-
-        Raises:
-            ValueError: names the unknown elements and those that are known.
-        """
-        unknown = sorted(set(species.unique().tolist()) - set(self.species))
-        if unknown:
-            raise ValueError(
-                f"species contains atomic number {', '.join(map(str, unknown))}, which {type(self).__name__} was not "
-                f"built for; it knows {', '.join(map(str, self.species))}: leave those structures out, or build the "
-                "model with a manifest that lists them."
-            )
-
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
         """Parameters by what they do ("embedding", "interaction", "readout"), each in exactly one group."""
         groups: dict[str, list[nn.Parameter]] = {"embedding": [], "interaction": [], "readout": []}

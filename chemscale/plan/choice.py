@@ -87,6 +87,8 @@ def plan(
     if most_data is not None and not most_data > 0:
         raise ValueError(f"most_data={most_data!r} must be a positive amount of data.")
     laws = dict(law) if isinstance(law, Mapping) else {None: law}
+    if not laws:
+        raise ValueError("a plan needs a law, and was given none.")
     _require_alike(laws)
     made = []
     for name, one in laws.items():

@@ -96,10 +96,10 @@ class Spend:
                 f"the cost has no device-seconds, so {self.unit} cannot be planned; add a column device_seconds or "
                 f"give flops instead."
             )
-        if self.unit == "money" and not (self.price is not None and self.price > 0):
+        if self.unit == "money" and not (self.price is not None and 0 < self.price < np.inf):
             raise ValueError(f"price={self.price!r} must be positive: what a device-hour costs, to plan with money.")
-        if not self.label_price >= 0:
-            raise ValueError(f"label_price={self.label_price!r} must be at least 0.")
+        if not 0 <= self.label_price < np.inf:
+            raise ValueError(f"label_price={self.label_price!r} must be a number of at least 0.")
         if self.label_price and self.unit != "money":
             raise ValueError("label_price is money, so the budget must be money too; give money and price.")
 

@@ -10,7 +10,7 @@ from chemscale.laws.doubt.identify import FEW
 from chemscale.laws.doubt.residuals import interval
 from chemscale.laws.law import Law
 from chemscale.laws.objectives import Array
-from chemscale.laws.optimum import grid_minimum
+from chemscale.laws.optimum import grid_minimum, open_ends
 from chemscale.plan.cost import Spend
 
 REACH = 3.0  # decades beyond the fitted runs that are searched
@@ -21,7 +21,10 @@ HALVINGS = 60
 
 @dataclass(frozen=True)
 class Found:
-    """The best run of a budget, with intervals over the law's draws; `doubt` says why it is not to be believed."""
+    """The best run of a budget, with intervals over the law's draws; `doubt` says why it is not to be believed.
+
+    An interval is open, to 0 or infinity, where draws put the best size beyond what is searched.
+    """
 
     params: float
     data: float
@@ -85,10 +88,10 @@ class Line:
         """The best run, how far it may lie, and what speaks against it."""
         params, data = self.best()
         at = float(np.log(params))
-        ends = interval(
-            grid_minimum(self.sizes(), self.law.log_draws(self.points())), at, self.law.level, self.law.widening
-        )
-        sides = np.sort(self.data_for(np.exp(np.array(ends))))
+        drawn = grid_minimum(self.sizes(), self.law.log_draws(self.points()))
+        ends = open_ends(interval(drawn, at, self.law.level, self.law.widening), self.sizes())
+        with np.errstate(divide="ignore", invalid="ignore"):  # a model of nothing costs nothing, one without end all
+            sides = np.sort(self.data_for(np.exp(ends)))
         around = (float(np.exp(ends[0])), float(np.exp(ends[1]))), (float(sides[0]), float(sides[1]))
         return Found(params, data, *around, self._doubt(at, data, ends))
 
@@ -96,7 +99,7 @@ class Line:
         """Loss of one run in every draw of the law."""
         return np.exp(self.law.log_draws(np.log([[params, data]]) - self.law.solution.centre)[:, 0])
 
-    def _doubt(self, at: float, data: float, ends: tuple[float, float]) -> str | None:
+    def _doubt(self, at: float, data: float, ends: Array) -> str | None:
         lost = [name for name in ("alpha", "beta") if self.law.parameters.get(name, 0.0) is None]
         if len(lost) == 2:
             return f"neither exponent is identified ({'; '.join(self.law.warnings[:2])})"
@@ -113,6 +116,8 @@ class Line:
             if not low - reach + edge < value < high + reach - edge:
                 return f"the best {what} lies more than {REACH:g} decades outside the runs that were fitted"
         width = (ends[1] - ends[0]) / np.log(10)
+        if not np.isfinite(width):
+            return f"the interval of the best size reaches more than {REACH:g} decades outside the runs"
         if width > WIDEST:
             return f"the interval of the best size spans {width:.1f} decades of parameters"
         return None

@@ -9,6 +9,7 @@ from chemscale.laws import Law
 from chemscale.laws.backtests.breaks import Break
 from chemscale.report.numbers import readable
 from chemscale.report.values import Broken
+from chemscale.report.values.laws import nouns
 
 
 def breaks(groups: Iterable[Group], laws: Mapping[str, Law]) -> tuple[Broken, ...]:
@@ -26,5 +27,4 @@ def _broken(group: Group, law: Law) -> Broken:
 
 
 def _said(one: Break, group: Group) -> str:
-    noun = {"params": "parameters", "data": group.data, "flops": "FLOPs"}[one.axis]
-    return readable(one.sentence.replace(f"along {one.column}", f"along {noun}"))
+    return readable(one.sentence.replace(f"along {one.column}", f"along {nouns(group.data)[one.axis]}"))

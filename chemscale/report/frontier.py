@@ -116,8 +116,10 @@ def _doubt(law: Law, best: Optimum) -> str | None:
     if all(law.parameters.get(name, 0.0) is None for name in ("alpha", "beta")):
         return "neither exponent is identified"
     low, high = best.params_interval
+    if not (low > 0 and np.isfinite(high)):
+        return "the interval of the best size is open"
     width = np.log10(high / low)
-    if not width <= WIDEST:
+    if width > WIDEST:
         return f"the interval of the best size spans {width:.1f} decades"
     fitted = law.solution
     for i, value in enumerate((best.params, best.data)):

@@ -106,7 +106,12 @@ def set_ticks(axis: Any, ticks: Sequence[float], labels: Sequence[str]) -> None:
 
 
 def round_ticks(low: float, high: float, least: int = 3) -> list[float]:
-    """Round numbers within [low, high], as few as are at least `least`; evenly spaced ones in a narrow range."""
+    """Round numbers within [low, high], as few as are at least `least`; evenly spaced ones in a narrow range.
+
+    The one number where there is but one.
+    """
+    if low == high:
+        return [low]
     for mantissas in ROUND:
         found = [
             m * 10.0**k

@@ -12,6 +12,7 @@ from chemscale.laws import Law
 from chemscale.laws.backtests.backtest import Backtest
 from chemscale.report.numbers import count, joined, percent, whole
 from chemscale.report.values import Miss, Misses
+from chemscale.report.values.laws import nouns
 
 BINS = 4  # of an axis with many levels
 PATTERN = 0.05  # chance below which a pattern in residuals is called one
@@ -50,8 +51,8 @@ def _misses(
     spent = [None] * len(places) if flops is None else [float(c) for c in flops]
     return tuple(
         Miss(
-            _at(at, "params"), _at(at, "data"), _at(at, "flops") or cost or _flops(law, at), float(y) * scale,
-            float(f) * scale, float(y / f - 1),
+            _at(at, "params"), _at(at, "data"), _at(at, "seen"), _at(at, "flops") or cost or _flops(law, at),
+            float(y) * scale, float(f) * scale, float(y / f - 1),
         )
         for at, f, y, cost in zip(places, said, measured, spent, strict=True)
     )  # fmt: skip
@@ -86,22 +87,23 @@ def place(group: Group, miss: Miss) -> str:
     """Where a run stands, in words."""
     parts = [f"{count(miss.params)} parameters"] if miss.params else []
     parts += [f"{whole(miss.data)} {group.data}"] if miss.data else []
+    parts += [f"{whole(miss.seen)} seen"] if miss.seen else []
     return ", ".join(parts) or f"{count(miss.flops or 0)} FLOPs"
 
 
 def _patterns(group: Group, law: Law, found: Sequence[Miss]) -> Iterable[str]:
-    nouns = {"params": "parameters", "data": group.data, "flops": "FLOPs"}
+    words = nouns(group.data)
     chances = {axis: chance for axis in law.roles if (chance := _pattern(found, axis)) is not None}
     if not chances:
         return
-    seen = [f"{nouns[axis]} (p = {_p(p)})" for axis, p in chances.items() if p < PATTERN]
+    seen = [f"{words[axis]} (p = {_p(p)})" for axis, p in chances.items() if p < PATTERN]
     if seen:
         yield (
             f"What is left changes along {joined(seen)}, more than chance would have it: there the form bends "
             "otherwise than the runs, so trust its line less beyond them."
         )
     else:
-        told = joined([f"{nouns[axis]} (p = {_p(p)})" for axis, p in chances.items()])
+        told = joined([f"{words[axis]} (p = {_p(p)})" for axis, p in chances.items()])
         yield f"What is left shows no pattern along {told}, by Kruskal and Wallis’s test between levels."
 
 
@@ -135,8 +137,8 @@ def _backtest(group: Group, law: Law, test: Backtest) -> Misses:
 
 
 def _foretold(group: Group, test: Backtest, found: Sequence[Miss]) -> Iterable[str]:
-    along = {"params": "parameters", "data": group.data, "flops": "FLOPs"}[test.along]
-    held = len({(miss.params, miss.data, miss.flops, miss.measured) for miss in found})
+    along = nouns(group.data)[test.along]
+    held = len({(miss.params, miss.data, miss.seen, miss.flops, miss.measured) for miss in found})
     high = sum(miss.error < 0 for miss in found)
     side = {0: "all too low", len(found): "all too high"}.get(high, f"{high} of {len(found)} too high")
     runs = f"its {held} largest runs by {along}" if held > 1 else f"its largest run by {along}"

@@ -101,6 +101,23 @@ def register_own() -> None:
         importlib.import_module(module)
 
 
+def model_named(name: str, *, family: str | None = None, field: str = "architecture") -> Any:
+    """The registered configuration class of an architecture.
+
+    Args:
+        family: that it must be of; None takes any.
+        field: what says the name, for the error.
+
+    Raises:
+        ValueError: none of this name, or of this family, is registered.
+    """
+    register_own()
+    known = sorted(known for known, config in MODELS.items() if family in (None, getattr(config, "family", None)))
+    if name not in known:
+        raise ValueError(f"{field}={name!r} is unknown; choose one of {', '.join(known)}.")
+    return MODELS[name]
+
+
 def revive(table: Mapping[str, type], tree: Mapping[str, Any], key: str, what: str) -> Any:
     """The value of a registered class, which a stored tree names under `key`.
 

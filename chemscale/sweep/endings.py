@@ -13,15 +13,20 @@ from chemscale.spec import RunSpec
 from chemscale.sweep.curves import Curve, Schedule
 from chemscale.sweep.forecast import CurveLaw, Ending
 
-NEAR_ONE = ("optim.beta1", "optim.beta2")  # effects are smooth in log(1 - value)
+NEAR_ONE = ("optim.beta1", "optim.beta2", "optim.ema")  # effects are smooth in log(1 - value)
 SHARES = ("optim.warmup", "optim.cooldown")  # effects are smooth in the value; others, above 0, in their logarithm
 MOST_CURVES = 96  # that a law is fitted to: finished runs first, the newest of each
 REFIT_AFTER = 8  # further curves, none of them finished, that make a law be fitted anew
 
 
 def schedule_of(run: RunSpec) -> Schedule:
-    """The schedule of a run's learning rate."""
-    return Schedule(run.optim.warmup, run.optim.cooldown, run.optim.shape)
+    """The schedule of a run's learning rate; a warm-up that is counted in updates or epochs as a share of them all."""
+    optim, warmup = run.optim, run.optim.warmup
+    if optim.warmup_updates is not None:
+        warmup = optim.warmup_updates / run.updates
+    elif optim.epoch_warmup is not None and run.data.size is not None:
+        warmup = optim.epoch_warmup * run.data.size / run.examples
+    return Schedule(min(warmup, 1 - optim.cooldown), optim.cooldown, optim.shape)
 
 
 def traits_of(run: RunSpec) -> dict[str, float]:
@@ -87,7 +92,7 @@ class Curves:
         if self._study not in self._records.studies():
             known = ", ".join(self._records.studies()) or "none"
             raise ValueError(
-                f"Search.stop: earlier={self._study!r} is no study of {self._records.path}; it has {known}."
+                f"Search.stop: earlier={self._study!r} is no study of {self._records.url}; it has {known}."
             )
         self._update()
         return [curve for _, curve in self._read.values()]

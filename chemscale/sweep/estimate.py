@@ -107,12 +107,12 @@ def _cell(run: RunSpec, on: Resources, known_rate: float) -> tuple[CellCost, flo
     ids = examples.subset(run.data.size, run.data.key, run.data.per_group)
     counted = training_cost(run, examples.manifest)
     ledger = Ledger(run, examples, ids, counted)
-    per_example = float(ledger.flops_each.mean())
+    per_example = max(1.0, float(ledger.flops_each.mean()))  # a model without a matrix product has none
     step_flops = per_example * run.optim.batch
     source = replace(run.data, key=0)  # whichever subset it is: replicates share one timing
     some = min(run.optim.batch, TIMED_EXAMPLES, int(TIMED_FLOPS / per_example))
     if step_flops <= TIMED_FLOPS or (known_rate == 0 and some > 0):
-        step = _step_seconds(run.model, source, some, run.precision) * run.optim.batch / some
+        step = _step_seconds(run.model, objective_of(run), source, some, run.precision) * run.optim.batch / some
     else:
         step = step_flops / (known_rate or _matrix_rate())
     evaluated = (run.evaluation.valid or 0) * run.evaluation.points + (
@@ -135,11 +135,9 @@ def _sizes(run: RunSpec, manifest: Any) -> dict[str, int]:
 
 
 @functools.lru_cache(maxsize=256)
-def _step_seconds(model: Any, source: Any, count: int, precision: str) -> float:
+def _step_seconds(model: Any, objective: Any, source: Any, count: int, precision: str) -> float:
     """Median seconds of three training steps on so many real examples, one thread, after one to warm up."""
-    run = RunSpec(model=model, data=source, precision=precision)
     examples = opened(source, tuple(sorted(model.view.items())))
-    objective = objective_of(run)
     module = model.build(examples.manifest).to(parameter_type(precision))
     ids = examples.subset(source.size, source.key, source.per_group)
     chosen = np.resize(ids, count)

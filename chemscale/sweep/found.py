@@ -13,6 +13,8 @@ from chemscale.spec.registry import kind_of
 from chemscale.sweep.progress import label_of
 from chemscale.sweep.search import Search
 
+KNOWN = (FINISHED, STOPPED, DIVERGED)  # how a run ends that a sampler or a stop may learn from
+
 Trial = tuple[dict[str, Any], str, float | None]
 
 

@@ -60,7 +60,7 @@ def costs_like(runs: Sequence[RunSpec], source: str, on: On | None = None, whole
     for run in runs:
         held = data.build(source, representation=run.data.representation).counts["train"]
         place = resources_for(on, run)
-        alike = (run.model, run.precision, run.evaluation, run.data.representation, place)
+        alike = (run.model, run.objective, run.precision, run.evaluation, run.data.representation, place)
         if alike not in found:
             rows = (place.workers, BATCH * place.workers)  # one for each worker, and sixteen
             one, several = costs([_near(run, source, held, batch) for batch in rows], replace(place, micro_batch=BATCH))

@@ -14,11 +14,10 @@ from chemscale.records.schema import DIVERGED, FINISHED, STOPPED
 from chemscale.records.store import Store
 from chemscale.spec import RunSpec
 from chemscale.sweep.endings import Endings
-from chemscale.sweep.found import Sample
+from chemscale.sweep.found import KNOWN, Sample
 from chemscale.sweep.sampler import Asked
 from chemscale.sweep.search import CELL, MEMBER, Search
 
-KNOWN = (FINISHED, STOPPED, DIVERGED)  # how a run ends that a sampler may learn from
 REPEATS = 3  # points in a row that a sampler may repeat before random ones take its place
 RANDOM_TRIES = 1000
 
@@ -159,7 +158,8 @@ class Proposals(Searcher):
             if (run := self._new(index, cell, values)) is not None:
                 return self._taken(index, cell, values, run, key)
             known = Sample.read(self._records, self._search, self._search.run({CELL: index, **values}))
-            cell.asked.end(key, known.losses(self._search.objectives), failed=False)
+            # A run that is still at it says nothing yet; told without losses it would count as the worst of all.
+            cell.asked.end(key, known.losses(self._search.objectives), failed=known.status not in KNOWN)
         return self._drawn(index, cell)
 
     def _new_member(self, index: int, cell: _Cell, trial_id: str) -> _Out | None:

@@ -143,7 +143,8 @@ def fit_rule(cells: Sequence[Cell], *, field: str, along: Sequence[str], level: 
     centres = [float(ui[np.argmin(yi)]) for ui, yi in zip(u, y, strict=True)]
     for _ in range(ROUNDS):
         kept = [near(ui, centre) for ui, centre in zip(u, centres, strict=True)]
-        coefficients, covariance, left = _solve(x, u, y, kept, field)
+        found = parabolas(x, u, y, kept, field)
+        coefficients = found.solution[: 2 + x.shape[1]]
         moved = [float((coefficients[1] + xi @ coefficients[2:]) / (2 * coefficients[0])) for xi in x]
         moved = [min(max(m, float(ui.min())), float(ui.max())) for m, ui in zip(moved, u, strict=True)]
         if np.allclose(moved, centres):
@@ -151,9 +152,10 @@ def fit_rule(cells: Sequence[Cell], *, field: str, along: Sequence[str], level: 
         centres = moved
     doubts = [_doubt(field, along, cell) for cell in cells]
     spans = tuple((min(sizes), max(sizes)) for sizes in zip(*(cell.sizes for cell in cells), strict=True))
-    return Rule(
-        field, tuple(along), tuple(coefficients.tolist()), covariance, left, spans, level, tuple(d for d in doubts if d)
-    )
+    own = len(coefficients)
+    covariance = found.inverse[:own, :own] * found.squares / found.left
+    named, told = tuple(along), tuple(d for d in doubts if d)
+    return Rule(field, named, tuple(coefficients.tolist()), covariance, found.left, spans, level, told)
 
 
 def near(u: np.ndarray, centre: float) -> np.ndarray:
@@ -163,10 +165,31 @@ def near(u: np.ndarray, centre: float) -> np.ndarray:
     return distance <= max(WINDOW, nearest)
 
 
-def _solve(
+@dataclass(frozen=True)
+class Parabolas:
+    """Least squares of one parabola about a moving minimum through the runs of all cells.
+
+    Attributes:
+        solution: k, 2ka, 2kb of each size, and an intercept per cell, of log loss = k u^2 - (2ka + 2kb . x) u + C'.
+        inverse: times the squares over the degrees of freedom, the covariance of the solution.
+        squares: of what is left of the log losses.
+        left: degrees of freedom.
+    """
+
+    solution: np.ndarray
+    inverse: np.ndarray
+    squares: float
+    left: int
+
+
+def parabolas(
     x: np.ndarray, u: Sequence[np.ndarray], y: Sequence[np.ndarray], kept: Sequence[np.ndarray], field: str
-) -> tuple[np.ndarray, np.ndarray, int]:
-    """k, 2ka, 2kb by least squares with an intercept per cell, their covariance, the degrees of freedom left."""
+) -> Parabolas:
+    """Through the kept runs of cells: log sizes x (cells, along), and of each cell log values u and log losses y.
+
+    Raises:
+        FitError: the losses show no minimum, or there are too few.
+    """
     cell = np.repeat(np.arange(len(x)), [k.sum() for k in kept])
     rates = np.concatenate([ui[k] for ui, k in zip(u, kept, strict=True)])
     losses = np.concatenate([yi[k] for yi, k in zip(y, kept, strict=True)])
@@ -181,9 +204,7 @@ def _solve(
     if solution[0] <= 0:
         raise FitError(f"the losses show no minimum in {field}; widen the space or sample more in each cell.")
     residual = losses - design @ solution
-    covariance = np.linalg.inv(design.T @ design) * (residual @ residual) / left
-    own = slopes.shape[1] + 1
-    return solution[:own], covariance[:own, :own], left
+    return Parabolas(solution, np.linalg.inv(design.T @ design), float(residual @ residual), left)
 
 
 def _doubt(field: str, along: Sequence[str], cell: Cell) -> str | None:

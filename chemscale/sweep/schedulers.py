@@ -22,7 +22,7 @@ from chemscale.spec import RunSpec
 from chemscale.sweep.endings import Curves, chosen, stored_curve
 from chemscale.sweep.forecast import CurveLaw
 from chemscale.sweep.forecast_stop import ForecastStop
-from chemscale.sweep.found import Sample, samples_of
+from chemscale.sweep.found import KNOWN, Sample, samples_of
 from chemscale.sweep.halving import ForecastHalving
 from chemscale.sweep.known_curves import KnownCurves
 from chemscale.sweep.members import Members
@@ -68,31 +68,30 @@ def _one(search: Search, cell: RunSpec, records: Store, held: Sequence[Sample]) 
     if isinstance(stop, Forecast):
         return _forecast(stop, search, cell, records, held)
     if isinstance(stop, Halving):
-        return _halving(stop, search, cell, records, held)
+        return _halving(stop, search, records, held)
     return BUILDERS[type(stop)](stop, cell.examples, search)
 
 
 def _forecast(stop: Forecast, search: Search, cell: RunSpec, records: Store, held: Sequence[Sample]) -> TrialScheduler:
-    return ForecastStop(stop, _known(stop, search, cell, records, held), cell.examples)
+    return ForecastStop(stop, _known(stop, search, records, held), cell.examples)
 
 
-def _halving(stop: Halving, search: Search, cell: RunSpec, records: Store, held: Sequence[Sample]) -> TrialScheduler:
+def _halving(stop: Halving, search: Search, records: Store, held: Sequence[Sample]) -> TrialScheduler:
     ended = [s.run.id for s in held if s.status in (FINISHED, STOPPED)]
     gone = sum(not s.goes_on for s in held)
-    known = _known(stop, search, cell, records, held)
+    known = _known(stop, search, records, held)
     return ForecastHalving(
         stop, known, search.samples_each, gone=gone, ended=[stored_curve(records, run_id) for run_id in ended]
     )
 
 
-def _known(
-    stop: Forecast | Halving, search: Search, cell: RunSpec, records: Store, held: Sequence[Sample]
-) -> KnownCurves:
-    """What the store holds of a cell: runs that ended, those that an earlier driver left, and an earlier search."""
+def _known(stop: Forecast | Halving, search: Search, records: Store, held: Sequence[Sample]) -> KnownCurves:
+    """What the store holds of a cell: its runs that ended, those that an earlier driver left, and an earlier search."""
     begun = [s.run.id for s in held if s.goes_on]
+    ended = [s.run.id for s in held if s.status in KNOWN]
     return KnownCurves(
         search.run,
-        earlier=Curves(records, search.name).like(cell),
+        earlier=[stored_curve(records, i) for i in ended],
         prior=CurveLaw.fit(chosen(Curves(records, stop.earlier).all())) if stop.earlier else None,
         begun={i: stored_curve(records, i) for i in begun if records.attempts(i)},
     )
@@ -181,12 +180,12 @@ def require_curves(search: Search, records: Store) -> None:
     before = Curves(records, stop.earlier).all() if stop.earlier is not None else []
     if stop.calibrate > 0 or any(curve.finished for curve in before):
         return
-    own = Curves(records, search.name)
-    for cell in search.cells:
-        if not any(curve.finished for curve in own.like(cell)):
+    for held in samples_of(records, search):
+        if not any(stored_curve(records, s.run.id).finished for s in held if s.status == FINISHED):
             raise ValueError(
-                f"{type(stop).__name__}.calibrate=0 with earlier={stop.earlier!r} is not allowed: {records.path} has "
-                "no finished run that a forecast could start from; use calibrate=1, or name an earlier search."
+                f"{type(stop).__name__}.calibrate=0 with earlier={stop.earlier!r} is not allowed: {records.url} has "
+                "no finished run of the cell that a forecast could start from; use calibrate=1, or name an earlier "
+                "search."
             )
 
 

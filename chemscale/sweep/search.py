@@ -16,7 +16,7 @@ from chemscale.sweep.stop import PBT, Stop
 
 SAMPLERS = ("tpe", "gp", "qmc", "nsga2", "random")
 OBJECTIVES = ("valid_loss", "flops", "params", "seconds")
-COMPARED = ("data.", "budget.", "evaluation.", "seed", "precision", "member")  # what runs are compared on
+COMPARED = ("data", "budget", "evaluation", "seed", "precision", "member", "init_from")  # what runs are compared on
 
 CELL, MEMBER = "cell", "member"  # keys of a trial's configuration beside the fields of the space
 
@@ -69,6 +69,7 @@ class Search:
                 )
         self._require_objectives()
         self._require_fields()
+        self._require_one_length()
         if self.populates:
             self._require_changing()
 
@@ -101,6 +102,15 @@ class Search:
                     except ValueError as error:
                         where = f" of the cell {cell.model.architecture!r}" if len(self.cells) > 1 else ""
                         raise ValueError(f"Search.space{where}: {error}") from None
+
+    def _require_one_length(self) -> None:
+        """A stop counts examples up to those of the cell: a sample with more of them would never come to its end."""
+        in_updates = any(cell.budget.updates is not None for cell in self.cells)
+        if self.stop is not None and in_updates and "optim.batch" in self.space:
+            raise ValueError(
+                "Search.space has 'optim.batch' while Budget.updates sets the length, so that samples differ in the "
+                "examples that Search.stop counts; give Budget(examples=…) or Budget(epochs=…), or stop=None."
+            )
 
     def _require_changing(self) -> None:
         allowed = [f"optim.{name}" for name in CHANGING]
@@ -149,11 +159,12 @@ class Search:
 
     def cell_of(self, run: RunSpec) -> int | None:
         """The cell that a run is a sample of; None for a run of another search."""
+        lone = replace(run, member=None)
         for index, cell in enumerate(self.cells):
-            if type(run.model) is type(cell.model) and type(run.objective) is type(cell.objective):
-                untouched = {field: read_field(cell, field) for field in self.space}
-                if with_fields(replace(run, member=None), untouched) == cell:
-                    return index
+            alike = type(run.model) is type(cell.model) and type(run.objective) is type(cell.objective)
+            # Forward, as `run` makes it: fields that exclude each other do not come back when one is taken away.
+            if alike and with_fields(cell, {field: read_field(run, field) for field in self.choices.order}) == lone:
+                return index
         return None
 
     def values(self, run: RunSpec) -> dict[str, Any]:

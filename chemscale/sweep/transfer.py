@@ -46,13 +46,7 @@ def transfer(
     """
     records = store if isinstance(store, Store) else Store(store)
     along = (along,) if isinstance(along, str) else tuple(along)
-    runs = []
-    for name in [search] if isinstance(search, str) else search:
-        if name not in records.studies():
-            known = ", ".join(records.studies()) or "none"
-            raise ValueError(f"search={name!r} is not in {records.url} (it has {known}); run it with cs.search first.")
-        runs += _finished(records, name)
-    cells = _cells(runs, field, along, over)
+    cells = _cells(finished(records, search), field, along, over)
     for place, name in enumerate(along):
         number = len({cell.sizes[place] for cell in cells})
         if number < 2:
@@ -62,8 +56,22 @@ def transfer(
     return fit_rule(cells, field=field, along=along, level=level)
 
 
-def _finished(records: Store, search: str) -> list[tuple[RunSpec, float]]:
-    """Runs of a search that ended, with their losses; members of a population are no runs of their own."""
+def finished(records: Store, search: str | Sequence[str]) -> list[tuple[RunSpec, float]]:
+    """Runs of searches that ended, with their losses; members of a population are no runs of their own.
+
+    Raises:
+        ValueError: the store has no such search.
+    """
+    found = []
+    for name in [search] if isinstance(search, str) else search:
+        if name not in records.studies():
+            known = ", ".join(records.studies()) or "none"
+            raise ValueError(f"search={name!r} is not in {records.url} (it has {known}); run it with cs.search first.")
+        found += _of(records, name)
+    return found
+
+
+def _of(records: Store, search: str) -> list[tuple[RunSpec, float]]:
     found = []
     for run_id in records.studies()[search]["runs"]:
         if records.state(run_id).status != "finished":

@@ -20,6 +20,7 @@ from chemscale.sweep.placement import On, resources_for
 from chemscale.sweep.population import descent_of
 from chemscale.sweep.search import Search
 from chemscale.train.beside import Beside
+from chemscale.train.rows import cost_key
 from chemscale.train.session import train_in_store
 from chemscale.train.worker import train_on_workers
 
@@ -30,7 +31,7 @@ RUN_ID = "run_id"  # the key of a grid's trial configuration
 class Plan:
     """What a trial needs to know to find its run: either the runs of a grid by id, or a search.
 
-    `costs` maps a model configuration to FLOPs per example where the driver has counted them; `saved` says when a run's
+    `costs` maps a run's `cost_key` to FLOPs per example where the driver has counted them; `saved` says when a run's
     state is saved (`train.loop.SAVED`); `stoppable` whether a scheduler may end it; `beside` what is measured of each
     finished run beside its losses.
     """
@@ -84,7 +85,8 @@ def trial(config: Mapping[str, Any], plan: Plan | Shared) -> None:
     plan = plan.plan() if isinstance(plan, Shared) else plan
     report = tune.report if plan.search is not None else Steady(tune.report)  # `PerCell` sorts out what has no loss
     run = plan.run(config)
-    on, counted = plan.resources_of(run), plan.costs.get(run.model)
+    on = plan.resources_of(run)
+    counted = plan.costs.get(cost_key(run, run.data.content)) if plan.costs else None
     store = Store(patient(plan.store, on))
     before = store.state(run.id)
     if before.status in (FINISHED, DIVERGED):

@@ -28,7 +28,7 @@ from chemscale.sweep.trial import RUN_ID, Plan, Shared, trial
 from chemscale.sweep.ushers import Cleaners, Ushers, yielding
 from chemscale.sweep.word import DriverWord
 from chemscale.train.beside import Beside
-from chemscale.train.rows import training_cost
+from chemscale.train.rows import cost_key, training_cost
 
 HEAD = "node:__internal_head__"
 DRIVERS = "chemscale_driver"  # a custom resource; where nodes declare it, trials that start workers run there
@@ -81,12 +81,12 @@ def _untold(scheduler: Any) -> dict[str, Any]:
 
 
 def _counted(runs: Sequence[RunSpec]) -> dict[Any, Cost]:
-    """FLOPs per example by model; a model that cannot be counted is left to fail in its own trial."""
+    """FLOPs per example by `cost_key`; a model that cannot be counted is left to fail in its own trial."""
     costs = {}
     for run in runs:
-        if run.objective is None and run.model not in costs:
-            with contextlib.suppress(Exception):
-                costs[run.model] = training_cost(run, data.manifest(run.data))
+        with contextlib.suppress(Exception):
+            if (key := cost_key(run, run.data.content)) not in costs:
+                costs[key] = training_cost(run, data.manifest(run.data))
     return costs
 
 

@@ -76,7 +76,8 @@ def tune(runs: Sequence[RunSpec], on: On | None = None) -> list[Tuned]:
     """Measure the choices for every kind of cell: runs that differ in seed, size or budget alone are one kind."""
     kinds: dict[Any, RunSpec] = {}
     for run in map(complete, runs):
-        kinds.setdefault((run.model, run.optim.batch, run.data.source, run.objective, run.precision), run)
+        source = (run.data.source, run.data.representation)
+        kinds.setdefault((run.model, run.optim.batch, run.optim.name, source, run.objective, run.precision), run)
     return [_tuned(run, resources_for(on, run)) for run in kinds.values()]
 
 
@@ -159,7 +160,10 @@ def _steps(run: RunSpec, on: Resources) -> tuple[Callable[[], float], nn.Module]
 def _first(run: RunSpec) -> tuple[Any, np.ndarray]:
     examples = opened(run.data, tuple(sorted(run.model.view.items())))
     ids = examples.subset(run.data.size, run.data.key, run.data.per_group)
-    positions = step_positions(0, batch=run.optim.batch, size=len(ids), seed=run.seed, total=run.examples)
+    positions = step_positions(
+        0, batch=run.optim.batch, size=len(ids), seed=run.seed, total=run.examples,
+        order=run.data.order,
+    )  # fmt: skip
     return examples, ids[positions]
 
 

@@ -37,13 +37,17 @@ def opening_row(run: RunSpec) -> dict[str, Any]:
     return {**spec_columns(run), "cluster": cluster_of(run), "versions": versions()}
 
 
-_COSTS: dict[tuple[Any, Any, str], cost.Cost] = {}  # counting takes about a second; a process needs each once
+_COSTS: dict[tuple[Any, Any, str | None], cost.Cost] = {}  # counting takes about a second; a process needs each once
+
+
+def cost_key(run: RunSpec, content: str | None) -> tuple[Any, Any, str | None]:
+    """Equal for runs that cost as much on each example: by model, objective and the checksum of their data."""
+    return run.model, objective_of(run), content
 
 
 def training_cost(run: RunSpec, manifest: Any) -> cost.Cost:
     """FLOPs of training on one example, double backward included, counted on the module and objective themselves."""
-    objective = objective_of(run)
-    key = (run.model, objective, manifest.content)
+    objective, key = objective_of(run), cost_key(run, manifest.content)
     if key not in _COSTS:
         _COSTS[key] = cost.measure(run.model, manifest, lambda model, batch: _work(objective, model, batch))
     return _COSTS[key]
@@ -131,7 +135,7 @@ def point_row(
         "lr": lr,
         "train_loss": finite(train_loss),
         "valid_loss": headline.value,
-        "valid_loss_se": headline.se,
+        "valid_loss_se": finite(headline.se),
         **{f"valid_{name}": finite(m.value) for name, m in metrics.items() if name in METRICS},
         "gradient_norm": finite(norm),
     }
@@ -155,10 +159,10 @@ def metric_columns(metrics: Mapping[str, Metric], headline: str) -> dict[str, An
     row: dict[str, Any] = {"law_loss": metrics[headline].value, "law_metric": headline}
     for name, metric in metrics.items():
         if name in METRICS:
-            row[name], row[f"{name}_se"] = metric.value, metric.se
+            row[name], row[f"{name}_se"] = finite(metric.value), finite(metric.se)
     other = {n: v for n, m in metrics.items() if n not in METRICS for n, v in ((n, m.value), (f"{n}_se", m.se))}
     if other:
-        row["other_metrics"] = {n: v for n, v in other.items() if v is not None}
+        row["other_metrics"] = {n: v for n, v in other.items() if finite(v) is not None}
     return row
 
 

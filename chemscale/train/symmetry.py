@@ -54,6 +54,11 @@ class EnergyForceTurned(EnergyForce):
         good = is_number(self.symmetry) and self.symmetry >= 0
         require(good, "EnergyForceTurned.symmetry", self.symmetry, "at least 0")
 
+    def denominators(self, batch: AtomicBatch) -> Tensor:
+        """(4,): those of the labels, then the structures and the force components, labelled or not."""
+        every = torch.tensor([batch.structures, batch.positions.numel()], dtype=torch.float64)
+        return torch.cat((super().denominators(batch), every.to(batch.positions.device)))
+
     def loss(self, model: nn.Module, batch: AtomicBatch, totals: Tensor) -> Tensor:
         if self.copies == "given" and not self.symmetry:
             return super().loss(model, batch, totals)
@@ -67,7 +72,8 @@ class EnergyForceTurned(EnergyForce):
         scale: Tensor = inner.scale
         trained = (_Said(there, scale), copy) if self.copies == "turned" else (_Said(here, scale), batch)
         meant = turned(replace(batch, energy=here.energy, forces=here.forces), batch.turn)
-        return super().loss(*trained, totals) + self.symmetry * super().loss(_Said(there, scale), meant, totals)  # type: ignore[arg-type]
+        pulled = super().loss(_Said(there, scale), meant, totals[2:])  # type: ignore[arg-type]
+        return super().loss(*trained, totals) + self.symmetry * pulled  # type: ignore[arg-type]
 
     def measure(self, model: nn.Module, batch: AtomicBatch) -> dict[str, Tensor]:
         found = super().measure(model, batch)

@@ -204,7 +204,7 @@ def electrons_of(atoms: Any, charge: float | None = None, spin: float | None = N
     charge = charge_of(atoms.info) if charge is None else charge
     spin = spin_of(atoms.info) if spin is None else spin
     if spin is None:
-        spin = 0 if charge is None else lowest_spin(atoms.numbers, round(charge))
+        spin = 0 if charge is None else lowest_spin(atoms.numbers, round(float(charge)))
     return Electrons(float(charge or 0), float(spin))
 
 

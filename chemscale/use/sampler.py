@@ -144,7 +144,7 @@ class Sampler:
         if self.forced is not None:
             forced = self.forced[front.strings, front.at]
             token = torch.where(forced == NO_TOKEN, token, forced)
-        return token, logits[front.line, token] - logits.logsumexp(1)[front.line]
+        return token, logits.log_softmax(1)[front.line, token]
 
     def _opened(self, weights: Tensor, front: _Front) -> Tensor:
         """Weights of the tokens, (open, vocabulary), with only those left that may follow a prompt which ends here."""

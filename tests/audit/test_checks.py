@@ -140,3 +140,27 @@ def test_rows_without_a_loss_are_named_with_their_place():
 def test_a_settings_column_that_an_axis_decides_is_no_setting():
     found, _ = verdicts({**clean(), "width": np.unique(clean()["n"], return_inverse=True)[1], "c": clean()["n"] ** 2})
     assert set(found["settings"].numbers) == {"seed"}
+
+
+HOLES = {
+    "loss": lambda t: np.where(np.arange(125) == 7, np.nan, t["loss"]),
+    "lr": lambda t: [None if rate == 1e-3 else rate for rate in t["lr"]],
+    "valid_loss": lambda t: ["n/a"] * 125,
+    "updates": lambda t: ["10k"] * 125,
+    "versions": lambda t: ["1.2", "two"] + ["[1]"] * 123,
+    "spec": lambda t: ["large"] * 125,
+}
+
+
+@pytest.mark.parametrize("name", HOLES)
+def test_columns_with_holes_and_words_are_audited_all_the_same(name):
+    """Of a searched table: the other trials of each cell, and the other columns, still say what they say."""
+    table = {**searched(), "status": ["finished"] * 125}
+    found, _ = verdicts({**table, name: HOLES[name](table)})
+    assert found["edge"].numbers["cells"] == 25
+    assert found["mixed"].verdict == found["convergence"].verdict == "cannot tell"
+
+
+def test_the_floor_of_any_form_is_a_claim():
+    _, found = verdicts(clean(), form="quadrature")
+    assert [c.statement[:14] for c in found.claims if c.kind == "floor"] == ["quadrature: s,"]

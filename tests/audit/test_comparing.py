@@ -91,3 +91,18 @@ def test_too_many_groups_are_not_compared(monkeypatch):
     (one,), _ = claims(both(grid("a"), grid("worse")))
     assert (one.mark, one.about) == ("cannot tell", "architecture=a and architecture=worse")
     assert "2 groups are too many" in one.why
+
+
+def test_a_comparison_has_the_form_that_is_audited_and_takes_an_axis_of_any_name():
+    table = both(grid("a"), grid("worse"))
+    table["model"] = table.pop("n")
+    options = {"params": "model", "data": "d", "loss": "loss", "form": "tied"}
+    (one,) = [c for c in cs.audit(table, **options).claims if c.kind == "comparison"]
+    assert one.mark == "supported" and "tied with a floor per group" in one.statement
+
+
+def test_data_seen_again_are_compared():
+    table = both(grid("a"), grid("worse"))
+    table["seen"] = table["d"] * np.tile([1, 4], 50)
+    found, _ = claims(table, seen="seen", form="repeated")
+    assert "repeated with a floor per group" in found[0].statement

@@ -13,6 +13,7 @@ from chemscale.audit.origin import leakage
 from chemscale.audit.subject import of_groups
 from chemscale.audit.thinning import run_ids_of
 from chemscale.data.overlaps import Overlap
+from chemscale.plan import freeze
 from chemscale.records.store import Store
 from chemscale.sweep import loguniform
 from chemscale.sweep.written import written
@@ -197,3 +198,21 @@ def test_examples_of_two_splits_on_disk_are_a_leak(store, shared, verdict):
     said = leakage(replace(mine, overlap=found))
     assert said.verdict == verdict
     assert ("3 of 50 test examples on disk are train examples too (6.00%)" in said.answer) == (shared > 0)
+
+
+def test_forecasts_of_other_runs_are_left_out_and_plans_find_their_runs(tmp_path):
+    """A filter leaves finished runs of others out, and a plan registered by a name is scored by the run that came."""
+    store = Store(tmp_path / "store", create=True)
+    plant(store, CHEMGPT, replicates=False)
+    plant(store, PAINN, replicates=False)
+    law = cs.fit(store.runs(architecture="painn"), loss="force_mae", bootstrap=0)
+    largest, size = PAINN.params[-1], 2 * PAINN.sizes[-1]
+    plan = freeze(law, params=largest, data=size, metric="force_mae", architecture="painn")
+    store.register_forecast("next", plan)
+    where = "architecture == 'painn'"
+    open_, closed = (c for c in cs.audit(store, where=where).claims if c.kind == "forecast")
+    assert {open_.about, closed.about} == {"PaiNN"}
+    assert sorted([open_.mark, closed.mark]) == ["cannot tell", "supported"]
+    finish(store, PAINN, spec(PAINN, PAINN.widths[-1], size), largest, PAINN.loss(largest, size))
+    marks = [c.mark for c in cs.audit(store, where=where).claims if c.kind == "forecast"]
+    assert marks == ["supported", "supported"]

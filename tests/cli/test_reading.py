@@ -14,7 +14,7 @@ ROWS = ("N,loss,note", "1000000.0,2.75,a", "2000000.0,2.5,b")
 @pytest.mark.parametrize("separator", [",", ";", "\t", "|"])
 @pytest.mark.parametrize("end", ["\n", "\r\n"])
 def test_separators_and_line_ends(tmp_path, separator, end):
-    file = tmp_path / "t.csv"
+    file = tmp_path / ("t.csv" if end == "\n" else "T.CSV")
     file.write_bytes("".join(row.replace(",", separator) + end for row in ROWS).encode())
     assert read_table(str(file)).to_pydict() == {"N": [1e6, 2e6], "loss": [2.75, 2.5], "note": ["a", "b"]}
 

@@ -16,6 +16,7 @@ from chemscale.data import merging, molecules
 from chemscale.data.buckets import Buckets, bucket_of
 from chemscale.data.moses import read_embedded
 from chemscale.data.sources import embedded
+from chemscale.data.units import units_of
 from chemscale.spec import Data, Reading
 from tests.ray_clusters import one_node
 
@@ -99,7 +100,11 @@ def test_ray_tasks_build_the_same(home, tmp_path, lines, monkeypatch, short_fold
     monkeypatch.setattr(molecules, "_CHUNK", 400)
     with one_node(short_folder):
         assert data.build(written(tmp_path / "a.smi", lines), progress=False).content == GOLDEN["selfies"]
-    assert used
+        with pytest.raises(ValueError, match=r"^Reading.units='x' is not allowed"):
+            list(molecules.parallel.mapped(units_of, ["x"], None))
+        with pytest.raises(RuntimeError, match=r"(?s)failed on the Ray cluster: .*AttributeError"):
+            list(molecules.parallel.mapped(units_of, [1], None))
+    assert len(used) == 3
 
 
 def test_duplicates_are_kept_on_request(home, tmp_path, lines):

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from chemscale import data
+from chemscale.models import ChemGPT
 from chemscale.spec import Data
 
 
@@ -54,8 +55,14 @@ def test_sizes_larger_than_the_data_name_both_numbers(moses):
 
 
 def test_a_context_that_is_too_short_names_the_number(moses):
-    with pytest.raises(ValueError, match=r"context=40 is too short for [\d,]+ of 110,000 molecules.*use at least 51"):
+    """Of the longest string, 51 tokens with start and end, all but the end are fed in."""
+    assert moses.manifest.longest == 51
+    says = r"context=40 is too short for [\d,]+ of 110,000 molecules.*use at least 50, .* \(Reading.longest=41\)"
+    with pytest.raises(ValueError, match=says):
         data.open_data(Data("moses"), {"context": 40})
+    longest = int(np.argmax(np.diff(moses.offsets)))
+    batch = data.open_data(Data("moses"), {"context": 50}).batch(np.array([longest]))
+    assert ChemGPT.sized(width=8, context=50).build(moses.manifest)(batch).shape[1] == 50
 
 
 def test_a_view_of_the_other_family_is_refused(moses):

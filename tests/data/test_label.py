@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+import zipfile
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -153,15 +154,19 @@ def test_stereoisomers_and_tautomers_are_one_molecule():
     assert [(c.smiles, c.line) for c in found] == [("CC(N)C=O", 1), ("CCC(C)=O", 3)]
 
 
-@pytest.mark.parametrize("name", ["a.smi", "a.txt", "a.csv", "a.csv.gz", "a.parquet"])
+@pytest.mark.parametrize("name", ["a.smi", "a.txt", "a.csv", "a.csv.gz", "a.tsv", "a.txt.zip", "a.parquet"])
 def test_every_kind_of_file_reads_the_same(tmp_path, name):
     import gzip
 
     path = tmp_path / name
     if name.endswith("parquet"):
         pq.write_table(pa.table({"SMILES": ["CO", "CN"]}), path)
+    elif name.endswith("zip"):
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("a.txt", "CO first\n\nCN\n")
     else:
         text = "SMILES,id\nCO,1\n\nCN,2\n" if "csv" in name else "CO first\n\nCN\n"
+        text = "\ufeffid\tSmiles\n1\tCO\n2\tCN\n" if "tsv" in name else text  # as spreadsheets begin it
         (gzip.open if name.endswith("gz") else open)(path, "wt").write(text)
     assert [smiles for _, smiles in read_smiles(path)] == ["CO", "CN"]
 
@@ -279,6 +284,7 @@ def test_a_source_without_one_molecule_says_so(tmp_path):
         ({"noise": -1}, "noise=-1"),
         ({"elements": ["C", "Au"]}, "Au"),
         ({"source": "absent.smi"}, "absent.smi is not a file"),
+        ({"source": __file__}, "ends in .py; give one of .smi, .txt"),
     ],
 )
 def test_a_wrong_value_is_named(tmp_path, wrong, words):

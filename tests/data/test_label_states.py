@@ -118,6 +118,10 @@ def test_dynamics_are_the_same_however_they_are_run(tmp_path, monkeypatch):
     [
         ({"states": "odd"}, "states='odd' must be one of neutral, any"),
         ({"charges": (3,)}, r"charges=\[3\] must be one or more of -2 to 2"),
+        (
+            {"charges": (0, 1, -1)},
+            r"conformers=4 never comes to the last of charges=.0, 1, -1., .* all 4 temperatures .*; give at least 9",
+        ),
         ({"sampling": "xtb"}, "sampling='xtb' must be one of springs, modes, md"),
         ({"per_shape": 5}, "per_shape=5 must be 1 to conformers=4"),
     ],

@@ -11,7 +11,7 @@ from rdkit import Chem
 
 from chemscale import data
 from chemscale.data.groups import group_key_of_smiles
-from chemscale.data.moses import read_embedded
+from chemscale.data.moses import FILES, fetch_moses, read_embedded
 from chemscale.data.sources import embedded
 from chemscale.data.store import REJECTED_FILE
 from chemscale.data.tokens import decode, split_string
@@ -335,6 +335,22 @@ def test_a_wheel_that_is_not_the_known_one_is_refused(home, monkeypatch):
     with pytest.raises(RuntimeError, match="not the known"):
         data.fetch("moses")
     assert list((home / "fetched").iterdir()) == []
+
+
+def test_a_folder_that_holds_half_of_what_is_fetched_is_told(home, tmp_path, monkeypatch):
+    whole = tmp_path / "molsets.whl"
+    with zipfile.ZipFile(whole, "w") as archive:
+        for name in FILES:
+            archive.writestr(f"moses/dataset/data/{name}", "SMILES\n")
+    monkeypatch.setattr("chemscale.data.moses._download", lambda folder: whole)
+    monkeypatch.setattr("chemscale.data.moses._check", lambda wheel: None)
+    folder = home / "fetched" / "moses"
+    folder.mkdir(parents=True)
+    (folder / FILES[0]).write_text("")
+    with pytest.raises(RuntimeError, match=r"moses lacks some of its files; delete it and fetch again"):
+        fetch_moses(folder)
+    (folder / FILES[0]).unlink()
+    assert sorted(f.name for f in fetch_moses(folder).iterdir()) == sorted(FILES)
 
 
 def test_rejected_file_name_is_in_the_report(moses):

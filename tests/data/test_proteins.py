@@ -80,7 +80,7 @@ def as_parquet(folder, rows):
 def as_clusters(folder, rows):
     """As MMseqs2 writes them: representative, member."""
     write_fasta(folder / "b.faa.gz", rows, key="n")
-    (folder / "clusters.tsv").write_text("".join(f"{g}\t{n}\n" for n, g, _ in rows))
+    (folder / "clusters.tsv").write_text("".join(f"{g}\t{n}\n" for n, g, _ in rows) + "\n")
     return folder / "b.faa.gz", str(folder / "clusters.tsv")
 
 

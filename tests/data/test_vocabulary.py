@@ -143,6 +143,8 @@ def test_a_vocabulary_of_built_data_is_used_again(home, tmp_path):
         ({"vocabulary": "nowhere.json"}, "is neither chemgpt-selfies1 nor chemgpt-selfies2 nor a file"),
         ({"vocabulary": "text.json"}, "is no JSON file"),
         ({"vocabulary": "bpe.json"}, "holds no vocabulary of the kinds WordPiece or WordLevel"),
+        ({"vocabulary": "empty.json"}, "holds no vocabulary of the kinds WordPiece or WordLevel"),
+        ({"vocabulary": "structures.json"}, "or a manifest.json of built strings"),
         ({"vocabulary": "plain.json"}, "has no special tokens"),
     ],
 )
@@ -150,6 +152,8 @@ def test_a_vocabulary_that_is_none_is_one_sentence(tmp_path, monkeypatch, readin
     monkeypatch.chdir(tmp_path)
     Path("text.json").write_text("[C]\n[N]\n")
     Path("bpe.json").write_text(json.dumps({"model": {"type": "BPE"}}))
+    Path("empty.json").write_text(json.dumps({"model": {"type": "WordLevel"}}))
+    Path("structures.json").write_text(json.dumps({"manifest": {"family": "structures"}}))
     Path("plain.json").write_text(json.dumps({"model": {"type": "WordLevel", "vocab": {"[C]": 0}}}))
     with pytest.raises(ValueError, match=says):
         vocabulary_of(Reading(**reading), "selfies")

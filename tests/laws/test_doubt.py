@@ -429,7 +429,7 @@ def test_a_level_that_is_none_is_refused(level):
 
 
 def test_the_error_of_form_is_told_at_the_level_that_is_asked_for():
-    """Of a wrong form far out nearly all of the width is the backtest's: it goes as the normal quantile of the level."""
+    """Of a wrong form far out nearly all of the width is the backtest's: it goes as the level's normal quantile."""
     x = np.geomspace(1e3, 1e6, 16)
     table = {"x": x, "loss": 1 + 5 * x**-0.3}
     ends = []

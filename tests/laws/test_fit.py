@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from chemscale.laws import FitError, Law, PartialFitError, fit
+from chemscale.laws.optimum import open_ends
 from tests.laws.planted import TRUTH, chinchilla, grid, wide
 
 
@@ -57,6 +58,17 @@ def test_optimum_uses_measured_cost_and_refuses_to_guess():
     assert measured.cost.exponent == pytest.approx(0.8) and measured.cost.coefficient == pytest.approx(90)
     by_hand = fit(table, **options).optimal(1e15, flops_per_example=lambda n: 90 * n**0.8)
     assert measured.optimal(1e15).params == pytest.approx(by_hand.params)
+
+
+def test_an_optimum_at_the_end_of_the_search_has_an_open_interval():
+    """The search goes to a million times the largest model: where a budget asks for more, nothing bounds the size."""
+    law = fit(wide(noise=0.01), data="tokens", loss="loss", bootstrap=50)
+    far, near = law.optimal(1e60), law.optimal(1e21)
+    assert far.params_interval[1] == np.inf and far.data_interval[0] == 0
+    assert 0 < near.params_interval[0] < near.params < near.params_interval[1] < np.inf
+    line = np.linspace(0, 10, 101)
+    assert open_ends((0.05, 5.0), line).tolist() == [-np.inf, 5.0]
+    assert open_ends((5.0, 9.95), line).tolist() == [5.0, np.inf]
 
 
 def test_json_goes_round(law):

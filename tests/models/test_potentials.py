@@ -20,7 +20,6 @@ from tests.models.batches import (
     ARCHITECTURES,
     CUTOFF,
     MANIFEST,
-    SPECIES,
     VARIANTS,
     config,
     joined,
@@ -311,14 +310,6 @@ def test_the_same_seed_gives_the_same_module(architecture):
     first, second = (module(architecture, seed=s) for s in (5, 5))
     for one, other in zip(first.parameters(), second.parameters(), strict=True):
         assert torch.equal(one, other)
-
-
-@every_model
-def test_an_unknown_element_is_named(architecture):
-    potential = module(architecture)
-    potential.check_species(torch.tensor(SPECIES))
-    with pytest.raises(ValueError, match=r"17, 35.*knows 1, 6, 7, 8"):
-        potential.check_species(torch.tensor([1, 35, 17]))
 
 
 @every_model

@@ -11,7 +11,7 @@ from chemscale.laws import fit
 from chemscale.report import figures
 from chemscale.report.breaking import breaks
 from chemscale.report.frontier import cost_of, frontiers
-from chemscale.report.misses import residuals
+from chemscale.report.misses import backtests, residuals
 from tests.report.planted import CHEMGPT, rows_of
 
 
@@ -36,6 +36,21 @@ def test_a_form_that_cannot_bend_as_the_runs_leaves_a_pattern(store):
     law = fit(bent, form="power", data="d", loss="loss", bootstrap=0)
     (misses,) = residuals(groups, {groups[0].slug: law})
     assert "more than chance" in misses.sentences[1]
+
+
+def test_a_law_of_data_seen_again_is_shown_along_all_its_axes(store):
+    group = next(g for g in groups_of(rows_of(store)) if g.architecture == "chemgpt")
+    again = [{**row, "molecules_seen": row["molecules"] * (1 + i % 3)} for i, row in enumerate(group.rows)]
+    options = {"objective": "log_lsq", "bootstrap": 0, "hold_out": "largest", "along": "seen"}
+    law = fit(again, form="repeated", loss=group.metric, **options)
+    (left,), (test,) = residuals([group], {group.slug: law}), backtests([group], {group.slug: law})
+    assert left.axes == ("params", "data", "seen")
+    assert [miss.seen for miss in left.misses] == [row["molecules_seen"] for row in again]
+    assert "by molecules seen" in test.sentences[0]
+    rows = list(csv.DictReader(io.StringIO(figures.residuals(left, "seen").csv)))
+    assert {float(row["molecules_seen"]) for row in rows} == {miss.seen for miss in left.misses}
+    (broken,) = breaks([group], {group.slug: law})
+    assert any("along molecules seen" in line for line in broken.sentences)
 
 
 def test_backtests_say_what_was_held_out(found):

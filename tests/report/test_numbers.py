@@ -48,6 +48,11 @@ def test_ticks_are_round_few_and_inside(low, high):
     assert all(low <= tick <= high for tick in ticks)
 
 
+def test_one_number_has_one_tick():
+    """Of a run that reported once."""
+    assert ink.round_ticks(48.0, 48.0) == [48.0]
+
+
 def test_labels_that_would_overlap_are_moved_apart_in_order():
     moved = ink.spread([0.5, 0.51, 0.505, 0.9], 0.05)
     assert sorted(moved) == pytest.approx([0.455, 0.505, 0.555, 0.9], abs=1e-9)

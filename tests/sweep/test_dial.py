@@ -29,7 +29,9 @@ def test_one_value_stands_for_a_sequence_of_it():
     assert load_recipe(RECIPE, parse_options(["budgets=2e4,3e4", "epochs=2"])).runs()
 
 
-def test_an_unknown_match_is_refused():
+def test_what_is_unknown_is_refused():
+    with pytest.raises(ValueError, match=r"others='painnn' is unknown; choose one of allegro, cartesian, dimenet"):
+        load_recipe(RECIPE, {"others": ("painnn",)})
     with pytest.raises(ValueError, match=r"match='time' is unknown; use params or flops"):
         load_recipe(RECIPE, {"match": "time"})
 

@@ -1,12 +1,19 @@
 """What a grid will cost: also where its smallest cell is too large to be timed whole."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
+from chemscale import data
 from chemscale.models import ChemGPT
 from chemscale.spec import Budget, Data, Evaluation, Optim, RunSpec
 from chemscale.sweep import estimate
 from chemscale.sweep.drive import prepare
+from chemscale.sweep.tune import _counted
+from chemscale.train.rows import cost_key, training_cost
+from chemscale.train.symmetry import EnergyForceTurned
+from tests.train.runs import atoms_run
 
 
 @pytest.fixture
@@ -43,3 +50,15 @@ def test_where_one_example_is_too_large_a_matrix_product_gives_the_rate(runs, mo
     for cell, got in zip(cells, seconds(runs), strict=True):
         assert got >= cell.flops / estimate._matrix_rate() * (1 - 1e-9)
         assert got < 3 * cell.flops / estimate._matrix_rate()
+
+
+def test_a_model_is_counted_for_each_alphabet_and_each_objective(runs, molecules, structures):
+    """The same model has more work where the alphabet is larger, or the loss predicts a rotated copy too."""
+    other = replace(runs[0], data=Data(molecules, size=60, representation="smiles"))
+    plain = atoms_run(structures)
+    pulled = replace(plain, objective=EnergyForceTurned(symmetry=1.0))
+    several = [*runs, *prepare([other], None), plain, pulled]
+    counted = _counted(several)
+    for run in several:
+        assert counted[cost_key(run, run.data.content)] == training_cost(run, data.manifest(run.data))
+    assert len({str(cost) for cost in counted.values()}) == len(several)

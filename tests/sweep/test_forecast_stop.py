@@ -13,11 +13,12 @@ from chemscale.records.store import Store
 from chemscale.spec import Budget, Data, Evaluation, Optim, RunSpec, with_fields
 from chemscale.sweep import ASHA, Forecast, Search, loguniform
 from chemscale.sweep.curves import Curve
-from chemscale.sweep.endings import curve_of, traits_of
+from chemscale.sweep.endings import curve_of, schedule_of, traits_of
 from chemscale.sweep.forecast import CurveLaw
 from chemscale.sweep.forecast_stop import ForecastStop
 from chemscale.sweep.known_curves import KnownCurves
 from chemscale.sweep.searching import search
+from chemscale.train.optim import lr_share
 
 TOTAL, POINTS = 1_000, 20
 BASE = RunSpec(
@@ -146,6 +147,15 @@ def test_traits_lie_on_scales_on_which_effects_are_smooth():
     assert traits["optim.warmup"] == 0.1
     assert "optim.weight_decay" not in traits and "optim.name" not in traits
     assert isinstance(curve_of(BASE, [(10, 2.0)]), Curve)
+
+
+@pytest.mark.parametrize("given", [{"warmup": 0.2}, {"warmup_updates": 40}, {"epoch_warmup": 4}], ids=str)
+def test_a_forecast_knows_the_schedule_that_a_run_trains_under(given):
+    """Areas differ by the width of a step, and under stairs of one epoch by half an epoch, a fortieth of this run."""
+    optim = Optim(lr=0.1, batch=10, cooldown=0.3, **given)
+    run = replace(BASE, data=Data("x", size=100), optim=optim, budget=Budget(updates=200))
+    shares = [lr_share(step, 200, optim, step // 10) for step in range(200)]
+    assert schedule_of(run).area(np.ones(1))[0] == pytest.approx(np.mean(shares), abs=0.026)
 
 
 def test_bad_stops_are_refused():

@@ -136,6 +136,25 @@ def drain(proposals, store, search, *, status="finished"):
     return configs
 
 
+def test_a_point_that_is_proposed_again_while_it_trains_is_not_called_bad(store):
+    states = set()
+    for seed in range(6):  # of three draws from three values, some come twice
+        search = Search(BASE, {"optim.batch": choice(8, 16, 32)}, samples=3, sampler="random", seed=seed)
+        proposals = Proposals(search, store, samples_of(store, search))
+        assert {proposals.suggest(str(k))["optim.batch"] for k in range(3)} == {8, 16, 32}  # nothing has ended
+        states |= {trial.state.name for trial in proposals._cells[0].asked._study.trials}
+    assert states == {"RUNNING", "FAIL"}
+
+
+@pytest.mark.parametrize("field", ["optim.warmup_updates", "optim.epoch_warmup"])
+def test_a_search_finds_its_runs_again_whatever_their_fields_exclude(store, field):
+    search = Search(BASE, {field: integers(1, 4), "optim.lr": loguniform(1e-4, 1e-1)}, samples=3)
+    drain(Proposals(search, store, samples_of(store, search)), store, search)
+    (samples,) = samples_of(store, search)
+    assert len(samples) == 3
+    assert all(1 <= sample.values[field] <= 4 for sample in samples)
+
+
 def test_every_cell_gets_the_same_number_of_samples_in_turn_from_a_study_of_its_own(store):
     search = two_cells()
     proposals = Proposals(search, store, samples_of(store, search))

@@ -18,7 +18,7 @@ from ray.tune.schedulers import (
 
 from chemscale.models import ChemGPT
 from chemscale.records.store import Store
-from chemscale.sweep import ASHA, PBT, Grid, HyperBand, Median, Search, choice, loguniform
+from chemscale.sweep import ASHA, PBT, Forecast, Grid, Halving, HyperBand, Median, Search, choice, loguniform
 from chemscale.sweep.members import Members
 from chemscale.sweep.population import BEFORE, SOURCE
 from chemscale.sweep.schedulers import pauses, require_stop, scheduler_of
@@ -189,6 +189,19 @@ def test_a_restarted_driver_compares_with_the_runs_of_the_one_before(store, stop
     for k in range(6):
         record(store, search.run({"optim.lr": 10 ** (-4 + k / 2)}), [1.0 - 0.01 * k, 0.9, 0.8, 0.7], status="stopped")
     assert Tune(scheduler_of(search, store), [bad], loss_by_cell).fit().stopped == ["0-99"]
+
+
+@pytest.mark.parametrize("stop", [Forecast(calibrate=2), Halving(((0.25, 0.5), (0.5, 0.25)))], ids=["f", "h"])
+def test_a_restarted_driver_forecasts_each_cell_by_its_own_runs(store, stop):
+    search = search_of(stop)
+    for cell in (0, 1):
+        for k in range(3):
+            losses = [100**cell * (1.05 + 0.1 * k) * (2 - share / 8) for share in range(1, 9)]
+            record(store, search.run({"cell": cell, "optim.lr": 2e-4 + k * 1e-4}), losses)
+    tune = Tune(scheduler_of(search, store), runs_of(search, 6), loss_by_cell).fit()
+    ended = {run.trial_id for run in tune.runs if tune.seen[run.trial_id] >= TOTAL}
+    assert {"0-0", "1-0"} <= ended
+    assert len(ended) < 8
 
 
 def test_what_a_run_measured_before_it_diverged_counts_where_it_was_measured(store):

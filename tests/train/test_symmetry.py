@@ -82,8 +82,8 @@ def test_the_error_of_the_forces_is_what_one_rotation_after_another_gives():
 
 def test_the_objective_is_the_plain_one_on_what_it_trains_on():
     potential, batch = module("cartesian"), batch_with_turns()
-    plain = EnergyForce()
-    totals = plain.denominators(batch)
+    plain, totals = EnergyForce(), EnergyForceTurned().denominators(batch)
+    assert torch.equal(totals[:2], plain.denominators(batch))
     copy = turned(batch, batch.turn)
     given, turned_loss = (plain.loss(potential, b, totals) for b in (batch, copy))
     assert_close(EnergyForceTurned().loss(potential, batch, totals), given)
@@ -98,9 +98,21 @@ def test_the_objective_is_the_plain_one_on_what_it_trains_on():
         assert_close(found, loss + 0.5 * pulled)
 
 
+def test_the_symmetry_loss_is_a_mean_over_structures_with_labels_and_without():
+    potential, batch = module("cartesian"), batch_with_turns()
+    bare = replace(batch, energy=batch.energy * torch.nan, forces=batch.forces * torch.nan)
+    pulled = []
+    for one in (batch, bare):
+        totals = EnergyForceTurned().denominators(one)
+        losses = [EnergyForceTurned(symmetry=s).loss(potential, one, totals) for s in (0.0, 1.0)]
+        pulled.append(losses[1] - losses[0])
+    assert pulled[0].item() > 0
+    assert_close(pulled[1], pulled[0])
+
+
 def test_an_equivariant_model_has_no_symmetry_loss():
     potential, batch = module("painn"), batch_with_turns()
-    totals = EnergyForce().denominators(batch)
+    totals = EnergyForceTurned().denominators(batch)
     plain, pulled = (EnergyForceTurned(symmetry=s).loss(potential, batch, totals) for s in (0.0, 10.0))
     assert_close(pulled, plain)
 

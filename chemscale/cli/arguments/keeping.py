@@ -78,7 +78,7 @@ def using_models(verbs: Any) -> None:
 
 def _evaluate(made: argparse.ArgumentParser) -> None:
     made.add_argument("file", metavar="FILE|STORE", help="molecules as .smi, .csv or .parquet; a store; a potential")
-    made.add_argument("structures", nargs="?", help="labelled structures that ASE reads, to measure a potential on")
+    made.add_argument("structures", nargs="?", help="labelled structures, to measure a potential on")
     made.add_argument("--out", help="molecules: .json, a store: .csv or .parquet; structures: also .html")
     text = made.add_argument_group("molecules, and text runs of a store")
     text.add_argument("--reference", default="moses", metavar="moses|embedded|FILE", help="(default moses)")
@@ -92,9 +92,9 @@ def _evaluate(made: argparse.ArgumentParser) -> None:
     atoms.add_argument("--run", help="default: the potential with the lowest test loss")
     atoms.add_argument("--subset", metavar="KEY", help="what names subsets (default: config_type, subset, temperature)")
     atoms.add_argument("--groups", metavar="KEY", help="what names molecules (default: group, smiles, mol_id)")
-    atoms.add_argument("--energy-key", metavar="KEY", help="of the label (default: REF_energy, energy)")
-    atoms.add_argument("--forces-key", metavar="KEY", help="of the label (default: REF_forces, forces)")
-    atoms.add_argument("--units", help="of energy and length, e.g. 'hartree bohr' (default: 'ev angstrom')")
+    atoms.add_argument("--energy-key", metavar="KEY", help="of the label (default: what the kind of file has)")
+    atoms.add_argument("--forces-key", metavar="KEY", help="of the label (default: what the kind of file has)")
+    atoms.add_argument("--units", help="of energy and length, e.g. 'hartree bohr' (default: those of the kind of file)")
     atoms.add_argument("--precision", choices=("float32", "float64"), help="(default: that of the weights)")
     atoms.add_argument("--bootstrap", type=int, default=1000, metavar="N", help="draws of groups (default 1000)")
     atoms.add_argument("--level", type=float, default=0.95, help="of the intervals (default 0.95)")

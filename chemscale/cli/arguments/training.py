@@ -95,8 +95,9 @@ def _with_reading(made: argparse.ArgumentParser) -> None:
     made.add_argument("--level", help="of structures, which labels: wb97x_dz, ccsd(t)_cbs … of ANI-1x")
     made.add_argument("--units", help="of structures, e.g. 'hartree bohr' (default: those of the kind of file)")
     made.add_argument("--isolated", help="of structures, a file of isolated atoms for the reference energies")
-    made.add_argument("--processes", type=at_least_one, help="of this machine (default: all processors)")
-    made.add_argument("--address", help="of a Ray cluster that does the work, e.g. auto (default: this machine)")
+    where = made.add_mutually_exclusive_group()
+    where.add_argument("--processes", type=at_least_one, help="of this machine (default: all processors)")
+    where.add_argument("--address", help="of a Ray cluster that encodes strings, e.g. auto (default: this machine)")
 
 
 def train(verbs: Any) -> None:

@@ -7,7 +7,7 @@ group.
 import fcntl
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -206,11 +206,6 @@ class WorkFolder:
         for path in self.path.iterdir():
             path.unlink()
         self.path.rmdir()
-
-    def outcomes(self, count: int) -> Iterator[Outcome]:
-        """The outcomes of the first `count` chunks, a chunk in memory at a time."""
-        for index in range(count):
-            yield from self.load(index)
 
     def _part(self, index: int) -> Path:
         return self.path / f"part-{index:06d}.parquet"

@@ -4,23 +4,20 @@ A molecule is one stereo-free canonical SMILES, and of those that share a group 
 the first is taken: every group of a split then holds the same number of structures.
 """
 
-import csv
-import gzip
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 from rdkit import Chem, rdBase
 from rdkit.Chem import BRICS
 
+from chemscale.data.files import TEXT_SUFFIXES
 from chemscale.data.groups import group_key
+from chemscale.data.readers import read_strings
 
 ELEMENTS = ("H", "C", "N", "O", "F", "S", "Cl", "Br")
 MIN_ATOMS = 4  # with hydrogens: below that there is no angle between two bonds and a third to learn from
-SUFFIXES = (".smi", ".txt", ".csv", ".parquet")
 
 
 @dataclass(frozen=True)
@@ -51,30 +48,18 @@ class Tally:
 
 
 def read_smiles(path: str | Path) -> Iterator[tuple[int, str]]:
-    """Line number (1 is the first) and SMILES of each record of a file; blank lines are passed over.
+    """Line number (1 is the first) and SMILES of each record of a file, as a build reads it (`readers.read_records`);
+    records without a string are passed over.
 
-    `.smi` and `.txt`: the first word of each line. `.csv` (also `.gz`) and `.parquet`: the column `smiles`,
-    in any capitals. Raises ValueError for another kind of file or a table without that column.
+    Raises ValueError for another kind of file, a table without a column of SMILES, or a damaged file.
     """
     path = Path(path)
     if not path.is_file():
-        raise ValueError(f"source={path} is not a file; give SMILES as {', '.join(SUFFIXES)}, or one of these .gz.")
-    suffix = Path(path.stem).suffix if path.suffix == ".gz" else path.suffix
-    if suffix not in SUFFIXES or path.name.endswith(".parquet.gz"):
-        raise ValueError(f"source={path} ends in {path.suffix or 'nothing'}; give one of {', '.join(SUFFIXES)}.")
-    return _records(path, suffix)
-
-
-def _records(path: Path, suffix: str) -> Iterator[tuple[int, str]]:
-    try:
-        if suffix == ".parquet":
-            yield from _from_parquet(path)
-            return
-        opened = gzip.open if path.suffix == ".gz" else open
-        with opened(path, "rt", errors="replace") as text:
-            yield from _from_csv(path, text) if suffix == ".csv" else _from_lines(text)
-    except (gzip.BadGzipFile, EOFError, csv.Error, pa.ArrowException) as broken:
-        raise ValueError(f"source={path} cannot be read to its end ({broken}); get it again.") from broken
+        raise ValueError(f"source={path} is not a file; give a file of SMILES.")
+    if not path.name.lower().endswith((*TEXT_SUFFIXES, ".parquet")):
+        known = ", ".join((*TEXT_SUFFIXES, ".parquet"))
+        raise ValueError(f"source={path} ends in {path.suffix or 'nothing'}; give one of {known}.")
+    return ((line, text) for line, text in read_strings(path) if text)
 
 
 def candidates(
@@ -192,33 +177,3 @@ def _parse(text: str, allowed: frozenset[str], states: str) -> tuple[Chem.Mol | 
     if radical_electrons(mol):
         return None, "open shell"
     return mol, ""
-
-
-def _from_lines(text: Iterable[str]) -> Iterator[tuple[int, str]]:
-    for number, line in enumerate(text, 1):
-        words = line.split()
-        if words and not (number == 1 and words[0].lower() == "smiles"):
-            yield number, words[0]
-
-
-def _from_csv(path: Path, text: Iterable[str]) -> Iterator[tuple[int, str]]:
-    rows = csv.reader(text)
-    column = _column(path, next(rows, []))
-    for row in rows:
-        if any(row):
-            yield rows.line_num, row[column].strip() if column < len(row) else ""
-
-
-def _from_parquet(path: Path) -> Iterator[tuple[int, str]]:
-    with pq.ParquetFile(path) as table:
-        names = table.schema_arrow.names
-        name = names[_column(path, names)]
-        values = (v for batch in table.iter_batches(columns=[name]) for v in batch.column(0).to_pylist())
-        yield from ((number, value or "") for number, value in enumerate(values, 1))
-
-
-def _column(path: Path, names: list[str]) -> int:
-    lowered = [name.strip().lower() for name in names]
-    if "smiles" not in lowered:
-        raise ValueError(f"{path} has columns {', '.join(names) or '(none)'}; one must be named smiles.")
-    return lowered.index("smiles")

@@ -81,6 +81,7 @@ _SINCE: dict[str, Any] = {"states": "neutral", "charges": [0], "sampling": "spri
 def _requirements(p: Plan) -> list[tuple[bool, str]]:
     warm = bool(p.temperatures) and all(0 <= t <= HOTTEST for t in p.temperatures)
     strange = sorted(set(p.elements) - set(ELEMENTS))
+    least = len(p.temperatures) * (len(p.charges) - 1) + 1  # structures after which every charge has had its turn
     return [
         (p.max_atoms >= MIN_ATOMS, f"max_atoms={p.max_atoms} leaves no molecule; give at least {MIN_ATOMS}."),
         (
@@ -95,6 +96,12 @@ def _requirements(p: Plan) -> list[tuple[bool, str]]:
         (
             bool(p.charges) and all(-2 <= c <= 2 for c in p.charges),
             f"charges={p.charges} must be one or more of -2 to 2, added to each molecule's own, such as 0,1,-1.",
+        ),
+        (
+            p.conformers >= least,
+            f"conformers={p.conformers} never comes to the last of charges={p.charges}, since the next one comes "
+            f"once all {len(p.temperatures)} temperatures have had their turn; give at least {least}, or fewer "
+            "temperatures.",
         ),
         (p.sampling in SAMPLINGS, f"sampling={p.sampling!r} must be one of {', '.join(SAMPLINGS)}."),
         (1 <= p.per_shape <= p.conformers, f"per_shape={p.per_shape} must be 1 to conformers={p.conformers}."),

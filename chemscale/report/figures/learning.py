@@ -22,7 +22,7 @@ def _learning(curves: Curves, size: float) -> Figure:
     low, high = min(y for _, y in every), max(y for _, y in every)
     with ink.canvas(2.7, 2.1, (0.15, 0.19, 0.59, 0.59)) as (figure, axes):
         frame(figure, axes, title, curves.unit, "examples seen")
-        room = (high / low) ** 0.06
+        room = (high / low) ** 0.06 if high > low else 1.06  # of a single point
         seen = [x for x, _ in every if x > 0]
         axes.set(xscale="log", yscale="log", xlim=(min(seen) / 1.3, max(seen) * 1.3), ylim=(low / room, high * room))
         ends: dict[int, float] = {}

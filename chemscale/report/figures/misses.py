@@ -8,8 +8,9 @@ from chemscale.report import ink
 from chemscale.report.figures.base import Figure, level_labels, table_csv
 from chemscale.report.numbers import count, percent, some
 from chemscale.report.values import Miss, Misses
+from chemscale.report.values.laws import nouns
 
-Axis = Literal["params", "data", "flops"]
+Axis = Literal["params", "data", "seen", "flops"]
 Canvas = tuple[float, float, tuple[float, float, float, float]]  # width and height in inches, box
 WIDE: Canvas = (4.6, 2.5, (0.115, 0.185, 0.715, 0.60))
 SMALL: Canvas = (3.3, 2.3, (0.14, 0.20, 0.63, 0.58))
@@ -19,8 +20,8 @@ LEAST = 0.002  # half height of the errors' axis, at least
 
 def residuals(misses: Misses, axis: Axis) -> Figure:
     """Measured over fitted loss along an axis of the law."""
-    nouns = _nouns(misses)
-    slug, title = f"{misses.slug}-residuals-{axis}", f"{misses.name}: what the law leaves, along {nouns[axis]}"
+    words = nouns(misses.data_unit)
+    slug, title = f"{misses.slug}-residuals-{axis}", f"{misses.name}: what the law leaves, along {words[axis]}"
     caption = f"Shaded: half of the runs lie within {percent(misses.typical)}."
     return _errors(misses, axis, slug, title, caption, WIDE)
 
@@ -33,10 +34,6 @@ def backtest(misses: Misses) -> Figure:
     return _errors(misses, axis, slug, title, caption, SMALL)
 
 
-def _nouns(misses: Misses) -> dict[str, str]:
-    return {"params": "parameters", "data": misses.data_unit, "flops": "FLOPs"}
-
-
 def _errors(misses: Misses, axis: Axis, slug: str, title: str, caption: str, canvas: Canvas) -> Figure:
     other = next((role for role in ("params", "data") if role != axis and role in misses.axes), None)
     levels = list(misses.levels[other]) if other else [0.0]
@@ -46,7 +43,7 @@ def _errors(misses: Misses, axis: Axis, slug: str, title: str, caption: str, can
         figure.text(0.003, 1 - 9 / tall, title, fontsize=9, fontweight="bold", va="center")
         against = "law" if misses.kind == "fitted" else "forecast"
         figure.text(0.003, 1 - 22 / tall, f"measured above {against}, %", color=ink.MUTED, va="center")
-        axes.set_xlabel(_nouns(misses)[axis], loc="center", labelpad=3)
+        axes.set_xlabel(nouns(misses.data_unit)[axis], loc="center", labelpad=3)
         xs = [miss.at(axis) or 0.0 for miss in misses.misses]
         most = 1.25 * max([abs(miss.error) for miss in misses.misses] + [LEAST])
         axes.set(xscale="log", xlim=_room(xs), ylim=(-100 * most, 100 * most))
@@ -56,7 +53,7 @@ def _errors(misses: Misses, axis: Axis, slug: str, title: str, caption: str, can
         ends = _dots(axes, misses.misses, axis, other, levels)
         if other:
             ends = {i: y for i, y in ends.items() if levels[i] in named}
-            level_labels(axes, ends, [count(level) for level in levels], _nouns(misses)[other])
+            level_labels(axes, ends, [count(level) for level in levels], nouns(misses.data_unit)[other])
         ink.level_ticks(axes.xaxis, xs)
         axes.locator_params(axis="y", nbins=5)
         axes.yaxis.set_major_formatter(lambda y, _: f"{y:+g}".replace("-", "−") if abs(y) > 1e-9 else "0")
@@ -86,5 +83,8 @@ def _dots(axes: Any, misses: tuple[Miss, ...], axis: Axis, other: Any, levels: l
 
 
 def _csv(misses: Misses) -> str:
-    head = ("params", misses.data_unit, "flops", f"measured_{misses.unit.replace(' ', '_')}", "by_law", "error")
-    return table_csv(head, [(m.params, m.data, m.flops, m.measured, m.said, m.error) for m in misses.misses])
+    names = {"params": "params", "data": misses.data_unit, "seen": f"{misses.data_unit}_seen", "flops": "flops"}
+    axes = [axis for axis in names if axis != "seen" or axis in misses.axes]
+    head = (*(names[axis] for axis in axes), f"measured_{misses.unit.replace(' ', '_')}", "by_law", "error")
+    rows = [(*(one.at(axis) for axis in axes), one.measured, one.said, one.error) for one in misses.misses]
+    return table_csv(head, rows)

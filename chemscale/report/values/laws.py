@@ -6,19 +6,25 @@ from dataclasses import dataclass
 from typing import Literal
 
 
+def nouns(data: str) -> dict[str, str]:
+    """Axis of a law -> the word for it, where data are counted in `data`."""
+    return {"params": "parameters", "data": data, "seen": f"{data} seen", "flops": "FLOPs"}
+
+
 @dataclass(frozen=True)
 class Miss:
-    """One run against a law; `error` is measured over said by the law, minus one, and `size` orders runs."""
+    """One run against a law; `error` is measured over said by the law, minus one."""
 
     params: float | None
     data: float | None
+    seen: float | None
     flops: float | None
     measured: float
     said: float
     error: float
 
     def at(self, axis: str) -> float | None:
-        """Its place along `params`, `data` or `flops`."""
+        """Its place along `params`, `data`, `seen` or `flops`."""
         return getattr(self, axis)
 
 
