@@ -22,7 +22,7 @@ from chemscale.sweep.designed import Designed
 from chemscale.sweep.display import Display
 from chemscale.sweep.drive import prepare
 from chemscale.sweep.estimate import try_costs
-from chemscale.sweep.grid import Grid, Study
+from chemscale.sweep.grid import Grid, Study, require_name
 from chemscale.sweep.placement import On, require_room_for, resources_for
 
 
@@ -69,8 +69,9 @@ def explore(
         rule: "v" for least error of the target; to compare with, "d", "cheapest" and "random".
 
     Raises:
-        ValueError: a bad input, several architectures, or a cluster too small for one run.
+        ValueError: a bad input or name, several architectures, or a cluster too small for one run.
     """
+    require_name("name", name)
     aim, cells, records, on = _prepared(grid, store, on, Aim.of(**wanted))
     records.enlist(name, [])
     most = max((resources_for(on, run) for run in cells.runs), key=lambda where: where.patience)

@@ -43,6 +43,14 @@ def positive(name: str, value: Any, *, optional: bool = False) -> None:
     require(is_number(value) and value > 0.0, name, value, "a number above 0" + (" or None" if optional else ""))
 
 
+def counted(name: str, value: Any, *, optional: bool = False) -> None:
+    """Refuse what is not a whole number above 0 (or None where that is allowed)."""
+    if value is None and optional:
+        return
+    good = isinstance(value, int) and not isinstance(value, bool) and value > 0
+    require(good, name, value, "a whole number above 0" + (" or None" if optional else ""))
+
+
 def one_of(name: str, value: Any, allowed: tuple[str, ...]) -> None:
     """Refuse what is not one of some names."""
     require(value in allowed, name, value, "one of " + ", ".join(allowed))
@@ -51,4 +59,6 @@ def one_of(name: str, value: Any, allowed: tuple[str, ...]) -> None:
 def require(good: bool, name: str, value: Any, allowed: str, hint: str = "") -> None:
     """Raise a ValueError of one sentence, `name=value is not allowed: it must be allowed; hint`, unless `good`."""
     if not good:
+        if hasattr(value, "item") and not hint:
+            hint = "give Python's own number, int(…) or float(…)"
         raise ValueError(f"{name}={value!r} is not allowed: it must be {allowed}{'; ' + hint if hint else ''}.")

@@ -17,19 +17,15 @@ class Repulsion(nn.Module):
     """`k Z_i Z_j / r * sum_n c_n exp(-a_n r / a)`, faded at the cutoff, all constants trainable (Unke et al. 2021).
 
     Constants stay positive (they are softplus of parameters) and amplitudes sum to 1.
-
-    Args:
-        scale: eV, in which the potential counts energies.
     """
 
-    def __init__(self, scale: float) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.strength = COULOMB / scale
         self.amplitudes, self.rates = _positive(SCREENING), _positive(RATES)
         self.power, self.inverse = _positive((POWER,)), _positive((1 / LENGTH,))
 
     def forward(self, species: Tensor, distances: Tensor, fade: Tensor, pairs: Tensor) -> Tensor:
-        """(atoms,), (pairs,), (pairs, 1), (2, pairs) -> (atoms,), half of each pair's energy at either atom."""
+        """(atoms,), (pairs,), (pairs, 1), (2, pairs) -> (atoms,), eV, half of each pair's energy at either atom."""
         charge = species.to(distances.dtype)
         first, second = pairs
         size = charge ** softplus(self.power)  # (atoms,)
@@ -37,7 +33,7 @@ class Repulsion(nn.Module):
         amplitudes = softplus(self.amplitudes)
         terms = torch.exp(-(inverse * distances)[:, None] * softplus(self.rates)) * (amplitudes / amplitudes.sum())
         product = charge.index_select(0, first) * charge.index_select(0, second)
-        half = 0.5 * self.strength * product / distances * terms.sum(1) * fade.squeeze(1)
+        half = 0.5 * COULOMB * product / distances * terms.sum(1) * fade.squeeze(1)
         return torch.zeros_like(charge).index_add(0, first, half).index_add(0, second, half)
 
 

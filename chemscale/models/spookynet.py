@@ -121,7 +121,7 @@ class SpookyNetPotential(Potential):
         with torch.no_grad():
             self.readout.weight.mul_(READOUT_GAIN)
         if config.repulsion == "zbl":
-            self.repulsion = Repulsion(manifest.scale)
+            self.repulsion = Repulsion()
         if config.forces == "direct":
             self.head = PairForces(width, config.basis)
 
@@ -159,7 +159,7 @@ class SpookyNetPotential(Potential):
     def _read(self, batch: AtomicBatch, distances: Tensor, features: Tensor, radial: Tensor, fade: Tensor) -> Tensor:
         energies = self.readout(features).squeeze(-1)
         if hasattr(self, "repulsion"):
-            energies = energies + self.repulsion(batch.species, distances, fade, batch.pairs)
+            energies = energies + self.repulsion(batch.species, distances, fade, batch.pairs) / self.scale
         return energies
 
 

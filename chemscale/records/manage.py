@@ -11,10 +11,9 @@ from chemscale.records.attempt import STATE, WEIGHTS
 from chemscale.records.manifests import Manifest, Snapshot
 from chemscale.records.schema import FAILED, FINISHED, INTERRUPTED, PENDING, RUNNING, STOPPED
 from chemscale.records.store import Store
-from chemscale.spec import ID_LENGTH
+from chemscale.spec import ID_LENGTH, KEEP
 
 KINDS = ("points", "states", "weights", "events", "snapshots", "rest")
-KEEP = ("final", "best", "none")
 TRUNKS = "trunks"  # folder of the states that runs of one trunk hand on (`chemscale.train.trunk`)
 RUN_ID = re.compile(f"[0-9a-f]{{{ID_LENGTH}}}")
 

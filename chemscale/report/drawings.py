@@ -29,7 +29,7 @@ def drawings(found: Report) -> dict[str, Any]:
         "quality": [(one, quality_table(one), _written(one)) for one in found.quality],
         "curves": [(curves, figures.learning(curves)) for curves in found.curves],
         "searches": [_search(one) for one in found.searches],
-        "parity": [(p, [figures.parity(p, "forces"), figures.parity(p, "energies")]) for p in found.held.potentials],
+        "parity": [(p, figures.parities(p)) for p in found.held.potentials],
     }
 
 

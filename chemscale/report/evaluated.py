@@ -30,7 +30,7 @@ def page_of(measured: Measured, record: Mapping[str, Any]) -> str:
         record: what `chemscale evaluate --json` says: the run, its architecture, the file, the level.
     """
     first = measured.subsets[0]
-    parity = [(shown, _drawn(shown)) for shown in (_parity(measured, one) for one in _plotted(measured))]
+    parity = [(shown, figures.parities(shown)) for shown in (_parity(measured, one) for one in _plotted(measured))]
     return (
         environment()
         .get_template("evaluated.html")
@@ -96,12 +96,3 @@ def _parity(measured: Measured, one: SubsetErrors) -> Parity:
         points(*energies, MOST_POINTS),  # type: ignore[arg-type]
         points(*forces, MOST_POINTS),  # type: ignore[arg-type]
     )
-
-
-def _drawn(shown: Parity) -> list[figures.Figure]:
-    found = []
-    if shown.forces:
-        found.append(figures.parity(shown, "forces"))
-    if shown.energies:
-        found.append(figures.parity(shown, "energies"))
-    return found

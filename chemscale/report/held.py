@@ -64,6 +64,8 @@ def _molecules(store: Store, group: Group) -> Molecules:
 
     best = group.best()
     trained = _load(store, best)
+    if trained.manifest.representation == "protein":
+        raise ValueError("it writes proteins, which are not drawn.")
     written = [one.smiles for one in generate(trained.module, trained.manifest, SAMPLED, seed=SEED)]
     different = list(dict.fromkeys(s for s in written if s is not None))
     run = trained.run.data

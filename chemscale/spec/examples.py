@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from chemscale.spec.plain import added_since
 from chemscale.spec.portions import Portion
-from chemscale.values import one_of, positive, require
+from chemscale.values import counted, one_of, require
 
 ORDERS = ("shuffled", "nested")
 REPRESENTATIONS = ("selfies", "smiles", "protein")  # what the strings of text models are written in
@@ -86,7 +86,7 @@ class Reading:
             require(value != "", f"Reading.{name}", value, "a name or None")
         one_of("Reading.form", self.form, FORMS)
         one_of("Reading.duplicates", self.duplicates, DUPLICATES)
-        positive("Reading.longest", self.longest, optional=True)
+        counted("Reading.longest", self.longest, optional=True)
 
 
 @dataclass(frozen=True)
@@ -116,8 +116,8 @@ class Data:
 
     def __post_init__(self) -> None:
         require(bool(self.source), "Data.source", self.source, "a name or a path", "see `chemscale data list`")
-        positive("Data.size", self.size, optional=True)
-        positive("Data.per_group", self.per_group, optional=True)
+        counted("Data.size", self.size, optional=True)
+        counted("Data.per_group", self.per_group, optional=True)
         one_of("Data.representation", self.representation, REPRESENTATIONS)
         one_of("Data.order", self.order, ORDERS)
         good = isinstance(self.reading, Reading)

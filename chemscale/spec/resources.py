@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from chemscale.values import is_number, one_of, positive, require
+from chemscale.values import counted, is_number, one_of, require
 
 KEEP = ("final", "best", "none")
 SHARDING = ("ddp", "fsdp")
 LAYOUTS = ("packed", "padded")
 ACTIVATIONS = ("kept", "recomputed")
 COMPILE = ("none", "step")
+SMALLEST = 0.0001  # part of a processor or GPU that Ray can count
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,8 @@ class Resources:
             a third more work, and memory for one block instead of all.
         compile: "none", or "step": the model of a training step becomes fused kernels, made once in each process; that
             takes half a minute or more, so it pays for long runs (`chemscale show --tune` measures when).
-        keep: which checkpoint stays after the end: "final", "best" or "none".
+        keep: which weights stay after the end: "final", "best" (of the best validation where data repeat; the final
+            ones where they do not) or "none".
         checkpoint_seconds: least time between two checkpoints.
         concurrent: runs at a time, to which a cluster with an autoscaler may grow; None fills the cluster as it is.
         patience: seconds that a run goes on while its store cannot be reached; its records wait on the local disk.
@@ -54,20 +56,20 @@ class Resources:
 
     def __post_init__(self) -> None:
         self._check_workers()
-        positive("Resources.cpus", self.cpus)
-        gpus = is_number(self.gpus) and 0 <= self.gpus <= 1
-        require(
-            gpus, "Resources.gpus", self.gpus, "between 0 and 1", "a worker is one process; for more, raise workers"
-        )
-        positive("Resources.micro_batch", self.micro_batch, optional=True)
+        cpus = is_number(self.cpus) and self.cpus >= SMALLEST
+        require(cpus, "Resources.cpus", self.cpus, f"a number of at least {SMALLEST}")
+        gpus = is_number(self.gpus) and (self.gpus == 0 or SMALLEST <= self.gpus <= 1)
+        hint = "a worker is one process; for more, raise workers"
+        require(gpus, "Resources.gpus", self.gpus, f"between 0 and 1, in parts of at least {SMALLEST}", hint)
+        counted("Resources.micro_batch", self.micro_batch, optional=True)
         one_of("Resources.layout", self.layout, LAYOUTS)
         one_of("Resources.activations", self.activations, ACTIVATIONS)
         one_of("Resources.compile", self.compile, COMPILE)
         one_of("Resources.keep", self.keep, KEEP)
-        require(self.checkpoint_seconds >= 0, "Resources.checkpoint_seconds", self.checkpoint_seconds, "at least 0")
-        positive("Resources.concurrent", self.concurrent, optional=True)
-        require(self.patience >= 0, "Resources.patience", self.patience, "at least 0")
-        require(self.spool_bytes >= 0, "Resources.spool_bytes", self.spool_bytes, "at least 0")
+        counted("Resources.concurrent", self.concurrent, optional=True)
+        for name in ("checkpoint_seconds", "patience", "spool_bytes"):
+            value = getattr(self, name)
+            require(is_number(value) and value >= 0, f"Resources.{name}", value, "a number of at least 0")
 
     def _check_workers(self) -> None:
         whole = isinstance(self.workers, int) and self.workers >= 1

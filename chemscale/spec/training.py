@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from chemscale.spec.plain import added_since
-from chemscale.values import is_number, one_of, positive, require
+from chemscale.values import counted, is_number, one_of, positive, require
 
 COOLDOWNS = ("linear", "sqrt")
 OPTIMISERS = ("adamw", "muon")
@@ -40,14 +40,14 @@ class Optim:
     ema: float | None = added_since(1, None)
 
     def __post_init__(self) -> None:
-        positive("Optim.warmup_updates", self.warmup_updates, optional=True)
-        positive("Optim.epoch_warmup", self.epoch_warmup, optional=True)
+        counted("Optim.warmup_updates", self.warmup_updates, optional=True)
+        counted("Optim.epoch_warmup", self.epoch_warmup, optional=True)
         if None not in (self.warmup_updates, self.epoch_warmup):
             raise ValueError("Optim.warmup_updates and epoch_warmup exclude each other; give one of them.")
         if self.warmup_updates is not None or self.epoch_warmup is not None:
             object.__setattr__(self, "warmup", 0.0)  # it says nothing then: equal trainings have equal ids
         positive("Optim.lr", self.lr, optional=True)
-        positive("Optim.batch", self.batch)
+        counted("Optim.batch", self.batch)
         positive("Optim.eps", self.eps)
         positive("Optim.clip", self.clip, optional=True)
         averages = self.ema is None or (is_number(self.ema) and 0 < self.ema < 1)
@@ -74,9 +74,11 @@ class Budget:
     def __post_init__(self) -> None:
         given = [f"{n}={v}" for n in ("epochs", "updates", "examples") if (v := getattr(self, n)) is not None]
         require(len(given) == 1, "Budget", ", ".join(given) or "empty", "exactly one of epochs, updates, examples")
-        for name in ("epochs", "updates", "examples"):
-            positive(f"Budget.{name}", getattr(self, name), optional=True)
-        require(self.min_updates >= 0, "Budget.min_updates", self.min_updates, "at least 0")
+        positive("Budget.epochs", self.epochs, optional=True)
+        for name in ("updates", "examples"):
+            counted(f"Budget.{name}", getattr(self, name), optional=True)
+        least = isinstance(self.min_updates, int) and self.min_updates >= 0
+        require(least, "Budget.min_updates", self.min_updates, "a whole number of at least 0")
 
     def total_examples(self, size: int, batch: int) -> int:
         """Examples seen in all, for `size` unique ones and a global batch of `batch`."""
@@ -102,6 +104,6 @@ class Evaluation:
     test: int | None = None
 
     def __post_init__(self) -> None:
-        positive("Evaluation.points", self.points)
-        positive("Evaluation.valid", self.valid, optional=True)
-        positive("Evaluation.test", self.test, optional=True)
+        counted("Evaluation.points", self.points)
+        counted("Evaluation.valid", self.valid, optional=True)
+        counted("Evaluation.test", self.test, optional=True)

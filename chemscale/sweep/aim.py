@@ -55,7 +55,11 @@ class Aim:
 
     @classmethod
     def of(cls, **wanted: Unpack[Wanted]) -> Aim:
-        """An aim as it is asked for; ValueError without a target or just one budget."""
+        """An aim as it is asked for; ValueError without a target or just one budget, or with a word that is none."""
+        known = Wanted.__annotations__
+        for name in wanted:
+            if name not in known:
+                raise ValueError(f"{name}=… is nothing that an exploration is asked for; it takes {', '.join(known)}.")
         budgets = {unit: wanted.get(unit) for unit in UNITS}
         given = {unit: value for unit, value in budgets.items() if value is not None}
         if "target" not in wanted:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +68,7 @@ def sweep(
     if beside is not None:
         beside.require()
     on = on or Resources()
-    runs = grid.runs() if isinstance(grid, Grid) else list(grid)
+    runs = _runs_of(grid)
     require_room_for(on, runs)
     runs = prepare(runs, on)
     records = store if isinstance(store, Store) else Store(store, create=True)
@@ -76,6 +76,16 @@ def sweep(
     records.enlist(name, runs, work=work_of([run for run in runs if run.id not in known], on))
     train_missing(records, runs, on=on, name=name, callbacks=callbacks, beside=beside)
     return records
+
+
+def _runs_of(grid: Grid | Iterable[RunSpec]) -> list[RunSpec]:
+    runs = grid.runs() if isinstance(grid, Grid) else list(grid) if isinstance(grid, Iterable) else [grid]
+    if isinstance(grid, RunSpec) or not all(isinstance(run, RunSpec) for run in runs):
+        raise ValueError(
+            f"grid is a {type(grid).__name__}, and a sweep trains a Grid or a list of RunSpecs; a Study goes to "
+            "chemscale.run_study, a Search to chemscale.search."
+        )
+    return runs
 
 
 def train_missing(
@@ -111,7 +121,7 @@ def _train(
         with cluster(), tempfile.TemporaryDirectory(prefix="chemscale-tune-", ignore_cleanup_errors=True) as scratch:
             fit(grid_tuner(todo, records, on=on, study=name, work=work, scratch=scratch, callbacks=told, beside=beside))
     trunks = {trunk.name for run in runs if (trunk := trunk_of(run)) is not None}
-    if trunks and not outstanding(records, runs, keep_stopped=False)[0]:
+    if trunks and not any(outstanding(records, runs, keep_stopped=False)):  # nor does another driver train one
         forget_trunks(records.place, trunks)
 
 
@@ -155,6 +165,7 @@ def tuner(
         raise ValueError("space, search_alg and samples belong to a run, a Grid lists its own; give one or the other.")
     from chemscale.sweep.tune import grid_tuner
 
+    require_name("name", name)
     on = on or Resources()
     runs = prepare(what.runs(), on)
     records = Store(store, create=True)

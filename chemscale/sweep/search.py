@@ -69,6 +69,7 @@ class Search:
                 )
         self._require_objectives()
         self._require_fields()
+        self._require_one_length()
         if self.populates:
             self._require_changing()
 
@@ -101,6 +102,15 @@ class Search:
                     except ValueError as error:
                         where = f" of the cell {cell.model.architecture!r}" if len(self.cells) > 1 else ""
                         raise ValueError(f"Search.space{where}: {error}") from None
+
+    def _require_one_length(self) -> None:
+        """A stop counts examples up to those of the cell: a sample with more of them would never come to its end."""
+        in_updates = any(cell.budget.updates is not None for cell in self.cells)
+        if self.stop is not None and in_updates and "optim.batch" in self.space:
+            raise ValueError(
+                "Search.space has 'optim.batch' while Budget.updates sets the length, so that samples differ in the "
+                "examples that Search.stop counts; give Budget(examples=…) or Budget(epochs=…), or stop=None."
+            )
 
     def _require_changing(self) -> None:
         allowed = [f"optim.{name}" for name in CHANGING]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -211,7 +212,7 @@ class Space:
         """Whether every value of a point lies in its domain."""
         return all(self.domain(path, values).holds(value) for path, value in values.items())
 
-    @property
+    @cached_property
     def size(self) -> int | None:
         """How many points there are; None where they are not finite in number, or more than 100,000."""
         counted = sum(1 for _ in itertools.islice(self._points(), MOST_POINTS + 1)) if self._finite else None
@@ -236,8 +237,8 @@ class Space:
         except _OpenError:
             field, domain = opened[0]
             assert isinstance(domain, Choice | Integers)
-            values = domain.values if isinstance(domain, Choice) else range(domain.low, domain.high + 1)
-            for value in dict.fromkeys(values):
+            values = _distinct(domain.values) if isinstance(domain, Choice) else range(domain.low, domain.high + 1)
+            for value in values:
                 yield from self._points({**chosen, field: value})
 
     def _require_parent(self, field: str, parent: str, value: Any) -> None:
@@ -266,6 +267,11 @@ class _OpenError(Exception):
 
 
 _NOTHING = object()
+
+
+def _distinct(values: Sequence[Any]) -> list[Any]:
+    """Each value once; they need not hash."""
+    return [value for place, value in enumerate(values) if value not in values[:place]]
 
 
 def _known(value: Any) -> bool:

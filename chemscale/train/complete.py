@@ -16,7 +16,8 @@ def complete(run: RunSpec) -> RunSpec:
 
     Raises:
         ValueError: the source is unknown or not built yet, it feeds another family, or it holds fewer examples than
-            `data.size`; or the weights that it is to start from do not suit it; the message says what to do.
+            `data.size`; its warm-up is longer than itself; or the weights that it is to start from do not suit it; the
+            message says what to do.
     """
     manifest = data.manifest(run.data)
     if manifest.family != run.model.family:
@@ -33,17 +34,22 @@ def complete(run: RunSpec) -> RunSpec:
             f"Data.size={size} is more than the {manifest.counts['train']} training examples of "
             f"{run.data.source!r}; ask for at most that many."
         )
-    lr = ladder_lr(run.model) if run.optim.lr is None else run.optim.lr
     asked = run.evaluation
     evaluation = replace(
         asked,
         valid=min(asked.valid or manifest.counts["valid"], manifest.counts["valid"]),
         test=min(asked.test or manifest.counts["test"], manifest.counts["test"]),
     )
-    return replace(
+    found = replace(
         run,
         data=replace(run.data, content=manifest.content, size=size),
-        optim=replace(run.optim, lr=lr),
+        optim=replace(run.optim, lr=ladder_lr(run.model) if run.optim.lr is None else run.optim.lr),
         evaluation=evaluation,
         init_from=None if run.init_from is None else origins.completed(run.init_from, run.model, manifest),
     )
+    if (found.optim.warmup_updates or 0) > found.updates:
+        raise ValueError(
+            f"Optim.warmup_updates={found.optim.warmup_updates} is more than the {found.updates} updates of a run on "
+            f"{size:,} examples, which would never reach its rate; use fewer, or give it more updates."
+        )
+    return found

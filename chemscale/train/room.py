@@ -158,8 +158,10 @@ def _whole_cluster() -> tuple[dict[str, Room] | None, str]:
     if os.environ.get("RAY_ADDRESS"):
         return None, "the cluster"  # known once it has been joined
     import torch
+    from ray._private.utils import get_num_cpus  # a container may have fewer than its machine
 
-    return {"here": Room.of({"CPU": os.cpu_count() or 1, "GPU": torch.cuda.device_count()})}, "this machine"
+    cpus = get_num_cpus(override_docker_cpu_warning=True)
+    return {"here": Room.of({"CPU": cpus, "GPU": torch.cuda.device_count()})}, "this machine"
 
 
 def _refusal(on: Resources, need: Need, rooms: Sequence[Room], where: str) -> str:

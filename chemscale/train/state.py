@@ -108,7 +108,8 @@ def load(earlier: Sequence[Keeper], layout: Whole, optimiser: Optimisers) -> Pro
 
 
 def _furthest(keepers: Sequence[Keeper]) -> dict[str, Any] | None:
-    states = [s for keeper in keepers if (s := _read(keeper)) is not None and s.get("layout") == LAYOUT]
+    read = map(_read, keepers)  # one after another: each may fill the memory
+    states = (state for state in read if state is not None and state.get("layout") == LAYOUT)
     return max(states, key=lambda s: s["progress"]["step"], default=None)
 
 

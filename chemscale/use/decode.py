@@ -22,7 +22,7 @@ class Ids:
 
 
 def read_ids(task: Ids) -> list[str | None]:
-    """Canonical SMILES of each row; None where it is no molecule."""
+    """Canonical SMILES of each row, or the sequence of a protein; None where it is no molecule."""
     with rdBase.BlockLogs():
         version = version_of(task.vocabulary)
         texts = (join(row, task.vocabulary) if row else None for row in task.rows)
@@ -30,7 +30,10 @@ def read_ids(task: Ids) -> list[str | None]:
 
 
 def read_text(text: str, representation: str, version: int = 2) -> str | None:
-    """Canonical SMILES of a SELFIES (of this version) or SMILES string; None where RDKit reads no molecule in it."""
+    """Canonical SMILES of a SELFIES (of this version) or SMILES string; None where RDKit reads no molecule in it. The
+    letters of a protein are its sequence."""
+    if representation == "protein":
+        return text
     try:
         molecule = Chem.MolFromSmiles(_smiles_of(text, version) if representation == "selfies" else text)
     except selfies.DecoderError:

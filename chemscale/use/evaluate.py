@@ -91,17 +91,17 @@ class PotentialErrors:
     """Errors of a potential on labelled structures.
 
     Attributes:
-        energy_mae, energy_rmse: eV/atom, over structures.
-        force_mae, force_rmse: eV/angstrom, over components.
+        energy_mae, energy_rmse: eV/atom, over the structures that have an energy; None where none has.
+        force_mae, force_rmse: eV/angstrom, over the components that have a label; None where none has.
         structures, atoms, groups: how many of each were measured.
         energy_pairs: (points, 2), label and prediction, eV/atom; as labelled, so minus reference energies.
         force_pairs: (points, 2), label and prediction of single components, eV/angstrom.
     """
 
-    energy_mae: Estimate
-    energy_rmse: Estimate
-    force_mae: Estimate
-    force_rmse: Estimate
+    energy_mae: Estimate | None
+    energy_rmse: Estimate | None
+    force_mae: Estimate | None
+    force_rmse: Estimate | None
     structures: int
     atoms: int
     groups: int
@@ -128,7 +128,7 @@ def evaluate_potential(
     """Measure a potential on labelled structures, `micro_batch` at a time, in the precision of its parameters.
 
     Raises:
-        ValueError: `ids` is empty, a structure has no label, or `micro_batch` is not positive.
+        ValueError: `ids` is empty, the examples have no labels, or `micro_batch` is not positive.
     """
     ids = np.asarray(ids)
     if not len(ids):
@@ -149,7 +149,7 @@ def evaluate_potential(
 def errors(
     predicted: StructureValues, labelled: StructureValues, groups: ArrayLike, *, points: int = PARITY_POINTS
 ) -> PotentialErrors:
-    """Mean and root mean square errors, and evenly drawn points for a parity plot.
+    """Mean and root mean square errors, and evenly drawn points for a parity plot; what has no label (NaN) is left out.
 
     Args:
         groups: (structures,), any labels; structures of one label share their errors' luck.
@@ -174,8 +174,8 @@ def errors(
         structures=len(atoms),
         atoms=int(atoms.sum()),
         groups=len(np.unique(groups)),
-        energy_pairs=_spread(energy, points),
-        force_pairs=_spread(force, points),
+        energy_pairs=_spread(_labelled(energy), points),
+        force_pairs=_spread(_labelled(force), points),
     )
 
 
@@ -196,9 +196,17 @@ def clustered_mean(values: NDArray[Any], groups: ArrayLike) -> Estimate:
     return Estimate(mean, math.sqrt(variance))
 
 
-def _mean_errors(pairs: NDArray[np.float64], groups: NDArray[Any]) -> tuple[Estimate, Estimate]:
+def _labelled(pairs: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Rows whose first number, the label, is there."""
+    return pairs[np.isfinite(pairs[:, 0])]
+
+
+def _mean_errors(pairs: NDArray[np.float64], groups: NDArray[Any]) -> tuple[Estimate, Estimate] | tuple[None, None]:
     """Mean absolute and root mean square difference; the root's standard error by the delta method."""
-    difference = pairs[:, 1] - pairs[:, 0]
+    there = np.isfinite(pairs[:, 0])
+    if not there.any():
+        return None, None
+    difference, groups = (pairs[:, 1] - pairs[:, 0])[there], groups[there]
     square = clustered_mean(difference**2, groups)
     root = math.sqrt(square.value)
     spread = None if square.standard_error is None else (square.standard_error / (2 * root) if root else 0.0)

@@ -30,7 +30,7 @@ def read_prompt(text: str, manifest: TextManifest) -> Scaffold | tuple[int, ...]
     """A scaffold where the text is a SMILES string, or ids where it is the beginning of a string of this model.
 
     SELFIES are told by their tokens, which all must be in the vocabulary; for a model of SMILES a readable molecule is
-    a scaffold, and what is open (`c1ccccc1C(`) a beginning.
+    a scaffold, and what is open (`c1ccccc1C(`) a beginning. A model of proteins takes letters to begin with alone.
 
     Raises:
         ValueError: it is neither.
@@ -40,8 +40,10 @@ def read_prompt(text: str, manifest: TextManifest) -> Scaffold | tuple[int, ...]
     except ValueError:
         tokens = []
     ids = ids_of(tokens, manifest) or spelled(tokens, vocabulary_in(manifest))
-    if manifest.representation == "selfies" and ids and "".join(tokens) == text:
+    if manifest.representation != "smiles" and ids and "".join(tokens) == text:
         return ids
+    if manifest.representation == "protein":
+        raise ValueError(f"prompt={text!r} holds letters that this model of proteins does not know; give others.")
     try:
         return Scaffold(text)
     except ValueError:

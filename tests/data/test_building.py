@@ -102,7 +102,7 @@ def test_ray_tasks_build_the_same(home, tmp_path, lines, monkeypatch, short_fold
         assert data.build(written(tmp_path / "a.smi", lines), progress=False).content == GOLDEN["selfies"]
         with pytest.raises(ValueError, match=r"^Reading.units='x' is not allowed"):
             list(molecules.parallel.mapped(units_of, ["x"], None))
-        with pytest.raises(RuntimeError, match=r"failed on the Ray cluster: .*AttributeError"):
+        with pytest.raises(RuntimeError, match=r"(?s)failed on the Ray cluster: .*AttributeError"):
             list(molecules.parallel.mapped(units_of, [1], None))
     assert len(used) == 3
 

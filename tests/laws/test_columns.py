@@ -77,6 +77,16 @@ def test_a_break_outside_the_runs_is_not_quoted():
     assert law.parameters["f1"] is None
 
 
+def test_one_amplitude_of_two_at_zero_leaves_their_exponent():
+    """Where data do no good the one exponent of `tied` is that of the parameters, and data have no amplitude."""
+    table = wide()
+    table["loss"] = (1.7 + 406.4 / table["params"] ** 0.34) * table["tokens"] ** 1e-3
+    law = fit(table, form="tied", params="params", data="tokens", loss="loss", bootstrap=20)
+    assert law.parameters["alpha"] == pytest.approx(0.34, abs=0.02) and law.parameters["A"] is not None
+    assert law.interval("B") == (0, np.inf)
+    assert law.parameters["B"] is None and "B is not identified: it is at its bound 0" in law.warnings
+
+
 def runs(table, **options):
     return rows(table, {"params": "params", "data": "tokens"}, "loss", **options)
 

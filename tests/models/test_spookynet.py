@@ -1,6 +1,7 @@
 """SpookyNet against its authors' package where that is installed, and against closed forms of its parts."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from chemscale.models.performer import Performer
 from chemscale.models.radial import ExponentialBernstein, smooth_cutoff
 from chemscale.models.repulsion import BOHR, COULOMB, Repulsion
 from chemscale.models.spookynet import SpookyNet, second_order
-from tests.models.batches import CUTOFF, MANIFEST, SPECIES, joined, module, molecule
+from tests.models.batches import CUTOFF, MANIFEST, SPECIES, config, joined, module, molecule
 
 WIDTH, DEPTH = 8, 2  # of `module`
 CHARGES, SPINS = [1.0, -2.0, 0.0], [1.0, 0.0, 2.0]
@@ -165,9 +166,18 @@ def test_repulsion_at_the_start_is_the_universal_potential():
     total = sum(c for c, _ in terms)
     expected = COULOMB * 48 * sum(c / total * math.exp(-a / length) for c, a in terms)
     pairs, one = torch.tensor([[0], [1]]), torch.ones(1)
-    atoms = Repulsion(1.0)(torch.tensor([6, 8]), one, one[:, None], pairs)
+    atoms = Repulsion()(torch.tensor([6, 8]), one, one[:, None], pairs)
     assert atoms.sum().item() == pytest.approx(expected, rel=1e-3)
     assert atoms[0] == atoms[1]
+
+
+def test_weights_give_the_same_energies_in_a_model_for_data_of_another_scale():
+    """As a run does that starts from trained weights; the repulsion counts in eV, whatever the labels' size."""
+    trained, batch = module("spookynet", repulsion="zbl"), joined([molecule(n) for n in (5, 6)])
+    other = config("spookynet", repulsion="zbl").build(replace(MANIFEST, scale=7 * MANIFEST.scale)).double()
+    other.load_state_dict(trained.state_dict())
+    with torch.no_grad():
+        assert_close(other(batch).energy, trained(batch).energy)
 
 
 @pytest.mark.parametrize("attention", ["performer", "none"])

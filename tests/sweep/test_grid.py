@@ -4,9 +4,11 @@ from dataclasses import replace
 
 import pytest
 
+from chemscale.explore import explore
 from chemscale.models import ChemGPT, PaiNN
 from chemscale.spec import Budget, Data, Optim, RunSpec, with_fields
 from chemscale.sweep import ASHA, Grid, HyperBand, Search, Study, choice, loguniform, uniform
+from chemscale.sweep.drive import sweep, tuner
 from chemscale.sweep.grid import largest
 from chemscale.sweep.recipe import load_recipe, parse_options
 from tests.test_spec import BASE, POTENTIAL
@@ -141,3 +143,29 @@ def test_a_mixed_study_names_every_run_once():
 def test_a_base_without_models_or_sizes_is_one_cell():
     run = RunSpec(model=MODELS[0], data=Data("moses", size=5, content="0"), optim=Optim(lr=1.0))
     assert [r.id for r in Grid(run).runs()] == [run.id]
+
+
+@pytest.mark.parametrize("what", [Study("s", (GRID,)), BASE, [GRID]], ids=["study", "run", "list"])
+def test_what_a_sweep_does_not_train_is_told_where_to_go(what, tmp_path):
+    with pytest.raises(ValueError, match=r"grid is a .* a Study goes to chemscale\.run_study"):
+        sweep(what, store=tmp_path / "store")
+    assert not (tmp_path / "store").exists()
+
+
+def test_a_name_that_is_no_file_is_refused_by_every_driver(tmp_path):
+    for begin in (sweep, tuner, lambda grid, **more: explore(grid, target="alpha", flops=1.0, **more)):
+        with pytest.raises(ValueError, match="name='a/b' is not allowed"):
+            begin(GRID, store=tmp_path / "store", name="a/b")
+
+
+def test_a_word_that_an_exploration_does_not_know_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"widht=… is nothing .* it takes target, width"):
+        explore(GRID, store=tmp_path / "store", target="alpha", flops=1.0, widht=0.1)
+
+
+def test_a_stop_refuses_samples_of_different_lengths():
+    base, space = replace(BASE, budget=Budget(updates=50)), {"optim.batch": choice(8, 64)}
+    with pytest.raises(ValueError, match=r"'optim\.batch' while Budget\.updates sets the length"):
+        Search(base, space, stop=ASHA())
+    for run, stop in ((base, None), (replace(base, budget=Budget(examples=800)), ASHA())):
+        assert {Search(run, space, stop=stop).run({"optim.batch": b}).optim.batch for b in (8, 64)} == {8, 64}

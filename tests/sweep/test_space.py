@@ -69,6 +69,8 @@ def test_finite_spaces_are_counted_with_their_conditions():
     assert Space({"a": choice(1, 2), "b": when("a", {2: integers(1, 5)})}).size == 6
     assert Space({"a": choice(1, 2), "b": uniform(0, 1)}).size is None
     assert Space({"a": integers(1, 1000), "b": integers(1, 1000)}).size is None
+    assert Space({"a": integers(1, 10**12)}).size is None  # counted without being held
+    assert Space({"a": choice([1, 2], [3, 4], [1, 2])}).size == 2
 
 
 @pytest.mark.parametrize(

@@ -119,3 +119,8 @@ def test_the_nested_order_is_one_of_the_first_epoch_only():
 def test_equal_trainings_have_equal_ids(sizes):
     run = sizes[0]
     assert replace(run, optim=replace(OPTIM, warmup=0.3)).id == run.id
+
+
+def test_a_warm_up_that_is_longer_than_its_run_is_refused(molecules):
+    with pytest.raises(ValueError, match=r"Optim\.warmup_updates=16 is more than the 15 updates of a run on 100"):
+        text_run(molecules, optim=Optim(batch=16, warmup_updates=16))

@@ -76,6 +76,21 @@ def test_perfect_predictions_have_no_error():
     assert (made.force_rmse.value, made.force_rmse.standard_error) == (0.0, 0.0)
 
 
+def test_what_has_no_label_is_left_out_and_its_groups_with_it():
+    rng, atoms = np.random.default_rng(0), np.array([2, 1, 3])
+    predicted = StructureValues(rng.normal(size=3), rng.normal(size=(6, 3)), atoms)
+    labelled = StructureValues(rng.normal(size=3), rng.normal(size=(6, 3)), atoms)
+    energy, forces = labelled.energy.copy(), labelled.forces.copy()
+    energy[1], forces[3:] = np.nan, np.nan
+    made = errors(predicted, StructureValues(energy, forces, atoms), [0, 1, 2])
+    missed = np.abs(predicted.energy - labelled.energy) / atoms
+    assert made.energy_mae.value == pytest.approx(missed[[0, 2]].mean())
+    assert made.force_mae.value == pytest.approx(np.abs(predicted.forces - labelled.forces)[:3].mean())
+    assert (len(made.energy_pairs), len(made.force_pairs)) == (2, 9)
+    none = errors(predicted, StructureValues(energy * np.nan, forces, atoms), [0, 1, 2])
+    assert none.energy_mae is None and none.energy_rmse is None and len(none.energy_pairs) == 0
+
+
 def test_parity_points_are_a_fixed_part_of_the_components():
     values = StructureValues(np.ones(10), np.arange(300.0).reshape(100, 3), np.full(10, 10))
     made = [errors(values, values, np.arange(10), points=50).force_pairs for _ in range(2)]

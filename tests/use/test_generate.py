@@ -57,6 +57,16 @@ def test_frequencies_are_the_softmax_of_the_allowed_logits(temperature, top_k):
     assert (error.abs() <= 4.5 * deviation).all()  # five independent counts at 4.5 sigma: false alarm in 1e5 runs
 
 
+def test_a_model_of_proteins_writes_its_letters():
+    letters = "ACDEFGHIKLMNPQRSTVWY"
+    data = manifest(tuple(letters), "protein")
+    made = generate(transformer(tuple(letters)), data, 30, seed=1)
+    assert any(one.ended and one.tokens for one in made)
+    for one in made:
+        spelled = "".join(data.vocabulary[i] for i in one.tokens)
+        assert one.smiles == (spelled if one.ended and spelled else None)
+
+
 def test_every_finished_string_decodes_to_its_canonical_smiles():
     model, data = transformer(), manifest()
     made = generate(model, data, 200, seed=1)

@@ -124,6 +124,10 @@ def test_prompts_are_told_apart():
     assert read_prompt("CC(=O", smiles) == (4, 4, 11, 13, 7)
     with pytest.raises(ValueError, match="neither a SMILES string that RDKit reads nor SELFIES tokens"):
         read_prompt("[C][Xx]", data)
+    proteins = manifest(tuple("ACDEFGHIKLMNPQRSTVWY"), "protein")
+    assert read_prompt("CCN", proteins) == (5, 5, 15)  # letters of amino acids, and no ethylamine
+    with pytest.raises(ValueError, match="prompt='c1ccccc1' holds letters that this model of proteins does not know"):
+        read_prompt("c1ccccc1", proteins)
 
 
 def test_log_likelihoods_of_prefixes_add_up():

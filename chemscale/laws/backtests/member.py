@@ -126,7 +126,7 @@ def _weighed(problem: Problem, theta: Array, size: Array, window: float) -> Memb
 def _candidates(whole: Problem, parts: Sequence[Problem], masks: Array) -> list[Array]:
     """For each set of runs every start, the best polished by least squares, and draws around the best of those."""
     form, smooth = whole.form, _smooth(whole)
-    starts = [form.starts(part.x, part.log_loss, part.weights) for part in parts]
+    starts = [np.clip(form.starts(p.x, p.log_loss, p.weights), whole.lower, form.upper) for p in parts]
     few = [_lowest(part, begun, POLISHED) for part, begun in zip(parts, starts, strict=True)]
     sets = np.repeat(np.arange(len(parts)), [len(theta) for theta in few])
     near = np.concatenate(few)

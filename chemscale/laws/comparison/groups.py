@@ -74,6 +74,8 @@ def of_table(
     axes = axes_of(columns, form or ("power" if given else "chinchilla"), given, loss)
     groups = {}
     for value, part in every.items():
+        if str(value) in groups:
+            raise ValueError(f"by={by!r} holds {value!r} as a number and as text; write it in one way.")
         with naming(f"{by}={value}"):
             groups[str(value)] = Group(rows(part, axes, loss, noise_floor=noise_floor), part)
     return groups, notes

@@ -123,10 +123,13 @@ def cut_short(problem: Problem, theta: Array, rows: Rows, published: Mapping[str
         if span < SHORT:
             columns = " and ".join(rows.columns[role] for role in roles)
             why.setdefault(exponent, f"{exponent} is not identified: {columns} spans {span:.2f} decades, under {SHORT}")
-    for exponent, amplitude in form.amplitudes.items():
-        if solved[amplitude] <= ZERO:
-            reason = f"{exponent} is not identified: its amplitude {amplitude} is at its bound 0"
-            why.setdefault(exponent, reason)
+    for exponent, behind in form.amplitudes.items():
+        gone = [amplitude for amplitude in behind if solved[amplitude] <= ZERO]
+        if len(gone) == len(behind):
+            told = f"its amplitude {gone[0]} is" if len(gone) == 1 else f"its amplitudes {' and '.join(gone)} are"
+            why.setdefault(exponent, f"{exponent} is not identified: {told} at its bound 0")
+        else:
+            why |= {amplitude: f"{amplitude} is not identified: it is at its bound 0" for amplitude in gone}
     for name, reason in form.beyond(theta, problem.x).items():
         why.setdefault(name, f"{name} is not identified: {reason}")
     for name, behind in form.solved_as.items():

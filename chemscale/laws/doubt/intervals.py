@@ -126,7 +126,8 @@ def parameter_intervals(
     for name, number in numbers.items():
         at = number.of(theta[None])
         value = float(number.outward(at)[0])
-        if not np.isfinite(value):  # such as the start of a power law that is read as a curve with one
+        nothing = method in ("profile", "wald") and value <= number.nothing  # its logarithm has no slope to follow
+        if nothing or not np.isfinite(value):  # such as the start of a power law that is read as a curve with one
             found[name] = number.least, np.inf
             continue
         if likelihood is not None:

@@ -116,12 +116,13 @@ def ends(tables: Tables, number: Number, model: Array, most: Array) -> Array:
 def _end(tables: Tables, number: Number, model: Array, most: Array, sign: Array) -> Array:
     """By secants in the root, which is nearly linear in the number, between a value inside and one outside.
 
-    Each fit starts on the line from the best fit through the one inside, so that it follows the law outwards.
+    Each fit starts on the line from the best fit through the one inside, so that it follows the law outwards. A side on
+    which the number leaves the range of floats, such as an amplitude to the power of a large 1/gamma, is open.
     """
     at, far = number.of(tables.theta), sign * FIRST * most * np.sqrt(model)
     inside, inside_root, theta = at.copy(), np.zeros(len(at)), tables.theta.copy()
     outside, outside_root = np.full(len(at), np.nan), np.full(len(at), np.nan)
-    target, reached = at + far, at.copy()
+    target, reached, lost = at + far, at.copy(), np.zeros(len(at), bool)
     left = np.arange(len(at))
     for _ in range(ROUNDS):
         part = tables.among(left)
@@ -129,11 +130,13 @@ def _end(tables: Tables, number: Number, model: Array, most: Array, sign: Array)
         start = np.clip(theta[left] + (theta[left] - part.theta) * share[:, None], tables.lower, tables.upper)
         held = part.hold(number.among(left), target[left], start, PULL / model[left])
         root = np.sqrt(np.maximum(held.deviance, 0.0))
-        beyond, reached[left] = root >= most[left], held.number
-        there, here = left[beyond], left[~beyond]
+        known = np.isfinite(held.number) & np.isfinite(root)
+        lost[left], reached[left] = ~known, held.number
+        within, beyond = known & (root < most[left]), known & (root >= most[left])
+        there, here = left[beyond], left[within]
         outside[there], outside_root[there] = held.number[beyond], root[beyond]
-        inside[here], inside_root[here], theta[here] = held.number[~beyond], root[~beyond], held.theta[~beyond]
-        left = left[np.abs(root / most[left] - 1) >= CLOSE]
+        inside[here], inside_root[here], theta[here] = held.number[within], root[within], held.theta[within]
+        left = left[known & ~(np.abs(root / most[left] - 1) < CLOSE)]
         if not len(left):
             break
         share = np.clip((most - inside_root) / (outside_root - inside_root), 0.05, 0.95)
@@ -141,6 +144,6 @@ def _end(tables: Tables, number: Number, model: Array, most: Array, sign: Array)
         further = np.where(inside == at, at + 3 * far, further)
         target[left] = np.where(np.isfinite(outside), inside + (outside - inside) * share, further)[left]
     share = np.clip((most - inside_root) / (outside_root - inside_root), 0.0, 1.0)
-    stuck = np.abs(reached - target) > 0.5 * np.abs(target - at)  # pulled on, and did not come: a bound
+    stuck = ~lost & (np.abs(reached - target) > 0.5 * np.abs(target - at))  # pulled on, and did not come: a bound
     unbounded = np.where(stuck | (np.abs(inside_root / most - 1) < CLOSE), inside, sign * np.inf)
     return np.where(np.isfinite(outside), inside + (outside - inside) * share, unbounded)

@@ -88,8 +88,8 @@ class Kaplan(Form):
         return {"N_c": ("alpha", "beta"), "D_c": ("beta",)}
 
     @property
-    def amplitudes(self) -> dict[str, str]:
-        return {"alpha": "a", "beta": "b"}
+    def amplitudes(self) -> dict[str, tuple[str, ...]]:
+        return {"alpha": ("a",), "beta": ("b",)}
 
     @property
     def solved_as(self) -> dict[str, tuple[str, ...]]:
@@ -194,8 +194,8 @@ class Gamma(Form):
         return {"A": ("alpha", "gamma"), "B": ("beta", "gamma")}
 
     @property
-    def amplitudes(self) -> dict[str, str]:
-        return {"alpha": "a", "beta": "b"}
+    def amplitudes(self) -> dict[str, tuple[str, ...]]:
+        return {"alpha": ("a",), "beta": ("b",)}
 
     @property
     def solved_as(self) -> dict[str, tuple[str, ...]]:

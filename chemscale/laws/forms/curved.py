@@ -111,8 +111,8 @@ class Broken(Form):
         return {"A": ("c0",)}
 
     @property
-    def amplitudes(self) -> dict[str, str]:
-        return {"c0": "b"}
+    def amplitudes(self) -> dict[str, tuple[str, ...]]:
+        return {"c0": ("b",)}
 
     def beyond(self, theta: Array, x: Array) -> dict[str, str]:
         """A break before the first or after the last run is one end of a power law, and not seen."""

@@ -120,9 +120,13 @@ class Form(ABC):
         """Published amplitude -> the exponents without which it means nothing."""
 
     @property
-    def amplitudes(self) -> dict[str, str]:
-        """Exponent -> the solver's amplitude that, at zero, leaves it without meaning."""
-        return {needs[0]: name for name, needs in self.partners.items() if len(needs) == 1 and name in self.inner}
+    def amplitudes(self) -> dict[str, tuple[str, ...]]:
+        """Exponent -> the solver's amplitudes that, all at zero, leave it without meaning."""
+        found: dict[str, tuple[str, ...]] = {}
+        for name, needs in self.partners.items():
+            if len(needs) == 1 and name in self.inner:
+                found[needs[0]] = (*found.get(needs[0], ()), name)
+        return found
 
     @property
     def must_vary(self) -> tuple[tuple[str, ...], ...]:

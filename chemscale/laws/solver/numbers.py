@@ -13,6 +13,7 @@ from chemscale.laws.objectives import Array
 from chemscale.laws.solver.problem import Problem
 
 BLOCK = 64  # tables that are evaluated at one another's points
+TINIEST = 1e-300  # an amplitude of zero, where its logarithm is taken
 
 
 class Number(ABC):
@@ -26,6 +27,11 @@ class Number(ABC):
     def least(self) -> float:
         """The lowest value that the number can have."""
         return 0.0
+
+    @property
+    def nothing(self) -> float:
+        """The value up to which it is zero on a scale that has no zero; minus infinity where the scale has one."""
+        return -np.inf
 
     def outward(self, value: Array) -> Array:
         """From that scale to the number itself."""
@@ -61,6 +67,10 @@ class Parameter(Number):
         return -np.inf if self.name in self.form.signed else 0.0
 
     @property
+    def nothing(self) -> float:
+        return 1.001 * TINIEST if self.logarithmic else -np.inf
+
+    @property
     def logarithmic(self) -> bool:
         """Whether it is an amplitude."""
         return self.name in self.form.partners and self.name not in self.form.signed
@@ -70,7 +80,7 @@ class Parameter(Number):
 
     def of(self, theta: Array) -> Array:
         value = self.form.published(theta, self.centre, self.log_scale)[self.name]
-        return np.log(np.maximum(value, 1e-300)) if self.logarithmic else value
+        return np.log(np.maximum(value, TINIEST)) if self.logarithmic else value
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from chemscale.report.figures.frontier import best_sizes, frontier
 from chemscale.report.figures.law import law
 from chemscale.report.figures.learning import learning
 from chemscale.report.figures.misses import backtest, residuals
-from chemscale.report.figures.parity import parity
+from chemscale.report.figures.parity import parities, parity
 from chemscale.report.figures.quality import quality
 from chemscale.report.figures.scaling import scaling
 from chemscale.report.figures.searched import importance, slices, stops
@@ -25,6 +25,7 @@ __all__ = [
     "law",
     "learning",
     "paired",
+    "parities",
     "parity",
     "quality",
     "residuals",

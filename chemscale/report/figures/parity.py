@@ -41,6 +41,11 @@ def parity(shown: Parity, quantity: Literal["energies", "forces"]) -> Figure:
     return Figure(slug, title, caption, svg, table_csv((f"label_{name}", f"predicted_{name}"), pairs[:LISTED]))
 
 
+def parities(shown: Parity) -> list[Figure]:
+    """Forces, then energies, of those that have labels."""
+    return [parity(shown, quantity) for quantity in ("forces", "energies") if getattr(shown, quantity)]
+
+
 def _ramp() -> Any:
     from matplotlib.colors import LinearSegmentedColormap
 
