@@ -1,8 +1,9 @@
 """The same kernels in C (`kernels.c`), compiled for this processor and shape where a C compiler is found.
 
 Compiling takes 0.3 s, once a process and shape, in a folder that is gone afterwards: machine code for one processor is
-nothing to keep on a disk that others share. At 512 lines, 4 heads of 16 and 17 tokens attention takes 0.57 ms, in
-torch's operations 1.2.
+nothing to keep on a disk that others share. Four layers of width 64 write 1.7 times as many strings a second with them
+as with torch's operations; attention of 512 lines, 4 heads of 16, to 17 and 40 tokens takes 0.8 and 1.5 ms, there 1.2
+and 2.7 at best. `torch.compile` of a whole block took 25 s and gave 2.6 ms for 3.7 at 17 tokens.
 """
 
 from __future__ import annotations
