@@ -20,7 +20,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from chemscale.records.place import LocalPlace
+from chemscale.records.place import LocalPlace, read_parquet
 
 
 class Parts:
@@ -57,7 +57,7 @@ class Parts:
             file = self.place.open(_name(number))
             assert file is not None
             with file:
-                yield pq.read_table(file)
+                yield read_parquet(file)
 
     def finish(self, write: Callable[[Iterator[pa.Table], Path], None]) -> None:
         """Write the output from all parts among them, give it its name, and remove them: the word of what they are of

@@ -4,6 +4,8 @@ import itertools
 import multiprocessing
 import os
 import pickle
+import subprocess
+import sys
 
 import pyarrow as pa
 import pytest
@@ -59,6 +61,17 @@ def test_what_was_written_is_read(place):
     table = pa.table({"x": [1, 2, None]})
     place.write_table("t.parquet", table)
     assert place.read_table("t.parquet").equals(table)
+
+
+READS_AND_ENDS = "import sys; from chemscale.records.place import place_at; place_at(sys.argv[1]).read_table('t')"
+
+
+def test_a_process_may_end_right_after_it_has_read(tmp_path):
+    """With pyarrow's own threads two of three such processes aborted."""
+    place_at(tmp_path).write_table("t", pa.table({f"c{i}": [1, 2] for i in range(20)}))
+    command = [sys.executable, "-c", READS_AND_ENDS, str(tmp_path)]
+    started = [subprocess.Popen(command, stderr=subprocess.PIPE) for _ in range(5)]
+    assert [(one.communicate(timeout=60)[1], one.returncode) for one in started] == [(b"", 0)] * 5
 
 
 def test_what_is_not_there_is_none_or_empty(place):
