@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Optimum:
-    """The best split of a compute budget: parameters and data with intervals, and the loss of such a run.
+class Split:
+    """The best split of a compute budget: parameters and data with intervals.
 
     An interval is open, to 0 or infinity, where the law's draws put the best size further than is searched: three
     decades below the smallest run and six above the largest.
@@ -30,33 +30,24 @@ class Optimum:
     data: float
     params_interval: tuple[float, float]
     data_interval: tuple[float, float]
-    loss: Prediction
     cost: str
 
 
 @dataclass(frozen=True)
-class _Split:
-    """Where the best split of a budget lies, before its loss is asked for."""
+class Optimum(Split):
+    """The best split of a compute budget, and the loss of such a run."""
 
-    flops: float
-    params: float
-    data: float
-    params_interval: tuple[float, float]
-    data_interval: tuple[float, float]
-    cost: str
+    loss: Prediction
 
 
 def optima(law: Law, flops: Sequence[float], given: Sequence[Callable[[Any], Any] | None]) -> tuple[Optimum, ...]:
     """See `Law.optima`."""
     splits = [_split(law, budget, rule) for budget, rule in zip(flops, given, strict=True)]
     losses = law.predictions([{"params": split.params, "data": split.data} for split in splits])
-    return tuple(
-        Optimum(s.flops, s.params, s.data, s.params_interval, s.data_interval, loss, s.cost)
-        for s, loss in zip(splits, losses, strict=True)
-    )
+    return tuple(Optimum(**vars(split), loss=loss) for split, loss in zip(splits, losses, strict=True))
 
 
-def _split(law: Law, flops: float, given: Callable[[Any], Any] | None) -> _Split:
+def _split(law: Law, flops: float, given: Callable[[Any], Any] | None) -> Split:
     rule, name = _cost_rule(law, given)
     if not (np.isfinite(flops) and flops > 0):
         raise ValueError(f"flops={flops!r} must be a positive number of FLOPs.")
@@ -71,7 +62,7 @@ def _split(law: Law, flops: float, given: Callable[[Any], Any] | None) -> _Split
     n, d = float(np.exp(best)), float(flops / rule(np.exp(best)))
     opposite = {0.0: np.inf, np.inf: 0.0}  # of no model at all, and of one without end
     sides = sorted(opposite[e] if e in opposite else float(flops / rule(e)) for e in edges.tolist())
-    return _Split(float(flops), n, d, (float(edges[0]), float(edges[1])), (sides[0], sides[1]), name)
+    return Split(float(flops), n, d, (float(edges[0]), float(edges[1])), (sides[0], sides[1]), name)
 
 
 def _cost_rule(law: Law, given: Callable[[Any], Any] | None) -> tuple[FlopsPerExample, str]:

@@ -9,9 +9,8 @@ from typing import Any
 
 from chemscale.audit.convergence import FEW_UPDATES, Convergence, Points, convergence
 from chemscale.audit.groups import Group
+from chemscale.laws.doubt.identify import LOCAL
 from chemscale.report.numbers import joined
-
-POWER_LAW_DECADES = 1.5  # the least span that an exponent is printed for
 
 
 def limits(
@@ -65,7 +64,7 @@ def _of_group(group: Group, points: Points) -> Iterable[str]:
     words = [
         f"{span:.1f} decades of {nouns[axis]}" if span else f"one size of {nouns[axis]}" for axis, span in spans.items()
     ]
-    short = [nouns[axis] for axis, span in spans.items() if span < POWER_LAW_DECADES]
+    short = [nouns[axis] for axis, span in spans.items() if span < LOCAL]
     yield joined(words) + (f", too short to call an exponent of {joined(short)}" if short else "")
     yield _seeds(group)
     yield from _steps(convergence(group.rows, points))

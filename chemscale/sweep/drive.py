@@ -79,8 +79,9 @@ def sweep(
 
 
 def _runs_of(grid: Grid | Iterable[RunSpec]) -> list[RunSpec]:
-    runs = grid.runs() if isinstance(grid, Grid) else list(grid) if isinstance(grid, Iterable) else [grid]
-    if isinstance(grid, RunSpec) or not all(isinstance(run, RunSpec) for run in runs):
+    given: Any = grid  # as Python takes it
+    runs = grid.runs() if isinstance(grid, Grid) else list(given) if isinstance(given, Iterable) else None
+    if runs is None or not all(isinstance(run, RunSpec) for run in runs):
         raise ValueError(
             f"grid is a {type(grid).__name__}, and a sweep trains a Grid or a list of RunSpecs; a Study goes to "
             "chemscale.run_study, a Search to chemscale.search."

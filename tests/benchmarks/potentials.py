@@ -1,7 +1,7 @@
 """Training steps of our potentials beside their peers', interleaved in one process on one thread.
 
     python tests/benchmarks/potentials.py [--width 128] [--batch 16] [--atoms 27] [--rounds 20] [--xyz FILE]
-                                          [--compile none|step]
+                                          [--compile none|step] [--models schnet painn]
 
 A step is energies, forces, double backward and Adam, in float32 at a cutoff of 5 angstrom and depth 3. Without `--xyz`
 the structures are random blobs with the density of a small molecule; with it, the first structures of any file that ASE
@@ -29,6 +29,7 @@ from chemscale.train.compiled import compile_step
 
 CUTOFF = 5.0  # angstrom
 DEPTH = 3
+OURS = (SchNet, PaiNN)
 SPECIES = (1, 6, 7, 8)
 MANIFEST = AtomicManifest("benchmark", "structures", "", 1, {}, {}, species=SPECIES, scale=1.0)
 RADIUS_OF_27 = 4.1  # angstrom: 27 atoms in this ball have about the pairs of 3BPA's 27
@@ -42,9 +43,10 @@ def main() -> None:
     torch.set_num_threads(1)
     batch = read(options.xyz, options.batch) if options.xyz else blobs(options.batch, options.atoms)
     print(f"{batch.structures} structures, {len(batch.species)} atoms, {batch.pairs.shape[1]} pairs, 1 thread")
-    steps, peers = _steps(batch, options.width)
+    configs = [make.sized(options.width, DEPTH, CUTOFF) for make in OURS if make.architecture in options.models]
+    steps, peers = _steps(batch, configs)
     if options.compile == "step":
-        steps |= _compiled_steps(batch, options.width)
+        steps |= _compiled_steps(batch, configs)
     times = interleaved(steps, options.rounds)
     for name, seconds in times.items():
         rate = f"{name:24s} {1e3 * seconds / batch.structures:8.2f} ms/structure {batch.structures / seconds:8.1f} /s"
@@ -65,13 +67,15 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--xyz", default=None)
     parser.add_argument("--compile", choices=("none", "step"), default="none")
+    names = [make.architecture for make in OURS]
+    parser.add_argument("--models", nargs="+", choices=names, default=names)
     return parser.parse_args()
 
 
-def _steps(batch: AtomicBatch, width: int) -> tuple[dict[str, Step], dict[str, str]]:
+def _steps(batch: AtomicBatch, configs: list[Any]) -> tuple[dict[str, Step], dict[str, str]]:
     """A training step per model, and which of ours each peer stands beside."""
     steps: dict[str, Step] = {}
-    for config in _ours(width):
+    for config in configs:
         module = config.build(MANIFEST)
         steps[config.architecture] = training_step(module, lambda module=module: tuple(module(batch)), batch)
     peers: dict[str, str] = {}
@@ -80,6 +84,9 @@ def _steps(batch: AtomicBatch, width: int) -> tuple[dict[str, Step], dict[str, s
         ("SchNet, SchNetPack", "schnet", _schnetpack_schnet),
         ("PaiNN, SchNetPack", "painn", _schnetpack_painn),
     ):
+        width = next((config.width for config in configs if config.architecture == ours), None)
+        if width is None:
+            continue
         try:
             steps[name] = make(batch, width)
             peers[name] = ours
@@ -88,13 +95,9 @@ def _steps(batch: AtomicBatch, width: int) -> tuple[dict[str, Step], dict[str, s
     return steps, peers
 
 
-def _ours(width: int) -> tuple[Any, ...]:
-    return SchNet.sized(width, DEPTH, CUTOFF), PaiNN.sized(width, DEPTH, CUTOFF)
-
-
-def _compiled_steps(batch: AtomicBatch, width: int) -> dict[str, Step]:
+def _compiled_steps(batch: AtomicBatch, configs: list[Any]) -> dict[str, Step]:
     steps: dict[str, Step] = {}
-    for config in _ours(width):
+    for config in configs:
         module = config.build(MANIFEST)
         compile_step(module)
         module(batch)

@@ -1,6 +1,5 @@
 """Compiled training of potentials: the gradients of the uncompiled model, or none of it."""
 
-import warnings
 from dataclasses import replace
 
 import pytest
@@ -18,6 +17,9 @@ from chemscale.train.ranks import Ranks
 from tests.models.batches import ARCHITECTURES, crystal, joined, loss, module, molecule
 from tests.train.group import Job, on_two_workers
 from tests.train.runs import atoms_run, text_run, train
+
+# Of torch's own compiler, where it is first imported.
+pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
 
 TRACED = joined([molecule(5), molecule(6, seed=1)])
 OTHER = joined([molecule(9), molecule(4, seed=2), molecule(7, seed=3)])  # other numbers of everything
@@ -155,9 +157,7 @@ def test_compiled_gradients_are_those_of_the_model(architecture, dtype, toleranc
     """In float32 as measured, 1e-6 and below, times ten; in float64 beyond any doubt about a lost path."""
     plain, fast = (module(architecture, dtype, width=16) for _ in range(2))
     compile_step(fast)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # of torch's own compiler
-        fast(TRACED.astype(dtype))
+    fast(TRACED.astype(dtype))
     assert isinstance(fast.forward, CompiledForward)
     assert fast.forward.differs is None
     for batch in (OTHER, TRACED):

@@ -12,10 +12,13 @@ import psutil
 import pytest
 import torch
 
+from chemscale.models.cost import count_flops
 from chemscale.records.schema import POINTS, RUNS, equal
 from chemscale.records.store import Store
 from chemscale.spec import Budget, Evaluation, Optim, Resources, from_json
-from chemscale.train.session import train_here, train_in_store
+from chemscale.train.objectives import objective_of
+from chemscale.train.order import step_positions
+from chemscale.train.session import opened, train_here, train_in_store
 from tests.train.runs import run_of, text_run, train
 
 FAMILIES = ("chemgpt", "schnet", "painn")
@@ -39,6 +42,23 @@ def test_a_run_leaves_a_whole_row_and_its_points(family, molecules, structures, 
     weights = list((store.path / "checkpoints" / run.id).rglob("*.pt"))
     assert [w.name for w in weights] == ["weights.pt"]
     assert list((store.path / "tensorboard").rglob("events*"))
+
+
+def test_the_work_of_a_run_is_that_of_its_batches(structures, tmp_path):
+    """Counted step by step: SchNet's filters are evaluated once for a batch, whatever it holds."""
+    run = run_of("schnet", None, structures, optim=Optim(batch=8), budget=Budget(updates=3))
+    (row,) = train(run, tmp_path / "store").runs().to_pylist()
+    examples, objective = opened(run.data, tuple(sorted(run.model.view.items()))), objective_of(run)
+    ids = examples.subset(run.data.size, run.data.key, run.data.per_group)
+    model = run.model.build(examples.manifest)
+
+    def work(number):
+        places = step_positions(number, batch=8, size=len(ids), seed=run.seed, total=run.examples)
+        batch = examples.batch(ids[places])
+        model.zero_grad(set_to_none=True)
+        return count_flops(lambda: objective.loss(model, batch, objective.denominators(batch)).backward()).matrix
+
+    assert row["flops"] == pytest.approx(sum(map(work, range(3))), rel=1e-12)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
