@@ -9,7 +9,7 @@ held against each other before anything is timed. Prints strings a second by pro
 ids, and with the reading of ids into canonical SMILES (the same code for both). All strings end by the end token.
 
 The bound is the ratio that would be reached if all of our drawing but its matrix products took no time: their time is
-torch's profiler's, over the time of drawing without it.
+torch's profiler's, by the clock, over the processor time of drawing without it: low on a crowded machine.
 """
 
 from __future__ import annotations
