@@ -13,11 +13,13 @@ import os
 import shutil
 import tempfile
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import pyarrow as pa
+import pyarrow.compute
 import pyarrow.parquet as pq
 
 TRIES = 5  # to make a file in a folder that another process tidies away because it is empty
@@ -247,13 +249,38 @@ def as_json(value: Mapping[str, Any]) -> bytes:
     return json.dumps(value, indent=1, allow_nan=False).encode()
 
 
-def read_parquet(file: Any, **options: Any) -> pa.Table:
+def read_parquet(
+    file: Any, columns: Sequence[str] | None = None, among: tuple[str, Sequence[str]] | None = None
+) -> pa.Table:
     """A table from an open file or a buffer, by this thread alone.
 
-    pyarrow's threads outlive the reading of what is no path, and a process that ends just then aborts or hangs
-    (apache/arrow 34314, 50482; one in twelve on pyarrow 26).
+    A thread of pyarrow may still hold what is no path when the process ends, and to let go of it there aborts the
+    process (apache/arrow 34314, 50482): neither datasets, `pq.read_table` among them, nor buffering ahead are used.
+
+    Args:
+        file: what pyarrow reads: a binary file, a `pa.BufferReader`.
+        columns: those wanted, all where None.
+        among: (name, values) of a column of strings: only rows that hold one of these values; row groups that hold none
+            by their statistics are not read.
     """
-    return pq.read_table(file, use_threads=False, **options)
+    parquet = pq.ParquetFile(file, pre_buffer=False)
+    if among is None:
+        return parquet.read(columns, use_threads=False)
+    name, values = among
+    table = parquet.read_row_groups(_groups(parquet.metadata, name, values), columns, use_threads=False)
+    wanted = pyarrow.compute.SetLookupOptions(pa.array(values, pa.string()))
+    return table.filter(pyarrow.compute.call_function("is_in", [table[name]], wanted))
+
+
+def _groups(metadata: pq.FileMetaData, name: str, values: Sequence[str]) -> list[int]:
+    """The row groups that may hold one of these values of a column."""
+    column, ordered = metadata.schema.names.index(name), sorted(values)
+    kept = []
+    for group in range(metadata.num_row_groups):
+        known = metadata.row_group(group).column(column).statistics
+        if known is None or not known.has_min_max or bisect_left(ordered, known.min) < bisect_right(ordered, known.max):
+            kept.append(group)
+    return kept
 
 
 def _fill(temporary: tuple[int, str], write: Callable[[BinaryIO], Any]) -> None:

@@ -84,7 +84,7 @@ class Snapshots(Manifests):
         if len(self._histories) > KEPT_HISTORIES:
             self._histories.clear()
         for name, ids in wanted.items():
-            table = self._read(f"snapshots/{name}.runs.parquet", filters=[("run_id", "in", ids)])
+            table = self._read(f"snapshots/{name}.runs.parquet", among=("run_id", ids))
             for row in table.to_pylist():
                 self._histories[name, row["run_id"]] = history_of(row)
 
@@ -93,7 +93,7 @@ class Snapshots(Manifests):
         at = self.where(manifest).get(run_id)
         if at is None:
             return None
-        (row,) = self._read(f"snapshots/{at[0]}.runs.parquet", filters=[("run_id", "=", run_id)]).to_pylist()
+        (row,) = self._read(f"snapshots/{at[0]}.runs.parquet", among=("run_id", [run_id])).to_pylist()
         return {**row, "to_see": json.loads(row["history"])["to_see"]}
 
     def last_attempt(self, manifest: Manifest, run_id: str) -> int:
@@ -115,15 +115,15 @@ class Snapshots(Manifests):
         wanted = None if run_ids is None else sorted(run_ids)
         tables = [no_points()]
         for snapshot in manifest.snapshots:
-            filters = None
+            among = None
             if wanted is not None:
                 where = self.where(manifest)
                 here = [i for i in wanted if where.get(i, ("",))[0] == snapshot.name]
                 if not here:
                     continue
-                filters = [("run_id", "in", here)]
+                among = ("run_id", here)
             if snapshot.points:
-                table = self._read(f"snapshots/{snapshot.name}.points.parquet", filters=filters)
+                table = self._read(f"snapshots/{snapshot.name}.points.parquet", among=among)
                 tables.append(without(as_points(table), snapshot.without))
         table = pa.concat_tables(tables)
         return table if hidden else unset(table, "hidden")
