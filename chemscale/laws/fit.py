@@ -38,6 +38,8 @@ from chemscale.laws.tables.selection import select
 from chemscale.laws.tables.serial import as_curve
 from chemscale.laws.tables.table import Rows
 
+Told = Callable[[int, int], None]  # steps done, steps in all
+
 
 class Options(TypedDict, total=False):
     """Keywords of `fit` that do not change what it returns."""
@@ -62,6 +64,7 @@ class Options(TypedDict, total=False):
     along: str | None
     seed: int
     counts: Sequence[str]
+    progress: Told
 
 
 @overload
@@ -93,6 +96,7 @@ def fit(
     along: str | None = None,
     seed: int = 0,
     counts: Sequence[str] = (),
+    progress: Told = lambda done, total: None,
 ) -> Law | dict[Any, Law]:
     """Fit a scaling law to any table of runs; returns a `Law`, or with `by` a dict from each value to its law.
 
@@ -121,6 +125,7 @@ def fit(
         fifth along flops where enough runs remain
     counts: columns that count parameters otherwise, beside those found by name: the law's hygiene says how exponents
         move with the count
+    progress: told after every group how many steps are done, of how many; with form="auto" a group has two
 
     Raises ValueError for the caller's mistakes (unknown column or form, a loss that is not positive, too few rows, a
     table that mixes kinds of runs) and FitError for a law that is not to be believed (flat loss, axes on one ray); with
@@ -137,12 +142,15 @@ def fit(
     errors: dict[Any, Exception] = {}
     each = partial(_each, by, errors)
     ready = each(partial(asked.prepared, notes), {value: (part,) for value, part in parts.items()})
+    count = len(ready)
     if form == "auto":  # groups tell one another which forms foretell well, so all are tried before any is fitted
-        tries = each(asked.tried, {value: (runs, roles) for value, (runs, roles, _) in ready.items()})
+        given = {value: (runs, roles) for value, (runs, roles, _) in ready.items()}
+        tries = each(asked.tried, given, lambda done: progress(done, 2 * count))
         ranked = rank(tries) if tries else {}
-        laws = each(partial(_best, asked), {value: (found, *ready[value]) for value, found in ranked.items()})
+        best = {value: (found, *ready[value]) for value, found in ranked.items()}
+        laws = each(partial(_best, asked), best, lambda done: progress(count + done, 2 * count))
     else:
-        laws = each(partial(_alone, asked), ready)
+        laws = each(partial(_alone, asked), ready, lambda done: progress(done, count))
     if errors and laws:
         raise PartialFitError(laws, errors)
     if errors:
@@ -151,16 +159,21 @@ def fit(
 
 
 def _each(
-    by: str | None, errors: dict[Any, Exception], do: Callable[..., Any], given: Mapping[Any, tuple[Any, ...]]
+    by: str | None,
+    errors: dict[Any, Exception],
+    do: Callable[..., Any],
+    given: Mapping[Any, tuple[Any, ...]],
+    told: Callable[[int], None] = lambda done: None,
 ) -> dict[Any, Any]:
     """do(*arguments) of every group; what it raises names the group and goes to `errors`."""
     done = {}
-    for value, arguments in given.items():
+    for number, (value, arguments) in enumerate(given.items(), start=1):
         try:
             with naming(f"{by}={value}") if by else nullcontext():
                 done[value] = do(*arguments)
         except (ValueError, FitError) as error:
             errors[value] = error
+        told(number)
     return done
 
 

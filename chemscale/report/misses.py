@@ -69,7 +69,7 @@ def _at(at: Mapping[str, float], axis: str) -> float | None:
 def _flops(law: Law, at: Mapping[str, float]) -> float | None:
     if law.cost is None or not {"params", "data"} <= set(at):
         return None
-    return float(law.cost(np.array(at["params"])) * at["data"])
+    return float(law.cost.flops(at["params"], at["data"]))
 
 
 def _spread(group: Group, found: Sequence[Miss], exact: int, typical: float) -> str:
