@@ -24,7 +24,7 @@ def resources_of(given: argparse.Namespace) -> Any:
     return Resources(
         workers=given.workers, min_workers=given.min_workers, sharding=given.sharding, cpus=given.cpus, gpus=given.gpus,
         micro_batch=given.micro_batch, layout=given.layout, activations=given.activations,
-        compile=given.compile, concurrent=given.concurrent, keep=given.keep,
+        compile=given.compile, kernels=given.kernels, concurrent=given.concurrent, keep=given.keep,
         checkpoint_seconds=given.checkpoint_seconds, patience=given.patience, spool_bytes=given.spool_bytes,
     )  # fmt: skip
 

@@ -22,6 +22,7 @@ from chemscale.laws.doubt.identify import (
     unidentified,
 )
 from chemscale.laws.doubt.residuals import residuals
+from chemscale.laws.doubt.shared import as_told
 from chemscale.laws.errors import FitError, PartialFitError, naming
 from chemscale.laws.forms import choose
 from chemscale.laws.forms.form import Form, axes_named
@@ -217,7 +218,7 @@ def _fit(asked: Request, runs: Rows, form: Form, counts: Mapping[str, Any], skip
     published = {k: float(v[0]) for k, v in form.published(theta[None], problem.centre, problem.log_scale).items()}
     short = cut_short(problem, theta, runs, published)
     refuse_hopeless(form, short)
-    runs = as_curve(runs, residuals(problem, theta))
+    runs = as_told(problem, theta, as_curve(runs, residuals(problem, theta)))
     doubt = assess(problem, theta, runs, settings["interval"], level, settings["bootstrap"], settings["seed"])
     why = unidentified(form, short, published, doubt.intervals, runs.noise_floor)
     tested = hold_out is not None or along is not None

@@ -7,7 +7,6 @@ of scalars), tensors (channels of all other features, always last).
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import ClassVar, NamedTuple
@@ -21,6 +20,7 @@ from chemscale.models.irreps import (
     Blocks,
     Couplings,
     Dense,
+    Directions,
     Exact,
     Harmonics,
     Irrep,
@@ -32,6 +32,7 @@ from chemscale.models.irreps import (
     irreps_up_to,
     paths,
 )
+from chemscale.models.kernels import HarmonicKernel, TensorKernel
 from chemscale.models.nequip import NEIGHBOURS
 from chemscale.models.potential import Potential, PotentialConfig, check_dials
 from chemscale.models.radial import Bessel, polynomial_cutoff
@@ -70,6 +71,7 @@ class Allegro(PotentialConfig):
     neighbours: float = NEIGHBOURS
 
     architecture: ClassVar[str] = "allegro"
+    kernels: ClassVar[tuple[str, ...]] = ("cuequivariance",)
 
     def __post_init__(self) -> None:
         check_dials(self, even_width=True)
@@ -103,11 +105,10 @@ class Allegro(PotentialConfig):
 
 
 class Edges(NamedTuple):
-    """What every layer reads of edges: the atom each is centred on, harmonics, and the matrices made of them."""
+    """What every layer reads of edges: the atom each is centred on, and their directions."""
 
     centre: Tensor  # (edges,)
-    harmonics: Blocks  # (edges, 2l + 1, 1) for each l
-    matrices: Mapping[tuple[int, int, int], Tensor | None]
+    directions: Directions
 
 
 class AllegroPotential(Potential):
@@ -155,7 +156,7 @@ class AllegroPotential(Potential):
         """Every pair from its first atom, then every pair from its second, where odd harmonics change their sign."""
         there = self.harmonics(unit)
         both = tuple(torch.cat((y, y * harmonic(n).parity)) for n, y in enumerate(there))
-        return Edges(batch.pairs.flatten(), tuple(y[:, :, None] for y in both), self.couplings(both))
+        return Edges(batch.pairs.flatten(), Directions(both, self.couplings))
 
     def _embedded(self, batch: AtomicBatch, distances: Tensor) -> Tensor:
         """Radial functions times features of both elements, (edges, width)."""
@@ -175,8 +176,8 @@ class AllegroPotential(Potential):
         """Weighted harmonics summed over each atom's edges: (atoms, 2l + 1, tensors) for each l (eq. 10)."""
         gain = self.config.neighbours**-0.5
         return tuple(
-            w.new_zeros(atoms, y.shape[1], w.shape[2]).index_add_(0, edges.centre, y * w) * gain
-            for y, w in zip(edges.harmonics, weights, strict=True)
+            w.new_zeros(atoms, y.shape[1], w.shape[2]).index_add_(0, edges.centre, y[:, :, None] * w) * gain
+            for y, w in zip(edges.directions.harmonics, weights, strict=True)
         )
 
 
@@ -235,14 +236,21 @@ class HarmonicProduct(nn.Module):
         super().__init__()
         self.steps = steps
         self.weights = path_weights(steps, channels)
+        self.kernel: HarmonicKernel | None = None
+
+    def with_kernel(self, method: str) -> HarmonicKernel:
+        """The same product by kernels; it becomes what `kernel` is."""
+        return HarmonicKernel(self.steps, self.weights.shape[1], method)
 
     def forward(self, weights: Blocks, environment: Blocks, edges: Edges) -> Blocks:
         """(edges, 1, channels) and (atoms, 2l + 1, channels) for each l -> (edges, 2l + 1, channels) of what leaves."""
+        if self.kernel is not None and edges.centre.numel():
+            return self.kernel(self.weights, weights, edges.directions.harmonics, environment, edges.centre)
         around = [block.index_select(0, edges.centre) for block in environment]
         found: dict[Irrep, Tensor] = {}
         for path, own in zip(self.steps, self.weights, strict=True):
             left, right, out = path.degrees
-            part = couple(edges.matrices[right, left, out], around[right], weights[left] * own)
+            part = couple(edges.directions.matrices[right, left, out], around[right], weights[left] * own)
             found[path.out] = found[path.out] + part if path.out in found else part
         return tuple(found.values())
 
@@ -263,11 +271,18 @@ class TensorProduct(Exact):
         self.steps = steps
         self.inputs = tuple(dict.fromkeys(sorted((path.left for path in steps), key=_order)))
         self.weights = path_weights(steps, channels)
+        self.kernel: TensorKernel | None = None
         for left, right, out in {path.degrees for path in steps}:
             self.constant(f"c_{left}_{right}_{out}", coupling(left, right, out).permute(2, 0, 1).flatten(0, 1))
 
+    def with_kernel(self, method: str) -> TensorKernel:
+        """The same product by kernels; it becomes what `kernel` is."""
+        return TensorKernel(self.steps, self.inputs, self.weights.shape[1], method)
+
     def forward(self, tensors: Blocks, environment: Blocks, edges: Edges) -> Blocks:
         """(edges, 2l + 1, channels) and (atoms, 2l + 1, channels) -> (edges, 2l + 1, channels) of what leaves."""
+        if self.kernel is not None and edges.centre.numel():
+            return self.kernel(self.weights, tensors, environment, edges.centre)
         entering = dict(zip(self.inputs, tensors, strict=True))
         matrices: dict[tuple[Irrep, Irrep], Tensor] = {}
         for path, own in zip(self.steps, self.weights, strict=True):

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from functools import cache
+from functools import cache, cached_property
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -170,6 +170,23 @@ class Couplings(Exact):
         if out == 0:
             return y[:, None] / math.sqrt(2 * left + 1)
         return (y @ getattr(self, f"c_{left}_{right}_{out}")).view(-1, 2 * out + 1, 2 * left + 1)
+
+
+class Directions:
+    """The harmonics of pairs (or of edges), and the matrices made of them where a product is to use them.
+
+    Args:
+        harmonics: (rows, 2l + 1) for each l.
+        couplings: what makes the matrices; they are not made where nobody reads them.
+    """
+
+    def __init__(self, harmonics: Blocks, couplings: Couplings) -> None:
+        self.harmonics, self._couplings = harmonics, couplings
+
+    @cached_property
+    def matrices(self) -> dict[tuple[int, int, int], Tensor | None]:
+        """(rows, 2 out + 1, 2 left + 1) by the path's degrees."""
+        return self._couplings(self.harmonics)
 
 
 def couple(matrix: Tensor | None, x: Tensor, weight: Tensor) -> Tensor:

@@ -6,11 +6,11 @@ Legend of shapes: atoms, pairs, basis (radial functions), width (channels, alway
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
-from typing import Any, ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +22,7 @@ from chemscale.models.irreps import (
     Blocks,
     Couplings,
     Dense,
+    Directions,
     Harmonics,
     Irrep,
     Linear,
@@ -31,6 +32,7 @@ from chemscale.models.irreps import (
     irreps_up_to,
     paths,
 )
+from chemscale.models.kernels import ConvolutionKernel
 from chemscale.models.potential import Potential, PotentialConfig, check_dials
 from chemscale.models.radial import Bessel, polynomial_cutoff
 from chemscale.models.sizing import of_size
@@ -73,6 +75,7 @@ class NequIP(PotentialConfig):
     neighbours: float = NEIGHBOURS
 
     architecture: ClassVar[str] = "nequip"
+    kernels: ClassVar[tuple[str, ...]] = ("cuequivariance",)
 
     def __post_init__(self) -> None:
         check_dials(self, even_width=True)
@@ -149,11 +152,11 @@ class NequIPPotential(Potential):
     def atomic_energies(self, batch: AtomicBatch, vectors: Tensor, distances: Tensor) -> Tensor:
         fade = polynomial_cutoff(distances, self.cutoff)[:, None]  # (pairs, 1)
         radial = self.basis(distances) * (fade * math.sqrt(2 / self.cutoff))  # (pairs, basis), 2/c sin(n pi d/c)/d
-        matrices = self.couplings(self.harmonics(vectors / distances[:, None]))
+        directions = Directions(self.harmonics(vectors / distances[:, None]), self.couplings)
         species = self.rows(batch.species)
         x: Blocks = (self.embedding(species)[:, None],)  # (atoms, 1, types)
         for block in self.interactions:
-            x = block(x, radial, matrices, species, self.embedding.weight, batch.pairs)
+            x = block(x, radial, directions, species, self.embedding.weight, batch.pairs)
         return self.readout(x[0]).flatten()
 
 
@@ -181,18 +184,20 @@ class Interaction(nn.Module):
         self.outward = Linear(gathered, self.gate.inputs)
         self.kept = [] if first else [k for k, ir in enumerate(shape.outputs) if ir in shape.inputs]
         self.own = SelfConnection(channels, config.types, [self.gate.inputs[k] for k in self.kept])
+        self.kernel: ConvolutionKernel | None = None
 
     def forward(
         self,
         x: Blocks,
         radial: Tensor,
-        matrices: Mapping[tuple[int, int, int], Tensor | None],
+        directions: Directions,
         species: Tensor,
         table: Tensor,
         pairs: Tensor,
     ) -> Blocks:
-        """Features of atoms, (pairs, basis), matrices of pairs, (atoms,), (species, types), (2, pairs) -> features."""
-        sums = self._convolved(self.inward(x), self.radial(radial), matrices, pairs)
+        """Features of atoms, (pairs, basis), directions, (atoms,), (species, types), (2, pairs) -> features."""
+        convolve = self._convolved if self.kernel is None or not pairs.numel() else self.kernel
+        sums = convolve(self.inward(x), self.radial(radial), directions, pairs)
         out = list(self.outward(sums))
         if self.kept:
             inputs = [x[self.shape.inputs.index(self.shape.outputs[k])] for k in self.kept]
@@ -200,7 +205,11 @@ class Interaction(nn.Module):
                 out[k] = out[k] + own
         return self.gate(out)
 
-    def _convolved(self, x: Blocks, weights: Tensor, matrices: Mapping[Any, Tensor | None], pairs: Tensor) -> Blocks:
+    def with_kernel(self, method: str) -> ConvolutionKernel:
+        """The same sum over neighbours by kernels; it becomes what `kernel` is."""
+        return ConvolutionKernel(self.paths, self.shape, self.channels, method)
+
+    def _convolved(self, x: Blocks, weights: Tensor, directions: Directions, pairs: Tensor) -> Blocks:
         """The sum over neighbours of every path's product, those of one irrep beside each other.
 
         Seen from its other end a pair's harmonics of odd degree change their sign; all else stays.
@@ -210,7 +219,7 @@ class Interaction(nn.Module):
         found: dict[Irrep, list[Tensor]] = {ir: [] for ir in self.shape.outputs}
         for path, weight in zip(self.paths, weights[:, None].split(self.channels, -1), strict=True):
             there, back = ends[self.shape.inputs.index(path.left)]
-            matrix = matrices[path.degrees]
+            matrix = directions.matrices[path.degrees]
             total = x[0].new_zeros(x[0].shape[0], path.out.dim, self.channels)
             total.index_add_(0, first, couple(matrix, there, weight))
             total.index_add_(0, second, couple(matrix, back, weight), alpha=path.right.parity)

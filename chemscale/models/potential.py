@@ -30,6 +30,7 @@ class PotentialConfig:
 
     family: ClassVar[str] = "structures"
     objective: ClassVar[str] = "energy_force"
+    kernels: ClassVar[tuple[str, ...]] = ()  # libraries of kernels by which it multiplies, beside plain torch
 
     @property
     def variant(self) -> str:

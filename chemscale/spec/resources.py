@@ -11,6 +11,7 @@ SHARDING = ("ddp", "fsdp")
 LAYOUTS = ("packed", "padded")
 ACTIVATIONS = ("kept", "recomputed")
 COMPILE = ("none", "step")
+KERNELS = ("plain", "cuequivariance")
 SMALLEST = 0.0001  # part of a processor or GPU that Ray can count
 
 
@@ -31,6 +32,8 @@ class Resources:
             a third more work, and memory for one block instead of all.
         compile: "none", or "step": the model of a training step becomes fused kernels, made once in each process; that
             takes half a minute or more, so it pays for long runs (`chemscale show --tune` measures when).
+        kernels: by what NequIP and Allegro multiply irreps: "plain" torch, or "cuequivariance", NVIDIA's library, on
+            its GPUs (`pip install 'chemscale[cuequivariance-cu13]'`, or `-cu12`, as torch's own CUDA is).
         keep: which weights stay after the end: "final", "best" (of the best validation where data repeat; the final
             ones where they do not) or "none".
         checkpoint_seconds: least time between two checkpoints.
@@ -48,6 +51,7 @@ class Resources:
     layout: str = "packed"
     activations: str = "kept"
     compile: str = "none"
+    kernels: str = "plain"
     keep: str = "final"
     checkpoint_seconds: float = 15.0
     concurrent: int | None = None
@@ -65,11 +69,19 @@ class Resources:
         one_of("Resources.layout", self.layout, LAYOUTS)
         one_of("Resources.activations", self.activations, ACTIVATIONS)
         one_of("Resources.compile", self.compile, COMPILE)
+        self._check_kernels()
         one_of("Resources.keep", self.keep, KEEP)
         counted("Resources.concurrent", self.concurrent, optional=True)
         for name in ("checkpoint_seconds", "patience", "spool_bytes"):
             value = getattr(self, name)
             require(is_number(value) and value >= 0, f"Resources.{name}", value, "a number of at least 0")
+
+    def _check_kernels(self) -> None:
+        one_of("Resources.kernels", self.kernels, KERNELS)
+        if self.kernels != "plain":
+            named = f"with kernels={self.kernels!r}"
+            require(self.gpus > 0, "Resources.gpus", self.gpus, f"above 0 {named}", "or set kernels='plain'")
+            require(self.compile == "none", "Resources.compile", self.compile, f"'none' {named}", "take one of the two")
 
     def _check_workers(self) -> None:
         whole = isinstance(self.workers, int) and self.workers >= 1

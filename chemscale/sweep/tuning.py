@@ -1,4 +1,4 @@
-"""Which precision, micro-batch, layout, compiling and threads train a recipe's cells fastest here: measured steps.
+"""What trains a recipe's cells fastest here (precision, micro-batch, layout, compiling, kernels, threads), measured.
 
 Each choice is tried alone against the run as it is asked for, all of them taking turns, so that a busy machine slows
 them alike; the fastest step of each counts.
@@ -19,6 +19,7 @@ from torch import nn
 from chemscale.spec import FULL_PRECISIONS, Resources, RunSpec
 from chemscale.sweep.placement import On, resources_for
 from chemscale.train.complete import complete
+from chemscale.train.kernels import why_not
 from chemscale.train.objectives import objective_of
 from chemscale.train.optim import build_optimiser
 from chemscale.train.order import step_positions
@@ -118,8 +119,9 @@ def _ways(run: RunSpec, on: Resources) -> list[tuple[str, Any, RunSpec, Resource
     if getattr(run.model, "packs", False):
         other = "padded" if on.layout == "packed" else "packed"
         made.append(("layout", other, run, replace(on, layout=other)))
-    if run.model.objective == "energy_force":  # of potentials: `train.compiled`
+    if run.model.objective == "energy_force" and on.kernels == "plain":  # of potentials: `train.compiled`
         made.append(("compile", *_other_compile(run, on)))
+    made += [("kernels", name, run, replace(on, kernels=name)) for name in _other_kernels(run, on)]
     if not on.gpus:
         threads = [n for n in (1, 2, 4, 8) if n <= torch.multiprocessing.cpu_count() and n != int(on.cpus)]
         made += [("cpus", n, run, replace(on, cpus=n)) for n in threads]
@@ -129,6 +131,14 @@ def _ways(run: RunSpec, on: Resources) -> list[tuple[str, Any, RunSpec, Resource
 def _other_compile(run: RunSpec, on: Resources) -> tuple[str, RunSpec, Resources]:
     other = "step" if on.compile == "none" else "none"
     return other, run, replace(on, compile=other)
+
+
+def _other_kernels(run: RunSpec, on: Resources) -> list[str]:
+    """What the model could multiply by instead, on the GPU that is here."""
+    if not on.gpus or on.compile != "none" or why_not(visible_device(on.gpus)):
+        return []
+    able = getattr(run.model, "kernels", ())
+    return [name for name in ("plain", *able) if able and name != on.kernels]
 
 
 def _pays_from(module: nn.Module, saved: float) -> float:
@@ -144,7 +154,7 @@ def _steps(run: RunSpec, on: Resources) -> tuple[Callable[[], float], nn.Module]
     examples = opened(run.data, tuple(sorted(run.model.view.items())))
     ids = examples.subset(run.data.size, run.data.key, run.data.per_group)
     model = run.model.build(examples.manifest).to(parameter_type(run.precision))
-    layout = spread(model, Ranks(device=visible_device(on.gpus)), "ddp", on.activations, on.compile)
+    layout = spread(model, Ranks(device=visible_device(on.gpus)), on)
     optimiser = build_optimiser(layout.module, run.optim)
     stepper = Stepper(run, examples, ids, objective_of(run), layout, optimiser, on.micro_batch, on.layout)
 

@@ -111,7 +111,7 @@ def _open(
     ledger = Ledger(run, examples, examples.subset(run.data.size, run.data.key, run.data.per_group), counted)
     opening = {**opening_row(run), **_parameters(model), "started": time.time(), "host": socket.gethostname()}
     opening |= {"device": device_name(ranks.device), "devices": ranks.world, **ledger.unique}
-    layout = spread(model, ranks, resources.sharding, resources.activations, resources.compile)
+    layout = spread(model, ranks, resources)
     optimiser = build_optimiser(layout.module, run.optim)
     attempt, earlier = claim(opening) if ranks.first else (None, [])
     trunk = trunk_of(run)

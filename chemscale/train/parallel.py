@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from chemscale.spec import Resources
 from chemscale.train.optim import Optimisers
 from chemscale.train.ranks import Ranks
 
@@ -143,21 +144,25 @@ class Shards(Whole):
         return super().clip(limit)
 
 
-def spread(module: nn.Module, ranks: Ranks, sharding: str, activations: str = "kept", compiled: str = "none") -> Whole:
+def spread(module: nn.Module, ranks: Ranks, on: Resources) -> Whole:
     """Lay a freshly initialised module, the same on every worker, out over the workers and onto their devices.
 
     Raises:
-        ValueError: the module cannot recompute its activations, or cannot be compiled, as it is asked to.
+        ValueError: the module cannot recompute its activations, be compiled or use kernels, as it is asked to.
     """
-    if activations == "recomputed":
+    if on.activations == "recomputed":
         recompute(module)
-    if compiled == "step":
+    if on.compile == "step":
         from chemscale.train.compiled import compile_step
 
         compile_step(module)
+    if on.kernels != "plain":
+        from chemscale.train.kernels import use_kernels
+
+        use_kernels(module, ranks.device)
     if ranks.world == 1:
         return Whole(module, ranks)
-    return Shards(module, ranks) if sharding == "fsdp" else Copies(module, ranks)
+    return Shards(module, ranks) if on.sharding == "fsdp" else Copies(module, ranks)
 
 
 def recompute(module: nn.Module) -> None:

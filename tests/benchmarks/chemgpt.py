@@ -29,7 +29,7 @@ from torch.nn import functional
 from chemscale import data
 from chemscale.batch import TextManifest, TokenBatch
 from chemscale.models.chemgpt import ChemGPT
-from chemscale.spec import Budget, Data, Optim, RunSpec
+from chemscale.spec import Budget, Data, Optim, Resources, RunSpec
 from chemscale.train.complete import complete
 from chemscale.train.objectives import NextToken
 from chemscale.train.optim import build_optimiser
@@ -182,7 +182,7 @@ def _moses(options: argparse.Namespace) -> None:
     torch.manual_seed(0)
     ours = run.model.build(replace(examples.manifest, vocabulary=words)).to(parameter_type(run.precision))
     theirs = _same_weights(ours, _neo(run.model, len(words)))
-    layout = spread(ours, Ranks(), "ddp")
+    layout = spread(ours, Ranks(), Resources())
     stepper = Stepper(run, examples, ids, NextToken(), layout, build_optimiser(layout.module, run.optim))
     peer = torch.optim.AdamW(theirs.parameters(), lr=LR, betas=(0.9, 0.999), weight_decay=0.0, fused=True)
     batches, useful = _lists(run, examples, ids, options.steps)

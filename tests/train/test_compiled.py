@@ -185,4 +185,4 @@ def test_tuning_says_when_compiling_pays(structures):
 
 def test_layouts_pass_it_on():
     potential = module("schnet")
-    assert isinstance(spread(potential, Ranks(), "ddp", compiled="step").module.forward, CompiledForward)
+    assert isinstance(spread(potential, Ranks(), Resources(compile="step")).module.forward, CompiledForward)

@@ -93,7 +93,7 @@ def gradients(run, target: str, ranks: Ranks) -> None:
     """The gradient of the first step, whole, of each parameter."""
     torch.manual_seed(run.seed)
     examples = data.open_data(run.data, run.model.view)
-    layout = spread(run.model.build(examples.manifest), ranks, "fsdp")
+    layout = spread(run.model.build(examples.manifest), ranks, Resources(workers=2, sharding="fsdp"))
     ids = examples.subset(run.data.size, run.data.key, None)
     optimiser = build_optimiser(layout.module, replace(run.optim, clip=None))
     stepper = Stepper(run, examples, ids, objective_of(run), layout, optimiser, 2)
@@ -116,7 +116,7 @@ class Half(nn.Module):
 
 def unused(target: str, ranks: Ranks) -> None:
     """What a sharded model says that does not use all of itself."""
-    layout = spread(Half(), ranks, "fsdp")
+    layout = spread(Half(), ranks, Resources(workers=2, sharding="fsdp"))
     layout.model(torch.ones(2, 3)).sum().backward()
     try:
         layout.clip(1.0)

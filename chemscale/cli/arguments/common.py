@@ -50,6 +50,7 @@ def with_resources(made: argparse.ArgumentParser) -> None:
         help="recomputed: less memory, more work",
     )
     group.add_argument("--compile", default="none", choices=("none", "step"), help="step: slow to begin, then faster")
+    group.add_argument("--kernels", default="plain", choices=("plain", "cuequivariance"), help="of products of irreps")
     group.add_argument("--micro-batch", type=int, help="examples of one forward pass")
     group.add_argument(
         "--concurrent", type=int, help="runs at a time; a cluster may grow for them (default: as many as fit)"
