@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from chemscale.report.numbers import joined, percent
+from chemscale.audit.values import joined
+from chemscale.report.numbers import percent
 from chemscale.report.values import Importance, Tried
 
 MEASURED = 10  # runs with an end, without which no importance is told

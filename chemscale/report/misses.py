@@ -8,9 +8,10 @@ import numpy as np
 from scipy.stats import kruskal
 
 from chemscale.audit.groups import Group
+from chemscale.audit.values import joined
 from chemscale.laws import Law
 from chemscale.laws.backtests.backtest import Backtest
-from chemscale.report.numbers import count, joined, percent, whole
+from chemscale.report.numbers import count, percent, whole
 from chemscale.report.values import Miss, Misses
 from chemscale.report.values.laws import nouns
 

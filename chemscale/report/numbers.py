@@ -99,11 +99,6 @@ def duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
-def joined(words: list[str]) -> str:
-    """a, b and c."""
-    return words[0] if len(words) == 1 else ", ".join(words[:-1]) + " and " + words[-1]
-
-
 def digits(value: object) -> str:
     """A setting's value as text: numbers to three digits."""
     return f"{value:.3g}" if isinstance(value, int | float) and not isinstance(value, bool) else str(value)

@@ -7,12 +7,13 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 
 from chemscale.audit.groups import Group
+from chemscale.audit.values import joined
 from chemscale.laws import Law
 from chemscale.plan import CANNOT_TELL, Plan, RunCost, plan
 from chemscale.plan.worth import SURE
 from chemscale.report.frontier import cost_of
 from chemscale.report.labels import labels
-from chemscale.report.numbers import count, duration, joined, percent, power, size, with_ends
+from chemscale.report.numbers import count, duration, percent, power, size, with_ends
 from chemscale.report.values import Budget, Column, Entry, Option, Planned, Table
 
 TIMES = (1.0, 10.0, 100.0)
