@@ -149,12 +149,12 @@ def spread(module: nn.Module, ranks: Ranks, sharding: str, activations: str = "k
     Raises:
         ValueError: the module cannot recompute its activations, or cannot be compiled, as it is asked to.
     """
-    if activations == "recomputed":
-        recompute(module)
     if compiled == "step":
         from chemscale.train.compiled import compile_step
 
         compile_step(module)
+    if activations == "recomputed":  # around what is compiled: made again by the same code
+        recompute(module)
     if ranks.world == 1:
         return Whole(module, ranks)
     return Shards(module, ranks) if sharding == "fsdp" else Copies(module, ranks)
