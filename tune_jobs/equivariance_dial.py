@@ -36,6 +36,7 @@ def recipe(
     sizes: Sequence[int] = (200, 1_132, 6_400),
     source: str = "fragments-gfn2",
     epochs: float = 4,
+    min_updates: int = 0,
     lr: float | None = None,
     seeds: Sequence[int] = (0,),
 ) -> Study:
@@ -45,6 +46,7 @@ def recipe(
         match: "params", or "flops" of energies, forces and double backward for one molecule of 27 atoms.
         budgets: of each rung, in that unit.
         others: registered architectures of potentials, sized to the same budgets.
+        min_updates: of every cell, so that small sizes are not limited by steps.
         lr: the rate of NequIP; None takes its rule's.
     """
     if match not in MATCHED:
@@ -56,7 +58,7 @@ def recipe(
         model=models[0],
         data=Data(source, size=sizes[0]),
         optim=Optim(batch=8),
-        budget=Budget(epochs=epochs),
+        budget=Budget(epochs=epochs, min_updates=min_updates),
         evaluation=Evaluation(points=6, valid=256, test=800),
     )
 

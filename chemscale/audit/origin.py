@@ -10,6 +10,7 @@ from chemscale.audit.subject import Subject
 from chemscale.audit.training import cells_of, trials_of, varied
 from chemscale.audit.values import CANNOT_TELL, CONCERN, FINE, Finding, joined, plural
 from chemscale.laws.tables.columns import number
+from chemscale.laws.tables.meaning import COUNTED, rules_of
 
 SHORT = 10  # characters of a commit that people read
 NEAR_NOISE = 3.0  # times the label noise; a loss within it is a tenth noise in quadrature
@@ -90,6 +91,7 @@ def mixed(subject: Subject) -> Finding:
     """Whether one law joins runs of different optimisers, rules, data or code."""
     several = {name: sorted({str(v) for v in subject.all_values(name) if v is not None}) for name in ONE}
     several["commit"] = _commits(subject)
+    several[COUNTED] = sorted(map(str, rules_of(subject.all_values(COUNTED))))
     several = {name: values for name, values in several.items() if len(values) > 1}
     numbers = {"columns": several}
     code = several.pop("commit", []) if _one_code(subject, several.get("commit", [])) else []

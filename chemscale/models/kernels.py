@@ -37,8 +37,8 @@ class Contraction:
     def __init__(
         self, subscripts: str, segments: Sequence[Sequence[tuple[int, ...]]], terms: Sequence[Term], method: str
     ) -> None:
-        import cuequivariance
-        import cuequivariance_torch
+        import cuequivariance  # pyright: ignore[reportMissingImports]  # an extra that need not be here
+        import cuequivariance_torch  # pyright: ignore[reportMissingImports]
 
         product = cuequivariance.SegmentedTensorProduct.from_subscripts(subscripts)
         for operand, shapes in enumerate(segments):

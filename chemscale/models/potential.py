@@ -30,6 +30,7 @@ class PotentialConfig:
 
     family: ClassVar[str] = "structures"
     objective: ClassVar[str] = "energy_force"
+    flops_rule: ClassVar[int] = 1  # rises when the work of an unchanged spec is done, and counted, another way
     kernels: ClassVar[tuple[str, ...]] = ()  # libraries of kernels by which it multiplies, beside plain torch
 
     @property

@@ -52,6 +52,7 @@ class SchNet(PotentialConfig):
     forces: str = added_since(1, "gradient")
 
     architecture: ClassVar[str] = "schnet"
+    flops_rule: ClassVar[int] = 2  # filters read off a table (`models.spline`); at every pair before
 
     def __post_init__(self) -> None:
         check_dials(self, even_width=True)

@@ -95,6 +95,11 @@ class SpookyNet(PotentialConfig):
         """Attention joins atoms at any distance."""
         return TRAITS if self.attention == "none" else frozenset({EQUIVARIANT})
 
+    @property
+    def variant(self) -> str:
+        """ "local" without attention, which is another law; and the kind of its forces."""
+        return "_".join(filter(None, ("local" if self.attention == "none" else "", super().variant)))
+
     def build(self, manifest: AtomicManifest) -> SpookyNetPotential:
         """The module for data with this manifest, freshly initialised."""
         return SpookyNetPotential(self, manifest)

@@ -227,6 +227,9 @@ RUNS = Schema(
         *(column for name, unit in METRICS.items() for column in _metric(name, unit, _MEANING[name])),
         Column("other_metrics", pa.map_(STRING, REAL), "", "test metrics of objectives registered by the user"),
         Column("flops", REAL, "FLOPs", "matrix work of all forward, backward and double-backward passes trained on"),
+        Column(
+            "flops_rule", INTEGER, "", "by which way of working they are counted; null: from before this was told, 1"
+        ),
         Column("flops_elementwise", REAL, "elements", "elements touched by all other work"),
         Column("seconds", REAL, "s", "wall time in the loop, all attempts", volatile=True),
         Column("device_seconds", REAL, "s", "time in training steps x devices, warm-up excluded", volatile=True),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,10 +13,11 @@ import numpy as np
 import torch
 
 from chemscale.models import cost
-from chemscale.spec import Resources, RunSpec
+from chemscale.spec import Evaluation, Optim, Resources, RunSpec
 from chemscale.sweep.memory import memory_of
 from chemscale.sweep.placement import On, resources_for
 from chemscale.train.objectives import objective_of
+from chemscale.train.optim import build_optimiser
 from chemscale.train.precision import arithmetic, parameter_type
 from chemscale.train.rows import Ledger, training_cost
 from chemscale.train.session import opened
@@ -25,7 +26,9 @@ from chemscale.train.trunk import lines_of, trunk_of
 TIMED_FLOPS = 2e10  # a step larger than this is not timed but scaled from the largest timed one
 TIMED_EXAMPLES = 64  # of a step at most; a step of more is scaled from these
 MATRIX = 1024  # rows of the matrices by which a machine is timed where every step is too large
-EVALUATION_SHARE = 1 / 3  # a forward pass, of a step's forward and backward
+# What measuring takes of what a training step takes for one example, where a cell is too large to be timed: a forward
+# pass of a forward and a backward one. Timed cells have their own, .12 (SchNet) to .74 (Cartesian) at width 16.
+MEASURED_SHARE = 1 / 3
 SECONDS_PER_RUN = 0.5  # claim, records, evaluation set-up
 
 
@@ -36,7 +39,8 @@ class CellCost:
     Attributes:
         params, params_all: non-embedding and all trainable parameters.
         flops: matrix FLOPs of its training. memory: bytes at the peak of a step on each worker (`sweep.memory`).
-        disk: bytes of its weights and records. seconds: estimated on this machine, evaluation included.
+        disk: bytes of its weights and records. seconds: estimated on this machine; `measuring` of them are spent on
+            validation and test examples.
         inherited: first updates, of `updates`, that a shorter run of the same trunk makes; not in `seconds`.
     """
 
@@ -48,6 +52,7 @@ class CellCost:
     memory: float
     disk: float
     seconds: float
+    measuring: float
     inherited: int = 0
 
     def after(self, updates: int) -> CellCost:
@@ -112,21 +117,26 @@ def _cell(run: RunSpec, on: Resources, known_rate: float) -> tuple[CellCost, flo
     source = replace(run.data, key=0)  # whichever subset it is: replicates share one timing
     some = min(run.optim.batch, TIMED_EXAMPLES, int(TIMED_FLOPS / per_example))
     if step_flops <= TIMED_FLOPS or (known_rate == 0 and some > 0):
-        step = _step_seconds(run.model, objective_of(run), source, some, run.precision) * run.optim.batch / some
+        each, looked_at = _seconds_each(run.model, objective_of(run), source, some, run.precision)
     else:
-        step = step_flops / (known_rate or _matrix_rate())
-    evaluated = (run.evaluation.valid or 0) * run.evaluation.points + (
-        run.evaluation.test or examples.manifest.counts["test"]
-    )
-    seconds = step * run.updates + step / run.optim.batch * evaluated * EVALUATION_SHARE + SECONDS_PER_RUN
+        each = per_example / (known_rate or _matrix_rate())
+        looked_at = each * MEASURED_SHARE
+    step = each * run.optim.batch
+    measuring = looked_at * measured_examples(run.evaluation, examples.manifest.counts["test"])
+    seconds = step * run.updates + measuring + SECONDS_PER_RUN
     sizes = _sizes(run, examples.manifest)
     width = 8 if run.precision == "float64" else 4
     memory = memory_of(run, on, counted, ledger.units, examples.manifest).total
     cell = CellCost(
         run, sizes["non_embedding"], sizes["all"], run.updates, ledger.flops(run.examples), memory,
-        sizes["all"] * width + 60_000, seconds / on.workers,
+        sizes["all"] * width + 60_000, seconds / on.workers, measuring / on.workers,
     )  # fmt: skip
     return cell, step_flops / step
+
+
+def measured_examples(asked: Evaluation, test: int) -> int:
+    """Validation and test examples that a run measures in all; `test`: how many there are."""
+    return (asked.valid or 0) * asked.points + (asked.test or test)
 
 
 def _sizes(run: RunSpec, manifest: Any) -> dict[str, int]:
@@ -135,25 +145,48 @@ def _sizes(run: RunSpec, manifest: Any) -> dict[str, int]:
 
 
 @functools.lru_cache(maxsize=256)
-def _step_seconds(model: Any, objective: Any, source: Any, count: int, precision: str) -> float:
-    """Median seconds of three training steps on so many real examples, one thread, after one to warm up."""
+def _seconds_each(model: Any, objective: Any, source: Any, count: int, precision: str) -> tuple[float, float]:
+    """Seconds by example of a training step, and of measuring, in one thread.
+
+    Of so many real examples, in measuring of `TIMED_EXAMPLES`; the median of three after one to warm up, or of one.
+    """
     examples = opened(source, tuple(sorted(model.view.items())))
     module = model.build(examples.manifest).to(parameter_type(precision))
     ids = examples.subset(source.size, source.key, source.per_group)
-    chosen = np.resize(ids, count)
+    optimiser = build_optimiser(module, Optim(lr=1e-9))
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    seconds = []
-    for _ in range(4):
-        begin = time.thread_time()  # of this thread: other work on the machine does not count
-        inputs = examples.batch(chosen)
-        inputs = inputs.astype(parameter_type(precision)) if hasattr(inputs, "astype") else inputs
-        inputs = inputs.packed() if getattr(model, "packs", False) else inputs
+
+    def inputs(many: int) -> Any:
+        made = examples.batch(np.resize(ids, many))
+        return made.astype(parameter_type(precision)) if hasattr(made, "astype") else made
+
+    def step() -> None:
+        made = inputs(count)
+        made = made.packed() if getattr(model, "packs", False) else made
         with arithmetic(precision, torch.device("cpu")):
-            loss = objective.loss(module, inputs, objective.denominators(inputs))
+            loss = objective.loss(module, made, objective.denominators(made))
         loss.backward()
-        seconds.append(time.thread_time() - begin)
+        optimiser.step()
+        optimiser.zero_grad()
+
+    def look() -> None:
+        module.eval()
+        with torch.no_grad(), arithmetic(precision, torch.device("cpu")):
+            objective.measure(module, inputs(max(count, TIMED_EXAMPLES)))
+
+    found = _median_seconds(step, 3) / count, _median_seconds(look, 1) / max(count, TIMED_EXAMPLES)
     torch.set_num_threads(threads)
+    return found
+
+
+def _median_seconds(work: Callable[[], None], times: int) -> float:
+    """Of this thread: other work on the machine does not count."""
+    seconds = []
+    for _ in range(times + 1):
+        begin = time.thread_time()
+        work()
+        seconds.append(time.thread_time() - begin)
     return float(np.median(seconds[1:]))
 
 

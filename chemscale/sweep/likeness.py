@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from chemscale import data
 from chemscale.data.sources import resolve
 from chemscale.spec import Budget, Data, Optim, RunSpec
-from chemscale.sweep.estimate import EVALUATION_SHARE, SECONDS_PER_RUN, CellCost, costs
+from chemscale.sweep.estimate import SECONDS_PER_RUN, CellCost, costs, measured_examples
 from chemscale.sweep.gpus import Assumed
 from chemscale.sweep.memory import micro_batch_of
 from chemscale.sweep.placement import On, resources_for
@@ -84,13 +84,10 @@ def _stretched(run: RunSpec, one: CellCost, several: CellCost, micro: int, whole
     meant = replace(several.run, data=data_meant, optim=optim, budget=run.budget, seed=run.seed)
     share = meant.examples / several.run.examples
     each = (several.memory - one.memory) / (BATCH - 1)
+    looks = [max(1, measured_examples(r.evaluation, 0)) for r in (meant, several.run)]
+    measuring = several.measuring * looks[0] / looks[1]
     return replace(
         several, run=meant, updates=meant.updates, flops=several.flops * share, memory=one.memory + (micro - 1) * each,
-        seconds=(several.seconds - SECONDS_PER_RUN) * _passes(meant) / _passes(several.run) + SECONDS_PER_RUN,
+        seconds=(several.seconds - several.measuring - SECONDS_PER_RUN) * share + measuring + SECONDS_PER_RUN,
+        measuring=measuring,
     )  # fmt: skip
-
-
-def _passes(run: RunSpec) -> float:
-    """Examples trained on, and those of its measurements as shares of them."""
-    asked = run.evaluation
-    return run.examples + EVALUATION_SHARE * ((asked.valid or 0) * asked.points + (asked.test or 0))

@@ -150,6 +150,7 @@ def outcome_columns(ledger: Ledger, examples: int, updates: int) -> dict[str, An
         "epochs": examples / len(ledger.ids),
         "updates": updates,
         "flops": ledger.flops(examples),
+        "flops_rule": getattr(ledger.run.model, "flops_rule", 1),
         "flops_elementwise": ledger.elementwise(examples),
     }
 

@@ -85,6 +85,17 @@ def test_mixed_table_is_refused_and_separable(name):
     assert fit(table, data="tokens", loss="loss", bootstrap=0, where=f"{name} == 'one'").n_runs == 18
 
 
+def test_two_counts_of_one_models_flops_share_no_law_of_flops():
+    """What was written before rules were told counts by the first; laws of other axes take all of them."""
+    table = {**wide(noise=0.01), "flops_rule": [None, 2] * 18}
+    table["flops"] = [6.0 * n * d for n, d in zip(table["params"], table["tokens"], strict=True)]
+    named = {"params": None, "flops": "flops", "loss": "loss", "form": "power_floor", "bootstrap": 0}
+    with pytest.raises(ValueError, match=r"by 2 rules \(flops_rule 1, 2; null is 1\).*where='flops_rule == 2'"):
+        fit(table, **named)
+    assert fit(table, **named, where="flops_rule == 2").n_runs == 18
+    assert fit(table, data="tokens", loss="loss", bootstrap=0).n_runs == 36
+
+
 def test_groups_are_told_apart_by_value_and_none_loses_a_row():
     """1 and 1.0 are one value, "1" another, and every missing value is the same group."""
     values = [1, 1.0, "1", float("nan"), None, float("nan")]

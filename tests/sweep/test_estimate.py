@@ -1,5 +1,6 @@
 """What a grid will cost: also where its smallest cell is too large to be timed whole."""
 
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -7,13 +8,14 @@ import pytest
 
 from chemscale import data
 from chemscale.models import ChemGPT
-from chemscale.spec import Budget, Data, Evaluation, Optim, RunSpec
+from chemscale.spec import MODELS, Budget, Data, Evaluation, Optim, RunSpec
 from chemscale.sweep import estimate
 from chemscale.sweep.drive import prepare
 from chemscale.sweep.tune import _counted
 from chemscale.train.rows import cost_key, training_cost
 from chemscale.train.symmetry import EnergyForceTurned
-from tests.train.runs import atoms_run
+from tests.models.batches import ARCHITECTURES
+from tests.train.runs import atoms_run, train
 
 
 @pytest.fixture
@@ -50,6 +52,20 @@ def test_where_one_example_is_too_large_a_matrix_product_gives_the_rate(runs, mo
     for cell, got in zip(cells, seconds(runs), strict=True):
         assert got >= cell.flops / estimate._matrix_rate() * (1 - 1e-9)
         assert got < 3 * cell.flops / estimate._matrix_rate()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_a_run_takes_about_what_was_estimated(architecture, structures, tmp_path):
+    """Within a factor of 1.8 of its processor time, of every family: other work on the machine moves either by 1.5."""
+    changes = {"budget": Budget(updates=15), "evaluation": Evaluation(points=2, valid=24, test=24)}
+    run = atoms_run(structures, MODELS[architecture].sized(width=8, depth=2), **changes)
+    (cell,) = estimate.costs([run])
+    begin = time.process_time()
+    train(run, tmp_path / "store")
+    taken = time.process_time() - begin
+    assert (cell.seconds - estimate.SECONDS_PER_RUN) / 1.8 < taken < 1.8 * cell.seconds
+    assert 0 < cell.measuring < cell.seconds
 
 
 def test_a_model_is_counted_for_each_alphabet_and_each_objective(runs, molecules, structures):

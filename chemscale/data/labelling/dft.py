@@ -1,7 +1,8 @@
 """Energies and forces of density functional theory by pyscf: few and dear, beside many of GFN2-xTB.
 
-wB97X, Chai & Head-Gordon, J. Chem. Phys. 128, 084106 (2008), in 6-31G*: the level of ANI-1x. Units: eV, eV/angstrom,
-angstrom. Ethanol takes some six seconds on one processor.
+wB97X, Chai & Head-Gordon, J. Chem. Phys. 128, 084106 (2008), in 6-31G* with six Cartesian d functions, by which the
+basis is defined and ANI-1x was labelled: the level of ANI-1x. Forces hold how the grid of integration moves with the
+atoms, so they are the gradient of the energy. Units: eV, eV/angstrom, angstrom.
 """
 
 from __future__ import annotations
@@ -32,14 +33,15 @@ def evaluate(species: NDArray[np.integer], positions: NDArray[np.floating], *, c
     lib.num_threads(1)  # processes share the work; sums then have one order
     places = np.asarray(positions, float)
     atoms = list(zip(np.asarray(species, int).tolist(), places.tolist(), strict=True))
-    molecule = gto.M(atom=atoms, basis="6-31g*", charge=charge, spin=spin, unit="Angstrom", verbose=0)
+    molecule = gto.M(atom=atoms, basis="6-31g*", cart=True, charge=charge, spin=spin, unit="Angstrom", verbose=0)
     field = dft.UKS(molecule) if spin else dft.RKS(molecule)
     field.xc, field.conv_tol = "wb97x", TIGHT
     energy = field.kernel()
     if not field.converged:
         raise ConvergenceError("the DFT did not converge")
-    gradient = field.nuc_grad_method().kernel()
-    return Label(float(energy) * HARTREE, -np.asarray(gradient) * (HARTREE / BOHR))
+    slope = field.nuc_grad_method()
+    slope.grid_response = True
+    return Label(float(energy) * HARTREE, -np.asarray(slope.kernel()) * (HARTREE / BOHR))
 
 
 def relabelled(structure: Structure) -> Structure | str:

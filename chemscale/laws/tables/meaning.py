@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping
 
 from chemscale.laws.tables.columns import Columns, number, positive
 
 SEPARATING = ("family", "architecture", "law_metric", "precision", "data_content")
+COUNTED = "flops_rule"  # a model that came to work another way has other FLOPs for the same spec; null is the first way
 UNITS = {
     "params": "parameters", "params_all": "parameters", "capacity": "layers x channels",
     "molecules": "molecules", "tokens": "tokens",
@@ -64,6 +66,23 @@ def refuse_mixture(columns: Columns) -> None:
                 f"the table mixes {len(values)} values of {name} ({shown}), which do not share a law; separate "
                 f"them with by={name!r} or where={f'{name} == {values[0]!r}'!r}."
             )
+
+
+def refuse_two_counts(columns: Columns, axes: Mapping[str, str]) -> None:
+    """Raise ValueError if an axis of FLOPs holds counts of two ways of working of one model."""
+    rules = sorted(rules_of(columns.get(COUNTED, [])))
+    if "flops" in axes.values() and len(rules) > 1:
+        raise ValueError(
+            f"the FLOPs of this table were counted by {len(rules)} rules ({COUNTED} {', '.join(map(str, rules))}; null "
+            f"is 1), between which one model does other work; separate them with by={COUNTED!r} or "
+            f"where={f'{COUNTED} == {rules[-1]}'!r}."
+        )
+
+
+def rules_of(values: Iterable[object]) -> set[int]:
+    """The different rules by which FLOPs were counted."""
+    found = (number(value) for value in values)
+    return {1 if rule is None or not math.isfinite(rule) else int(rule) for rule in found}
 
 
 def refuse_shared(named: Mapping[str, str]) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 
 from chemscale.laws.objectives import Array
 from chemscale.laws.tables.columns import Columns, column, positive
-from chemscale.laws.tables.meaning import UNITS, metric_of, refuse_mixture
+from chemscale.laws.tables.meaning import UNITS, metric_of, refuse_mixture, refuse_two_counts
 
 
 @dataclass(frozen=True)
@@ -95,6 +95,7 @@ def rows(
 ) -> Rows:
     """Checked arrays of one law's runs; `roles` maps params, data, seen, flops to column names."""
     refuse_mixture(columns)
+    refuse_two_counts(columns, roles)
     axes = {role: positive(columns, name, role) for role, name in roles.items()}
     _refuse_one_run(columns, axes)
     losses = positive(columns, loss, "loss")
