@@ -15,8 +15,8 @@ from chemscale.plan.worth import First, Worth
 from chemscale.rooms import answer_calls
 
 __all__ = [
-    "CANNOT_TELL", "Choice", "First", "Following", "PerUnit", "Plan", "RunCost", "Score", "Spend", "Worth", "following", "freeze",
-    "law_cost", "measure_cost", "plan", "resolved", "scores",
+    "CANNOT_TELL", "Choice", "First", "Following", "PerUnit", "Plan", "RunCost", "Score", "Spend", "Worth", "following",
+    "freeze", "law_cost", "measure_cost", "plan", "resolved", "scores",
 ]  # fmt: skip
 
 answer_calls(__name__, "chemscale.plan.choice:plan")  # `chemscale.plan` is the room and the function
