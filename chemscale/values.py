@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 from collections.abc import Mapping
-from typing import Any, TypeGuard
+from typing import Any, TypeGuard, TypeVar
+
+T = TypeVar("T")
 
 
 def canonical_json(value: Any) -> str:
@@ -29,6 +32,23 @@ def _canonical(value: Any) -> Any:
     if isinstance(value, int | float):
         return value
     raise ValueError(f"a run holds {value!r} of type {type(value).__name__}; use numbers, strings, lists or mappings.")
+
+
+def own_number(value: Any) -> Any:
+    """Python's own number for one of NumPy's or torch's, and any other value as it is."""
+    return value.item() if hasattr(value, "item") and getattr(value, "ndim", None) == 0 else value
+
+
+def own_numbers(cls: type[T]) -> type[T]:
+    """Let a dataclass take NumPy's numbers too, e.g. of `np.logspace`, and hold Python's: equal, and printed alike."""
+    init: Any = cls.__init__
+
+    @functools.wraps(init)
+    def converting(self: Any, *given: Any, **named: Any) -> None:
+        init(self, *map(own_number, given), **{name: own_number(value) for name, value in named.items()})
+
+    cls.__init__ = converting  # type: ignore[method-assign]
+    return cls
 
 
 def is_number(value: Any) -> TypeGuard[float]:

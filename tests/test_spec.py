@@ -6,12 +6,15 @@ import sys
 from dataclasses import dataclass, fields, replace
 from typing import ClassVar
 
+import numpy as np
 import pytest
 
 from chemscale import spec
 from chemscale.models import ChemGPT, PaiNN, SpookyNet
+from chemscale.records.store import spec_columns
 from chemscale.spec import Budget, Data, Evaluation, InitFrom, Optim, Resources, RunSpec, from_json, with_fields
 from chemscale.spec.plain import plain
+from chemscale.sweep.grid import Grid
 from chemscale.train.objectives import EnergyForce
 
 CONTENT = "0" * 64
@@ -121,6 +124,41 @@ def test_path_and_resources_do_not_change_the_id():
 def test_numbers_are_spelled_one_way():
     assert with_fields(BASE, {"optim.lr": 1}).id == with_fields(BASE, {"optim.lr": 1.0}).id
     assert with_fields(BASE, {"budget.epochs": 1}).id == with_fields(BASE, {"budget.epochs": 1.0}).id
+
+
+def test_numbers_of_numpy_are_taken_for_pythons():
+    """At the door of every part, so that checks, printing and ids meet one kind of number."""
+    run = RunSpec(
+        model=ChemGPT.sized(width=np.int64(16)),
+        data=Data("moses", size=np.int32(1000), key=np.uint8(0), content=CONTENT),
+        optim=Optim(lr=np.float64(1e-3), batch=np.int64(32), clip=np.float32(1)),
+        budget=Budget(epochs=np.float32(1)),
+        evaluation=Evaluation(points=np.int16(8)),
+        seed=np.int64(0),
+    )
+    assert run == BASE and run.id == BASE.id
+    assert replace(POTENTIAL, model=replace(POTENTIAL.model, width=np.int64(16))).id == POTENTIAL.id
+    assert "np." not in repr(run)
+    assert Resources(workers=np.int64(2), cpus=np.float32(0.5)) == Resources(workers=2, cpus=0.5)
+    sizes, seeds = np.logspace(2, 3, 2).astype(int), np.arange(2)
+    assert [cell.id for cell in Grid(BASE, sizes=sizes, seeds=seeds).runs()] == [
+        cell.id for cell in Grid(BASE, sizes=(100, 1000), seeds=(0, 1)).runs()
+    ]
+    for wrong in (np.float64(16), np.bool_(True), np.int64(0)):
+        with pytest.raises(ValueError, match=r"Optim\.batch=.* is not allowed: it must be a whole number above 0"):
+            Optim(batch=wrong)
+
+
+@pytest.mark.parametrize(
+    ("optim", "share"),
+    [
+        (Optim(lr=1e-3, warmup=0.1), 0.1),
+        (Optim(lr=1e-3, batch=10, warmup_updates=30), 0.3),  # of 100 updates
+        (Optim(lr=1e-3, epoch_warmup=4), 1.0),  # of one epoch
+    ],
+)
+def test_a_record_says_what_share_of_its_updates_warms_up(optim, share):
+    assert spec_columns(replace(BASE, optim=optim))["warmup"] == share
 
 
 def test_a_field_added_later_is_left_out_while_it_has_its_default():

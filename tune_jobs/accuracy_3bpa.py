@@ -16,7 +16,9 @@ total energies and force components over the 136 structures, with 95 % intervals
 
 | model | epochs | parameters | FLOPs | processor time | energy, meV | force, meV/angstrom |
 |---|---|---|---|---|---|---|
+| NequIP l=2, width 16 | 100 | 51,728 | 3.26e12 | 935 s | 17.8 (15.9 to 19.6) | 30.8 (28.9 to 32.8) |
 | PaiNN, width 32 | 100 | 38,369 | 1.28e12 | 389 s | 23.8 (21.1 to 26.5) | 34.8 (32.4 to 37.1) |
+| Allegro l=1, width 32 | 100 | 14,192 | 3.42e12 | 324 s | 36 (25 to 46) | 50.4 (48.2 to 52.6) |
 | NequIP l=1, width 16 | 100 | 30,224 | 1.41e12 | 429 s | 40 (34 to 46) | 52.9 (49.8 to 56.4) |
 | SchNet, width 64 | 100 | 56,833 | 8.76e11 | 313 s | 37 (31 to 44) | 67.4 (63.8 to 71.4) |
 | PaiNN, width 32 | 10 | 38,369 | 1.28e11 | 53 s | 45.9 (41.7 to 50.0) | 71.5 (68.4 to 74.6) |

@@ -8,7 +8,7 @@ import textwrap
 from math import isfinite
 from typing import Any
 
-from chemscale.cli.output import json_text, print_json, writable
+from chemscale.cli.output import json_text, print_json, told_on_terminal, writable
 from chemscale.cli.reading import read_table
 from chemscale.cli.slices import FORM, print_slices
 from chemscale.laws import FitError, Law, PartialFitError, failure
@@ -27,13 +27,14 @@ def fit(given: argparse.Namespace) -> int:
     found: Any
     failed: dict[Any, Exception] = {}
     try:
-        found = fit_law(
-            table, form=given.form, params=given.params, data=given.data, flops=given.flops, seen=given.seen,
-            epochs=given.epochs, cluster=given.cluster, noise_floor=given.noise_floor, loss=given.loss,
-            where=given.where, by=given.by, objective=given.objective, delta=given.delta, weights=given.weights,
-            bootstrap=given.bootstrap, level=given.level, hold_out=given.hold_out, along=given.along, seed=given.seed,
-            interval=given.interval, censored=given.censored, counts=given.counts,
-        )  # fmt: skip
+        with told_on_terminal("fitting") as told:
+            found = fit_law(
+                table, form=given.form, params=given.params, data=given.data, flops=given.flops, seen=given.seen,
+                epochs=given.epochs, cluster=given.cluster, noise_floor=given.noise_floor, loss=given.loss,
+                where=given.where, by=given.by, objective=given.objective, delta=given.delta, weights=given.weights,
+                bootstrap=given.bootstrap, level=given.level, hold_out=given.hold_out, along=given.along,
+                seed=given.seed, interval=given.interval, censored=given.censored, counts=given.counts, progress=told,
+            )  # fmt: skip
     except PartialFitError as error:
         found, failed = error.laws, error.errors
     except FitError as error:

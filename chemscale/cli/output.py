@@ -5,7 +5,10 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import sys
 import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +60,21 @@ def print_record(record: Any, as_json: bool) -> None:
     for name, value in record.items():
         print(f"{name:<{width}}  {value}")
     return None
+
+
+@contextmanager
+def told_on_terminal(what: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar on standard error while a long command works; nothing where no terminal is."""
+    shown = Console(file=sys.stderr)
+    if not shown.is_terminal:
+        yield lambda done, total: None
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=shown, transient=True) as bar:
+        task = bar.add_task(what, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 def print_rows(rows: list[dict[str, Any]], as_json: bool) -> None:

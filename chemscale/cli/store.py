@@ -3,16 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Any
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-from chemscale.cli.output import bytes_text, print_json, print_rows
+from chemscale.cli.output import bytes_text, print_json, print_rows, told_on_terminal
 
 LISTED = ("run_id", "architecture", "params", "examples", "seed", "status", "law_metric", "law_loss", "stop_reason")
 
@@ -29,7 +23,7 @@ def store_compact(given: argparse.Namespace) -> None:
     from chemscale.records.compact import compact
     from chemscale.records.store import Store
 
-    with _shown("folding runs") as told:
+    with told_on_terminal("folding runs") as told:
         done = compact(Store(given.store), progress=told)
     if given.json:
         return print_json({"runs": done.runs, "files_removed": done.files, "snapshots": done.snapshots})
@@ -71,7 +65,7 @@ def store_merge(given: argparse.Namespace) -> int:
     if given.prefer is not None and given.prefer not in given.stores:
         raise ValueError(f"--prefer {given.prefer!r} is none of the stores; give one of {', '.join(given.stores)}.")
     prefer = sources[given.stores.index(given.prefer)] if given.prefer is not None else None
-    with _shown("copying runs") as told:
+    with told_on_terminal("copying runs") as told:
         done = merge(sources, Store(given.into, create=True), prefer=prefer, progress=told)
     conflicts = done.conflicts or {}
     refused = bool(conflicts) and prefer is None
@@ -98,7 +92,7 @@ def store_prune(given: argparse.Namespace) -> None:
     chosen = _where(store, given.where) if given.where else None
     plan = plan_pruning(store, keep=given.keep, unfinished=given.unfinished, events=given.events, runs=chosen)
     if not given.dry_run:
-        with _shown("removing files") as told:
+        with told_on_terminal("removing files") as told:
             plan = prune(store, plan, progress=told)
     freed: Counter[str] = Counter()
     for name, size in plan.files:
@@ -122,7 +116,7 @@ def store_verify(given: argparse.Namespace) -> int:
     from chemscale.records.verify import repair, verify
 
     store = Store(given.store)
-    with _shown("reading runs") as told:
+    with told_on_terminal("reading runs") as told:
         faults = verify(store, progress=told)
     repaired = repair(store, faults) if given.repair else []
     left = [fault for fault in faults if not (given.repair and fault.repair)]
@@ -143,16 +137,3 @@ def _where(store: Any, text: str) -> set[str]:
 
     columns = store.runs().to_pydict()
     return {run_id for run_id, keep in zip(columns["run_id"], matches(columns, text), strict=True) if keep}
-
-
-@contextmanager
-def _shown(what: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar on standard error while a long command works; nothing where no terminal is."""
-    console = Console(file=sys.stderr)
-    if not console.is_terminal:
-        yield lambda done, total: None
-        return
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True) as bar:
-        task = bar.add_task(what, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)

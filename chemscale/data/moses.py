@@ -19,8 +19,9 @@ from typing import Any
 
 import numpy as np
 
+from chemscale.data.sources import MOSES_CITATION, MOSES_LICENCE, MOSES_SHA256, fetched
+
 WHEEL = "molsets==0.3.1"
-WHEEL_SHA256 = "7f4450e3ebecebe79c3a2a55950c93daddee071120daf64a163d03481e811d34"
 FILES = ("train.csv.gz", "test.csv.gz", "test_scaffolds.csv.gz")
 SIZES = {"train": 100_000, "valid": 5_000, "test": 5_000}  # molecules that ship with the package
 METADATA_KEY = b"chemscale"
@@ -76,9 +77,9 @@ def _download(folder: Path) -> Path:
 def _check(wheel: Path) -> None:
     with wheel.open("rb") as handle:
         found = hashlib.file_digest(handle, "sha256").hexdigest()
-    if found != WHEEL_SHA256:
+    if found != MOSES_SHA256:
         raise RuntimeError(
-            f"{wheel.name} has the SHA-256 {found[:16]}… and not the known {WHEEL_SHA256[:16]}…; it was not unpacked."
+            f"{wheel.name} has the SHA-256 {found[:16]}… and not the known {MOSES_SHA256[:16]}…; it was not unpacked."
         )
 
 
@@ -171,14 +172,14 @@ def main(folder: str) -> None:
     import selfies
     from rdkit import rdBase
 
-    from chemscale.data import readers, sources
+    from chemscale.data import readers
 
-    full = fetch_moses(sources.fetched("moses"))
+    full = fetch_moses(fetched("moses"))
     texts = {name: [text for _, text in readers.read_strings(full / name)] for name in FILES[:2]}
     facts = {
-        "licence": sources.MOSES_LICENCE,
-        "citation": sources.MOSES_CITATION,
-        "origin": f"{WHEEL} (wheel SHA-256 {WHEEL_SHA256})",
+        "licence": MOSES_LICENCE,
+        "citation": MOSES_CITATION,
+        "origin": f"{WHEEL} (wheel SHA-256 {MOSES_SHA256})",
         "command": "python -m chemscale.data.moses FOLDER",
         "versions": {"rdkit": rdBase.rdkitVersion, "selfies": selfies.__version__},
     }

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 import numpy as np
 
@@ -46,11 +47,26 @@ def decode(manifest: TextManifest, tokens: np.ndarray) -> list[str | None]:
         manifest: of the data that the ids belong to.
         tokens: (rows, length) integer ids.
     """
-    read = _READERS[manifest.representation]
-    if manifest.representation == "selfies" and version_of(manifest.vocabulary) == 1:
-        read = _of_selfies_1
-    rows = (_texts(manifest, row) for row in np.asarray(tokens))
-    return [None if row is None else read("".join(row)) for row in rows]
+    read = _reader(manifest)
+    rows = (_string(manifest, row) for row in np.asarray(tokens))
+    return [None if row is None else read(row) for row in rows]
+
+
+def join(ids: Sequence[int], vocabulary: Sequence[str]) -> str:
+    """The string that ids spell."""
+    return "".join(vocabulary[i].removeprefix(CONTINUES) for i in ids)
+
+
+def smiles_of(string: str, version: int) -> str | None:
+    """SMILES of a SELFIES of version 1 or 2; None where it is none, or says no atom."""
+    import selfies
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # selfies says that version 1 is old, which is known here
+            return str(selfies.decoder(string, compatible=version == 1)) or None
+    except selfies.DecoderError:
+        return None
 
 
 def version_of(vocabulary: Sequence[str]) -> int:
@@ -58,7 +74,7 @@ def version_of(vocabulary: Sequence[str]) -> int:
     return 1 if any(entry.endswith("expl]") or entry == "[Branch1_1]" for entry in vocabulary) else 2
 
 
-def _texts(manifest: TextManifest, row: np.ndarray) -> list[str] | None:
+def _string(manifest: TextManifest, row: np.ndarray) -> str | None:
     ids = [int(i) for i in row]
     if ids[:1] == [manifest.start]:
         ids = ids[1:]
@@ -66,34 +82,17 @@ def _texts(manifest: TextManifest, row: np.ndarray) -> list[str] | None:
     ids = ids[:stop]
     if not ids or {manifest.start, manifest.unknown} & set(ids):
         return None
-    return [manifest.vocabulary[i].removeprefix(CONTINUES) for i in ids]
+    return join(ids, manifest.vocabulary)
 
 
-def _of_selfies(string: str) -> str | None:
-    import selfies
-
-    try:
-        return str(selfies.decoder(string)) or None
-    except selfies.DecoderError:
-        return None
-
-
-def _of_selfies_1(string: str) -> str | None:
-    import selfies
-
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # selfies says that version 1 is old, which is known here
-            return str(selfies.decoder(string, compatible=True)) or None
-    except selfies.DecoderError:
-        return None
+def _reader(manifest: TextManifest) -> Callable[[str], str | None]:
+    if manifest.representation == "selfies":
+        return partial(smiles_of, version=version_of(manifest.vocabulary))
+    return {"smiles": _of_smiles, "protein": str}[manifest.representation]
 
 
 def _of_smiles(string: str) -> str | None:
     return string if _is_molecule(string) else None
-
-
-_READERS = {"selfies": _of_selfies, "smiles": _of_smiles, "protein": str}
 
 
 def _is_molecule(smiles: str) -> bool:

@@ -22,6 +22,7 @@ from chemscale.laws.doubt.identify import (
     unidentified,
 )
 from chemscale.laws.doubt.residuals import residuals
+from chemscale.laws.doubt.shared import as_told
 from chemscale.laws.errors import FitError, PartialFitError, naming
 from chemscale.laws.forms import choose
 from chemscale.laws.forms.form import Form, axes_named
@@ -31,11 +32,13 @@ from chemscale.laws.prediction import Solution
 from chemscale.laws.request import Request
 from chemscale.laws.solver.problem import Problem
 from chemscale.laws.solver.solve import Found, search
-from chemscale.laws.tables.columns import Columns, split
+from chemscale.laws.tables.columns import Columns, split, with_loss
 from chemscale.laws.tables.cost import measure
 from chemscale.laws.tables.selection import select
 from chemscale.laws.tables.serial import as_curve
 from chemscale.laws.tables.table import Rows
+
+Told = Callable[[int, int], None]  # steps done, steps in all
 
 
 class Options(TypedDict, total=False):
@@ -61,6 +64,7 @@ class Options(TypedDict, total=False):
     along: str | None
     seed: int
     counts: Sequence[str]
+    progress: Told
 
 
 @overload
@@ -92,6 +96,7 @@ def fit(
     along: str | None = None,
     seed: int = 0,
     counts: Sequence[str] = (),
+    progress: Told = lambda done, total: None,
 ) -> Law | dict[Any, Law]:
     """Fit a scaling law to any table of runs; returns a `Law`, or with `by` a dict from each value to its law.
 
@@ -120,6 +125,7 @@ def fit(
         fifth along flops where enough runs remain
     counts: columns that count parameters otherwise, beside those found by name: the law's hygiene says how exponents
         move with the count
+    progress: told after every group how many steps are done, of how many; with form="auto" a group has two
 
     Raises ValueError for the caller's mistakes (unknown column or form, a loss that is not positive, too few rows, a
     table that mixes kinds of runs) and FitError for a law that is not to be believed (flat loss, axes on one ray); with
@@ -132,16 +138,22 @@ def fit(
     )  # fmt: skip
     asked.refuse(bootstrap)
     columns, notes = select(table, where, censored)
-    parts: dict[Any, Columns] = {None: columns} if by is None else split(columns, by)
+    parts: dict[Any, Columns] = {None: columns}
+    if by is not None:
+        parts, without = with_loss(split(columns, by), by, loss)
+        notes = (*notes, *without)
     errors: dict[Any, Exception] = {}
     each = partial(_each, by, errors)
     ready = each(partial(asked.prepared, notes), {value: (part,) for value, part in parts.items()})
+    count = len(ready)
     if form == "auto":  # groups tell one another which forms foretell well, so all are tried before any is fitted
-        tries = each(asked.tried, {value: (runs, roles) for value, (runs, roles, _) in ready.items()})
+        given = {value: (runs, roles) for value, (runs, roles, _) in ready.items()}
+        tries = each(asked.tried, given, lambda done: progress(done, 2 * count))
         ranked = rank(tries) if tries else {}
-        laws = each(partial(_best, asked), {value: (found, *ready[value]) for value, found in ranked.items()})
+        best = {value: (found, *ready[value]) for value, found in ranked.items()}
+        laws = each(partial(_best, asked), best, lambda done: progress(count + done, 2 * count))
     else:
-        laws = each(partial(_alone, asked), ready)
+        laws = each(partial(_alone, asked), ready, lambda done: progress(done, count))
     if errors and laws:
         raise PartialFitError(laws, errors)
     if errors:
@@ -150,16 +162,21 @@ def fit(
 
 
 def _each(
-    by: str | None, errors: dict[Any, Exception], do: Callable[..., Any], given: Mapping[Any, tuple[Any, ...]]
+    by: str | None,
+    errors: dict[Any, Exception],
+    do: Callable[..., Any],
+    given: Mapping[Any, tuple[Any, ...]],
+    told: Callable[[int], None] = lambda done: None,
 ) -> dict[Any, Any]:
     """do(*arguments) of every group; what it raises names the group and goes to `errors`."""
     done = {}
-    for value, arguments in given.items():
+    for number, (value, arguments) in enumerate(given.items(), start=1):
         try:
             with naming(f"{by}={value}") if by else nullcontext():
                 done[value] = do(*arguments)
         except (ValueError, FitError) as error:
             errors[value] = error
+        told(number)
     return done
 
 
@@ -204,7 +221,7 @@ def _fit(asked: Request, runs: Rows, form: Form, counts: Mapping[str, Any], skip
     published = {k: float(v[0]) for k, v in form.published(theta[None], problem.centre, problem.log_scale).items()}
     short = cut_short(problem, theta, runs, published)
     refuse_hopeless(form, short)
-    runs = as_curve(runs, residuals(problem, theta))
+    runs = as_told(problem, theta, as_curve(runs, residuals(problem, theta)))
     doubt = assess(problem, theta, runs, settings["interval"], level, settings["bootstrap"], settings["seed"])
     why = unidentified(form, short, published, doubt.intervals, runs.noise_floor)
     tested = hold_out is not None or along is not None

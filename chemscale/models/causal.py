@@ -9,7 +9,8 @@ Shapes: batch (molecules), length (tokens fed in), vocabulary, width, layers, he
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -22,7 +23,7 @@ from chemscale.batch import PackedTokens, TokenBatch
 from chemscale.models import mixing
 from chemscale.models.block import Block
 from chemscale.models.grid import Plan
-from chemscale.models.products import Linear, linear
+from chemscale.models.products import PRODUCTS, Linear, linear
 
 if TYPE_CHECKING:
     from chemscale.models.chemgpt import ChemGPT
@@ -64,6 +65,7 @@ class CausalTransformer(nn.Module):
         self.h = nn.ModuleList(_Block(config, layer) for layer in range(config.depth))
         self.ln_f = nn.LayerNorm(config.width, NORM_EPS)
         self.lm_head = None if config.tied else Linear(config.width, vocabulary, bias=False)
+        self._written_out = True
         self._initialise(config.init)
 
     def forward(self, batch: TokenBatch | PackedTokens) -> Tensor:
@@ -90,8 +92,10 @@ class CausalTransformer(nn.Module):
 
     def _through(self, x: Tensor, fed: Tensor, positions: Tensor, longest: int) -> Tensor:
         """All blocks, on strings end to end: (tokens, width)."""
-        strings = mixing.Strings(fed, positions, longest)
-        plan = self._plan(x, strings)
+        strings = mixing.Strings(fed, positions, longest, PRODUCTS.get())
+        plan = self._plan(x, strings) if self._written_out else None
+        if plan is None:
+            strings.prepare(x)
         for block in self.h:
             x = block(x, strings) if plan is None else block(x, plan)
         return x
@@ -144,6 +148,15 @@ class CausalTransformer(nn.Module):
         """The residual blocks, in order: what is gathered at a time where the model is sharded over workers."""
         return list(self.h)
 
+    @contextmanager
+    def in_layers(self) -> Iterator[None]:
+        """Within, blocks run layer by layer on every device: what a compiler can fuse, unlike what is written out."""
+        self._written_out = False
+        try:
+            yield
+        finally:
+            self._written_out = True
+
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
         """All parameters by what they do; "embedding" is the token and position tables and an untied output matrix."""
         groups: dict[str, list[nn.Parameter]] = {"embedding": [], "attention": [], "mlp": [], "norm": []}
@@ -194,14 +207,16 @@ class _Block(nn.Module):
         self.branch = config.scaling.branch
 
     def forward(self, x: Tensor, how: Plan | mixing.Strings) -> Tensor:  # (tokens, width)
-        return self._at_once(x, how) if isinstance(how, Plan) else self._added(x, self.attn(self.ln_1(x), how))
+        if isinstance(how, Plan):
+            return self._at_once(x, how)
+        return self._added(x, self.attn(self.ln_1(x), how), how.products)
 
     def step(self, x: Tensor, *past: Any) -> Tensor:  # (batch, 1, width)
         return self._added(x, self.attn.step(self.ln_1(x), *past))
 
-    def _added(self, x: Tensor, mixed: Tensor) -> Tensor:
+    def _added(self, x: Tensor, mixed: Tensor, products: torch.dtype | None = None) -> Tensor:
         x = torch.add(x, mixed, alpha=self.branch)
-        return torch.add(x, self.mlp(self.ln_2(x)), alpha=self.branch)
+        return torch.add(x, self.mlp(self.ln_2(x), products), alpha=self.branch)
 
     def _at_once(self, x: Tensor, plan: Plan) -> Tensor:
         attn, mlp = self.attn, self.mlp
@@ -219,11 +234,11 @@ class _Attention(nn.Module):
         self.out_proj = Linear(config.width, config.width)
 
     def forward(self, x: Tensor, strings: mixing.Strings) -> Tensor:  # (tokens, width)
-        projected = (project(x) for project in (self.q_proj, self.k_proj, self.v_proj))
-        query, key, value = (part.unflatten(-1, (self.heads, -1)) for part in projected)
+        projected = [project(x, strings.products) for project in (self.q_proj, self.k_proj, self.v_proj)]
+        query, key, value = [part.unflatten(-1, (self.heads, -1)) for part in projected]
         scale = (x.shape[-1] // self.heads) ** -0.5 if self.scale is None else self.scale
         mixed = mixing.attend(query, key, value, strings, scale=scale, window=self.window)
-        return self.out_proj(mixed.flatten(1))
+        return self.out_proj(mixed.flatten(1), strings.products)
 
     def step(self, x: Tensor, keys: Tensor, values: Tensor, at: int) -> Tensor:
         """One token of each row, (batch, 1, width), after `at` others; keys and values (batch, heads, length, head)."""
@@ -246,5 +261,5 @@ class _FeedForward(nn.Module):
         self.c_fc = Linear(config.width, config.mlp_ratio * config.width)
         self.c_proj = Linear(config.mlp_ratio * config.width, config.width)
 
-    def forward(self, x: Tensor) -> Tensor:  # (..., width)
-        return self.c_proj(self.activation(self.c_fc(x)))
+    def forward(self, x: Tensor, products: torch.dtype | None = None) -> Tensor:  # (..., width)
+        return self.c_proj(self.activation(self.c_fc(x, products)), products)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from numbers import Integral
 from typing import Any, ClassVar
 
 from chemscale.batch import TextManifest
@@ -161,6 +162,6 @@ def _heads(width: int) -> int:
 
 
 def _check_size(name: str, value: Any, *, optional: bool = False) -> None:
-    good = isinstance(value, int) and not isinstance(value, bool) and value > 0
+    good = isinstance(value, Integral) and not isinstance(value, bool) and int(value) > 0
     if not (good or (optional and value is None)):
         raise ValueError(f"{name}={value!r} is not allowed: it must be an integer above 0{' or None' * optional}.")

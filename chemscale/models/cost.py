@@ -68,6 +68,10 @@ class Polynomial:
         """What a batch costs whatever it holds."""
         return self.once[0]
 
+    def of_batch(self, units: Mapping[str, np.ndarray]) -> float:
+        """What a batch of these examples costs beside the shares of each; `units` as for a call."""
+        return float(sum(c * x.max() for c, x in zip(self.once, (_column(t, units) for t in self.terms), strict=True)))
+
     def __call__(self, units: Mapping[str, np.ndarray]) -> np.ndarray:
         """The share of each example: (examples,) float64.
 

@@ -28,11 +28,13 @@ class Strings:
         fed: (strings,) int64, tokens of each.
         positions: (tokens,) int64, place of each token in its string.
         longest: tokens of the longest string.
+        products: what linear layers multiply in; None is the tensors' type.
     """
 
     fed: Tensor
     positions: Tensor
     longest: int
+    products: torch.dtype | None = None
 
     @cached_property
     def starts(self) -> Tensor:
@@ -43,6 +45,11 @@ class Strings:
     def grid(self) -> Grid:
         """The cells in which the tokens stand when the strings are padded to the longest."""
         return Grid.of(self.fed, self.positions, self.longest)
+
+    def prepare(self, x: Tensor) -> None:
+        """Make what every layer looks up, once for all and outside of what is compiled; `x` has device and type."""
+        _ = self.starts if x.is_cuda else None
+        _ = self.grid
 
     @cached_property
     def owner(self) -> Tensor:
@@ -67,8 +74,8 @@ def in_grid(query: Tensor, key: Tensor, value: Tensor, strings: Strings, scale: 
     grid = strings.grid
     shape = (grid.strings, grid.longest, *query.shape[1:])
     blank = query.new_zeros(1, *query.shape[1:])
-    cells = (torch.cat((part, blank)).index_select(0, grid.token).view(shape) for part in (query, key, value))
-    parts = (part.transpose(1, 2) for part in cells)  # (strings, heads, longest, head)
+    cells = [torch.cat((part, blank)).index_select(0, grid.token).view(shape) for part in (query, key, value)]
+    parts = [part.transpose(1, 2) for part in cells]  # (strings, heads, longest, head)
     mask = None
     if window is not None and grid.longest > window:
         mask = hidden_tokens(grid.longest, window, query)

@@ -35,7 +35,11 @@ def rounded_product(a: Tensor, b: Tensor, dtype: torch.dtype) -> Tensor:
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """`functional.linear` in the type of `products_in`, if any."""
-    dtype = PRODUCTS.get()
+    return linear_in(PRODUCTS.get(), x, weight, bias)
+
+
+def linear_in(dtype: torch.dtype | None, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """`functional.linear`, multiplied in `dtype`; None is the tensors' own."""
     if dtype is None:
         return functional.linear(x, weight, bias)
     made: Any = _Rounded.apply(x.flatten(0, -2), weight, dtype)
@@ -43,10 +47,10 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
 
 class Linear(nn.Linear):
-    """torch's layer, whose product follows `products_in`."""
+    """torch's layer, whose product is made in the type that it is told: a compiler sees arguments, no context."""
 
-    def forward(self, input: Tensor) -> Tensor:
-        return linear(input, self.weight, self.bias)
+    def forward(self, input: Tensor, products: torch.dtype | None = None) -> Tensor:
+        return linear_in(products, input, self.weight, self.bias)
 
 
 class _Rounded(torch.autograd.Function):

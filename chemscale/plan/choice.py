@@ -12,7 +12,7 @@ from chemscale.laws.law import Law
 from chemscale.laws.prediction import Prediction
 from chemscale.laws.readings.verdict import NextRun
 from chemscale.plan.cost import UNITS, RunCost, Spend, law_cost
-from chemscale.plan.line import Line
+from chemscale.plan.line import USEFUL, Found, Line
 from chemscale.plan.worth import SURE, First, Worth, params_or_data, worth_of_labels
 
 SPENT = 0.95  # of a budget, under which data ran out first; sizes are searched in steps that cost up to 3 %
@@ -38,7 +38,8 @@ class Plan:
     """What to train for a budget.
 
     answer: one sentence, which begins "cannot tell" where the law does not identify an optimum; best with intervals of
-    its size and data over the law's draws; alternatives reach the same predicted loss with a smaller model and more
+    its size and data over the law's draws, of all data and the largest useful size (see `Line.optimum`) where data run
+    out long before the budget; alternatives reach the same predicted loss with a smaller model and more
     data; would_decide lists runs, where the answer is open. worth: what labels are worth to the best run; first:
     whether parameters or data are the better buy at the present largest run. architecture: the one that the plan is
     for; rivals: the plans of the others, and certainty the share of the laws' draws in which none of them is better.
@@ -131,7 +132,7 @@ def _planned(line: Line, architecture: str | None) -> Plan:
     smaller = (_same_loss(line, split, found.params / k) for k in SMALLER)
     best, *others = _choices(line, [split, *(one for one in smaller if one)])
     worth = worth_of_labels(law, line.spend, best.params, best.data)
-    answer = _sentence(line, best, architecture)
+    answer = _sentence(line, found, best, architecture)
     return Plan(answer, best, *around, tuple(others), (), _notes(line, best), worth, first, architecture)
 
 
@@ -143,7 +144,7 @@ def _choices(line: Line, splits: Sequence[tuple[float, float]]) -> list[Choice]:
 
 def _choice(line: Line, params: float, data: float, loss: Prediction) -> Choice:
     n, d, spend = np.array([params]), np.array([data]), line.spend
-    flops = spend.cost.flops(n) * d
+    flops = spend.cost.flops(n, d)
     hours = spend.cost.hours(n, flops)
     price = None if spend.price is None or hours is None else float(hours[0]) * spend.price
     money = None if price is None else price + spend.label_price * max(data - spend.owned, 0.0)
@@ -178,14 +179,19 @@ def _notes(line: Line, best: Choice) -> tuple[str, ...]:
     far = ("the best run lies outside the range that was fitted: an extrapolation",) if best.loss.extrapolates else ()
     short: tuple[str, ...] = ()
     if line.most_data and best.data >= line.most_data * (1 - 1e-9):
-        rest = ": the budget is not all spent" if best.cost_ratio < SPENT else ""
+        rest = f": {best.cost_ratio:.2g} of the budget is spent" if best.cost_ratio < SPENT else ""
         short = (f"data run out at {line.most_data:.3g}{rest}",)
     return (*far, *short, *line.law.warnings)
 
 
-def _sentence(line: Line, best: Choice, architecture: str | None) -> str:
+def _sentence(line: Line, found: Found, best: Choice, architecture: str | None) -> str:
     law, loss = line.law, best.loss
     paid = f"for {line.budget:.3g} {UNITS[line.spend.unit]}"
+    if found.useful:
+        paid = (
+            f"for {best.cost_ratio * line.budget:.3g} of {line.budget:.3g} {UNITS[line.spend.unit]}, since data run "
+            f"out and from that size on ten times the parameters take less than {USEFUL:.0%} off"
+        )
     what = f"{architecture} of {best.params:.3g}" if architecture else f"{best.params:.3g}"
     return (
         f"train {what} parameters on {best.data:.3g} {law.columns['data']['units']} {paid}: predicted loss "

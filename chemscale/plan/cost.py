@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,10 +10,11 @@ import numpy as np
 from chemscale.laws.law import Law
 from chemscale.laws.objectives import Array
 from chemscale.laws.tables.columns import positive
-from chemscale.laws.tables.cost import MeasuredCost, measure, six_n
+from chemscale.laws.tables.cost import SIX_N, CostRule, measure
 from chemscale.laws.tables.selection import select
 from chemscale.laws.tables.table import rows
 
+HALVINGS = 60  # of an interval, to the last digits of a number
 UNITS = {"flops": "FLOPs", "device_hours": "device-hours", "money": "of money"}
 
 
@@ -22,17 +22,21 @@ UNITS = {"flops": "FLOPs", "device_hours": "device-hours", "money": "of money"}
 class RunCost:
     """What one run costs, measured from runs.
 
-    flops: FLOPs per unit of data as a power of parameters. seconds_per_flop and seconds_exponent: device-seconds per
-    FLOP = seconds_per_flop x N^seconds_exponent (small models use a device less well); None where the table has no
-    device-seconds. No model uses a device better than the largest one that was timed, of `timed_to` parameters: a power
-    that falls would go on for ever, and a device does not.
+    rule: FLOPs of a run by its parameters and unique data, and back. seconds_per_flop and seconds_exponent:
+    device-seconds per FLOP = seconds_per_flop x N^seconds_exponent (small models use a device less well); None where
+    the table has no device-seconds. No model uses a device better than the largest one that was timed, of `timed_to`
+    parameters: a power that falls would go on for ever, and a device does not.
     """
 
-    flops: Callable[[Array], Array]
+    rule: CostRule
     source: str
     seconds_per_flop: float | None = None
     seconds_exponent: float = 0.0
     timed_to: float = np.inf
+
+    def flops(self, params: Any, data: Any) -> Array:
+        """FLOPs of runs of these parameters and data."""
+        return self.rule.flops(params, data)
 
     def hours(self, params: Array, flops: Array) -> Array | None:
         """Device-hours of runs of these parameter counts and FLOPs."""
@@ -52,27 +56,23 @@ def measure_cost(table: Any, *, params: str = "params", data: str, where: str | 
         raise ValueError(f"params={params!r} never varies in this table, so its cost cannot be measured; add sizes.")
     timed = columns.get("device_seconds", [])
     if not timed or any(value is None for value in timed):
-        return RunCost(rule, _described(rule))
+        return RunCost(rule, str(rule))
     seconds = positive(columns, "device_seconds", "device_seconds")
     slope, offset = np.polyfit(np.log(runs.axes["params"]), np.log(seconds / runs.axes["flops"]), 1)
     largest = float(runs.axes["params"].max())
-    return RunCost(rule, _described(rule), float(np.exp(offset)), float(slope), largest)
+    return RunCost(rule, str(rule), float(np.exp(offset)), float(slope), largest)
 
 
 def law_cost(law: Law) -> RunCost:
     """The cost rule that a law carries; ValueError where it has none."""
     if law.cost is not None:
-        return RunCost(law.cost, _described(law.cost))
+        return RunCost(law.cost, str(law.cost))
     if law.columns["data"]["units"] == "tokens":
-        return RunCost(six_n, "6 N FLOPs per token")
+        return RunCost(SIX_N, "6 N FLOPs per token")
     raise ValueError(
         "the law's table has no FLOPs, so the cost of a run is unknown; name its column of FLOPs (--cost COL) or pass "
         "cost=measure_cost(table, ...)."
     )
-
-
-def _described(rule: MeasuredCost) -> str:
-    return f"{rule.coefficient:.3g} N^{rule.exponent:.3g} FLOPs per unit of data, measured on {rule.runs} runs"
 
 
 @dataclass(frozen=True)
@@ -103,23 +103,27 @@ class Spend:
         if self.label_price and self.unit != "money":
             raise ValueError("label_price is money, so the budget must be money too; give money and price.")
 
-    def each(self, params: Array) -> Array:
-        """Cost of training on one unit of data at these parameter counts."""
-        flops = self.cost.flops(params)
-        if self.unit == "flops":
-            return flops
-        hours = self.cost.hours(params, flops)
-        assert hours is not None
-        return hours if self.unit == "device_hours" else hours * (self.price or 0.0)
-
     def of(self, params: Array, data: Array) -> Array:
         """Cost of runs, with the labels that they need."""
-        return self.each(params) * data + self.label_price * np.maximum(data - self.owned, 0.0)
+        training = self.cost.flops(params, data) * self._rate(params)
+        return training + self.label_price * np.maximum(data - self.owned, 0.0)
 
     def data_for(self, params: Array, budget: float) -> Array:
         """Data that a budget pays for at these parameter counts."""
-        each = self.each(params)
-        return np.where(
-            each * self.owned >= budget, budget / each,
-            (budget + self.label_price * self.owned) / (each + self.label_price),
-        )  # fmt: skip
+        plain = self.cost.rule.data(params, budget / self._rate(params))
+        if not self.label_price:
+            return plain
+        low, high = np.minimum(plain, self.owned), np.minimum(plain, self.owned + budget / self.label_price)
+        for _ in range(HALVINGS):
+            middle = (low + high) / 2
+            dear = self.of(params, middle) > budget
+            low, high = np.where(dear, low, middle), np.where(dear, middle, high)
+        return low
+
+    def _rate(self, params: Array) -> Array:
+        """Cost of a FLOP at these parameter counts."""
+        if self.unit == "flops":
+            return np.ones_like(params, float)
+        hours = self.cost.hours(params, np.array(1.0))
+        assert hours is not None
+        return hours if self.unit == "device_hours" else hours * (self.price or 0.0)

@@ -63,11 +63,11 @@ def worth_of_labels(law: Law, spend: Spend, params: float, data: float) -> Worth
     per_size = max(-_slope(law, params, data, params_by=STEP), 0.0)
     sizes = per_label / per_size if per_size > 0 else np.inf
     instead = _larger(law, params, data, float(more[0]))
-    flops_each, flops = _on_size(lambda n: spend.cost.flops(n) * data, params, instead, sizes)
+    flops_each, flops = _on_size(lambda n: spend.cost.flops(n, data), params, instead, sizes)
     each, money = None, None
     if spend.price is not None and spend.cost.seconds_per_flop is not None:
-        each, money = _on_size(lambda n: _training(spend, n) * data, params, instead, sizes)
-    training = None if each is None else float(_training(spend, np.array(params)))
+        each, money = _on_size(lambda n: _training(spend, n, np.array(data)), params, instead, sizes)
+    training = None if each is None else _another(spend, params, data)
     return Worth(per_label, float(tenfold[0]), ends, flops_each, each, training, flops, money)
 
 
@@ -84,9 +84,15 @@ def _on_size(
     return (each if np.isfinite(each) and each > 0 else None), (more if more and more > 0 else None)
 
 
-def _training(spend: Spend, params: Array) -> Array:
-    """Money of training on one unit of data."""
-    hours = spend.cost.hours(params, spend.cost.flops(params))
+def _another(spend: Spend, params: float, data: float) -> float:
+    """Money of training on one more unit of data."""
+    less, more = _training(spend, np.array(params), data * np.exp(np.array([-STEP, STEP])))
+    return float(more - less) / (2 * STEP * data)
+
+
+def _training(spend: Spend, params: Array, data: Array) -> Array:
+    """Money of training."""
+    hours = spend.cost.hours(params, spend.cost.flops(params, data))
     assert hours is not None and spend.price is not None
     return hours * spend.price
 

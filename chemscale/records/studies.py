@@ -214,7 +214,7 @@ def spec_columns(run: RunSpec) -> dict[str, Any]:
         "optimiser": optim.name,
         "lr": optim.lr,
         "weight_decay": optim.weight_decay,
-        "warmup": optim.warmup,
+        "warmup": run.warmup,
         "cooldown": optim.cooldown,
         "data_source": data.source,
         "data_content": data.content,

@@ -8,10 +8,21 @@ from typing import Any
 from chemscale.audit.audit import of_store
 from chemscale.audit.comparing import Together
 from chemscale.audit.groups import Group, Row
-from chemscale.audit.values import CANNOT_TELL, CONCERN, FINE, NOT_SUPPORTED, SUPPORTED, Audit, Claim, Deciding, Finding
+from chemscale.audit.values import (
+    CANNOT_TELL,
+    CONCERN,
+    FINE,
+    NOT_SUPPORTED,
+    SUPPORTED,
+    Audit,
+    Claim,
+    Deciding,
+    Finding,
+    joined,
+)
 from chemscale.laws import Law
 from chemscale.records.store import Store
-from chemscale.report.numbers import joined, readable, significant
+from chemscale.report.numbers import readable, significant
 from chemscale.report.values import Audited, Judged
 
 MARKS = (SUPPORTED, NOT_SUPPORTED, CANNOT_TELL)

@@ -12,6 +12,7 @@ from chemscale.audit.groups import Group, Row, groups_of
 from chemscale.audit.manifests import manifests_of
 from chemscale.audit.subject import of_groups
 from chemscale.audit.thinning import run_ids_of, thinned
+from chemscale.audit.values import joined
 from chemscale.laws.readings.verdict import CANNOT_TELL
 from chemscale.plan import resolved
 from chemscale.records.store import Store
@@ -26,7 +27,7 @@ from chemscale.report.held import hold
 from chemscale.report.limits import limits
 from chemscale.report.listing import compute_table, every_run, provenance, run_table
 from chemscale.report.misses import backtests, residuals
-from chemscale.report.numbers import duration, joined, power, some
+from chemscale.report.numbers import duration, power, some
 from chemscale.report.origins import noise_of, origins
 from chemscale.report.planned import planned
 from chemscale.report.quality import quality

@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from chemscale.audit.values import joined
 from chemscale.report import figures
-from chemscale.report.numbers import joined, whole, with_ends
+from chemscale.report.numbers import whole, with_ends
 from chemscale.report.page import environment, made_now, template
 from chemscale.report.values import Column, Entry, Parity, Table
 from chemscale.use.errors import ALL, Estimated, Measured, SubsetErrors, points

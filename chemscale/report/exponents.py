@@ -64,7 +64,7 @@ def _slope(found: AxisReading) -> str:
     low, high = found.interval or (None, None)
     value, low_text, high_text = with_ends(found.slope, low, high)
     ends = f" ({low_text} to {high_text})" if found.interval else " (interval unknown)"
-    return value.replace("-", "−") + ends.replace("-", "−")
+    return value + ends
 
 
 def _floor(found: AxisReading, scale: float) -> str:

@@ -8,7 +8,8 @@ from textwrap import shorten
 from typing import Any
 
 from chemscale.audit.groups import MEASURES, Group, Measure, Row, name_of
-from chemscale.report.numbers import by_error, count, joined, percent, whole, with_ends
+from chemscale.audit.values import joined
+from chemscale.report.numbers import by_error, count, percent, whole, with_ends
 from chemscale.report.values import Foreseen
 
 FORMS = {

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 
 from chemscale.audit.groups import Group
-from chemscale.laws import Law, Optimum
+from chemscale.laws import FitError, Law, MeasuredCost
+from chemscale.plan import RunCost, Spend, measure_cost
+from chemscale.plan.line import Line as Budgeted
 from chemscale.report.numbers import count, percent, power, significant, size, some, with_ends
 from chemscale.report.values import Best, Frontier, Line
 
@@ -19,54 +20,15 @@ PER_DECADE = 3  # budgets
 STEPS = 40  # points of a line
 MOST_SIZES = 6
 LOSSES = 7  # lines of equal loss
-WIDEST = 2.0  # decades; an optimum known no better than this is none
-REACH = 3.0  # decades beyond the fitted runs in which an optimum is believed
 AROUND = 10.0  # factor by which the plane of sizes reaches beyond the runs and the optima
 
 
-@dataclass(frozen=True)
-class Cost:
-    """FLOPs of a run = coefficient N^by_params D^by_data, as the runs of a group had them; spread is relative.
-
-    D counts unique units: where small sets are seen more often than large ones, by_data is below one. Beyond `most`,
-    the most data of a run, FLOPs grow in proportion to D: no unit can be seen less than once.
-    """
-
-    coefficient: float
-    by_params: float
-    by_data: float
-    spread: float
-    most: float
-
-    def flops(self, params: Any, data: Any) -> Any:
-        """FLOPs of runs."""
-        data = np.asarray(data, float)
-        inside, beyond = np.minimum(data, self.most), np.maximum(data / self.most, 1.0)
-        return self.coefficient * np.asarray(params, float) ** self.by_params * inside**self.by_data * beyond
-
-    def data(self, params: Any, flops: float) -> Any:
-        """What a budget pays for."""
-        share = flops / self.flops(params, self.most)
-        return self.most * np.where(share < 1, share ** (1 / self.by_data), share)
-
-    def per_example(self, flops: float) -> Callable[[Any], Any]:
-        """FLOPs per unit of data at the data that this budget pays for."""
-        return lambda params: flops / self.data(params, flops)
-
-
-def cost_of(group: Group) -> Cost | None:
-    """The rule behind the FLOPs of a group's runs; None where they are unknown or do not vary."""
-    rows = [row for row in group.rows if row["flops"]]
-    if len({row["params"] for row in rows}) < 2 or len({row[group.data] for row in rows}) < 2:
+def cost_of(group: Group) -> RunCost | None:
+    """What runs of a group cost, as its runs did; None where their FLOPs are unknown or never vary with size."""
+    try:
+        return measure_cost([row for row in group.rows if row["flops"]], data=group.data)
+    except (ValueError, FitError):
         return None
-    n, d, c = (np.log([float(row[name]) for row in rows]) for name in ("params", group.data, "flops"))
-    basis = np.stack([np.ones_like(n), n, d], axis=1)
-    (offset, by_params, by_data), *_ = np.linalg.lstsq(basis, c, rcond=None)
-    spread = float(np.std(c - basis @ np.array([offset, by_params, by_data])))
-    if by_params <= 0 or by_data <= 0:
-        return None
-    most = float(np.exp(d.max()))
-    return Cost(float(np.exp(offset)), float(by_params), float(by_data), float(np.expm1(spread)), most)
 
 
 def frontiers(groups: Iterable[Group], laws: Mapping[str, Law]) -> tuple[Frontier, ...]:
@@ -83,7 +45,7 @@ def _counts(group: Group, law: Law) -> bool:
     return law.columns["params"]["name"] == "params" and law.columns["data"]["name"] == group.data
 
 
-def _frontier(group: Group, law: Law, cost: Cost) -> Frontier:
+def _frontier(group: Group, law: Law, cost: RunCost) -> Frontier:
     scale = group.measure.scale
     runs = tuple(
         (float(row["params"]), float(row[group.data]), float(row["flops"]), row[group.metric] * scale)
@@ -93,8 +55,7 @@ def _frontier(group: Group, law: Law, cost: Cost) -> Frontier:
     largest = max(flops)
     first = -math.ceil(PER_DECADE * math.log10(largest / min(flops)))
     steps = range(first, FURTHER * PER_DECADE + 1)
-    optima = _optima(law, cost, [largest * 10 ** (step / PER_DECADE) for step in steps])
-    best = tuple(_best(one, scale) for one in optima if _known(law, one))
+    best = _best(law, cost, [largest * 10 ** (step / PER_DECADE) for step in steps], scale)
     spent = sum(row["flops"] or 0.0 for row in (*group.whole, *group.others))
     return Frontier(
         group.slug, group.title, group.measure.words, group.measure.unit, group.data, runs,
@@ -103,46 +64,26 @@ def _frontier(group: Group, law: Law, cost: Cost) -> Frontier:
     )  # fmt: skip
 
 
-def _optima(law: Law, cost: Cost, budgets: Sequence[float]) -> tuple[Optimum, ...]:
-    return law.optima(budgets, [cost.per_example(budget) for budget in budgets])
-
-
-def _known(law: Law, best: Optimum) -> bool:
-    """Whether an optimum is known to two decades, and near enough to the runs."""
-    return _doubt(law, best) is None
-
-
-def _doubt(law: Law, best: Optimum) -> str | None:
-    if all(law.parameters.get(name, 0.0) is None for name in ("alpha", "beta")):
-        return "neither exponent is identified"
-    low, high = best.params_interval
-    if not (low > 0 and np.isfinite(high)):
-        return "the interval of the best size is open"
-    width = np.log10(high / low)
-    if width > WIDEST:
-        return f"the interval of the best size spans {width:.1f} decades"
-    fitted = law.solution
-    for i, value in enumerate((best.params, best.data)):
-        far = np.log(value) - fitted.centre[i]
-        if not fitted.low[i] - REACH * np.log(10) < far < fitted.high[i] + REACH * np.log(10):
-            return f"it lies more than {REACH:g} decades outside the runs"
-    return None
-
-
-def _best(found: Optimum, scale: float) -> Best:
-    loss = found.loss
-    return Best(
-        found.flops, found.params, *found.params_interval, found.data, *found.data_interval, loss.value * scale,
-        loss.low * scale, loss.high * scale,
+def _best(law: Law, cost: RunCost, budgets: Iterable[float], scale: float) -> tuple[Best, ...]:
+    """What `plan` would train for each budget, of those that it can tell of."""
+    found = [(budget, Budgeted(law, Spend(cost), budget).optimum()) for budget in budgets]
+    told = [(budget, one) for budget, one in found if one.doubt is None]
+    losses = law.predictions([{"params": one.params, "data": one.data} for _, one in told])
+    return tuple(
+        Best(
+            budget, one.params, *one.params_interval, one.data, *one.data_interval, loss.value * scale,
+            loss.low * scale, loss.high * scale,
+        )
+        for (budget, one), loss in zip(told, losses, strict=True)
     )  # fmt: skip
 
 
-def _sizes(law: Law, cost: Cost, runs: Iterable[tuple[float, ...]], scale: float) -> tuple[Line, ...]:
+def _sizes(law: Law, cost: RunCost, runs: Iterable[tuple[float, ...]], scale: float) -> tuple[Line, ...]:
     """Along data, from the smallest that was run to the largest budget."""
     budget = 10**FURTHER * max(run[2] for run in runs)
     found = []
     for level in some((run[0] for run in runs), MOST_SIZES):
-        data = np.geomspace(min(run[1] for run in runs), cost.data(level, budget), STEPS)
+        data = np.geomspace(min(run[1] for run in runs), cost.rule.data(level, budget), STEPS)
         losses = law.losses(params=level, data=data) * scale
         found.append(Line(level, tuple(zip(cost.flops(level, data).tolist(), losses.tolist(), strict=True))))
     return tuple(found)
@@ -171,22 +112,24 @@ def _crossings(n: Any, d: Any, losses: Any, level: float) -> tuple[tuple[float, 
     return tuple(found)
 
 
-def _cost_words(group: Group, cost: Cost) -> str:
+def _cost_words(group: Group, cost: RunCost) -> str:
+    rule = cost.rule
+    assert isinstance(rule, MeasuredCost)
     return (
-        f"FLOPs of a run = {significant(cost.coefficient, 2)} N^{cost.by_params:.2f} D^{cost.by_data:.2f} (N "
-        f"parameters, D unique {group.data}), as these runs had them, good to {percent(cost.spread)}; "
-        f"beyond their most data in proportion to D"
+        f"FLOPs of a run = {significant(rule.coefficient * rule.most ** (1 - rule.by_data), 2)} N^{rule.exponent:.2f} "
+        f"D^{rule.by_data:.2f} (N parameters, D unique {group.data}), as these runs had them, good to "
+        f"{percent(float(np.expm1(rule.spread)))}; beyond their most data in proportion to D"
     )
 
 
-def _sentences(group: Group, law: Law, cost: Cost, largest: float) -> Iterable[str]:
-    ten, more = _optima(law, cost, [10 * largest, 100 * largest])
-    doubt = _doubt(law, ten)
-    if doubt:
+def _sentences(group: Group, law: Law, cost: RunCost, largest: float) -> Iterable[str]:
+    ten, more = (Budgeted(law, Spend(cost), times * largest).optimum() for times in (10, 100))
+    if ten.doubt:
+        doubt = ten.doubt.partition(" (")[0]
         yield f"{group.title}: these runs cannot tell the best size of a larger budget: {doubt}."
         return
-    scale = group.measure.scale
-    loss, low, high = with_ends(ten.loss.value * scale, ten.loss.low * scale, ten.loss.high * scale)
+    scale, said = group.measure.scale, law.predict(params=ten.params, data=ten.data)
+    loss, low, high = with_ends(said.value * scale, said.low * scale, said.high * scale)
     yield (
         f"{group.title}: ten times the compute of the largest run ({power(10 * largest)} FLOPs) is best spent on "
         f"{count(ten.params)} parameters ({count(ten.params_interval[0])} to {count(ten.params_interval[1])}) and "

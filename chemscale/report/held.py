@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from chemscale.audit.groups import Group, Row
+from chemscale.audit.values import joined
 from chemscale.records.store import Store
-from chemscale.report.numbers import by_error, count, joined, percent, whole
+from chemscale.report.numbers import by_error, count, percent, whole
 from chemscale.report.values import Held, Molecules, Parity
 
 if TYPE_CHECKING:

@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from chemscale.report.numbers import joined, percent
+from chemscale.audit.values import joined
+from chemscale.report.numbers import percent
 from chemscale.report.values import Importance, Tried
 
 MEASURED = 10  # runs with an end, without which no importance is told
@@ -33,12 +34,12 @@ def importances(tried: Sequence[Tried], fields: Sequence[str]) -> tuple[Importan
     kinds = {field: _distribution(values) for field, values in zip(fields, columns, strict=True)}
     trials = [dict(zip(fields, values, strict=True)) for values in zip(*columns, strict=True)]
     rng = np.random.default_rng(0)
-    study = _study(trials, kinds)
-    raw = _divergences(study, losses, kinds)
-    shuffled = [_divergences(study, rng.permutation(losses), kinds) for _ in range(DRAWS)]
+    kept = _frozen(trials, kinds)
+    raw = _divergences(kept, losses, kinds)
+    shuffled = [_divergences(kept, rng.permutation(losses), kinds) for _ in range(DRAWS)]
     chances = (1 + (np.array(shuffled) >= raw).sum(0)) / (1 + DRAWS)
     picks = rng.integers(len(trials), size=(DRAWS, len(trials)))
-    resampled = [_share(_divergences(_study([trials[i] for i in pick], kinds), losses[pick], kinds)) for pick in picks]
+    resampled = [_share(_divergences([kept[i] for i in pick], losses, kinds)) for pick in picks]
     low, high = np.quantile(resampled, [0.025, 0.975], axis=0)
     best = trials[int(np.argmin(losses))]
     found = [
@@ -66,8 +67,8 @@ def _distribution(values: Sequence[Any]) -> Any:
     return FloatDistribution(float(low), float(high), log=low > 0 and high / low > WIDE)
 
 
-def _study(trials: Sequence[Mapping[str, Any]], kinds: Mapping[str, Any]) -> Any:
-    """Runs as Optuna keeps them; their losses are given when it is asked."""
+def _frozen(trials: Sequence[Mapping[str, Any]], kinds: Mapping[str, Any]) -> list[Any]:
+    """Runs as Optuna keeps them, numbered; their losses are given when it is asked."""
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -75,18 +76,30 @@ def _study(trials: Sequence[Mapping[str, Any]], kinds: Mapping[str, Any]) -> Any
     for trial in trials:
         values = {field: float(value) if _is_float(kinds[field]) else value for field, value in trial.items()}
         study.add_trial(optuna.trial.create_trial(params=values, distributions=dict(kinds), value=0.0))
-    return study
+    return study.get_trials(deepcopy=False)
 
 
-def _divergences(study: Any, losses: Any, kinds: Mapping[str, Any]) -> Any:
-    """PED-ANOVA's divergence of each field, not normalised, (fields,)."""
+def _study(trials: Sequence[Any]) -> Any:
+    """A study of frozen trials, some perhaps twice, which Optuna's own storage would copy one by one."""
     import optuna
 
-    good = min(0.5, max(BEST, GOOD / len(losses)))
+    class Holding(optuna.Study):
+        def get_trials(self, deepcopy: bool = True, states: Any = None) -> list[Any]:
+            return list(trials)
+
+    storage = optuna.storages.InMemoryStorage()
+    return Holding(optuna.create_study(storage=storage).study_name, storage)
+
+
+def _divergences(trials: Sequence[Any], losses: Any, kinds: Mapping[str, Any]) -> Any:
+    """PED-ANOVA's divergence of each field, not normalised, (fields,); losses by the trials' numbers."""
+    import optuna
+
+    good = min(0.5, max(BEST, GOOD / len(trials)))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the evaluator is experimental
         evaluator = optuna.importance.PedAnovaImportanceEvaluator(target_quantile=good)
-        found = evaluator.evaluate(study, params=list(kinds), target=lambda trial: float(losses[trial.number]))
+        found = evaluator.evaluate(_study(trials), params=list(kinds), target=lambda trial: float(losses[trial.number]))
     return np.array([max(found.get(field, 0.0), 0.0) for field in kinds])
 
 

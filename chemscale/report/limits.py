@@ -9,8 +9,8 @@ from typing import Any
 
 from chemscale.audit.convergence import FEW_UPDATES, Convergence, Points, convergence
 from chemscale.audit.groups import Group
+from chemscale.audit.values import joined
 from chemscale.laws.doubt.identify import LOCAL
-from chemscale.report.numbers import joined
 
 
 def limits(

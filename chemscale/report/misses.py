@@ -8,9 +8,10 @@ import numpy as np
 from scipy.stats import kruskal
 
 from chemscale.audit.groups import Group
+from chemscale.audit.values import joined
 from chemscale.laws import Law
 from chemscale.laws.backtests.backtest import Backtest
-from chemscale.report.numbers import count, joined, percent, whole
+from chemscale.report.numbers import count, percent, whole
 from chemscale.report.values import Miss, Misses
 from chemscale.report.values.laws import nouns
 
@@ -69,7 +70,7 @@ def _at(at: Mapping[str, float], axis: str) -> float | None:
 def _flops(law: Law, at: Mapping[str, float]) -> float | None:
     if law.cost is None or not {"params", "data"} <= set(at):
         return None
-    return float(law.cost(np.array(at["params"])) * at["data"])
+    return float(law.cost.flops(at["params"], at["data"]))
 
 
 def _spread(group: Group, found: Sequence[Miss], exact: int, typical: float) -> str:

@@ -38,6 +38,11 @@ def significant(value: float, digits: int = 3) -> str:
 
 def with_ends(value: float, low: float | None, high: float | None) -> tuple[str, str, str]:
     """A value and the ends of its interval, all to the digits of the interval's half width."""
+    value_text, low_text, high_text = (text.replace("-", "−") for text in _with_ends(value, low, high))
+    return value_text, low_text, high_text
+
+
+def _with_ends(value: float, low: float | None, high: float | None) -> tuple[str, str, str]:
     if low is None or high is None or not high > low:
         return significant(value), "?", "?"
     half = (high - low) / 2
@@ -94,11 +99,6 @@ def duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
-def joined(words: list[str]) -> str:
-    """a, b and c."""
-    return words[0] if len(words) == 1 else ", ".join(words[:-1]) + " and " + words[-1]
-
-
 def digits(value: object) -> str:
     """A setting's value as text: numbers to three digits."""
     return f"{value:.3g}" if isinstance(value, int | float) and not isinstance(value, bool) else str(value)
@@ -111,10 +111,17 @@ def some(values: Iterable[float], most: int) -> list[float]:
     return [found[round(i * (len(found) - 1) / max(count - 1, 1))] for i in range(count)]
 
 
+def bound(text: str) -> str:
+    """A cell's text that breaks before an interval in brackets, not within it."""
+    return re.sub(r"\([^()]*\)", lambda found: found[0].replace(" ", "\N{NO-BREAK SPACE}"), text)
+
+
 def readable(text: str) -> str:
-    """A sentence made for terminals as a page shows it: 3.84e+04 as 38.4k, no underscores, a space before %."""
+    """A sentence made for terminals as a page shows it: 3.84e+04 as 38.4k, no underscores, a space before %,
+    laws' own names with a capital."""
     text = re.sub(r"\d+(?:\.\d+)?e[+-]\d+", lambda found: _short(float(found[0])), text)
     text = re.sub(r"(?<=[a-z])_(?=[a-z])", " ", text)
+    text = re.sub(r"\bchinchilla\b", "Chinchilla", text)
     text = re.sub(r"(?<=[ (])-(?=\d)", "−", text)
     return re.sub(r"(?<=\d)%", " %", text)
 

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from chemscale.audit.groups import Group
-from chemscale.report.numbers import joined, whole
+from chemscale.audit.values import joined
+from chemscale.report.numbers import whole
 from chemscale.report.values import Origin
 
 UNKNOWN = "not on this machine"

@@ -20,6 +20,7 @@ from chemscale.report.collect import collect
 from chemscale.report.drawings import drawings
 from chemscale.report.figures import Figure
 from chemscale.report.fitted import Given
+from chemscale.report.numbers import bound
 from chemscale.report.values import Report
 
 PAGE = "index.html"
@@ -77,7 +78,7 @@ def environment() -> Any:
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True,
         loader=jinja2.FunctionLoader(template),
     )  # fmt: skip
-    filters = {"svg": _svg_link, "csv": _csv_link, "told": _told, "lead": _lead, "named": _named}
+    filters = {"svg": _svg_link, "csv": _csv_link, "told": _told, "lead": _lead, "named": _named, "bound": bound}
     made.filters.update(filters)
     return made
 

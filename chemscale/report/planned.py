@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 
 import numpy as np
 
 from chemscale.audit.groups import Group
+from chemscale.audit.values import joined
 from chemscale.laws import Law
-from chemscale.plan import CANNOT_TELL, Choice, Plan, RunCost, measure_cost, plan
+from chemscale.plan import CANNOT_TELL, Plan, RunCost, plan
 from chemscale.plan.worth import SURE
-from chemscale.report.frontier import Cost, cost_of
+from chemscale.report.frontier import cost_of
 from chemscale.report.labels import labels
-from chemscale.report.numbers import count, duration, joined, percent, power, size, with_ends
+from chemscale.report.numbers import count, duration, percent, power, size, with_ends
 from chemscale.report.values import Budget, Column, Entry, Option, Planned, Table
 
 TIMES = (1.0, 10.0, 100.0)
@@ -26,7 +26,7 @@ COLUMNS = (
 
 def planned(groups: Sequence[Group], laws: Mapping[str, Law]) -> tuple[Planned, ...]:
     """One entry per data set and metric, over the architectures whose laws and costs are known."""
-    kinds: dict[tuple[str, ...], list[tuple[Group, Law, Cost]]] = {}
+    kinds: dict[tuple[str, ...], list[tuple[Group, Law, RunCost]]] = {}
     for group in groups:
         law, cost = laws.get(group.slug), cost_of(group)
         if law is not None and cost is not None and _plans(group, law):
@@ -39,7 +39,7 @@ def _plans(group: Group, law: Law) -> bool:
     return law.roles == ("params", "data") and all(law.columns[r]["name"] == name for r, name in columns.items())
 
 
-def _planned(members: Sequence[tuple[Group, Law, Cost]]) -> Planned:
+def _planned(members: Sequence[tuple[Group, Law, RunCost]]) -> Planned:
     first, law, _ = members[0]
     spent = sum(row["flops"] or 0.0 for group, _, _ in members for row in (*group.whole, *group.others))
     budgets = tuple(_budget(members, times, times * spent) for times in TIMES)
@@ -48,50 +48,35 @@ def _planned(members: Sequence[tuple[Group, Law, Cost]]) -> Planned:
         f"plan-{first.slug}", names, first.measure.words, first.measure.unit, first.data, spent, law.level, budgets,
         f"ten times what was spent: {_told(first, budgets[1], len(names) > 1)}",
         tuple(_sentences(first, names, spent, budgets)),
-        tuple(labels(group, law, _rule(group, cost, _largest(group))) for group, law, cost in members),
+        tuple(labels(*one) for one in members),
     )  # fmt: skip
 
 
-def _largest(group: Group) -> float:
-    return max(row["flops"] or 0.0 for row in group.rows)
-
-
-def _budget(members: Sequence[tuple[Group, Law, Cost]], times: float, flops: float) -> Budget:
-    rules = {group.title: _rule(group, cost, flops) for group, _, cost in members}
-    alone = {group.title: plan(law, flops=flops, cost=rules[group.title]) for group, law, _ in members}
-    options = [_option(alone[group.title], group, cost, rules[group.title]) for group, _, cost in members]
+def _budget(members: Sequence[tuple[Group, Law, RunCost]], times: float, flops: float) -> Budget:
+    rules = {group.title: cost for group, _, cost in members}
+    alone = {group.title: plan(law, flops=flops, cost=cost) for group, law, cost in members}
+    options = [_option(alone[group.title], group) for group, _, _ in members]
     options.sort(key=lambda one: one.loss[0] if one.loss else np.inf)
     known = {group.title: law for group, law, _ in members if alone[group.title].best is not None}
     sure = plan(known, flops=flops, cost=rules).certainty if len(known) > 1 else None
     return Budget(times, flops, tuple(options), sure)
 
 
-def _rule(group: Group, cost: Cost, flops: float) -> RunCost:
-    """The cost along one budget's line, where small sets may be seen more often than large ones."""
-    timed = measure_cost([row for row in group.rows if row["flops"]], data=group.data)
-    return replace(timed, flops=cost.per_example(flops), source="as these runs had it")
-
-
-def _option(found: Plan, group: Group, cost: Cost, rule: RunCost) -> Option:
+def _option(found: Plan, group: Group) -> Option:
     best, scale = found.best, group.measure.scale
     if best is None or found.params_interval is None or found.data_interval is None:
         return Option(group.title, NOWHERE, NOWHERE, None, None, None, _doubt(found))
-    hours = rule.hours(np.array([best.params]), np.array([best.flops]))
-    smaller = next((_priced(one, cost) for one in found.alternatives), None)
+    smaller = next(((one.params, one.data, one.flops) for one in found.alternatives), None)
     return Option(
         group.title, (best.params, *found.params_interval), (best.data, *found.data_interval),
         (best.loss.value * scale, best.loss.low * scale, best.loss.high * scale),
-        None if hours is None else 3600 * float(hours[0]), smaller, None,
+        None if best.device_hours is None else 3600 * best.device_hours, smaller, None,
     )  # fmt: skip
 
 
 def _doubt(found: Plan) -> str:
     """Why there is no plan, without the numbers behind it."""
     return found.answer.removeprefix(f"{CANNOT_TELL}: ").partition(" (")[0]
-
-
-def _priced(one: Choice, cost: Cost) -> tuple[float, float, float]:
-    return one.params, one.data, float(cost.flops(one.params, one.data))
 
 
 def _sentences(first: Group, names: Sequence[str], spent: float, budgets: Sequence[Budget]) -> Iterable[str]:

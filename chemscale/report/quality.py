@@ -6,8 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from chemscale.audit.groups import Group
+from chemscale.audit.values import joined
 from chemscale.records.store import Store
-from chemscale.report.numbers import joined, significant, whole
+from chemscale.report.numbers import significant, whole
 from chemscale.report.values import Column, Entry, Quality, Sampled, Table, Written
 
 LEAST = 3  # runs that a rank correlation needs

@@ -7,7 +7,8 @@ import numpy as np
 from chemscale.audit.groups import Group
 from chemscale.laws import FitError, NextRun, Verdict, verdict
 from chemscale.laws.readings.verdict import CANNOT_TELL
-from chemscale.plan import RunCost, measure_cost
+from chemscale.plan import RunCost
+from chemscale.report.frontier import cost_of
 from chemscale.report.numbers import count, duration, percent, whole
 from chemscale.report.values import Ruling
 
@@ -45,14 +46,6 @@ def _gain(gain: float, ends: tuple[float, float] | None) -> str:
     return f"{percent(gain)} ({100 * ends[0]:.0f} to {100 * ends[1]:.0f} %)".replace("-", "−")
 
 
-def cost_of(group: Group) -> RunCost | None:
-    """What runs of this group cost, where their FLOPs and seconds say so."""
-    try:
-        return measure_cost(list(group.rows), data=group.data)
-    except (ValueError, FitError):
-        return None
-
-
 def _deciding(group: Group, run: NextRun, cost: RunCost | None) -> str:
     times = f"{run.replicates} seeds of " if run.replicates > 1 else ""
     what = f"{times}{group.name} with {count(run.params)} parameters on {whole(run.data)} {group.data}"
@@ -63,5 +56,5 @@ def _time(run: NextRun, cost: RunCost | None) -> str:
     if cost is None:
         return ""
     params = np.array([run.params])
-    hours = cost.hours(params, cost.flops(params) * run.data)
+    hours = cost.hours(params, cost.flops(params, run.data))
     return "" if hours is None else f", about {duration(3600 * float(hours[0]))} each"

@@ -6,8 +6,9 @@ from collections.abc import Iterable
 from typing import Any
 
 from chemscale.audit.groups import MEASURES, Group
+from chemscale.audit.values import joined
 from chemscale.laws import FitError, Law, Tenfold, tenfold
-from chemscale.report.numbers import count, joined, significant, whole, with_ends
+from chemscale.report.numbers import count, significant, whole, with_ends
 from chemscale.report.values import Headline
 
 NOISE_UNKNOWN = "interval unknown: too few runs"

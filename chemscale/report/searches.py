@@ -9,9 +9,10 @@ from dataclasses import replace
 from typing import Any
 
 from chemscale.audit.groups import DATA, MEASURES, Measure, Row, name_of
+from chemscale.audit.values import joined
 from chemscale.records.schema import DIVERGED, FINISHED, STOPPED
 from chemscale.report.importance import importances, said
-from chemscale.report.numbers import count, joined, percent, significant, whole
+from chemscale.report.numbers import count, percent, significant, whole
 from chemscale.report.values import Foretold, Searched, Tried
 
 SETTINGS = ("optim", "objective")  # parts of a spec that a search varies

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from chemscale.spec.plain import added_since
 from chemscale.spec.portions import Portion
-from chemscale.values import counted, one_of, require
+from chemscale.values import counted, one_of, own_numbers, require
 
 ORDERS = ("shuffled", "nested")
 REPRESENTATIONS = ("selfies", "smiles", "protein")  # what the strings of text models are written in
@@ -15,6 +15,7 @@ FORMS = ("written", "parent")
 DUPLICATES = ("dropped", "kept")
 
 
+@own_numbers
 @dataclass(frozen=True)
 class Reading:
     """How a file becomes examples; its part in a run's id is `Data.content`, the checksum of what came out.
@@ -89,6 +90,7 @@ class Reading:
         counted("Reading.longest", self.longest, optional=True)
 
 
+@own_numbers
 @dataclass(frozen=True)
 class Data:
     """Which examples a run trains on.

@@ -8,6 +8,7 @@ from dataclasses import is_dataclass
 from typing import Any, ClassVar, Protocol, TypeVar, runtime_checkable
 
 from chemscale.spec.plain import construct
+from chemscale.values import own_numbers
 
 # Modules that register themselves when imported.
 OWN_MODELS, OWN_OBJECTIVES = "chemscale.models", ("chemscale.train.objectives", "chemscale.train.symmetry")
@@ -83,7 +84,7 @@ def _register(table: dict[str, type], cls: type[T], name: Any, attribute: str) -
     if other is not None and (other.__module__, other.__qualname__) != (cls.__module__, cls.__qualname__):
         where = f"{other.__module__}.{other.__qualname__}"
         raise ValueError(f"{cls.__name__}.{attribute}={name!r} is already taken by {where}; choose another name.")
-    table[name] = cls
+    table[name] = own_numbers(cls)
     return cls
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from chemscale.values import counted, is_number, one_of, require
+from chemscale.values import counted, is_number, one_of, own_numbers, require
 
 KEEP = ("final", "best", "none")
 SHARDING = ("ddp", "fsdp")
@@ -15,6 +15,7 @@ KERNELS = ("plain", "cuequivariance")
 SMALLEST = 0.0001  # part of a processor or GPU that Ray can count
 
 
+@own_numbers
 @dataclass(frozen=True)
 class Resources:
     """Where and how a run trains; changes nothing but speed and rounding, and is no part of a run's id.
@@ -30,8 +31,9 @@ class Resources:
         layout: how strings lie in memory: "packed", end to end, where the model can; "padded" to the longest.
         activations: "kept" for the backward pass, or "recomputed" block by block, for models that name their blocks:
             a third more work, and memory for one block instead of all.
-        compile: "none", or "step": the model of a training step becomes fused kernels, made once in each process; that
-            takes half a minute or more, so it pays for long runs (`chemscale show --tune` measures when).
+        compile: "none", or "step": potentials, and the blocks of models that name them, become fused kernels in a
+            training step, made once in each process; that takes half a minute or more, so it pays for long runs
+            (`chemscale show --tune` measures when).
         kernels: by what NequIP and Allegro multiply irreps: "plain" torch, or "cuequivariance", NVIDIA's library, on
             its GPUs (`pip install 'chemscale[cuequivariance-cu13]'`, or `-cu12`, as torch's own CUDA is).
         keep: which weights stay after the end: "final", "best" (of the best validation where data repeat; the final

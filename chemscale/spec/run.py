@@ -13,7 +13,7 @@ from chemscale.spec.examples import Data, InitFrom
 from chemscale.spec.plain import plain
 from chemscale.spec.registry import MODELS
 from chemscale.spec.training import CHANGING, Budget, Evaluation, Optim
-from chemscale.values import canonical_json, one_of, require
+from chemscale.values import canonical_json, one_of, own_numbers, require
 
 SPEC_VERSION = 1  # rises when code changes the numbers that an unchanged spec produces
 ID_LENGTH = 16  # hexadecimal digits: 64 bits, a chance of 3e-10 of one collision among 10^5 runs
@@ -22,6 +22,7 @@ PRECISIONS = ("float32", "float64", "bfloat16_linears", "bfloat16")  # `train.pr
 FULL_PRECISIONS = PRECISIONS[:2]  # of a model that does not name its own in `precisions`
 
 
+@own_numbers
 @dataclass(frozen=True)
 class RunSpec:
     """One training, whole: the same value gives the same numbers, and `id` is its name everywhere.
@@ -98,6 +99,16 @@ class RunSpec:
     def updates(self) -> int:
         """Optimiser steps in all; the last one may hold fewer examples than a batch."""
         return math.ceil(self.examples / self.optim.batch)
+
+    @property
+    def warmup(self) -> float:
+        """Share of the updates spent warming up, however the optimiser counts it."""
+        optim = self.optim
+        if optim.warmup_updates is not None:
+            return min(1.0, optim.warmup_updates / self.updates)
+        if optim.epoch_warmup is not None and self.data.size is not None:
+            return min(1.0, optim.epoch_warmup * self.data.size / self.examples)
+        return optim.warmup
 
     def identity(self) -> dict[str, Any]:
         """All that can change a number, as plain values: what the id hashes."""

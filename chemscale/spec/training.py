@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from chemscale.spec.plain import added_since
-from chemscale.values import counted, is_number, one_of, positive, require
+from chemscale.values import counted, is_number, one_of, own_numbers, positive, require
 
 COOLDOWNS = ("linear", "sqrt")
 OPTIMISERS = ("adamw", "muon")
 CHANGING = ("lr", "beta1", "beta2", "eps", "weight_decay", "clip")  # of Optim: what may change on a member's way
 
 
+@own_numbers
 @dataclass(frozen=True)
 class Optim:
     """How parameters move: optimiser, global batch, warm-up, constant rate, cooldown.
@@ -62,6 +63,7 @@ class Optim:
         require(self.warmup + self.cooldown <= 1, "Optim.warmup + cooldown", self.warmup + self.cooldown, "at most 1")
 
 
+@own_numbers
 @dataclass(frozen=True)
 class Budget:
     """How long a run trains: exactly one of epochs, updates or examples seen, and never fewer than `min_updates`."""
@@ -91,6 +93,7 @@ class Budget:
         return max(asked, self.min_updates * batch)
 
 
+@own_numbers
 @dataclass(frozen=True)
 class Evaluation:
     """When and on what a run is measured: `points` evenly spaced evaluations on `valid` examples, `test` at the end.

@@ -21,12 +21,8 @@ REFIT_AFTER = 8  # further curves, none of them finished, that make a law be fit
 
 def schedule_of(run: RunSpec) -> Schedule:
     """The schedule of a run's learning rate; a warm-up that is counted in updates or epochs as a share of them all."""
-    optim, warmup = run.optim, run.optim.warmup
-    if optim.warmup_updates is not None:
-        warmup = optim.warmup_updates / run.updates
-    elif optim.epoch_warmup is not None and run.data.size is not None:
-        warmup = optim.epoch_warmup * run.data.size / run.examples
-    return Schedule(min(warmup, 1 - optim.cooldown), optim.cooldown, optim.shape)
+    optim = run.optim
+    return Schedule(min(run.warmup, 1 - optim.cooldown), optim.cooldown, optim.shape)
 
 
 def traits_of(run: RunSpec) -> dict[str, float]:

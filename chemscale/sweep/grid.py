@@ -9,6 +9,7 @@ from typing import Any
 
 from chemscale.spec import Resources, RunSpec
 from chemscale.spec.registry import kind_of
+from chemscale.values import own_number
 
 FORECASTS = ("largest", "none")
 
@@ -35,6 +36,8 @@ class Grid:
     derive: Callable[[RunSpec], RunSpec] | None = None
 
     def __post_init__(self) -> None:
+        for name in ("sizes", "seeds"):  # of `np.logspace`, perhaps
+            object.__setattr__(self, name, tuple(map(own_number, getattr(self, name))))
         if self.replicates < 0:
             raise ValueError(f"Grid.replicates={self.replicates} is not allowed: it must be at least 0.")
         odd = [seed for seed in self.seeds if type(seed) is not int]

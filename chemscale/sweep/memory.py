@@ -25,17 +25,21 @@ class Memory:
 
     Attributes:
         state: weights, gradients and optimiser, or this worker's share of them.
+        snapshots: the moving average of the weights and the best ones so far, where a run has them; or shares.
         gathered: the largest block's weights and gradients, whole, where the model is sharded.
         activations: kept for the backward pass of one micro-batch of the longest examples; attention counts unfused.
+        tables: kept for it too, once for a batch of any size, such as SchNet's splines.
     """
 
     state: float
+    snapshots: float
     gathered: float
     activations: float
+    tables: float
 
     @property
     def total(self) -> float:
-        return self.state + self.gathered + self.activations
+        return self.state + self.snapshots + self.gathered + self.activations + self.tables
 
 
 def memory_of(run: RunSpec, on: Resources, counted: cost.Cost, units: dict[str, np.ndarray], manifest: Any) -> Memory:
@@ -49,13 +53,23 @@ def memory_of(run: RunSpec, on: Resources, counted: cost.Cost, units: dict[str, 
         module = run.model.build(manifest)
     width = torch.empty((), dtype=parameter_type(run.precision)).element_size()
     sharded = on.sharding == "fsdp"
-    state = sum(p.numel() for p in module.parameters()) * width * COPIES / (on.workers if sharded else 1)
+    share = width / (on.workers if sharded else 1)
+    state = _size(module) * COPIES * share
+    kept = sum(value.numel() for value in module.state_dict().values()) * _snapshots(run) * share
     gathered = 2 * width * max(map(_size, _blocks(module)), default=_size(module)) if sharded else 0
     longest = {name: np.asarray([each.max()]) for name, each in units.items()}
     each = float(counted.bytes(longest)[0])
     if on.activations == "recomputed":
         each = _recomputed(run, manifest, each, longest, len(_blocks(module)))
-    return Memory(state, gathered, micro_batch_of(run, on) * each * width / 4)
+    wider = width / 4  # counted in float32
+    tables = counted.saved.of_batch(longest) * wider
+    return Memory(state, kept, gathered, micro_batch_of(run, on) * each * wider, tables)
+
+
+def _snapshots(run: RunSpec) -> int:
+    """Copies of the weights that a run holds beside those it trains (`train.loop`)."""
+    repeats = run.data.size is not None and run.examples > run.data.size  # then the best are kept
+    return (run.optim.ema is not None) + repeats
 
 
 def micro_batch_of(run: RunSpec, on: Resources) -> int:

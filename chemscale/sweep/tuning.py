@@ -18,6 +18,7 @@ from torch import nn
 
 from chemscale.spec import FULL_PRECISIONS, Resources, RunSpec
 from chemscale.sweep.placement import On, resources_for
+from chemscale.train.compiled import compiles
 from chemscale.train.complete import complete
 from chemscale.train.kernels import why_not
 from chemscale.train.objectives import objective_of
@@ -119,13 +120,19 @@ def _ways(run: RunSpec, on: Resources) -> list[tuple[str, Any, RunSpec, Resource
     if getattr(run.model, "packs", False):
         other = "padded" if on.layout == "packed" else "packed"
         made.append(("layout", other, run, replace(on, layout=other)))
-    if run.model.objective == "energy_force" and on.kernels == "plain":  # of potentials: `train.compiled`
+    if on.kernels == "plain" and _compiles(run):
         made.append(("compile", *_other_compile(run, on)))
     made += [("kernels", name, run, replace(on, kernels=name)) for name in _other_kernels(run, on)]
     if not on.gpus:
         threads = [n for n in (1, 2, 4, 8) if n <= torch.multiprocessing.cpu_count() and n != int(on.cpus)]
         made += [("cpus", n, run, replace(on, cpus=n)) for n in threads]
     return made
+
+
+def _compiles(run: RunSpec) -> bool:
+    manifest = opened(run.data, tuple(sorted(run.model.view.items()))).manifest
+    with torch.device("meta"):
+        return compiles(run.model.build(manifest))
 
 
 def _other_compile(run: RunSpec, on: Resources) -> tuple[str, RunSpec, Resources]:

@@ -1,16 +1,16 @@
-"""A potential's training step as fused kernels: energy and its gradient traced together, then compiled.
+"""A training step as fused kernels: of a model that names its blocks (`train.compiled_blocks`), or of a potential.
 
-`torch.compile` refuses a loss that holds a gradient. So the energy and its slope are first written down as one graph of
-plain operations (`make_fx`), which has nothing left to differentiate twice; that graph is compiled, and its gradient
-with respect to the parameters is an ordinary backward pass. A graph that loses a path of the gradient trains on wrong
-numbers without any error: each one is held against the uncompiled model on the first batch, and given up where it
-differs, on that batch or on one of twice its size (models that list pairs of pairs write their number into the graph).
+`torch.compile` refuses a loss that holds a gradient. So a potential's energy and its slope are first written down as
+one graph of plain operations (`make_fx`), which has nothing left to differentiate twice; that graph is compiled, and
+its gradient with respect to the parameters is an ordinary backward pass. A graph that loses a path of the gradient
+trains on wrong numbers without any error: each one is held against the uncompiled model on the first batch, and given
+up where it differs, on that batch or on one of twice its size (models that list pairs of pairs write their number into
+the graph).
 """
 
 from __future__ import annotations
 
 import time
-import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import fields, replace
 from typing import Any
@@ -20,6 +20,7 @@ from torch import Tensor, fx, nn
 
 from chemscale.batch import AtomicBatch
 from chemscale.models.potential import AtomicPrediction, Potential
+from chemscale.train.compiled_blocks import CompiledBlocks, give_up, reason
 
 LABELS = ("energy", "forces")  # of a batch: the objective reads them, the model does not
 TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-9}  # relative; rounding gives 1e-6 and 1e-14, lost paths over 1e-3
@@ -35,14 +36,22 @@ def compile_step(module: nn.Module) -> None:
     tree of modules, so that states, DistributedDataParallel and counts see what they saw before.
 
     Raises:
-        ValueError: the module is no potential.
+        ValueError: the module is no potential and names no blocks.
     """
-    if not isinstance(module, Potential):
+    if isinstance(module, Potential):
+        module.forward = CompiledForward(module)  # type: ignore[method-assign]
+        return
+    if not compiles(module):
         raise ValueError(
-            f"Resources.compile='step' compiles interatomic potentials, and {type(module).__name__} is none; "
-            "set compile='none'."
+            "Resources.compile='step' compiles interatomic potentials and models that name their blocks, and "
+            f"{type(module).__name__} does neither; set compile='none', or give its module a method blocks()."
         )
-    module.forward = CompiledForward(module)  # type: ignore[method-assign]
+    module.forward = CompiledBlocks(module, module.blocks())  # type: ignore[method-assign]
+
+
+def compiles(module: nn.Module) -> bool:
+    """Whether a module is one that `compile_step` takes."""
+    return isinstance(module, Potential) or bool(getattr(module, "blocks", list)())
 
 
 class CompiledForward:
@@ -87,15 +96,10 @@ class CompiledForward:
             self.differs = self._unlike(trace, batch) or self._unlike(trace, twice(batch))  # no size stays as it was
             self._traces[kind] = trace
         except Exception as error:  # whatever a compiler may raise: the run goes on without it
-            self.differs = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no message'}"
+            self.differs = reason(error)
         self.seconds = (self.seconds or 0.0) + time.perf_counter() - begin
         if self.differs:
-            name = type(self.potential).__name__
-            warnings.warn(
-                f"Resources.compile='step' is given up for this {name}, which trains uncompiled: {self.differs}.",
-                RuntimeWarning,
-                stacklevel=2,
-            )
+            give_up(self.potential, self.differs)
 
 
 def twice(batch: AtomicBatch) -> AtomicBatch:

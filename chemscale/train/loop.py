@@ -176,7 +176,7 @@ class _Training:
         progress, before = self.progress, time.perf_counter()
         # Rank 0's clock decides for all workers, since all of them may have a part in the state.
         due = self.ranks.first and before - self._saved >= self.resources.checkpoint_seconds
-        made = self.stepper.step(progress.step, save_due=due)
+        made = self._made(due)
         progress.step += 1
         progress.examples += made.examples
         if math.isfinite(made.norm):
@@ -188,6 +188,17 @@ class _Training:
             progress.device_seconds += (time.perf_counter() - before) * self.ranks.world
             progress.step_examples += made.examples
         return made
+
+    def _made(self, save_due: bool) -> Made:
+        """The next step; while a first one is compiled, for a minute or more, the run says that it lives."""
+        number, made = self.progress.step, []
+        if getattr(self.layout.module.forward, "seconds", 0.0) is not None:
+            return self.stepper.step(number, save_due=save_due)
+        with_pulse(
+            lambda: made.append(self.stepper.step(number, save_due=save_due)),
+            lambda: self.journal.alive(self.progress),
+        )
+        return made[0]
 
     def _save(self) -> None:
         clock = self.journal.clock

@@ -150,8 +150,6 @@ def spread(module: nn.Module, ranks: Ranks, on: Resources) -> Whole:
     Raises:
         ValueError: the module cannot recompute its activations, be compiled or use kernels, as it is asked to.
     """
-    if on.activations == "recomputed":
-        recompute(module)
     if on.compile == "step":
         from chemscale.train.compiled import compile_step
 
@@ -160,6 +158,8 @@ def spread(module: nn.Module, ranks: Ranks, on: Resources) -> Whole:
         from chemscale.train.kernels import use_kernels
 
         use_kernels(module, ranks.device)
+    if on.activations == "recomputed":  # around what is compiled: made again by the same code
+        recompute(module)
     if ranks.world == 1:
         return Whole(module, ranks)
     return Shards(module, ranks) if on.sharding == "fsdp" else Copies(module, ranks)

@@ -16,9 +16,9 @@ import torch
 
 from chemscale.batch import TextManifest
 from chemscale.data.parallel import in_chunks, in_processes
-from chemscale.data.tokens import version_of
+from chemscale.data.tokens import join, version_of
 from chemscale.train.precision import keep_freed_memory
-from chemscale.use.decode import Ids, join, read_ids, read_text
+from chemscale.use.canonical import Ids, read_ids, read_text
 from chemscale.use.decoder import decoder
 from chemscale.use.sampler import NO_TOKEN, Draw, Prompt, Sampler, Written
 
@@ -145,7 +145,7 @@ def generate_blocks(
         yield together(written.pop(0), smiles, manifest.end)
 
 
-def decode(tokens: Sequence[int], manifest: TextManifest) -> str | None:
+def canonical_smiles(tokens: Sequence[int], manifest: TextManifest) -> str | None:
     """Canonical SMILES of ids without start and end token; None where RDKit reads no molecule in it."""
     vocabulary = manifest.vocabulary
     return read_text(join(tokens, vocabulary), manifest.representation, version_of(vocabulary))

@@ -10,7 +10,7 @@ from rdkit import Chem, rdBase
 
 from chemscale.batch import TextManifest
 from chemscale.data.parallel import in_chunks
-from chemscale.use.decode import read_ids
+from chemscale.use.canonical import read_ids
 from chemscale.use.generate import BATCH, BLOCK, Generated, Request, Writer, evaluating, ids, together
 from chemscale.use.prompt import Prompter
 from chemscale.use.sampler import Prompt

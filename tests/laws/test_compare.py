@@ -358,3 +358,17 @@ def test_intervals_without_draws_know_clusters():
         law = join(parts, form, "all runs", shared=(), floor="free", level=0.95, bootstrap=0, seed=seed)
         hits += law.differences[0].low <= 0 <= law.differences[0].high
     assert hits >= 88  # 95 less three binomial errors
+
+
+def test_draws_end_where_a_difference_is_plainly_none_and_p_stays_valid(monkeypatch):
+    """Besag and Clifford 1991: the share of tables with p below any level is at most that level, whatever ends it."""
+    from chemscale.laws.comparison import nested
+
+    rng = np.random.default_rng(3)
+    monkeypatch.setattr(nested, "ratios", lambda smaller, larger: lambda losses: losses)
+    monkeypatch.setattr(nested, "simulated", lambda fitted, clusters, count, rng: [rng.uniform(size=count)])
+    found = [nested.by_draws(None, None, float(s), None, 400, rng) for s in rng.uniform(size=4000)]
+    p, draws = np.array(found).T
+    for level in (0.01, 0.05, 0.1, 0.2, 0.5):
+        assert (p <= level).mean() == pytest.approx(level, abs=4 * np.sqrt(level * (1 - level) / 4000) + 0.0025)
+    assert (draws[p <= 0.0475] == 400).all() and draws.mean() < 100

@@ -26,6 +26,7 @@ from chemscale.laws.solver.newton import newton
 from chemscale.laws.solver.numbers import loss_at, parameters_of
 from chemscale.laws.solver.problem import Problem
 from chemscale.laws.solver.solve import solve
+from chemscale.laws.solver.tangent import Tangent
 from tests.benchmarks.coverage import simulate
 from tests.laws.planted import TRUTH, grid, wide
 
@@ -346,6 +347,41 @@ def test_few_clusters_are_covered_where_rows_alone_are_not():
             low, high = Likelihood.of(one, fitted, groups).ends(number, 0.95)[0][0]
             hits[name] += low <= number.of(theta[None])[0] <= high
     assert hits["rows"] < 0.85 * 150 and hits["clusters"] > (0.93 - 3 * 0.018) * 150, hits  # three standard errors
+
+
+def test_clusters_that_the_law_passes_through_are_given_up():
+    """Three subsets, as many as floor, amplitude and exponent pass through: no residual shows what each shares.
+
+    Sums of residuals over such clusters are zero; intervals made of them alone covered none of twenty.
+    """
+    hits, said = {"given up": 0, "as named": 0}, 0
+    for seed in range(20):
+        table = grid(np.geomspace(500, 50_000, 3), np.geomspace(200, 6_400, 3), noise=0.02, seed=seed, E=0.1, A=12.0,
+                     B=0.7, alpha=0.7, beta=0.2)  # fmt: skip
+        law = fit({**table, "cluster": [f"{d:g}" for d in table["tokens"]]}, **OPTIONS | {"bootstrap": 0})
+        said += any("pass through each of the 3 clusters" in warning for warning in law.warnings)
+        theta, number = law.solution.theta, parameters_of(law.problem)["beta"]
+        for name, clusters in (("given up", law.runs.clusters), ("as named", np.arange(9) // 3)):
+            low, high = Likelihood.of(law.problem, theta, clusters).ends(number, 0.95)[0][0]
+            hits[name] += low <= 0.2 <= high
+    assert said == 20 and min(hits.values()) >= 17, (said, hits)  # one in twenty may miss: more than 3 once in 60 times
+
+
+def test_what_a_run_decides_alone_is_as_uncertain_as_the_others_say():
+    """A column of one run alone: its parameter is as uncertain as that run, which leaves no residual."""
+    rng = np.random.default_rng(0)
+    design = np.column_stack([np.ones(12), rng.normal(size=12), np.eye(12)[0]])
+    errors = rng.normal(size=12)
+    errors -= design @ np.linalg.lstsq(design, errors, rcond=None)[0]
+    inverse = np.linalg.inv(design.T @ design)
+    tangent = Tangent(design[None], errors[None], inverse[None], np.arange(12))
+    alone, shared = np.eye(3)[None, 2], np.eye(3)[None, 1]
+    found, variance = tangent.spread(alone), errors @ errors / 9
+    rest = inverse[2, 2] - 1  # what the eleven others add to the run's own
+    assert tangent.decided(alone)[0] == pytest.approx(1 / inverse[2, 2])
+    assert tangent.decided(shared)[0] == pytest.approx(0, abs=1e-12)
+    assert variance < found.sound[0] < variance * (1 + 3 * rest)
+    assert found.freedom[0] > 8
 
 
 def test_profile_of_few_clusters_goes_as_far_as_their_t_asks():

@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from chemscale.laws import FitError, Law, PartialFitError, fit
+from chemscale.laws import FitError, Law, PartialFitError, compare, fit
 from chemscale.laws.optimum import open_ends
 from tests.laws.planted import TRUTH, chinchilla, grid, wide
 
@@ -186,6 +186,24 @@ def test_a_group_that_fails_is_named():
         fit(table, data="tokens", loss="loss", bootstrap=0, by="arch")
 
 
+def test_a_group_that_never_had_the_loss_is_left_out():
+    """A store of two families has the force error of one and the loss per token of the other."""
+    one, other, text = (wide(noise=0.01, seed=seed) for seed in range(3))
+    table = {name: np.concatenate([part[name] for part in (one, other, text)]).tolist() for name in one}
+    table["arch"] = ["a"] * 36 + ["b"] * 36 + ["text"] * 36
+    table["loss"][72:] = [None] * 36
+    table["tokens"][72:] = [None] * 36
+    laws = fit(table, data="tokens", loss="loss", bootstrap=0, by="arch")
+    assert list(laws) == ["a", "b"] and laws["a"].warnings[0] == "arch=text has no loss and is left out"
+    alone = fit(one, data="tokens", loss="loss", bootstrap=0)
+    assert laws["a"].parameters == alone.parameters
+    compared = compare(table, by="arch", params="params", data="tokens", loss="loss", bootstrap=0)
+    assert compared.groups == ("a", "b") and "arch=text has no loss and is left out" in compared.warnings
+    table["loss"] = [None] * 108
+    with pytest.raises(ValueError, match="missing"):
+        fit(table, data="tokens", loss="loss", bootstrap=0, by="arch")
+
+
 def test_what_is_not_to_be_believed_raises():
     n = np.geomspace(1e7, 1e10, 12)
     ray = {"params": n, "tokens": 20 * n, "loss": chinchilla(n, 20 * n)}
@@ -264,5 +282,5 @@ def test_cost_is_that_of_the_passes_that_the_most_data_had():
     table["flops"] = 90 * table["params"] ** 0.8 * table["structures"] * [passes[d] for d in table["structures"]]
     law = fit(table, form="power", params="params", data="structures", loss="loss", bootstrap=20)
     assert law.cost.exponent == pytest.approx(0.8)
-    assert law.cost(np.array([1e6]))[0] == pytest.approx(90 * 1e6**0.8)
+    assert float(law.cost.flops(1e6, 1e7)) / 1e7 == pytest.approx(90 * 1e6**0.8)
     assert law.cost.spread < 1e-9

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from chemscale.laws import fit
-from chemscale.plan import measure_cost, plan
+from chemscale.plan import Spend, measure_cost, plan
 from tests.laws.planted import grid, wide
 
 
@@ -46,7 +46,7 @@ def test_no_other_split_of_the_budget_is_better(law):
 def test_cost_is_measured_and_hours_are_planned():
     table = timed()
     cost = measure_cost(table, data="structures")
-    assert float(cost.flops(np.array(1e5))) == pytest.approx(400 * 1e5**0.9)
+    assert float(cost.flops(1e5, 7.0)) == pytest.approx(7 * 400 * 1e5**0.9)
     law = fit(table, data="structures", loss="loss", bootstrap=100)
     found = plan(law, device_hours=2.0, cost=cost)
     assert found.best.device_hours == pytest.approx(2.0, rel=1e-3) and found.best.flops > 0
@@ -248,3 +248,40 @@ def test_mistakes_about_money_are_one_sentence(laws, costs, options, words):
 def test_laws_of_different_losses_are_not_compared(laws, law):
     with pytest.raises(ValueError, match="different losses"):
         plan({"a": laws["painn"], "b": law}, flops=1e15)
+
+
+def test_where_data_run_out_the_largest_useful_model_is_planned_and_the_rest_of_the_budget_left():
+    """Ten times the parameters take 1 % off where A N^-a (1 - 10^-a) = 0.01 (E + A N^-a + B D^-b)."""
+    table = grid(np.geomspace(1e4, 1e7, 6), np.geomspace(1e3, 1e6, 6), noise=1e-3, A=50, B=20, alpha=0.4, beta=0.3)
+    law = fit(table, data="tokens", loss="loss", bootstrap=200)
+    size = (50 * (1 - 10**-0.4 - 0.01) / (0.01 * (1.69 + 20 * 1e4**-0.3))) ** (1 / 0.4)
+    plans = [plan(law, flops=flops, most_data=1e4) for flops in (6e13, 1e25, 1e30)]
+    spent_all, *found = plans
+    assert spent_all.best.params == pytest.approx(1e9, rel=2e-2)  # sizes lie 2 % apart
+    for one, flops in zip(found, (1e25, 1e30), strict=True):
+        assert one.best.params == pytest.approx(size, rel=0.1) and one.best.data == 1e4
+        assert one.params_interval[0] < size < one.params_interval[1] and one.data_interval == (1e4, 1e4)
+        assert one.best.loss.low < 1.69 + 50 * size**-0.4 + 20 * 1e4**-0.3 < one.best.loss.high
+        assert one.best.cost_ratio == pytest.approx(6 * one.best.params * 1e4 / flops)
+        assert "less than 1% off" in one.answer and "data run out at 1e+04" in " ".join(one.warnings)
+    few = fit(grid(np.geomspace(1e4, 1e5, 4), np.geomspace(1e3, 1e6, 6), noise=2e-2, A=50, B=20), data="tokens",
+              loss="loss", bootstrap=200)  # fmt: skip
+    assert plan(few, flops=1e30, most_data=1e4).answer.startswith("cannot tell: data run out at 1e+04, and ")
+
+
+def test_money_buys_labels_where_small_sets_were_seen_more_often(laws):
+    """FLOPs k N^a D^b below the most data: what a budget pays for costs that budget, and no split beats the plan."""
+    table = {**two()["painn"]}
+    table["flops"] = 900 * table["params"] ** 0.9 * 1e6 * (table["structures"] / 1e6) ** 0.6
+    table["device_seconds"] = table["flops"] * 1e-9
+    cost, law = measure_cost(table, data="structures"), laws["painn"]
+    for spend in (Spend(cost), Spend(cost, "money", 2.0, 1e-3, 1e5)):
+        sizes, budget = np.geomspace(1e3, 1e8, 9), 50.0 if spend.unit == "money" else 1e13
+        data = spend.data_for(sizes, budget)
+        assert spend.of(sizes, data) == pytest.approx(np.full(9, budget), rel=1e-9)
+    best = plan(law, flops=1e13, cost=cost).best
+    sizes = best.params * np.geomspace(0.1, 10, 401)
+    share = 1e13 / (900 * sizes**0.9 * 1e6)
+    data = 1e6 * np.where(share < 1, share ** (1 / 0.6), share)
+    assert best.loss.value == pytest.approx(law.losses(params=sizes, data=data).min(), rel=1e-4)
+    assert law.optimal(1e13, lambda n: 900 * n**0.9).params != pytest.approx(best.params, rel=0.05)

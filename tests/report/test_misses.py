@@ -66,7 +66,7 @@ def test_the_cost_rule_is_the_planted_one(store):
     cost = cost_of(group)
     for row in group.rows:
         assert cost.flops(row["params"], row["structures"]) == pytest.approx(row["flops"], rel=0.6)
-    data = cost.data(1e5, 1e12)
+    data = cost.rule.data(1e5, 1e12)
     assert cost.flops(1e5, data) == pytest.approx(1e12)
 
 
@@ -76,7 +76,7 @@ def test_the_frontier_follows_the_planted_law(found, store):
     cost = cost_of(group)
     for best in front.best:
         sizes = np.geomspace(1e2, 1e9, 4000)
-        losses = CHEMGPT.loss(sizes, cost.data(sizes, best.flops))
+        losses = CHEMGPT.loss(sizes, cost.rule.data(sizes, best.flops))
         step = 1.05  # of the search, which cannot place a minimum at the kink of the cost more finely
         assert best.params_low / step <= sizes[np.argmin(losses)] <= best.params_high * step
         assert best.loss == pytest.approx(losses.min(), rel=0.1)

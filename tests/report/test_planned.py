@@ -28,7 +28,7 @@ def test_the_best_run_is_that_of_the_planted_law(found, groups):
     for budget in text.budgets:
         (best,) = budget.options
         sizes = np.geomspace(1e2, 1e9, 4000)
-        losses = CHEMGPT.loss(sizes, cost.data(sizes, budget.flops))
+        losses = CHEMGPT.loss(sizes, cost.rule.data(sizes, budget.flops))
         value, low, high = best.params
         assert low <= sizes[losses.argmin()] <= high
         assert low < value < high

@@ -1,14 +1,18 @@
 """Memory of each worker, counted on shapes alone; the choices that a machine is measured by."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+import torch
 
 from chemscale.batch import TextManifest
-from chemscale.models import ChemGPT
-from chemscale.spec import Data, Optim, Resources, RunSpec
+from chemscale.models import ChemGPT, SchNet
+from chemscale.spec import Budget, Data, Optim, Resources, RunSpec
 from chemscale.sweep.memory import memory_of
 from chemscale.sweep.tuning import ROUNDS, WORTH, padding, tune
 from chemscale.train.rows import training_cost
+from tests.models.batches import MANIFEST as ATOMS
 from tests.train.runs import text_run
 
 MANIFEST = TextManifest("m", "text", "c", 1, {}, {}, vocabulary=tuple(map(str, range(684))), longest=512)
@@ -48,17 +52,48 @@ def test_recomputation_keeps_one_block_and_the_inputs_of_all(large):
     assert inputs + kept.activations / 24 < recomputed.activations < inputs + kept.activations / 6
 
 
+def test_averages_and_best_weights_are_copies_more(large):
+    counted, memory = large
+    units = {"tokens": np.array([35, 511])}
+
+    def snapshots(optim=LARGE.optim, **changes):
+        run = replace(LARGE, optim=optim, **changes)
+        return memory_of(run, Resources(**SHARDED), counted, units, MANIFEST).snapshots
+
+    assert memory(**SHARDED).snapshots == 0
+    assert snapshots(replace(LARGE.optim, ema=0.999)) == PARAMETERS * 4 / 8
+    assert snapshots(replace(LARGE.optim, ema=0.999), budget=Budget(epochs=2)) == PARAMETERS * 2 * 4 / 8
+
+
+def test_the_tables_of_schnet_are_held_once():
+    """As many values in float64 as each filter network has at its knots, and more that its gradient needs."""
+    run = RunSpec(SchNet.sized(width=32), Data("m", size=100), Optim(lr=1e-3, batch=2))
+    counted = training_cost(run, ATOMS)
+    units = {"atoms": np.array([9, 20]), "pairs": np.array([30, 150])}
+    memory = memory_of(run, Resources(), counted, units, ATOMS)
+    module = run.model.build(ATOMS)
+    least = len(module.table.sites()) * run.model.width * 8 * run.model.depth
+    assert least < memory.tables < 10 * least
+    assert memory.activations == 2 * counted.bytes({name: n[1:] for name, n in units.items()})[0]
+
+
 def test_padding_has_a_closed_form():
     assert padding(np.array([4, 1, 3, 2]), 2) == pytest.approx(1 - 10 / (2 * 2 + 2 * 4))
     assert padding(np.array([5, 5, 5]), 2) == 0
 
 
-def test_choices_are_measured_beside_the_run_as_it_is(molecules):
+@pytest.fixture
+def unfused(monkeypatch):
+    """Blocks that pass for compiled ones: what a compiler makes is measured elsewhere, and takes a minute."""
+    monkeypatch.setattr(torch, "compile", lambda run, **how: run)
+
+
+def test_choices_are_measured_beside_the_run_as_it_is(molecules, unfused):
     run = text_run(molecules)
     (tuned,) = tune([run, text_run(molecules, seed=1)])
     fields = [choice.field for choice in tuned.choices]
     assert fields[0] == "as asked"
-    assert {"precision", "micro_batch", "layout"} <= set(fields)
+    assert {"precision", "micro_batch", "layout", "compile"} <= set(fields)
     assert tuned.choices[0].ratio == 1
     assert all(choice.rate > 0 for choice in tuned.choices)
     spilt = {choice.value: choice.padding for choice in tuned.choices if choice.field in ("as asked", "layout")}
@@ -68,7 +103,7 @@ def test_choices_are_measured_beside_the_run_as_it_is(molecules):
     assert ROUNDS >= 3
 
 
-def test_the_command_line_shows_what_was_measured(molecules, tmp_path, capsys):
+def test_the_command_line_shows_what_was_measured(molecules, tmp_path, capsys, unfused):
     from chemscale.cli import main
 
     text_run(molecules)  # builds the data

@@ -16,7 +16,7 @@ from chemscale.train.parallel import spread
 from chemscale.train.ranks import Ranks
 from tests.models.batches import ARCHITECTURES, crystal, joined, loss, module, molecule
 from tests.train.group import Job, on_two_workers
-from tests.train.runs import atoms_run, text_run, train
+from tests.train.runs import atoms_run, train
 
 # Of torch's own compiler, where it is first imported.
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
@@ -126,10 +126,9 @@ def test_wrong_forces_are_told_from_rounding():
     assert "forces differ by 1.0e-03" in str(difference(potential(TRACED), wrong, potential))
 
 
-def test_text_models_refuse_it(molecules, tmp_path):
-    run = text_run(molecules)
-    with pytest.raises(ValueError, match="compile='step' compiles interatomic potentials, and CausalTransformer"):
-        train(run, tmp_path, compile="step")
+def test_what_is_neither_potential_nor_named_in_blocks_is_refused():
+    with pytest.raises(ValueError, match="potentials and models that name their blocks, and Linear does neither"):
+        compile_step(torch.nn.Linear(2, 2))
 
 
 @pytest.mark.slow

@@ -9,7 +9,7 @@ from rdkit import Chem
 
 from chemscale.batch import TokenBatch
 from chemscale.use.draw import draw
-from chemscale.use.generate import decode, generate
+from chemscale.use.generate import canonical_smiles, generate
 from tests.use.toys import SELFIES, Dice, manifest, transformer
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -74,7 +74,7 @@ def test_every_finished_string_decodes_to_its_canonical_smiles():
     assert len(ended) > 100
     for one in ended:
         text = "".join(data.vocabulary[i] for i in one.tokens)
-        assert one.smiles == decode(one.tokens, data)
+        assert one.smiles == canonical_smiles(one.tokens, data)
         if selfies.decoder(text):
             assert one.smiles == Chem.CanonSmiles(selfies.decoder(text))
 
@@ -88,9 +88,9 @@ def test_what_never_ends_is_no_molecule():
 
 def test_smiles_models_write_smiles():
     data = manifest(("C", "O", "1", "("), "smiles")
-    assert decode([4, 4, 5], data) == "CCO"
-    assert decode([4, 6, 4], data) is None
-    assert decode([], data) is None
+    assert canonical_smiles([4, 4, 5], data) == "CCO"
+    assert canonical_smiles([4, 6, 4], data) is None
+    assert canonical_smiles([], data) is None
     assert {g.smiles is None for g in generate(transformer(("C", "O", "1", "(")), data, 100)} == {True, False}
 
 

@@ -12,7 +12,7 @@ from chemscale.data.vocabulary import vocabulary_of
 from chemscale.models import ChemGPT
 from chemscale.spec import Reading
 from chemscale.use.encode import Task, encode_task, model_of
-from chemscale.use.generate import Request, decode
+from chemscale.use.generate import Request, canonical_smiles
 from chemscale.use.grow import grow_blocks
 from chemscale.use.prompt import read_prompt
 from chemscale.use.scaffold import Scaffold
@@ -30,7 +30,7 @@ def manifest(request):
 def test_molecules_come_back_as_they_went(manifest):
     ids = encode_task(Task(tuple(SMILES), "smiles", model_of(manifest, 128)))
     assert all(isinstance(row, tuple) for row in ids), ids
-    assert [decode(row, manifest) for row in ids] == [Chem.CanonSmiles(s) for s in SMILES]
+    assert [canonical_smiles(row, manifest) for row in ids] == [Chem.CanonSmiles(s) for s in SMILES]
 
 
 def test_the_two_versions_write_different_tokens():
@@ -61,5 +61,5 @@ def test_a_scaffold_grows_in_either_version(manifest, scaffold):
 def test_a_beginning_in_tokens_of_today_is_spelled_as_the_model_does(manifest):
     ids = read_prompt("[C][=Branch1][C][=O][C]", manifest)
     assert isinstance(ids, tuple)
-    assert decode(ids, manifest) == "CC=O"
+    assert canonical_smiles(ids, manifest) == "CC=O"
     assert read_prompt("c1ccccc1", manifest).smiles == "c1ccccc1"

@@ -17,8 +17,8 @@ _BY_SUFFIX = {  # module and name of the format; HDF5 and npz are told apart by 
     ".aselmdb": ("aselmdb", "ASELMDB"),
 }
 _SNIFFED = {
-    ".h5": ("hdf5", "HDF5"),
-    ".hdf5": ("hdf5", "HDF5"),
+    ".h5": ("layouts", "HDF5"),
+    ".hdf5": ("layouts", "HDF5"),
     ".npz": ("npz", "an npz archive"),
 }
 STRUCTURE_SUFFIXES = tuple(name for name in (*_BY_SUFFIX, *_SNIFFED) if name != ".parquet")

@@ -89,8 +89,8 @@ def members(
     whole = replace(whole, log_loss=np.log(runs.loss) - unit, log_scale=unit)
     parts = [_part(whole, runs, goal, mask) for mask in masks]
     made = []
-    for window, part, mask, theta in zip(windows, parts, masks, _candidates(whole, parts, masks), strict=True):
-        made.append(_weighed(part, theta, size[mask], window))
+    for window, part, mask, found in zip(windows, parts, masks, _candidates(whole, parts, masks), strict=True):
+        made.append(_weighed(part, *found, size[mask], window))
     return made
 
 
@@ -102,8 +102,8 @@ def _part(whole: Problem, runs: Rows, goal: Objective, mask: np.ndarray) -> Prob
                    weights=weights / weights.mean())  # fmt: skip
 
 
-def _weighed(problem: Problem, theta: Array, size: Array, window: float) -> Member | None:
-    value = _values(problem, problem.objective, theta)
+def _weighed(problem: Problem, theta: Array, fit: Array, size: Array, window: float) -> Member | None:
+    value = _values(problem, problem.objective, fit)
     usable = np.isfinite(value) & np.isfinite(theta).all(1)
     form, goal, known = problem.form, problem.objective, measured(problem)
     if not usable.any():
@@ -123,26 +123,31 @@ def _weighed(problem: Problem, theta: Array, size: Array, window: float) -> Memb
     )  # fmt: skip
 
 
-def _candidates(whole: Problem, parts: Sequence[Problem], masks: Array) -> list[Array]:
-    """For each set of runs every start, the best polished by least squares, and draws around the best of those."""
+def _candidates(whole: Problem, parts: Sequence[Problem], masks: Array) -> list[tuple[Array, Array]]:
+    """For each set of runs every start, the best polished by least squares, and draws around the best of those.
+
+    Each with its log losses, (K, P) and (K, n).
+    """
     form, smooth = whole.form, _smooth(whole)
     starts = [np.clip(form.starts(p.x, p.log_loss, p.weights), whole.lower, form.upper) for p in parts]
-    few = [_lowest(part, begun, POLISHED) for part, begun in zip(parts, starts, strict=True)]
+    fits = [_log_fit(part, begun) for part, begun in zip(parts, starts, strict=True)]
+    few = [_lowest(*of, POLISHED) for of in zip(parts, starts, fits, strict=True)]
     sets = np.repeat(np.arange(len(parts)), [len(theta) for theta in few])
     near = np.concatenate(few)
     for first in range(0, len(near), at_once := max(int(CELLS / len(whole.x)), 1)):
         some = slice(first, first + at_once)
         near[some] = newton(whole.model, smooth, whole.log_loss, masks[sets[some]] * whole.weights, near[some],
                             form.upper, POLISH_STEPS, POLISH_SETTLED, whole.lower)  # fmt: skip
-    return [
-        np.concatenate([begun, near[sets == i], _around(part, near[sets == i])])
-        for i, (part, begun) in enumerate(zip(parts, starts, strict=True))
-    ]
+    found = []
+    for i, (part, begun, fit) in enumerate(zip(parts, starts, fits, strict=True)):
+        more = np.concatenate([near[sets == i], _around(part, near[sets == i])])
+        found.append((np.concatenate([begun, more]), np.concatenate([fit, _log_fit(part, more)])))
+    return found
 
 
 def _around(problem: Problem, near: Array) -> Array:
     """Draws about the best of the vectors `near` (K, P)."""
-    best = _lowest(problem, near, 1)[0]
+    best = _lowest(problem, near, _log_fit(problem, near), 1)[0]
     spread, rng = covariance(problem, best), np.random.default_rng(0)
     if not np.isfinite(spread).all():
         return near[:0]
@@ -155,11 +160,16 @@ def _smooth(problem: Problem) -> Objective:
     return judged(Objective("log_lsq", spread=problem.objective.spread), ~measured(problem))
 
 
-def _lowest(problem: Problem, theta: Array, count: int) -> Array:
-    value = _values(problem, _smooth(problem), theta)
+def _lowest(problem: Problem, theta: Array, fit: Array, count: int) -> Array:
+    value = _values(problem, _smooth(problem), fit)
     return theta[np.argsort(np.where(np.isfinite(value), value, np.inf), kind="stable")[:count]]
 
 
-def _values(problem: Problem, goal: Objective, theta: Array) -> Array:
+def _log_fit(problem: Problem, theta: Array) -> Array:
     with np.errstate(all="ignore"):
-        return (goal.penalty(problem.log_loss, problem.model.log_fit(theta)) * problem.weights).sum(1)
+        return problem.model.log_fit(theta)
+
+
+def _values(problem: Problem, goal: Objective, fit: Array) -> Array:
+    with np.errstate(all="ignore"):
+        return (goal.penalty(problem.log_loss, fit) * problem.weights).sum(1)

@@ -111,7 +111,8 @@ def compare(
         p > 0.2, which narrows the intervals but trusts a test of little power: floors that differ by a few per cent
         often pass it and then show as a difference of exponents (`tests/benchmarks/compare.py --only floor`)
     reference: the group that others are measured against; by default the first
-    bootstrap: draws for p-values and for the calibration of intervals at `level`; 0 takes F and chi-square alone
+    bootstrap: draws for p-values, fewer where p is plainly above 0.05 (see `comparison.nested`), and for the
+        calibration of intervals at `level`; 0 takes F and chi-square alone
 
     Raises ValueError for the caller's mistakes (one group, too few runs in one, losses of different kinds, ranges that
     do not overlap) and FitError where a group's axes cannot be told apart.

@@ -16,6 +16,7 @@ from scipy.stats import t as student
 from chemscale.laws.objectives import Array
 from chemscale.laws.solver.problem import Problem
 
+EXACT_POWER = 22  # of ten, that a floating number holds exactly
 KEPT_DIGITS = 7  # significant digits of the draws in a law, so that its JSON gives the same intervals back
 LAPLACE = float(np.sqrt(np.pi / 2))  # standard deviation of normal noise over its mean absolute value
 MAX_LEVERAGE = 0.9  # a run that alone decides a parameter has no residual to learn from
@@ -127,5 +128,11 @@ def interval(draws: Array, value: float, level: float, widen: float = 1.0) -> tu
 
 
 def short(values: Array) -> Array:
-    """The values with as many digits as a law keeps."""
-    return np.vectorize(lambda v: float(f"{v:.{KEPT_DIGITS}g}"), otypes=[float])(values)
+    """The values with as many digits as a law keeps: the numbers nearest to those decimals."""
+    with np.errstate(all="ignore"):
+        shift = KEPT_DIGITS - 1 - np.floor(np.log10(np.abs(values)))
+        up, down = 10.0 ** np.maximum(shift, 0), 10.0 ** np.maximum(-shift, 0)
+        near = np.round(values * up / down) * down / up
+    exact = np.isfinite(near) & (np.abs(shift) <= EXACT_POWER)
+    near[~exact] = [float(f"{v:.{KEPT_DIGITS}g}") for v in values[~exact].tolist()]
+    return near

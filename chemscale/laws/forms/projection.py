@@ -15,6 +15,8 @@ from chemscale.laws.objectives import Array
 MESH = {1: 40, 2: 16, 3: 8}  # points per exponent, by number of exponents
 START_ROWS = 100  # rows that starts look at; the polish sees all
 REWEIGHTS = 3
+RIDGE = 1e-13  # share of a system's trace that is added to its diagonal
+TINIEST = 1e-300
 
 
 class Powers(Protocol):
@@ -54,12 +56,32 @@ def solve_nonnegative(gram: Array, right: Array) -> Array:
 
     gram (B, k, k), right (B, k) -> (B, k). Few terms (k <= 4) make 2^k - 2 small solves the fastest exact way.
     """
-    ridge = 1e-13 * np.einsum("bkk->b", gram)[:, None, None] * np.eye(right.shape[1])
-    found = np.linalg.solve(gram + ridge, right[:, :, None])[:, :, 0]
+    ridge = RIDGE * np.einsum("bkk->b", gram)[:, None, None] * np.eye(right.shape[1])
+    found = _eliminated(gram + ridge, right)
     outside = ~(found >= 0).all(1)  # the others cannot be bettered
     if outside.any():
         found[outside] = _best_set(gram[outside], right[outside], ridge[outside])
     return found
+
+
+def _eliminated(matrices: Array, right: Array) -> Array:
+    """Solutions of many small symmetric positive systems (..., k, k) at once, (..., k); LAPACK takes one by one."""
+    k = right.shape[-1]
+    least = 0.1 * RIDGE * sum(matrices[..., i, i] for i in range(k)) + TINIEST  # where rounding has eaten a pivot
+    rows = [[matrices[..., i, j] for j in range(k)] for i in range(k)]
+    goals = [right[..., i] for i in range(k)]
+    for p in range(k):
+        rows[p][p] = np.maximum(rows[p][p], least)
+        for i in range(p + 1, k):
+            share = rows[i][p] / rows[p][p]
+            goals[i] = goals[i] - share * goals[p]
+            for j in range(p + 1, k):
+                rows[i][j] = rows[i][j] - share * rows[p][j]
+    for i in reversed(range(k)):
+        for j in range(i + 1, k):
+            goals[i] = goals[i] - rows[i][j] * goals[j]
+        goals[i] = goals[i] / rows[i][i]
+    return np.stack(goals, axis=-1)
 
 
 def _best_set(gram: Array, right: Array, ridge: Array) -> Array:
@@ -70,7 +92,7 @@ def _best_set(gram: Array, right: Array, ridge: Array) -> Array:
         return np.zeros_like(right)
     outer = masks[:, :, None] * masks[:, None, :]
     system = gram[:, None] * outer + np.eye(k) * (1 - masks)[:, None, :] + ridge[:, None]
-    values = np.linalg.solve(system, (right[:, None] * masks)[..., None])[..., 0]  # (B, sets, k)
+    values = _eliminated(system, right[:, None] * masks)  # (B, sets, k)
     curved = np.matmul(values, gram)  # (B, sets, k)
     cost = (values * (0.5 * curved - right[:, None])).sum(-1)
     cost = np.where((values < 0).any(-1), np.inf, cost)

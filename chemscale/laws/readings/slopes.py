@@ -212,7 +212,8 @@ def _floor(top: Rows, level: float) -> tuple[float | None, tuple[float, float] |
         return None, None, f"floor not identified: fewer than {FLOOR_LEVELS} sizes along this axis"
     table = {"x": top.axes["data"], "loss": top.loss, "cluster": top.clusters}
     try:
-        law = fit(table, form="power_floor", data="x", loss="loss", objective="log_lsq", bootstrap=200, level=level)
+        law = fit(table, form="power_floor", data="x", loss="loss", objective="log_lsq", bootstrap=0, level=level,
+                  interval="profile")  # fmt: skip
     except (ValueError, FitError):
         return None, None, "floor not identified: too few runs along this axis"
     if law.parameters["E"] is None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -66,20 +67,42 @@ class Tangent:
         return np.einsum("spq,sq->sp", self.inverse, gradient)
 
     def spread(self, gradient: Array) -> Spread:
-        """Of the quantity with this gradient (S, P)."""
+        """Of the quantity with this gradient (S, P).
+
+        Where a cluster decides a parameter alone, its own errors leave nothing to see; that part of the variance is the
+        textbook one, by the errors of all runs.
+        """
         along = self.step(gradient)
         model = np.maximum(np.einsum("sp,sp->s", along, gradient), 1e-300)
         reach = np.einsum("snp,sp->sn", self.design, along)  # u
-        scores, directions = [], []
-        half = self._root()
-        for groups in of_one_size(groups_of(self.clusters)):  # (k, g) rows of k groups
-            rows = (self.design[:, groups] @ half[:, None]).reshape(-1, groups.shape[1], half.shape[-1])
-            own = reach[:, groups].reshape(-1, groups.shape[1])
-            adjusted = enlarged(rows, own, _by_half).reshape(len(reach), *groups.shape)
-            scores.append(np.einsum("skg,skg->sk", adjusted, self.errors[:, groups]))
-            directions.append((groups, adjusted))
-        sound = sum((score**2).sum(1) for score in scores)
-        return Spread(model, np.asarray(sound), self._freedom(directions))
+        scores, directions, decided = [], [], np.zeros(len(reach))
+        for taken in self._taken:
+            adjusted, alone = taken.of(reach, _by_half), taken.of(reach, _nothing_left)
+            scores.append(np.einsum("skg,skg->sk", adjusted, self.errors[:, taken.groups]))
+            directions.append((taken.groups, adjusted))
+            decided += (alone**2).sum((1, 2))
+        seen, known = np.asarray(sum((score**2).sum(1) for score in scores)), self._freedom(directions)
+        left = max(self.design.shape[1] - self.design.shape[2], 1)
+        unseen = decided * (self.errors**2).sum(1) / left
+        total = np.maximum(seen + unseen, 1e-300)
+        freedom = np.where(unseen > 0, total**2 / np.maximum(seen**2 / known + unseen**2 / left, 1e-300), known)
+        return Spread(model, seen + unseen, freedom)
+
+    def decided(self, gradient: Array) -> Array:
+        """The share of the textbook variance of a quantity (S, P) that lies where a cluster decides alone, (S,)."""
+        reach = np.einsum("snp,sp->sn", self.design, self.step(gradient))
+        alone = sum((taken.of(reach, _nothing_left) ** 2).sum((1, 2)) for taken in self._taken)
+        return np.asarray(alone / np.maximum((reach**2).sum(1), 1e-300))
+
+    @cached_property
+    def _taken(self) -> list[Taken]:
+        """What the fit takes of the errors of each cluster, clusters of one size together."""
+        half, found = self._root(), []
+        for groups in of_one_size(groups_of(self.clusters)):
+            rows = self.design[:, groups] @ half[:, None]  # (S, k, g, P)
+            axes, sizes, _ = np.linalg.svd(rows, full_matrices=False)
+            found.append(Taken(groups, axes, sizes))
+        return found
 
     def _root(self) -> Array:
         """R with R R' the inverse, (S, P, P)."""
@@ -100,6 +123,20 @@ class Tangent:
         return np.clip(total**2 / np.maximum((cross**2).sum((1, 2)), 1e-300), 1.0, None)
 
 
+class Taken(NamedTuple):
+    """What a fit takes of the errors of k groups of g runs: H of each, by its axes (S, k, g, P) and their singular
+    values (S, k, P).
+    """
+
+    groups: np.ndarray  # (k, g) rows
+    axes: Array
+    sizes: Array
+
+    def of(self, errors: Array, of: Callable[[Array], Array]) -> Array:
+        """f(I - H) times the errors (S, n) of each group, (S, k, g)."""
+        return _mapped(self.axes, self.sizes, errors[:, self.groups], of)
+
+
 def enlarged(rows: Array, errors: Array, of: Callable[[Array], Array]) -> Array:
     """f(I - H) times errors (B, g), where H = rows rows' is what a fit takes of each group's own errors, (B, g).
 
@@ -107,14 +144,23 @@ def enlarged(rows: Array, errors: Array, of: Callable[[Array], Array]) -> Array:
     runs costs no more than its runs times P^2.
     """
     axes, sizes, _ = np.linalg.svd(rows, full_matrices=False)
+    return _mapped(axes, sizes, errors, of)
+
+
+def _mapped(axes: Array, sizes: Array, errors: Array, of: Callable[[Array], Array]) -> Array:
     one = of(np.ones(1))
-    inside = (axes.swapaxes(1, 2) @ errors[..., None])[..., 0]
+    inside = (axes.swapaxes(-1, -2) @ errors[..., None])[..., 0]
     return one * errors + (axes @ ((of(1 - sizes**2) - one) * inside)[..., None])[..., 0]
 
 
 def _by_half(left: Array) -> Array:
     """The inverse root, and zero where a cluster decides a parameter alone."""
     return np.where(left > LEAST_LEFT, 1 / np.sqrt(np.maximum(left, LEAST_LEFT)), 0.0)
+
+
+def _nothing_left(left: Array) -> Array:
+    """One where a cluster decides a parameter alone, zero elsewhere."""
+    return (left <= LEAST_LEFT).astype(float)
 
 
 def of_one_size(groups: list[np.ndarray]) -> list[np.ndarray]:

@@ -17,6 +17,7 @@ from chemscale.laws.objectives import Array
 
 Columns = dict[str, list[Any]]
 
+PLAIN = {int, str, bool, type(None)}  # cells that are taken as they stand: a table of runs holds little else
 LEAST, MOST = 1e-60, 1e60  # of any cell: a power of more would leave the range of floating-point numbers
 
 
@@ -55,11 +56,17 @@ def _from_records(records: list[Any]) -> Columns:
     if not all(isinstance(record, Mapping) for record in records):
         raise ValueError("a sequence given as a table must hold one mapping per run.")
     names = dict.fromkeys(str(name) for record in records for name in record)
-    return {name: [_plain(record.get(name)) for record in records] for name in names}
+    return {name: _listed([record.get(name) for record in records]) for name in names}
 
 
 def _listed(values: Any) -> list[Any]:
-    return [_plain(v) for v in (values.tolist() if hasattr(values, "tolist") else list(values))]
+    values = values.tolist() if hasattr(values, "tolist") else list(values)
+    kinds = set(map(type, values))
+    if kinds <= PLAIN:
+        return values
+    if kinds <= PLAIN | {float}:
+        return [None if v != v else v for v in values]  # of all these only NaN differs from itself
+    return [_plain(v) for v in values]
 
 
 def _plain(value: Any) -> Any:
@@ -90,6 +97,18 @@ def split(columns: Columns, by: str) -> dict[Any, Columns]:
     for row, value in enumerate(values):
         index.setdefault(value, []).append(row)
     return {value: _taken(columns, mine) for value, mine in index.items()}
+
+
+def with_loss(parts: Mapping[Any, Columns], by: str, loss: str) -> tuple[dict[Any, Columns], tuple[str, ...]]:
+    """The groups in which the loss was measured at all, and a sentence on each of the others.
+
+    A store of two families has the force error of one and the loss per token of the other. Where no group has it, all
+    are returned, and the first row says what is missing.
+    """
+    has = {value: part for value, part in parts.items() if any(v is not None for v in part.get(loss, ()))}
+    if not has:
+        return dict(parts), ()
+    return has, tuple(f"{by}={value} has no {loss} and is left out" for value in parts if value not in has)
 
 
 def column(columns: Columns, name: str, field_name: str) -> list[Any]:

@@ -1,15 +1,12 @@
-"""Token ids back into molecules, in this process or in several."""
+"""Token ids back into canonical molecules, in this process or in several."""
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-import selfies
 from rdkit import Chem, rdBase
 
-from chemscale.data.tokens import CONTINUES, version_of
+from chemscale.data.tokens import join, smiles_of, version_of
 
 
 @dataclass(frozen=True)
@@ -34,19 +31,6 @@ def read_text(text: str, representation: str, version: int = 2) -> str | None:
     letters of a protein are its sequence."""
     if representation == "protein":
         return text
-    try:
-        molecule = Chem.MolFromSmiles(_smiles_of(text, version) if representation == "selfies" else text)
-    except selfies.DecoderError:
-        return None
+    smiles = smiles_of(text, version) if representation == "selfies" else text
+    molecule = None if smiles is None else Chem.MolFromSmiles(smiles)
     return Chem.MolToSmiles(molecule) if molecule is not None and molecule.GetNumAtoms() else None
-
-
-def _smiles_of(text: str, version: int) -> str:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # selfies says that version 1 is old, which is known here
-        return str(selfies.decoder(text, compatible=version == 1))
-
-
-def join(tokens: Sequence[int], vocabulary: Sequence[str]) -> str:
-    """The string that ids spell."""
-    return "".join(vocabulary[i].removeprefix(CONTINUES) for i in tokens)
