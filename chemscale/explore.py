@@ -20,10 +20,10 @@ from chemscale.sweep.aim import UNITS, Aim, Cells, Standing, Wanted
 from chemscale.sweep.cluster import cluster, fit
 from chemscale.sweep.designed import Designed
 from chemscale.sweep.display import Display
-from chemscale.sweep.drive import prepare
 from chemscale.sweep.estimate import try_costs
 from chemscale.sweep.grid import Grid, Study, require_name
 from chemscale.sweep.placement import On, require_room_for, resources_for
+from chemscale.sweep.preparation import prepare
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from chemscale import spec
-from chemscale.models import ChemGPT, PaiNN
+from chemscale.models import ChemGPT, PaiNN, SpookyNet
 from chemscale.records.store import spec_columns
 from chemscale.spec import Budget, Data, Evaluation, InitFrom, Optim, Resources, RunSpec, from_json, with_fields
 from chemscale.spec.plain import plain
@@ -272,3 +272,6 @@ def test_what_a_law_must_not_mix_has_names_of_its_own():
     kinds = ["nequip_l2", "nequip_l1_parity", f"allegro_l{Allegro.sized(8).degree}", "painn"]
     assert [kind_of(model) for model in models] == kinds
     assert kind_of(replace(PaiNN.sized(8), forces="direct")) == "painn_direct"
+    local = replace(SpookyNet.sized(8), attention="none")
+    assert [kind_of(model) for model in (SpookyNet.sized(8), local)] == ["spookynet", "spookynet_local"]
+    assert kind_of(replace(local, forces="direct")) == "spookynet_local_direct"

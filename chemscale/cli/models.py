@@ -11,7 +11,7 @@ from chemscale.cli.output import print_json, print_record, readable, resources_o
 def train(given: argparse.Namespace) -> int:
     """One run, with one worker in this process or with several on Ray Train."""
     from chemscale.records.store import Store
-    from chemscale.sweep.drive import prepare
+    from chemscale.sweep.preparation import prepare
     from chemscale.sweep.recipe import parse_options
     from chemscale.train.worker import require_room
 

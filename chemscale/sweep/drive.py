@@ -7,34 +7,17 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from chemscale import data
 from chemscale.records.store import Store, outstanding
 from chemscale.spec import Resources, RunSpec
 from chemscale.sweep.cluster import cluster, fit
 from chemscale.sweep.display import Display
 from chemscale.sweep.estimate import work_of
 from chemscale.sweep.grid import Grid, require_name
-from chemscale.sweep.placement import On, require_room_for, resources_for
+from chemscale.sweep.placement import On, require_room_for
+from chemscale.sweep.preparation import prepare
 from chemscale.sweep.progress import cells_of
 from chemscale.train.beside import Beside
-from chemscale.train.complete import complete
-from chemscale.train.ranks import require_sharding
 from chemscale.train.trunk import forget_trunks, trunk_of
-
-
-def prepare(runs: Sequence[RunSpec], on: On | None) -> list[RunSpec]:
-    """Build the sources that these runs need, then complete every run.
-
-    Raises:
-        ValueError: a model cannot be shared out as asked, a source is unknown or has no good record, or a size is
-            larger than it.
-    """
-    for run in runs:
-        require_sharding(run, resources_for(on, run))
-    ways = ((r.data.source, r.data.representation, r.data.reading) for r in runs)
-    for source, representation, reading in dict.fromkeys(ways):
-        data.build(source, representation=representation, reading=reading)
-    return [complete(run) for run in runs]
 
 
 def sweep(

@@ -14,10 +14,10 @@ from chemscale.records.store import Store
 from chemscale.spec import Resources, RunSpec
 from chemscale.sweep.cluster import cluster, fit
 from chemscale.sweep.display import Display
-from chemscale.sweep.drive import prepare
 from chemscale.sweep.found import SearchResult, result_of, samples_of
 from chemscale.sweep.grid import Grid
 from chemscale.sweep.placement import On, require_room_for, resources_for
+from chemscale.sweep.preparation import prepare
 from chemscale.sweep.progress import ENDED
 from chemscale.sweep.search import Search
 from chemscale.sweep.space import Domain, When

@@ -12,10 +12,11 @@ from chemscale.laws import FitError, Law, fit
 from chemscale.records.store import Store, outstanding
 from chemscale.spec import Resources, RunSpec
 from chemscale.spec.registry import kind_of
-from chemscale.sweep.drive import prepare, train_missing
+from chemscale.sweep.drive import train_missing
 from chemscale.sweep.estimate import try_costs
 from chemscale.sweep.grid import Study, largest
 from chemscale.sweep.placement import On, require_room_for
+from chemscale.sweep.preparation import prepare
 from chemscale.train.beside import Beside
 
 BOOTSTRAP = 400  # refits behind a forecast's interval; fewer than 399 cover too little

@@ -17,8 +17,8 @@ from chemscale.records.schema import DIVERGED, FAILED, FINISHED, INTERRUPTED, RU
 from chemscale.records.spool import patient
 from chemscale.records.store import Store, process_identity
 from chemscale.spec import Resources, RunSpec, with_fields
-from chemscale.sweep.drive import prepare
 from chemscale.sweep.grid import require_name
+from chemscale.sweep.preparation import prepare
 from chemscale.sweep.trackers import informed
 from chemscale.sweep.trial import Plan, trial
 from chemscale.sweep.tune import reserved

@@ -17,6 +17,7 @@ from chemscale.batch import AtomicBatch
 from chemscale.models.kernels import KERNELS_OF
 from chemscale.models.potential import AtomicPrediction
 from chemscale.train.compiled import difference
+from chemscale.train.compiled_blocks import reason
 
 NEEDED = ("cuequivariance", "cuequivariance_torch", "cuequivariance_ops_torch")  # without the last it is plain torch
 MISSING = (
@@ -80,7 +81,7 @@ class KernelForward:
         try:
             self.differs = difference(expected, self.plain(batch), self.potential)
         except Exception as error:  # whatever a library's kernel may raise: the run goes on without it
-            self.differs = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no message'}"
+            self.differs = reason(error)
         self._held = True
         if self.differs:
             self._set([None] * len(self.parts))

@@ -143,6 +143,18 @@ def test_commits_of_one_spec_version_are_one_code(tmp_path, monkeypatch):
         assert "2 " in seen.answer and "commit" in seen.answer
 
 
+def test_flops_of_two_rules_are_named(tmp_path, monkeypatch):
+    """A store that goes on with a model whose work has changed: old rows have no rule, which is the first."""
+    rules = {0: None, 1: 2}
+    monkeypatch.setattr(
+        planted, "row_of", lambda law, run, *rest: {**ROW(law, run, *rest), "flops_rule": rules[run.seed % 2]}
+    )
+    store = Store(tmp_path / "s", create=True)
+    plant(store, PAINN, forecast=False)
+    seen = of(cs.audit(store), "PaiNN")["mixed"]
+    assert seen.verdict == "concern" and "2 values of flops_rule (1, 2)" in seen.answer
+
+
 def committed(marks):
     """Seeds differ in the commit: an even one has the first mark after eleven letters, an odd one the second."""
     return lambda law, run, *rest: {

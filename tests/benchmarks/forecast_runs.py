@@ -17,7 +17,7 @@ from chemscale.records.schema import DIVERGED, FINISHED
 from chemscale.records.store import Store
 from chemscale.spec import Resources, RunSpec
 from chemscale.sweep import Search
-from chemscale.sweep.drive import prepare
+from chemscale.sweep.preparation import prepare
 from chemscale.train.session import train_here
 from tune_jobs.frey2023_tpe import recipe
 

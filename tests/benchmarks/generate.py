@@ -30,7 +30,7 @@ from chemscale.models.causal import CausalTransformer
 from chemscale.models.chemgpt import ChemGPT
 from chemscale.records.store import Store
 from chemscale.spec import Budget, Data, Optim, Resources, RunSpec
-from chemscale.sweep.drive import prepare
+from chemscale.sweep.preparation import prepare
 from chemscale.train.session import train_here
 from chemscale.use.canonical import Ids, read_ids
 from chemscale.use.decoder import decoder

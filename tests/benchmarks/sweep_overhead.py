@@ -26,7 +26,8 @@ from chemscale.records.store import Store
 from chemscale.spec import Budget, Data, Evaluation, Optim, Resources, RunSpec
 from chemscale.sweep import Grid
 from chemscale.sweep.cluster import cluster
-from chemscale.sweep.drive import prepare, sweep
+from chemscale.sweep.drive import sweep
+from chemscale.sweep.preparation import prepare
 from chemscale.train.session import train_in_store
 
 PEER_CELLS = 4

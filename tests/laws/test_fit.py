@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from chemscale.laws import FitError, Law, PartialFitError, fit
+from chemscale.laws import FitError, Law, PartialFitError, compare, fit
 from chemscale.laws.optimum import open_ends
 from tests.laws.planted import TRUTH, chinchilla, grid, wide
 
@@ -183,6 +183,24 @@ def test_a_group_that_fails_is_named():
     table = {**wide(noise=0.01), "arch": ["big"] * 36}
     table["loss"] = 3 * np.exp(np.random.default_rng(0).normal(0, 0.02, 36))
     with pytest.raises(FitError, match=r"^arch=big: the loss is flat"):
+        fit(table, data="tokens", loss="loss", bootstrap=0, by="arch")
+
+
+def test_a_group_that_never_had_the_loss_is_left_out():
+    """A store of two families has the force error of one and the loss per token of the other."""
+    one, other, text = (wide(noise=0.01, seed=seed) for seed in range(3))
+    table = {name: np.concatenate([part[name] for part in (one, other, text)]).tolist() for name in one}
+    table["arch"] = ["a"] * 36 + ["b"] * 36 + ["text"] * 36
+    table["loss"][72:] = [None] * 36
+    table["tokens"][72:] = [None] * 36
+    laws = fit(table, data="tokens", loss="loss", bootstrap=0, by="arch")
+    assert list(laws) == ["a", "b"] and laws["a"].warnings[0] == "arch=text has no loss and is left out"
+    alone = fit(one, data="tokens", loss="loss", bootstrap=0)
+    assert laws["a"].parameters == alone.parameters
+    compared = compare(table, by="arch", params="params", data="tokens", loss="loss", bootstrap=0)
+    assert compared.groups == ("a", "b") and "arch=text has no loss and is left out" in compared.warnings
+    table["loss"] = [None] * 108
+    with pytest.raises(ValueError, match="missing"):
         fit(table, data="tokens", loss="loss", bootstrap=0, by="arch")
 
 

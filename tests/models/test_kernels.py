@@ -10,10 +10,11 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from chemscale.models import Allegro, NequIP
+from chemscale.models import Allegro, NequIP, SchNet
 from chemscale.models.kernels import REFERENCE
 from chemscale.models.nequip import Interaction
-from chemscale.spec import Resources
+from chemscale.spec import Data, Optim, Resources, RunSpec
+from chemscale.sweep.tuning import _other_kernels
 from chemscale.train import kernels
 from chemscale.train.kernels import use_kernels, why_not
 from tests.models.batches import CUTOFF, MANIFEST, joined, loss, module, molecule
@@ -100,6 +101,17 @@ def test_what_is_missing_is_said(monkeypatch):
     assert "runs on NVIDIA's GPUs, not on cpu" in str(why_not(CPU))
     with pytest.raises(ValueError, match="multiplies irreps, and SchNetPotential has none"):
         use_kernels(module("schnet"), CPU)
+
+
+def test_tuning_offers_them_where_they_run(monkeypatch):
+    runs = [RunSpec(model, Data("fragments-gfn2", size=8), Optim(batch=4)) for model in (NequIP(8), SchNet(8))]
+    on = Resources(gpus=1)
+    monkeypatch.setattr("chemscale.sweep.tuning.visible_device", lambda gpus: CPU)
+    assert [_other_kernels(run, on) for run in runs] == [[], []]  # no NVIDIA GPU
+    monkeypatch.setattr("chemscale.sweep.tuning.why_not", lambda device: None)
+    assert [_other_kernels(run, on) for run in runs] == [["cuequivariance"], []]
+    assert _other_kernels(runs[0], Resources(gpus=1, kernels="cuequivariance")) == ["plain"]
+    assert _other_kernels(runs[0], Resources()) == _other_kernels(runs[0], Resources(gpus=1, compile="step")) == []
 
 
 @pytest.mark.parametrize("fields", [{}, {"gpus": 1, "compile": "step"}])

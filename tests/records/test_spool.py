@@ -273,7 +273,7 @@ def test_a_word_that_cannot_be_said_is_said_later():
 
 
 def test_a_run_that_waits_tells_its_scheduler(tmp_path, monkeypatch, molecules):
-    from chemscale.sweep.drive import prepare
+    from chemscale.sweep.preparation import prepare
     from chemscale.train import session
     from tests.sweep.test_tune import text_grid
 
@@ -302,7 +302,7 @@ def test_a_run_that_waits_tells_its_scheduler(tmp_path, monkeypatch, molecules):
 
 def test_what_a_scheduler_hears_of_a_run_that_it_may_stop_is_in_the_store(tmp_path, monkeypatch, molecules):
     """The process of a stopped run may end right after its report, and what waits on its disk ends with it."""
-    from chemscale.sweep.drive import prepare
+    from chemscale.sweep.preparation import prepare
     from chemscale.train import session
     from tests.sweep.test_tune import text_grid
 

@@ -36,7 +36,7 @@ def test_no_run_helps_to_forecast_itself():
 
 @pytest.mark.slow
 def test_the_papers_table_from_a_small_store_and_again(molecules, tmp_path, capsys):
-    from chemscale.sweep.drive import prepare
+    from chemscale.sweep.preparation import prepare
     from chemscale.train.session import train_in_store
     from tests.benchmarks.forecast_runs import drawn
     from tune_jobs.frey2023_tpe import HEAD, SHARES, main, recipe

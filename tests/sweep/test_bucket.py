@@ -13,7 +13,7 @@ from chemscale.cli import main
 from chemscale.records.schema import POINTS, RUNS, equal
 from chemscale.records.store import Store
 from chemscale.spec import Resources
-from chemscale.sweep.drive import prepare
+from chemscale.sweep.preparation import prepare
 from chemscale.train.session import train_in_store
 from tests.records import servers
 from tests.sweep.test_tune import text_grid

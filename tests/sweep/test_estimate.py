@@ -10,7 +10,7 @@ from chemscale import data
 from chemscale.models import ChemGPT
 from chemscale.spec import MODELS, Budget, Data, Evaluation, Optim, RunSpec
 from chemscale.sweep import estimate
-from chemscale.sweep.drive import prepare
+from chemscale.sweep.preparation import prepare
 from chemscale.sweep.tune import _counted
 from chemscale.train.rows import cost_key, training_cost
 from chemscale.train.symmetry import EnergyForceTurned

@@ -8,7 +8,7 @@ import pytest
 
 from chemscale.cli import main
 from chemscale.records.store import Store
-from chemscale.sweep.drive import prepare
+from chemscale.sweep.preparation import prepare
 from chemscale.sweep.recipe import load_recipe
 from tests.sweep.records import record
 

@@ -5,6 +5,7 @@ import math
 
 import ase.io
 import pytest
+import torch
 
 from chemscale import data
 from chemscale.cli import main
@@ -14,6 +15,7 @@ from chemscale.spec import Resources
 from chemscale.sweep.recipe import load_recipe
 from chemscale.train.complete import complete
 from chemscale.train.session import train_in_store
+from tests.models.batches import MANIFEST, joined, loss, molecule
 
 FREY = "tune_jobs/frey2023_potentials.py"
 TINY = {"valid": 8, "test": 8, "source": "fragments-gfn2"}
@@ -81,12 +83,12 @@ def test_recipes_train_small(recipe, more, tmp_path):
 
 @pytest.mark.slow
 def test_accuracy_on_3bpa_is_measured_on_the_test_set_that_is_named(tmp_path, monkeypatch):
-    from tests.data.test_structures import molecule
+    from tests.data.test_structures import molecule as frame
 
     monkeypatch.setenv("CHEMSCALE_HOME", str(tmp_path / "home"))
     train, test = tmp_path / "train.extxyz", tmp_path / "test.extxyz"
-    ase.io.write(train, [molecule(i, atoms=6) for i in range(70)])
-    ase.io.write(test, [molecule(100 + i, atoms=6) for i in range(9)])
+    ase.io.write(train, [frame(i, atoms=6) for i in range(70)])
+    ase.io.write(test, [frame(100 + i, atoms=6) for i in range(9)])
     given = {"files": (str(train), f"{test}@:7"), "shapes": "small", "epochs": 1, "points": 1}
     runs = load_recipe("tune_jobs/accuracy_3bpa.py", {**given, "architectures": ("schnet", "nequip_l2")}).runs()
     data.build(str(train), reading=runs[0].data.reading, processes=1, progress=False)
@@ -98,6 +100,23 @@ def test_accuracy_on_3bpa_is_measured_on_the_test_set_that_is_named(tmp_path, mo
     assert [(row["structures"], row["test_examples"]) for row in rows] == [(20, 7)] * 2
     with pytest.raises(ValueError, match="architectures='mace' is none of the small shapes"):
         load_recipe("tune_jobs/accuracy_3bpa.py", {**given, "architectures": ("mace",)})
+
+
+PUBLISHED = {run.model.architecture + getattr(run.model, "variant", ""): run.model
+             for run in load_recipe("tune_jobs/accuracy_3bpa.py").runs()}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_published_shapes_build_and_take_a_step(name):
+    """At their full width and depth, on one structure: every parameter moves, by a gradient that is finite."""
+    potential = PUBLISHED[name].build(MANIFEST)
+    batch = joined([molecule(6)], torch.float32)
+    before = [p.detach().clone() for p in potential.parameters()]
+    optimiser = torch.optim.Adam(potential.parameters(), lr=1e-3)
+    loss(potential, batch).backward()
+    optimiser.step()
+    for (named, now), then in zip(potential.named_parameters(), before, strict=True):
+        assert now.isfinite().all() and not torch.equal(now, then), named
 
 
 @pytest.mark.slow

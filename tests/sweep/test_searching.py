@@ -16,8 +16,9 @@ from chemscale.models import ChemGPT
 from chemscale.records.store import Store
 from chemscale.spec import Budget, Data, Evaluation, Optim, RunSpec
 from chemscale.sweep import ASHA, PBT, Grid, HyperBand, Search, loguniform
-from chemscale.sweep.drive import prepare, sweep
+from chemscale.sweep.drive import sweep
 from chemscale.sweep.found import samples_of
+from chemscale.sweep.preparation import prepare
 from chemscale.sweep.proposals import Proposals
 from chemscale.sweep.searching import search
 from chemscale.sweep.transfer import transfer

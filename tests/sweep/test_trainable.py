@@ -17,7 +17,7 @@ import chemscale as cs
 from chemscale.models import ChemGPT
 from chemscale.records.store import Store
 from chemscale.spec import Budget, Data, Evaluation, Optim, Resources, RunSpec, with_fields
-from chemscale.sweep.drive import prepare
+from chemscale.sweep.preparation import prepare
 from chemscale.sweep.trainable import Fields, OpenPlan, flattened, train_open
 from chemscale.sweep.trial import Plan, Steady, trial
 from chemscale.sweep.tune import _untold

@@ -14,7 +14,8 @@ from chemscale.records.schema import POINTS, RUNS, equal
 from chemscale.records.store import Store
 from chemscale.spec import Budget, Data, Evaluation, Optim, Resources, RunSpec
 from chemscale.sweep import ASHA, Grid, Search, choice, loguniform
-from chemscale.sweep.drive import prepare, sweep, tuner
+from chemscale.sweep.drive import sweep, tuner
+from chemscale.sweep.preparation import prepare
 from chemscale.sweep.searching import search
 from tests.train.runs import EVALUATION
 

@@ -6,7 +6,7 @@ from chemscale.models import ChemGPT
 from chemscale.records.store import Store
 from chemscale.spec import Budget, Data, Optim, Resources, RunSpec
 from chemscale.sweep import Grid
-from chemscale.sweep.drive import prepare
+from chemscale.sweep.preparation import prepare
 from tests.ray_clusters import one_node
 from tests.train.runs import EVALUATION
 

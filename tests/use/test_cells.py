@@ -10,7 +10,7 @@ from chemscale.cli import main
 from chemscale.models.chemgpt import ChemGPT
 from chemscale.records.store import Store
 from chemscale.spec import Budget, Data, Evaluation, Optim, Resources, RunSpec
-from chemscale.sweep.drive import prepare
+from chemscale.sweep.preparation import prepare
 from chemscale.train.session import train_here
 from chemscale.use.quality import cells
 from chemscale.use.quality.cells import Sampling, flat, kept, score_cells
