@@ -39,17 +39,13 @@ class Block(torch.autograd.Function):
         g1, b1, wqkv, wo, bo, g2, b2, wi, bi, wf, bf = weights
         width = x.shape[1]
         h1, mean1, rstd1 = aten.native_layer_norm(x, (width,), g1, b1, plan.eps)
-        table = _with_blank(plan, h1, wqkv.t())
-        heads = [_to_cells(plan, part, table, 0) for part in plan.parts]
-        made = [_attend(plan, part, window, cells) for part, cells in zip(plan.parts, heads, strict=True)]
-        mixed, shares = _end_to_end([one[0] for one in made]), [one[1] for one in made]
+        mixed, attended = _mix(plan, window, h1, wqkv)
         x1 = _add_product(plan, x, mixed, wo.t(), bo)
         h2, mean2, rstd2 = aten.native_layer_norm(x1, (width,), g2, b2, plan.eps)
-        inner = _product(plan, h2, wi.t()).add_(bi)
-        active, slope = ACTIVATED[plan.activation](inner)
+        active, slope = _activate(plan, _product(plan, h2, wi.t()), bi)
         ctx.plan, ctx.window = plan, window
         kept = (x, h1, mean1, rstd1, mixed, x1, h2, mean2, rstd2, active, slope)
-        ctx.save_for_backward(*kept, *weights, *heads, *shares)
+        ctx.save_for_backward(*kept, *weights, *attended)
         return _add_product(plan, x1, active, wf.t(), bf)
 
     @staticmethod
@@ -58,21 +54,18 @@ class Block(torch.autograd.Function):
         plan: Plan = ctx.plan
         x, h1, mean1, rstd1, mixed, x1, h2, mean2, rstd2, active, slope, *more = ctx.saved_tensors
         g1, b1, wqkv, wo, _, g2, b2, wi, _, wf, _, *attended = more
-        count = len(plan.parts)
-        each = zip(plan.parts, attended[:count], attended[count:], strict=True)
         (grad,) = grads
         width, every = x.shape[1], [True, True, True]
         branch = grad if plan.branch == 1 else grad * plan.branch
         d_bf, d_wf = branch.sum(0), _product(plan, branch.t(), active)
-        d_inner = SLOPED[plan.activation](_product(plan, branch, wf), slope)
+        d_inner = _activate_backward(plan, _product(plan, branch, wf), slope)
         d_bi, d_wi = d_inner.sum(0), _product(plan, d_inner.t(), h2)
         d_h2 = _product(plan, d_inner, wi)
         d_x1, d_g2, d_b2 = aten.native_layer_norm_backward(d_h2, x1, (width,), mean2, rstd2, g2, b2, every)
         d_x1 += grad
         branch = d_x1 if plan.branch == 1 else d_x1 * plan.branch
         d_bo, d_wo = branch.sum(0), _product(plan, branch.t(), mixed)
-        table = _with_blank(plan, branch, wo)
-        d_qkv = _end_to_end([_attend_backward(plan, p, h, s, _to_cells(plan, p, table, 1)) for p, h, s in each])
+        d_qkv = _mix_backward(plan, ctx.window, mixed, attended, branch, wo)
         d_wqkv = _product(plan, d_qkv.t(), h1)
         d_h1 = _product(plan, d_qkv, wqkv)
         d_x, d_g1, d_b1 = aten.native_layer_norm_backward(d_h1, x, (width,), mean1, rstd1, g1, b1, every)
@@ -107,6 +100,31 @@ def _with_blank(plan: Plan, a: Tensor, b: Tensor) -> Tensor:
 
 
 # -- attention --------------------------------------------------------------------------------------------------------
+
+
+def _mix(plan: Plan, window: int | None, x: Tensor, wqkv: Tensor) -> tuple[Tensor, list[Tensor]]:
+    """Mixed values, (tokens, width), of what stands before attention, and what the backward pass needs of it."""
+    if plan.kernels is not None and plan.starts is not None:
+        projected = _product(plan, x, wqkv.t())
+        mixed, sums = plan.kernels.attend(projected, plan.starts, window, plan.scale)
+        return mixed, [projected, sums]
+    table = _with_blank(plan, x, wqkv.t())
+    heads = [_to_cells(plan, part, table, 0) for part in plan.parts]
+    made = [_attend(plan, part, window, cells) for part, cells in zip(plan.parts, heads, strict=True)]
+    return _end_to_end([one[0] for one in made]), [*heads, *(one[1] for one in made)]
+
+
+def _mix_backward(
+    plan: Plan, window: int | None, mixed: Tensor, attended: list[Tensor], grad: Tensor, wo: Tensor
+) -> Tensor:
+    """Gradient of queries, keys and values, (tokens, 3 x width), from that behind attention's output matrix."""
+    if plan.kernels is not None and plan.starts is not None:
+        projected, sums = attended
+        d_mixed = _product(plan, grad, wo)
+        return plan.kernels.attend_backward(projected, plan.starts, mixed, sums, d_mixed, window, plan.scale)
+    table, count = _with_blank(plan, grad, wo), len(plan.parts)
+    each = zip(plan.parts, attended[:count], attended[count:], strict=True)
+    return _end_to_end([_attend_backward(plan, p, h, s, _to_cells(plan, p, table, 1)) for p, h, s in each])
 
 
 def _end_to_end(parts: list[Tensor]) -> Tensor:
@@ -180,6 +198,18 @@ def _attend_backward(plan: Plan, part: Part, heads: Tensor, shares: Tensor, grad
 
 
 # -- activations: inner -> what comes out, what the backward pass needs; (gradient, that) -> gradient of inner -------
+
+
+def _activate(plan: Plan, inner: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+    if plan.kernels is not None and plan.activation == "gelu_new":
+        return plan.kernels.gelu_new(inner, bias)
+    return ACTIVATED[plan.activation](inner.add_(bias))
+
+
+def _activate_backward(plan: Plan, grad: Tensor, slope: Tensor) -> Tensor:
+    if plan.kernels is not None and plan.activation == "gelu_new":
+        return plan.kernels.gelu_new_backward(grad, slope)
+    return SLOPED[plan.activation](grad, slope)
 
 
 def _gelu(inner: Tensor) -> tuple[Tensor, Tensor]:

@@ -11,7 +11,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
+from torch.utils._python_dispatch import _get_current_dispatch_mode
 
+from chemscale.models.block_native import ROOM, BlockKernels, block_kernels
 from chemscale.models.products import PRODUCTS
 
 PART_STRINGS, PARTS = 4, 4  # strings of a grid at least, grids at most; 64 of MOSES: 21 % padding in one, 6.5 % in 4
@@ -95,6 +98,8 @@ class Plan:
         branch: factor on what each part adds to the residual stream.
         activation: "gelu" or "gelu_new". eps: of the layer norms.
         products: what linear layers multiply in; None is the tensors' type.
+        kernels: what runs attention in the place of grids, then without parts; None where grids do.
+        starts: for kernels, (strings + 1,) int64, where each string begins, and where the last ends.
     """
 
     parts: tuple[Part, ...]
@@ -104,6 +109,8 @@ class Plan:
     activation: str
     eps: float
     products: torch.dtype | None
+    kernels: BlockKernels | None = None
+    starts: Tensor | None = None
 
     @classmethod
     def of(
@@ -118,9 +125,21 @@ class Plan:
         **more: Any,
     ) -> Plan:
         """The plan for strings of `fed` tokens, (strings,), at `positions`, (tokens,); `like` has the tensors' type."""
+        kernels = _kernels(like, heads, longest)
+        if kernels is not None:
+            starts = pad(fed.cumsum(0), (1, 0))
+            return cls((), heads, products=PRODUCTS.get(), kernels=kernels, starts=starts, **more)
         grids = _grids(fed, positions, longest)
         parts = tuple(Part.of(grid, heads, windows, like) for grid in grids)
         return cls(parts, heads, products=PRODUCTS.get(), **more)
+
+
+def _kernels(like: Tensor, heads: int, longest: int) -> BlockKernels | None:
+    """Kernels in C for these tensors; none under what watches torch's operations, such as a count of their FLOPs."""
+    watched = _get_current_dispatch_mode() is not None
+    if watched or like.device.type != "cpu" or like.dtype != torch.float32 or longest > ROOM:
+        return None
+    return block_kernels(heads, like.shape[-1] // heads)
 
 
 def _grids(fed: Tensor, positions: Tensor, longest: int) -> list[Grid]:

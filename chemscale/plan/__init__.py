@@ -6,6 +6,7 @@ device-hours, money in whatever a price is in, losses in the law's unit.
 
 from __future__ import annotations
 
+from chemscale.laws.tables.cost import PerUnit
 from chemscale.plan.choice import CANNOT_TELL, Choice, Plan, plan
 from chemscale.plan.cost import RunCost, Spend, law_cost, measure_cost
 from chemscale.plan.following import Following, following
@@ -14,8 +15,8 @@ from chemscale.plan.worth import First, Worth
 from chemscale.rooms import answer_calls
 
 __all__ = [
-    "CANNOT_TELL", "Choice", "First", "Following", "Plan", "RunCost", "Score", "Spend", "Worth", "following", "freeze",
-    "law_cost", "measure_cost", "plan", "resolved", "scores",
+    "CANNOT_TELL", "Choice", "First", "Following", "PerUnit", "Plan", "RunCost", "Score", "Spend", "Worth", "following",
+    "freeze", "law_cost", "measure_cost", "plan", "resolved", "scores",
 ]  # fmt: skip
 
 answer_calls(__name__, "chemscale.plan.choice:plan")  # `chemscale.plan` is the room and the function

@@ -22,7 +22,8 @@ UNITS = {"flops": "FLOPs", "device_hours": "device-hours", "money": "of money"}
 class RunCost:
     """What one run costs, measured from runs.
 
-    rule: FLOPs of a run by its parameters and unique data, and back. seconds_per_flop and seconds_exponent:
+    rule: FLOPs of a run by its parameters and unique data, and back, such as `PerUnit(lambda n: 6 * n)` or what
+    `measure_cost` finds. seconds_per_flop and seconds_exponent:
     device-seconds per FLOP = seconds_per_flop x N^seconds_exponent (small models use a device less well); None where
     the table has no device-seconds. No model uses a device better than the largest one that was timed, of `timed_to`
     parameters: a power that falls would go on for ever, and a device does not.

@@ -1,7 +1,6 @@
 """The same kernels in C (`kernels.c`), compiled for this processor and shape where a C compiler is found.
 
-Compiling takes 0.3 s, once a process and shape, in a folder that is gone afterwards: machine code for one processor is
-nothing to keep on a disk that others share. Four layers of width 64 write 1.7 times as many strings a second with them
+Four layers of width 64 write 1.7 times as many strings a second with them
 as with torch's operations; attention of 512 lines, 4 heads of 16, to 17 and 40 tokens takes 0.8 and 1.5 ms, there 1.2
 and 2.7 at best. `torch.compile` of a whole block took 25 s and gave 2.6 ms for 3.7 at 17 tokens.
 """
@@ -9,14 +8,8 @@ and 2.7 at best. `torch.compile` of a whole block took 25 s and gave 2.6 ms for 
 from __future__ import annotations
 
 import ctypes
-import os
-import shutil
-import subprocess
-import tempfile
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from functools import cache
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -24,31 +17,16 @@ import torch
 from torch import Tensor
 
 from chemscale.models.causal import NORM_EPS
+from chemscale.models.machine import compiled, shared
 
 SOURCE = Path(__file__).with_name("kernels.c")
-# Not -ffast-math: linking with it sets the whole process to flush denormal numbers. These let sums be reordered.
-FLAGS = ("-std=gnu11", "-O3", "-march=native", "-fopenmp-simd", "-fno-math-errno", "-fno-trapping-math",
-         "-fno-signed-zeros", "-fassociative-math", "-ffinite-math-only", "-fPIC", "-shared")  # fmt: skip
-SPLIT = 2**16  # numbers from which on more than one thread is worth its start, about 20 us
-LONGEST_COMPILATION = 60.0  # seconds
 
 
 @cache
 def native(heads: int, head: int) -> Callable[[str], Native] | None:
     """What makes the kernels of this shape, by the activation's name; None where they cannot be compiled here."""
-    compiler = shutil.which(os.environ.get("CC", "cc"))
-    if compiler is None:
-        return None
-    shape = (f"-DHEADS={heads}", f"-DHEAD={head}")
-    with tempfile.TemporaryDirectory() as folder:
-        made = Path(folder) / "kernels.so"
-        try:
-            command = [compiler, *FLAGS, *shape, str(SOURCE), "-o", str(made), "-lm"]
-            subprocess.run(command, check=True, capture_output=True, timeout=LONGEST_COMPILATION)
-            library = ctypes.CDLL(str(made))  # stays mapped when the file is gone
-        except (OSError, subprocess.SubprocessError):
-            return None
-    return lambda activation: Native(library, activation)
+    library = compiled(SOURCE, HEADS=heads, HEAD=head)
+    return None if library is None else lambda activation: Native(library, activation)
 
 
 class Native:
@@ -92,15 +70,4 @@ class Native:
 
 
 def _shared(call: Callable[..., None], rows: Tensor, *arguments: Any) -> None:
-    """Call for all lines, or for a part of them from each of several threads."""
-    lines, threads = len(rows), min(torch.get_num_threads(), -(-rows.numel() // SPLIT))
-    if threads == 1:
-        call(0, lines, *arguments)
-        return
-    ends = [lines * part // threads for part in range(threads + 1)]
-    list(_pool(threads).map(lambda part: call(*part, *arguments), pairwise(ends)))
-
-
-@cache
-def _pool(threads: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(threads, "kernels")
+    shared(call, len(rows), rows.numel(), *arguments)

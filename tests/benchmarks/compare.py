@@ -11,6 +11,7 @@ is written there when it is done, and the same command again goes on where it wa
 import argparse
 import json
 import time
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -70,8 +71,9 @@ def summary(title: str, tables: int, side: int, noise: float, groups: tuple[dict
     true = groups[1].get("alpha", 0.34) - groups[0].get("alpha", 0.34)
     kept = FOLDER / f"{title}.jsonl" if FOLDER else None
     done = [json.loads(text) for text in kept.read_text().splitlines()] if kept and kept.exists() else []
+    first = zlib.crc32(title.encode())  # no two lines share their noise, or they would not be so many tables
     for seed in range(len(done), tables):
-        done.append(judged(compared(seed, side, noise, groups, **options), true))
+        done.append(judged(compared(first + seed, side, noise, groups, **options), true))
         if kept:
             with kept.open("a") as file:
                 file.write(json.dumps(done[-1]) + "\n")

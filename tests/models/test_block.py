@@ -1,11 +1,13 @@
 """Blocks at once against blocks of layers, and packed strings against padded ones and against one dense mask."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch.nn import functional
 
 from chemscale.batch import TokenBatch
-from chemscale.models import causal, mixing
+from chemscale.models import block_native, causal, grid, machine, mixing
 from chemscale.models.chemgpt import ChemGPT
 from tests.models.test_chemgpt import built
 
@@ -47,6 +49,35 @@ def test_blocks_at_once_are_blocks_of_layers(shape, monkeypatch):
     torch.testing.assert_close(at_once, layered, rtol=1e-11, atol=1e-11)
     for name, gradient in gradients.items():
         torch.testing.assert_close(gradient, expected[name], rtol=1e-10, atol=1e-11, msg=lambda m, n=name: f"{n}: {m}")
+
+
+@every_shape
+@pytest.mark.parametrize("threads", [1, 2])
+def test_kernels_in_c_are_blocks_of_layers(shape, threads, monkeypatch):
+    """Tolerance: float32 against torch's autograd in float64; e^x is exact to 2e-7, and errors add up over layers."""
+    monkeypatch.setattr(machine, "SPLIT", 1)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    batch = strings((129, *LENGTHS)).packed()
+    short, exact = (built(replace(SHAPES[shape], context=128), dtype=d) for d in (torch.float32, torch.float64))
+    exact.load_state_dict(short.state_dict())
+    plan = short._plan(short.wte.weight, mixing.Strings(batch.fed, batch.positions, batch.longest))
+    assert plan.kernels is not None and not plan.parts
+    found, gradients = losses(short, batch)
+    monkeypatch.setattr(causal, "LONGEST_GRID", 0)
+    layered, expected = losses(exact, batch)
+    torch.testing.assert_close(found.double(), layered, rtol=1e-5, atol=1e-5)
+    for name, gradient in gradients.items():
+        apart = (gradient - expected[name]).norm() / expected[name].norm().clamp(min=1e-3)
+        assert apart < 2e-5, name
+
+
+def test_without_a_compiler_strings_stand_in_grids(monkeypatch):
+    monkeypatch.setenv("CC", "no-such-compiler")
+    assert machine.compiled(block_native.SOURCE, HEADS=1, HEAD=8, ROOM=block_native.ROOM) is None
+    batch, module = strings().packed(), built(SHAPES["neo"])
+    with_kernels = losses(module, batch)[0]
+    monkeypatch.setattr(grid, "block_kernels", lambda heads, head: None)
+    torch.testing.assert_close(losses(module, batch)[0], with_kernels, rtol=1e-5, atol=1e-5)
 
 
 @every_shape

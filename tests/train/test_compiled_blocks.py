@@ -220,5 +220,5 @@ def test_tuning_says_when_compiling_pays(molecules):
     (tuned,) = tune([text_run(molecules)])
     (choice,) = (choice for choice in tuned.choices if choice.field == "compile")
     assert choice.value == "step"
-    assert choice.pays_from > 10
-    assert "compile" not in tuned.recommended
+    assert choice.pays_from > 0  # compiling takes seconds, from a cache too
+    assert tuned.run.updates >= choice.pays_from or "compile" not in tuned.recommended
