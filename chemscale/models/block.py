@@ -201,14 +201,14 @@ def _attend_backward(plan: Plan, part: Part, heads: Tensor, shares: Tensor, grad
 
 
 def _activate(plan: Plan, inner: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
-    if plan.kernels is not None and plan.activation == "gelu_new":
-        return plan.kernels.gelu_new(inner, bias)
+    if plan.kernels is not None:
+        return plan.kernels.activate(plan.activation, inner, bias)
     return ACTIVATED[plan.activation](inner.add_(bias))
 
 
 def _activate_backward(plan: Plan, grad: Tensor, slope: Tensor) -> Tensor:
-    if plan.kernels is not None and plan.activation == "gelu_new":
-        return plan.kernels.gelu_new_backward(grad, slope)
+    if plan.kernels is not None:
+        return plan.kernels.activate_backward(plan.activation, grad, slope)
     return SLOPED[plan.activation](grad, slope)
 
 

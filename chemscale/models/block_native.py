@@ -1,7 +1,7 @@
 """What stands between the products of a block in training, in C (`block.c`), for short strings in float32.
 
 Measured beside torch's operations (`block`, `grid`), one thread of an AVX2 processor, 32 strings of 64 tokens, width
-128 in 16 heads: attention 7 -> 2.4 ms forward and 7 -> 3.5 ms backward, gelu_new 3.3 -> 1.4 ms both ways. Nothing is
+128 in 16 heads: attention 7 -> 2.4 ms forward and 7 -> 3.5 ms backward, gelu_new 3.3 -> 1.4 ms in all. Nothing is
 padded, and a few calls take the place of some sixty operations, which counts most where a batch is small.
 
 Shapes: tokens (of all strings), width, heads.
@@ -40,10 +40,13 @@ class BlockKernels:
         self._attend, self._attend_back = library.attend, library.attend_backward
         self._attend.argtypes = [*part, *[numbers] * 4, number, ctypes.c_float]
         self._attend_back.argtypes = [*part, *[numbers] * 6, number, ctypes.c_float]
-        self._gelu_new, self._gelu_new_back = library.gelu_new, library.gelu_new_backward
-        self._gelu_new.argtypes = [*part, *[numbers] * 3, number]
-        self._gelu_new_back.argtypes = [*part, *[numbers] * 2, number]
-        for call in (self._attend, self._attend_back, self._gelu_new, self._gelu_new_back):
+        self._active = {name: getattr(library, name) for name in ("gelu", "gelu_new")}
+        self._slope = {name: getattr(library, f"{name}_backward") for name in self._active}
+        for call in self._active.values():
+            call.argtypes = [*part, *[numbers] * 3, number]
+        for call in self._slope.values():
+            call.argtypes = [*part, *[numbers] * 2, number]
+        for call in (self._attend, self._attend_back, *self._active.values(), *self._slope.values()):
             call.restype = None
 
     def attend(self, projected: Tensor, starts: Tensor, window: int | None, scale: float) -> tuple[Tensor, Tensor]:
@@ -75,14 +78,14 @@ class BlockKernels:
         shared(self._attend_back, len(starts) - 1, projected.numel(), *pointers, window or ALL, scale)
         return made
 
-    def gelu_new(self, inner: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
-        """gelu_new of inner + bias, (tokens, inner width), and inner + bias, in the place of inner."""
+    def activate(self, name: str, inner: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+        """ "gelu" or "gelu_new" of inner + bias, (tokens, inner width), and inner + bias, in the place of inner."""
         made = torch.empty_like(inner)
         pointers = (t.data_ptr() for t in (inner, bias, made))
-        shared(self._gelu_new, len(inner), inner.numel(), *pointers, inner.shape[1])
+        shared(self._active[name], len(inner), inner.numel(), *pointers, inner.shape[1])
         return made, inner
 
-    def gelu_new_backward(self, grad: Tensor, inner: Tensor) -> Tensor:
+    def activate_backward(self, name: str, grad: Tensor, inner: Tensor) -> Tensor:
         """The gradient of inner, in the place of the one given."""
-        shared(self._gelu_new_back, len(grad), grad.numel(), inner.data_ptr(), grad.data_ptr(), grad.shape[1])
+        shared(self._slope[name], len(grad), grad.numel(), inner.data_ptr(), grad.data_ptr(), grad.shape[1])
         return grad
