@@ -24,6 +24,11 @@ def plan(given: argparse.Namespace) -> int:
     from chemscale.plan import CANNOT_TELL, Plan, measure_cost
     from chemscale.plan import plan as plan_for
 
+    if given.next_runs is None and (given.target or given.rule != "v"):
+        raise ValueError(
+            f"--target={given.target!r} and --rule={given.rule!r} choose next runs, and none are asked for; add "
+            "--next-runs BUDGET or leave them out."
+        )
     if given.register is not None and not is_store(given.table):
         writable(f"{given.register}{FORECAST}", "--register")
     table = read(read_table(given.table))

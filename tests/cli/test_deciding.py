@@ -122,6 +122,8 @@ def test_a_forecast_of_a_store_is_scored_by_its_report_once_the_run_is_made(tmp_
         (("--flops", 1e15, "--money", 1), "give one budget"),
         (("--flops", 1e15, "--cost", "nothing"), "--cost='nothing' is not a column"),
         (("--flops", 1e3, "--register", "x"), "no planned run to register"),
+        (("--flops", 1e15, "--rule", "d"), "--next-runs BUDGET or leave"),
+        (("--flops", 1e15, "--target", "alpha"), "--next-runs BUDGET or leave"),
     ],
 )
 def test_mistakes_are_one_sentence(table, capsys, words, told):
