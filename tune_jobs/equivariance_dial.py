@@ -10,6 +10,26 @@ such as an invariant model that sees angles, or one that is not constrained at a
 
 Rates are the measured rules of each family (`LR_RULES` of `chemscale.train.optim`): NequIP's best one is the same to a
 factor of two for degree 0, 1 and 2.
+
+Measured small (one thread, 15 minutes: 20,000 parameters, two seeds, 200 updates of eight structures and 400 for the
+largest, so limited by steps), by
+
+    chemscale sweep tune_jobs/equivariance_dial.py --set budgets=2e4 --set degrees=0,1,2 --set sizes=100,400,1600
+        --set "others=('dimenet','cartesian')" --set epochs=2 --set min_updates=200 --set seeds=0,1 --store runs/dial
+    chemscale compare runs/dial --data structures --loss force_mae --form power --by architecture
+
+| force MAE, meV/angstrom, at | 100 | 400 | 1,600 structures | exponent less that of NequIP l=2 (95 %) |
+|---|---|---|---|---|
+| NequIP l=2 | 316 | 268 | 204 | (.16, .11 to .21) |
+| DimeNet++, invariant with angles | 348 | 299 | 218 | +.01 (-.05 to .07) |
+| NequIP l=1 | 333 | 309 | 245 | -.05 (-.11 to .01) |
+| Cartesian, unconstrained | 464 | 393 | 313 | -.02 (-.07 to .04) |
+| NequIP l=0, no angles | 383 | 382 | 322 | -.10 (-.15 to -.04) |
+
+In one sentence: on this scale angles buy the slope and equivariance a factor, since the invariant model that sees
+angles falls as fast as degree 2 and errs 1.08 times as much at 1,600 structures (.97 to 1.20), the unconstrained one
+1.49 times (1.46 to 1.52, in pairs over all sizes) at an exponent that is no different, and only degree 0, which has no
+angles, falls more slowly.
 """
 
 from __future__ import annotations
