@@ -14,7 +14,7 @@ factor of two for degree 0, 1 and 2.
 Measured small (one thread, 15 minutes: 20,000 parameters, two seeds, 200 updates of eight structures and 400 for the
 largest, so limited by steps), by
 
-    chemscale sweep tune_jobs/equivariance_dial.py --set budgets=2e4 --set degrees=0,1,2 --set sizes=100,400,1600
+    chemscale sweep tune_jobs/equivariance_dial.py --set budgets=2e4 --set degrees=0,1,2 --set sizes=100,400,1600 \
         --set "others=('dimenet','cartesian')" --set epochs=2 --set min_updates=200 --set seeds=0,1 --store runs/dial
     chemscale compare runs/dial --data structures --loss force_mae --form power --by architecture
 

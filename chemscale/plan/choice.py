@@ -103,9 +103,9 @@ def plan(
 
 def _one(budgets: Mapping[str, float | None]) -> tuple[str, float]:
     given = {unit: value for unit, value in budgets.items() if value is not None}
-    told = ", ".join(f"{unit}={value!r}" for unit, value in (given or budgets).items())
+    told = ", ".join(f"{unit}={value!r}" for unit, value in given.items()) or "none was given"
     if len(given) != 1 or not all(np.isfinite(value) and value > 0 for value in given.values()):
-        raise ValueError(f"give one budget as a positive number: {told}.")
+        raise ValueError(f"give one budget, {', '.join(budgets)}, as a positive number: {told}.")
     return next(iter(given.items()))
 
 

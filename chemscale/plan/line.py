@@ -123,7 +123,8 @@ class Line:
     def _doubt(self, at: float, data: float) -> str | None:
         lost = [name for name in ("alpha", "beta") if self.law.parameters.get(name, 0.0) is None]
         if len(lost) == 2:
-            return f"neither exponent is identified ({'; '.join(self.law.warnings[:2])})"
+            why = [w for w in self.law.warnings if w.startswith(tuple(f"{name} is not" for name in lost))]
+            return f"neither exponent is identified ({'; '.join(why or self.law.warnings[:2])})"
         few = [warning for warning in self.law.warnings if FEW in warning]
         if few:
             return few[0]

@@ -137,10 +137,10 @@ def test_runs_that_did_not_finish_are_left_out_and_counted():
         ({}, {"hold_out": "smallest"}, "hold_out='smallest' must be"),
         ({}, {"along": "time"}, "along='time' is not an axis"),
         ({}, {"where": "tokens > 1e20"}, "leaves no rows"),
-        ({"loss": -1.0}, {}, "loss column 'loss' is -1.0 in row 1 of 36"),
+        ({"loss": -1.0}, {}, "loss column 'loss' is -1.0 in row 1 of 36.* such as loss > 0"),
         ({"loss": 0.0}, {}, "is 0.0 in row 1"),
         ({"loss": np.nan}, {}, r"is missing \(null or NaN\) in row 1"),
-        ({"loss": np.inf}, {}, "is inf in row 1"),
+        ({"loss": np.inf}, {}, "is inf in row 1.* such as loss < 1e"),
         ({"tokens": None}, {}, "data column 'tokens' is missing"),
         ({"params": "big"}, {}, "params column 'params' is 'big'"),
     ],
@@ -160,7 +160,7 @@ def test_text_that_is_a_number_is_one_and_the_first_that_is_not_is_named():
         table[column] = [str(value) for value in table[column]]
         assert fit(table, data="tokens", loss="loss", bootstrap=0).n_runs == 36
         table[column][4] = "n/a"
-        with pytest.raises(ValueError, match=f"{field} column '{column}' is 'n/a' in row 5 of 36"):
+        with pytest.raises(ValueError, match=f"{field} column '{column}' is 'n/a' in row 5 of 36.* {column} != 'n/a'"):
             fit(table, data="tokens", loss="loss", bootstrap=0)
 
 

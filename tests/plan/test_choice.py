@@ -83,13 +83,14 @@ def test_unidentified_law_cannot_tell():
     law = fit(table, data="tokens", loss="loss", bootstrap=100)
     found = plan(law, flops=1e22)
     assert found.answer.startswith("cannot tell") and found.best is None
+    assert found.answer.startswith("cannot tell: neither exponent is identified (alpha is not identified")
     assert any(run.params > 5e7 for run in found.would_decide) and any(run.data > 5e9 for run in found.would_decide)
 
 
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({}, "give one budget"),
+        ({}, "give one budget, flops, .* labels, as a positive number: none was given"),
         ({"flops": -1.0}, "give one budget"),
         ({"flops": 1e20, "device_hours": 1.0}, "give one budget"),
         ({"device_hours": 1.0}, "no device-seconds"),

@@ -127,7 +127,7 @@ def positive(columns: Columns, name: str, field_name: str) -> Array:
             kind = "missing (null or NaN)" if value is None or value == "" else repr(value)
             raise ValueError(
                 f"{field_name} column {name!r} is {kind} in row {row + 1} of {len(out)}; a law needs positive "
-                f"numbers, so {_remedy(value, cell)}."
+                f"numbers, so {_remedy(name, value, cell)}."
             )
         if not LEAST <= cell <= MOST:
             raise ValueError(
@@ -138,11 +138,14 @@ def positive(columns: Columns, name: str, field_name: str) -> Array:
     return out
 
 
-def _remedy(value: Any, cell: float | None) -> str:
+def _remedy(name: str, value: Any, cell: float | None) -> str:
     """What to do about a cell that is no positive number."""
     if isinstance(value, str) and value.strip() and cell is None and value.strip()[0].isdigit():
         return "write them plainly, such as 1000000 or 1e6, without separators or units"
-    return "leave such rows out with where"
+    column = name if name.isidentifier() else f"`{name}`"
+    text, endless = isinstance(value, str) and value and cell is None, cell == np.inf
+    rest = f"!= {value!r}" if text else f"< {MOST:g}" if endless else "> 0"
+    return f"leave such rows out with where, such as {column} {rest}"
 
 
 def flags(columns: Columns, name: str) -> np.ndarray:
