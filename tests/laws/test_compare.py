@@ -1,6 +1,8 @@
 """Comparisons against closed forms, scipy and planted differences; what does not compare is refused in one sentence."""
 
 import json
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,6 +10,7 @@ from scipy.stats import chi2, f_oneway, linregress
 from scipy.stats import f as fisher
 
 from chemscale.laws import FitError, compare, fit
+from chemscale.laws.comparison.answer import CANNOT_TELL, _exponents
 from chemscale.laws.comparison.frontier import efficient, joined
 from chemscale.laws.comparison.jointlaw import join
 from chemscale.laws.doubt.regression import least_squares
@@ -372,3 +375,14 @@ def test_draws_end_where_a_difference_is_plainly_none_and_p_stays_valid(monkeypa
     for level in (0.01, 0.05, 0.1, 0.2, 0.5):
         assert (p <= level).mean() == pytest.approx(level, abs=4 * np.sqrt(level * (1 - level) / 4000) + 0.0025)
     assert (draws[p <= 0.0475] == 400).all() and draws.mean() < 100
+
+
+def test_a_small_p_beside_intervals_that_hold_zero_is_told_as_such():
+    test = SimpleNamespace(question="exponents", p=0.015)
+    wide = SimpleNamespace(
+        group="b", reference="a", exponent="alpha", value=-0.13, low=-0.32, high=0.06, excludes_zero=False
+    )
+    law: Any = SimpleNamespace(own_floors=True, tests=(test,))
+    differences: Any = [wide]
+    told = _exponents(law, differences, CANNOT_TELL, 0.95)
+    assert "cannot tell whether the exponent changes (p = 0.015, but no interval leaves out 0)" in told

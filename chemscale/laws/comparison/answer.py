@@ -62,6 +62,8 @@ def _exponents(law: JointLaw, differences: Sequence[Difference], verdict: str, l
     if verdict == EXPONENT:
         return f"the exponent changes ({p}): {listed}"
     if verdict == CANNOT_TELL:
+        if test.p < 1 - level and not any(d.excludes_zero for d in differences):
+            p += ", but no interval leaves out 0"
         return f"the runs cannot tell whether the exponent changes ({p}): {listed}"
     bounds = " and ".join(f"{d.exponent} differs by at most {d.at_most:.3g}" for d in differences)
     only = "only the constant changes, as far as the runs can tell" if verdict == CONSTANT else "no change is seen"
