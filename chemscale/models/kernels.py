@@ -40,7 +40,8 @@ class Contraction:
         import cuequivariance  # pyright: ignore[reportMissingImports]  # an extra that need not be here
         import cuequivariance_torch  # pyright: ignore[reportMissingImports]
 
-        product = cuequivariance.SegmentedTensorProduct.from_subscripts(subscripts)
+        made: Any = cuequivariance.SegmentedTensorProduct
+        product = made.from_subscripts(subscripts)
         for operand, shapes in enumerate(segments):
             for shape in shapes:
                 product.add_segment(operand, shape)
