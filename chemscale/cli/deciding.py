@@ -49,7 +49,10 @@ def plan(given: argparse.Namespace) -> int:
     wheres = {name: _and(given.where, given.by, name) for name in laws}
     costs: dict[Any, Any] = dict.fromkeys(laws)  # without FLOPs, what the law knows of its cost
     if "flops" in table:
-        costs = {name: measure_cost(table, params=given.params, data=data, where=wheres[name]) for name in laws}
+        costs = {
+            name: measure_cost(table, params=given.params, data=data, where=wheres[name], loss=given.loss)
+            for name in laws
+        }
     made = plan_for(
         laws if given.by else laws[None], cost=costs if given.by else costs[None], price=given.price,
         label_price=given.label_price, **_budget(given),

@@ -32,7 +32,7 @@ from chemscale.laws.prediction import Solution
 from chemscale.laws.request import Request
 from chemscale.laws.solver.problem import Problem
 from chemscale.laws.solver.solve import Found, search
-from chemscale.laws.tables.columns import Columns, split, with_loss
+from chemscale.laws.tables.columns import Columns, split
 from chemscale.laws.tables.cost import measure
 from chemscale.laws.tables.selection import select
 from chemscale.laws.tables.serial import as_curve
@@ -137,11 +137,8 @@ def fit(
         {"where": where, "by": by, "seed": seed, "bootstrap": int(bootstrap), "interval": interval},
     )  # fmt: skip
     asked.refuse(bootstrap)
-    columns, notes = select(table, where, censored)
-    parts: dict[Any, Columns] = {None: columns}
-    if by is not None:
-        parts, without = with_loss(split(columns, by), by, loss)
-        notes = (*notes, *without)
+    columns, notes = select(table, where, censored, loss)
+    parts: dict[Any, Columns] = {None: columns} if by is None else split(columns, by)
     errors: dict[Any, Exception] = {}
     each = partial(_each, by, errors)
     ready = each(partial(asked.prepared, notes), {value: (part,) for value, part in parts.items()})

@@ -48,9 +48,14 @@ class RunCost:
         return flops * self.seconds_per_flop * sizes**self.seconds_exponent / 3600
 
 
-def measure_cost(table: Any, *, params: str = "params", data: str, where: str | None = None) -> RunCost:
-    """The cost rule of a table with `flops` and, where it has them, `device_seconds`; ValueError without FLOPs."""
-    columns, _ = select(table, where)
+def measure_cost(
+    table: Any, *, params: str = "params", data: str, where: str | None = None, loss: str | None = None
+) -> RunCost:
+    """The cost rule of a table with `flops` and, where it has them, `device_seconds`; ValueError without FLOPs.
+
+    loss: of a store with runs of several families, those in which it was measured.
+    """
+    columns, _ = select(table, where, loss=loss)
     runs = rows(columns, {"params": params, "data": data, "flops": "flops"}, "flops")
     rule = measure(runs)
     if rule is None:

@@ -186,22 +186,27 @@ def test_a_group_that_fails_is_named():
         fit(table, data="tokens", loss="loss", bootstrap=0, by="arch")
 
 
-def test_a_group_that_never_had_the_loss_is_left_out():
+def test_runs_in_which_the_loss_was_not_measured_are_left_out():
     """A store of two families has the force error of one and the loss per token of the other."""
     one, other, text = (wide(noise=0.01, seed=seed) for seed in range(3))
     table = {name: np.concatenate([part[name] for part in (one, other, text)]).tolist() for name in one}
-    table["arch"] = ["a"] * 36 + ["b"] * 36 + ["text"] * 36
-    table["loss"][72:] = [None] * 36
-    table["tokens"][72:] = [None] * 36
-    laws = fit(table, data="tokens", loss="loss", bootstrap=0, by="arch")
-    assert list(laws) == ["a", "b"] and laws["a"].warnings[0] == "arch=text has no loss and is left out"
-    alone = fit(one, data="tokens", loss="loss", bootstrap=0)
-    assert laws["a"].parameters == alone.parameters
-    compared = compare(table, by="arch", params="params", data="tokens", loss="loss", bootstrap=0)
-    assert compared.groups == ("a", "b") and "arch=text has no loss and is left out" in compared.warnings
+    table |= {"arch": ["a"] * 36 + ["b"] * 36 + ["text"] * 36, "family": ["structures"] * 72 + ["text"] * 36}
+    for name in ("loss", "tokens"):
+        table[name][72:] = [None] * 36
+    options = {"params": "params", "data": "tokens", "loss": "loss", "bootstrap": 0}
+    with pytest.raises(PartialFitError, match=r"arch=text: .* missing"):  # which rows of other tables count, users say
+        fit(table, by="arch", **options)
+    table["run_id"] = [f"r{i}" for i in range(108)]
+    laws = fit(table, by="arch", **options)
+    said = "left out 36 runs in which loss was not measured"
+    assert list(laws) == ["a", "b"] and laws["a"].warnings[0] == said
+    assert laws["a"].parameters == fit(one, **options).parameters
+    assert fit(table, where="arch != 'b'", **options).parameters == laws["a"].parameters
+    compared = compare(table, by="arch", **options)
+    assert compared.groups == ("a", "b") and said in compared.warnings
     table["loss"] = [None] * 108
     with pytest.raises(ValueError, match="missing"):
-        fit(table, data="tokens", loss="loss", bootstrap=0, by="arch")
+        fit(table, by="arch", **options)
 
 
 def test_what_is_not_to_be_believed_raises():

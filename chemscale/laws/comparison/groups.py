@@ -12,7 +12,7 @@ from chemscale.laws.forms import choose
 from chemscale.laws.forms.form import Form
 from chemscale.laws.law import Law
 from chemscale.laws.request import axes_of
-from chemscale.laws.tables.columns import Columns, split, with_loss
+from chemscale.laws.tables.columns import Columns, split
 from chemscale.laws.tables.meaning import SEPARATING
 from chemscale.laws.tables.selection import select
 from chemscale.laws.tables.table import Rows, rows
@@ -66,13 +66,11 @@ def of_table(
     table: Any, by: str, loss: str, given: dict[str, str], where: str | None, form: str | None, noise_floor: float
 ) -> tuple[dict[str, Group], tuple[str, ...]]:
     """The finished runs of each value of `by`, and what was left out; given: role -> column."""
-    columns, notes = select(table, where)
+    columns, notes = select(table, where, loss=loss)
     every = split(columns, by)
     unnamed = len(every.pop(None)[loss]) if None in every and loss in columns else 0
     if unnamed:
         notes = (*notes, f"left out {unnamed} runs without a value of {by}")
-    every, without = with_loss(every, by, loss)
-    notes = (*notes, *without)
     axes = axes_of(columns, form or ("power" if given else "chinchilla"), given, loss)
     groups = {}
     for value, part in every.items():

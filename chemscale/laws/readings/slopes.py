@@ -153,7 +153,7 @@ def tenfold(
 
 def grid_rows(table: Any, axis: str, other: str | None, loss: str, where: str | None) -> Rows:
     """The finished runs with the axis in question as `data` and the other one, if any, as `params`."""
-    columns, notes = select(table, where)
+    columns, notes = select(table, where, loss=loss)
     found = rows(columns, {"data": axis, **({"params": other} if other else {})}, loss, None, notes)
     if decades(found.axes["data"]) < SAME:
         raise ValueError(f"axis={axis!r} has the single value {found.axes['data'][0]:g}; a slope needs two values.")

@@ -99,18 +99,6 @@ def split(columns: Columns, by: str) -> dict[Any, Columns]:
     return {value: _taken(columns, mine) for value, mine in index.items()}
 
 
-def with_loss(parts: Mapping[Any, Columns], by: str, loss: str) -> tuple[dict[Any, Columns], tuple[str, ...]]:
-    """The groups in which the loss was measured at all, and a sentence on each of the others.
-
-    A store of two families has the force error of one and the loss per token of the other. Where no group has it, all
-    are returned, and the first row says what is missing.
-    """
-    has = {value: part for value, part in parts.items() if any(v is not None for v in part.get(loss, ()))}
-    if not has:
-        return dict(parts), ()
-    return has, tuple(f"{by}={value} has no {loss} and is left out" for value in parts if value not in has)
-
-
 def column(columns: Columns, name: str, field_name: str) -> list[Any]:
     """One column by name, or a ValueError that lists what there is."""
     if name not in columns:

@@ -11,8 +11,10 @@ from chemscale.laws.tables.meaning import with_capacity
 from chemscale.laws.tables.where import matches
 
 
-def select(table: Any, where: str | None = None, censored: str | None = None) -> tuple[Columns, tuple[str, ...]]:
-    """The finished rows of plain runs that satisfy `where`, and what was left out as sentences.
+def select(
+    table: Any, where: str | None = None, censored: str | None = None, loss: str | None = None
+) -> tuple[Columns, tuple[str, ...]]:
+    """The finished rows of plain runs that satisfy `where` and have the loss, and what was left out as sentences.
 
     Rows that the boolean column `censored` marks are kept though they did not finish.
     """
@@ -20,7 +22,8 @@ def select(table: Any, where: str | None = None, censored: str | None = None) ->
     columns, heirs = _without_lineage(columns)
     columns, started = _of_one_start(columns)
     columns, unfinished = _finished(columns, censored)
-    return columns, heirs + started + unfinished
+    columns, unmeasured = _measured(columns, loss)
+    return columns, heirs + started + unfinished + unmeasured
 
 
 def satisfying(columns: Columns, where: str | None) -> Columns:
@@ -71,3 +74,14 @@ def _finished(columns: Columns, censored: str | None) -> tuple[Columns, tuple[st
         raise ValueError(f"the table has no finished run ({counts}); a law needs results of finished runs.")
     note = f"left out {sum(left_out.values())} runs that are not finished ({counts}): their losses are not results"
     return keep(columns, np.array([s == "finished" for s in status])), (note,)
+
+
+def _measured(columns: Columns, loss: str | None) -> tuple[Columns, tuple[str, ...]]:
+    """A store of two families has the force error of one and the loss per token of the other.
+
+    In other tables, and where no run has the loss, nothing is left out: the first row says what is missing.
+    """
+    has = np.array([value is not None for value in columns.get(loss or "", [])], dtype=bool)
+    if "run_id" not in columns or has.all() or not has.any():
+        return columns, ()
+    return keep(columns, has), (f"left out {int((~has).sum())} runs in which {loss} was not measured",)
