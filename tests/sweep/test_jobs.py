@@ -56,19 +56,23 @@ def run(capsys, *arguments):
 
 
 def test_a_job_runs_the_verb_that_the_recipe_asks_for_with_every_option(recipe):
-    on = Resources(
+    most = Resources(
         workers=2, min_workers=1, sharding="fsdp", cpus=0.5, gpus=1, micro_batch=4, concurrent=3, keep="best",
         checkpoint_seconds=2.5, patience=7.0, spool_bytes=1e6, layout="padded", activations="recomputed",
-        compile="step",
     )  # fmt: skip
-    assert all(getattr(on, field.name) != field.default for field in dataclasses.fields(on)), "every option"
+    # One of the two excludes the other.
+    both = [dataclasses.replace(most, compile="step"), dataclasses.replace(most, kernels="cuequivariance")]
+    for field in dataclasses.fields(Resources):
+        assert any(getattr(on, field.name) != field.default for on in both), field.name
     options = {"source": "a b.smi", "updates": 7, "search": False}
-    command = entrypoint(load_recipe(recipe, options), "few.py", "s3://bucket/runs", options, on, "/opt/env/bin/python")
-    assert command.startswith("exec /opt/env/bin/python -m chemscale sweep few.py")
-    given = parser().parse_args(shlex.split(command)[4:])
-    assert resources_of(given) == on
-    assert given.store == "s3://bucket/runs"
-    assert parse_options(given.set) == options
+    loaded, python = load_recipe(recipe, options), "/opt/env/bin/python"
+    for on in both:
+        command = entrypoint(loaded, "few.py", "s3://bucket/runs", options, on, python)
+        assert command.startswith("exec /opt/env/bin/python -m chemscale sweep few.py")
+        given = parser().parse_args(shlex.split(command)[4:])
+        assert resources_of(given) == on
+        assert given.store == "s3://bucket/runs"
+        assert parse_options(given.set) == options
     number = entrypoint(load_recipe(recipe, {"source": "10"}), "few.py", "/s", {"source": "10"}, Resources())
     assert parse_options(parser().parse_args(shlex.split(number)[4:]).set) == {"source": "10"}  # still a string
     assert " search few.py" in entrypoint(load_recipe(recipe, {"search": True}), "few.py", "/s", {}, Resources())
