@@ -20,7 +20,7 @@ def breaks(groups: Iterable[Group], laws: Mapping[str, Law]) -> tuple[Broken, ..
 def _broken(group: Group, law: Law) -> Broken:
     tested = law.breaks
     if not tested:
-        few = f"{len(law.runs)} runs at so few sizes leave no room to test for a break of the law."
+        few = f"{len(law.runs)} runs at so few sizes, or in so few clusters, leave no room to test for a break."
         return Broken(group.slug, group.title, (), (few,))
     found = tuple((one.axis, one.at) for one in tested if one.found)
     return Broken(group.slug, group.title, found, tuple(_said(one, group) for one in tested))

@@ -35,16 +35,23 @@ def test_the_test_has_its_size():
     assert np.mean(p) == pytest.approx(0.5, abs=0.1)
 
 
-def test_few_clusters_reject_no_true_law():
-    """Of five clusters 1 draw in 16 is the sample again; not counted, 18 % of true laws broke at p = .002."""
-    params, data = (x.ravel() for x in np.meshgrid(np.geomspace(1e6, 1e9, 5), np.geomspace(1e7, 1e10, 5)))
+@pytest.mark.parametrize(("amounts", "most"), [(5, None), (7, 3)])
+def test_few_clusters_reject_no_true_law(amounts, most):
+    """Of five clusters 1 draw in 16 is the sample again; not counted, 18 % of true laws broke at p = .002.
+
+    At 5 % on two axes five can show no break, and are not asked; of twenty tables more than three break once in 60.
+    """
+    params, data = (x.ravel() for x in np.meshgrid(np.geomspace(1e6, 1e9, 5), np.geomspace(1e7, 1e10, amounts)))
     truth, rng = 1.69 + 406.4 * params**-0.34 + 410.7 * data**-0.28, np.random.default_rng(5)
     columns, axes = {"params": "n", "data": "d", "loss": "loss"}, {"params": params, "data": data}
-    clusters = np.unique(data, return_inverse=True)[1]
+    clusters, broken = np.unique(data, return_inverse=True)[1], 0
     for _ in range(20):
         losses = truth * np.exp(rng.normal(0, 0.005, len(truth)))
         rows = Rows(columns, {}, axes, losses, np.ones(len(truth)), clusters)
-        assert not any(found.found for found in find_breaks(choose("chinchilla", ("params", "data")), rows))
+        tested = find_breaks(choose("chinchilla", ("params", "data")), rows)
+        assert len(tested) == (0 if most is None else 2)
+        broken += any(found.found for found in tested)
+    assert broken <= (most or 0)
 
 
 def test_a_law_tells_of_its_breaks_in_json():

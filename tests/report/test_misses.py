@@ -49,7 +49,8 @@ def test_a_law_of_data_seen_again_is_shown_along_all_its_axes(store):
     assert "by molecules seen" in test.sentences[0]
     rows = list(csv.DictReader(io.StringIO(figures.residuals(left, "seen").csv)))
     assert {float(row["molecules_seen"]) for row in rows} == {miss.seen for miss in left.misses}
-    (broken,) = breaks([group], {group.slug: law})
+    alone = fit([{**row, "cluster": None} for row in again], form="repeated", loss=group.metric, **options)
+    (broken,) = breaks([group], {group.slug: alone})
     assert any("along molecules seen" in line for line in broken.sentences)
 
 
@@ -115,9 +116,14 @@ def test_figures_hold_their_values(found):
     assert [float(r["error"]) for r in rows] == pytest.approx([m.error for m in misses.misses], rel=1e-4)
 
 
-def test_laws_that_hold_show_no_sign_of_a_break(found):
+def test_laws_that_hold_show_no_sign_of_a_break(found, store):
     text = of(found, "breaks", "ChemGPT")
-    assert text.found == ()
+    assert text.found == () and "in so few clusters, leave no room" in text.sentences[0]
+    group = next(g for g in groups_of(rows_of(store)) if g.architecture == "chemgpt")
+    alone = [{**row, "cluster": None} for row in group.rows]
+    law = fit(alone, form="chinchilla", loss=group.metric, bootstrap=0)
+    (text,) = breaks([group], {group.slug: law})
+    assert text.found == () and len(text.sentences) == 2
     assert all("no sign of a break" in line for line in text.sentences)
 
 

@@ -172,7 +172,7 @@ def test_laws_of_other_forms_have_a_page(store):
     text = page.html(found)
     assert found.frontiers == () and found.plans == ()
     assert '<section id="frontier">' not in text
-    assert "stops holding along molecules" in text  # all model sizes as one line
+    assert "break of the power law along molecules" in text  # all model sizes as one line
     mixed = fit(rows, form="auto", loss="nats_per_token", bootstrap=50)
     assert "ensemble (led by" in page.html(collect(store, {"chemgpt": mixed}))
 

@@ -74,7 +74,9 @@ def _change(slope: float) -> str:
 
 
 def find_breaks(form: Form, runs: Rows, seed: int = 0) -> tuple[Break, ...]:
-    """The likeliest break along every axis that has places for one; empty where too few runs are left to tell.
+    """The likeliest break along every axis that has places for one; empty where too few runs or clusters can tell.
+
+    Signs of G clusters that flip together give p-values of 2^(1 - G) at the least, for each axis that is tested.
 
     Runs of which only a bound is known have no residual to test.
     """
@@ -88,6 +90,8 @@ def find_breaks(form: Form, runs: Rows, seed: int = 0) -> tuple[Break, ...]:
     if np.abs(errors).max() < ROUNDING:
         return ()
     axes = [(i, role, k) for i, role in enumerate(form.roles) if len(k := places(problem.x[:, i]))]
+    if len(axes) * 2.0 ** -int(runs.clusters.max()) >= SIGNIFICANT:
+        return ()
     found = []
     for i, role, candidates in axes:
         order = np.argsort(problem.x[:, i], kind="stable")
