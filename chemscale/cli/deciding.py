@@ -18,9 +18,6 @@ FORECAST = ".forecast.json"  # end of the name of a forecast beside a table
 
 def plan(given: argparse.Namespace) -> int:
     """What to train for a budget: architecture, size, data and the loss to expect, with intervals."""
-    from chemscale.laws.tables.columns import column, read
-    from chemscale.laws.tables.meaning import data_of
-    from chemscale.laws.tables.selection import select
     from chemscale.plan import CANNOT_TELL, Plan, measure_cost
     from chemscale.plan import plan as plan_for
 
@@ -31,12 +28,7 @@ def plan(given: argparse.Namespace) -> int:
         )
     if given.register is not None and not is_store(given.table):
         writable(f"{given.register}{FORECAST}", "--register")
-    table = read(read_table(given.table))
-    if given.cost:
-        table["flops"] = column(table, given.cost, "--cost")
-    data = given.data or data_of(select(table, given.where)[0], given.loss)
-    if data is None:
-        raise ValueError(f"--data is missing and --loss {given.loss!r} names no unit of its own; give --data COL.")
+    table, data = _counted(given)
     options: dict[str, Any] = {"form": given.form, "params": given.params, "data": data, "loss": given.loss}
     options |= {"where": given.where, "bootstrap": given.bootstrap, "seed": given.seed}
     try:
@@ -70,6 +62,21 @@ def plan(given: argparse.Namespace) -> int:
         _print_plan(made, law, given)
         _print_extras(extras)
     return 1 if made.answer.startswith(CANNOT_TELL) else 0
+
+
+def _counted(given: argparse.Namespace) -> tuple[Any, str]:
+    """The table, with FLOPs where a column of costs was named, and the column that counts its data."""
+    from chemscale.laws.tables.columns import column, read
+    from chemscale.laws.tables.meaning import data_of
+    from chemscale.laws.tables.selection import select
+
+    table = read(read_table(given.table))
+    if given.cost:
+        table["flops"] = column(table, given.cost, "--cost")
+    data = given.data or data_of(select(table, given.where)[0], given.loss)
+    if data is None:
+        raise ValueError(f"--data is missing and --loss {given.loss!r} names no unit of its own; give --data COL.")
+    return table, data
 
 
 def _and(where: str | None, by: str | None, name: Any) -> str | None:

@@ -12,32 +12,14 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "exponential.h"
+
 #define WIDTH (HEADS * HEAD)
 #define BLOCKS (ROOM / 8)
 #define PARTS ((HEAD + 7) / 8)
 #define ROWS 8 /* queries that share what is read of keys and values */
 
 typedef float Vector __attribute__((vector_size(32), may_alias));
-
-/* e^x to 2e-7 of it: 2^n times Cephes' polynomial (expf) on what is left within ln 2 / 2 of nought. */
-static inline float exponential(float x)
-{
-    x = x < -80.0f ? -80.0f : x;
-    x = x > 80.0f ? 80.0f : x;
-    const float n = rintf(x * 1.44269504f);
-    float r = x - n * 0.693359375f + n * 2.12194440e-4f; /* ln 2 in two parts */
-    float p = 1.9875691500e-4f;
-    p = p * r + 1.3981999507e-3f;
-    p = p * r + 8.3334519073e-3f;
-    p = p * r + 4.1665795894e-2f;
-    p = p * r + 1.6666665459e-1f;
-    p = p * r + 5.0000001201e-1f;
-    p = p * r * r + r + 1.0f;
-    const uint32_t bits = (uint32_t)((int32_t)n + 127) << 23;
-    float power;
-    memcpy(&power, &bits, sizeof power);
-    return p * power;
-}
 
 /* One head of one string, (length, HEAD), upright, (HEAD, ROOM), and as rows of whole vectors; the rest is nought. */
 static inline void turned(Vector upright[HEAD][BLOCKS], Vector rows[ROOM][PARTS], const float *from, int64_t stride,

@@ -23,6 +23,7 @@ import torch
 # Not -ffast-math: linking with it sets the whole process to flush denormal numbers. These let sums be reordered.
 FLAGS = ("-std=gnu11", "-O3", "-march=native", "-fopenmp-simd", "-fno-math-errno", "-fno-trapping-math",
          "-fno-signed-zeros", "-fassociative-math", "-ffinite-math-only", "-fPIC", "-shared")  # fmt: skip
+HEADERS = Path(__file__).parent
 SPLIT = 2**16  # numbers from which on more than one thread is worth its start, about 20 us
 LONGEST_COMPILATION = 60.0  # seconds
 
@@ -36,7 +37,7 @@ def compiled(source: Path, **shape: int) -> Any:
     with tempfile.TemporaryDirectory() as folder:
         made = Path(folder) / "made.so"
         try:
-            command = [compiler, *FLAGS, *defined, str(source), "-o", str(made), "-lm"]
+            command = [compiler, *FLAGS, *defined, f"-I{HEADERS}", str(source), "-o", str(made), "-lm"]
             subprocess.run(command, check=True, capture_output=True, timeout=LONGEST_COMPILATION)
             return ctypes.CDLL(str(made))  # stays mapped when the file is gone
         except (OSError, subprocess.SubprocessError):
