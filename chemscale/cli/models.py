@@ -29,6 +29,7 @@ def train(given: argparse.Namespace) -> int:
 
 
 def _run_from(given: argparse.Namespace, changes: dict[str, Any]) -> Any:
+    from chemscale.data import representation_of
     from chemscale.spec import Budget, Data, InitFrom, Optim, RunSpec, with_fields
     from chemscale.spec.registry import model_named
 
@@ -38,15 +39,40 @@ def _run_from(given: argparse.Namespace, changes: dict[str, Any]) -> Any:
     source = given.data or ("moses" if family.family == "text" else "fragments-gfn2")
     epochs = 1 if given.epochs is None and given.updates is None else given.epochs
     budget = Budget(epochs=epochs, updates=given.updates)
+    init = InitFrom(given.init_from, _origin_run(given, family)) if given.init_from else None
     run = RunSpec(
-        model=family.sized(width=given.width),
-        data=Data(source, size=given.size),
+        model=_model(given, family, init),
+        data=Data(source, size=given.size, representation=representation_of(changes.get("data.source", source))),
         optim=Optim(lr=given.lr, batch=given.batch),
         budget=budget,
         seed=given.seed,
-        init_from=InitFrom(given.init_from, given.init_run) if given.init_from else None,
+        init_from=init,
     )
     return with_fields(run, changes)
+
+
+def _origin_run(given: argparse.Namespace, family: Any) -> str | None:
+    """The run to start from: of a store the one with the lowest test loss where none is named; a folder has none."""
+    from chemscale.records.store import Store
+    from chemscale.use.find import best_run, is_store
+
+    if given.init_run or not is_store(given.init_from):
+        return given.init_run
+    return best_run(Store(given.init_from), family.family)
+
+
+def _model(given: argparse.Namespace, family: Any, init: Any) -> Any:
+    """Of the width that was asked for, or else that of the weights to start from."""
+    from chemscale.train.origins import model_of
+
+    if given.width is not None:
+        return family.sized(width=given.width)
+    if init is None:
+        raise ValueError("--width says how wide the model is; give one, or weights to start from by --init-from.")
+    model = model_of(init)
+    if type(model) is not family:
+        raise ValueError(f"--init-from {given.init_from!r} is a {model.architecture}, not a {given.architecture}.")
+    return model
 
 
 def _train_one(run: Any, store: Any, on: Any) -> dict[str, Any]:

@@ -27,7 +27,9 @@ def evaluate(given: argparse.Namespace) -> None:
 
     _check_out(given.out)
     trained = trained_in(given.file, given.run, "structures")
-    reading = Reading(energy=given.energy_key, forces=given.forces_key, units=given.units, groups=given.groups)
+    reading = Reading(
+        energy=given.energy_key, forces=given.forces_key, level=given.labels, units=given.units, groups=given.groups
+    )
     labelled = read_labelled(given.structures, subsets=given.subset, reading=reading)
     answering = Answering(trained, precision=given.precision, device=given.device)
     measured = measure(answering, labelled, draws=given.bootstrap, level=given.level)
@@ -66,10 +68,10 @@ def _write(given: argparse.Namespace, measured: Any, record: dict[str, Any]) -> 
     kind = Path(given.out).suffix.lower()
     if kind in TABLES:
         from chemscale.use.errors import table_of
-        from chemscale.use.parts import writer_of
+        from chemscale.use.parts import write_whole, writer_of
 
         tables: Iterator[Any] = iter([table_of(measured)])
-        return writer_of(given.out)(tables, Path(given.out))
+        return write_whole(writer_of(given.out), tables, Path(given.out))
     if kind == PAGE:
         from chemscale.report.evaluated import page_of
 

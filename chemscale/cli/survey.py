@@ -56,6 +56,8 @@ def _structures(told: Mapping[str, Any]) -> Iterator[str]:
     bad = sum(told["rejected"].values())
     yield f"bad records  {bad:,}{_listed(told['rejected'], ': ')}" + (f"; see {told['rejected_file']}" if bad else "")
     yield f"labels       {_listed(notes['labelled'])}; force scale {told['scale']:.4g} eV/angstrom"
+    if notes.get("labels"):
+        yield f"  {notes['labels']}"
     if notes.get("states"):
         yield f"states       {_listed(notes['states'])}"
     yield f"atoms        mean {told['lengths']['mean']:.1f}, largest {told['largest']}; elements {_elements(told)}"

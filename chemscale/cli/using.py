@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 OF_TEXT = ("reference", "training", "first", "processes")  # options of `evaluate` that potentials have no use for
 OF_POTENTIALS = (
-    "run", "subset", "groups", "energy_key", "forces_key", "units", "precision", "bootstrap", "level",
+    "run", "subset", "groups", "energy_key", "forces_key", "labels", "units", "precision", "bootstrap", "level",
 )  # fmt: skip
 QUALITY = ("validity", "unique", "novelty", "fcd", "snn", "scaffolds")  # metrics of a run that a table shows
 
@@ -39,11 +39,11 @@ def generate(given: argparse.Namespace) -> None:
     request = Request(given.n, given.temperature, given.top_k, given.seed, given.max_tokens, model.never)
     if not given.out:
         tables = sample_tables(model.module, model.manifest, request, given.prompt, processes=given.processes)
-        return _shown(given, (_kept(table, given) for table in tables))
+        return _shown(given, (_kept(table, given) for table in tables), model.examples)
     counts = _to_file(given, model, request)
     if given.json:
         return print_json({"path": given.out, "model": model.name, "run_id": model.run, **counts})
-    print(f"{given.out}: {_said(counts)} of {model.name}")
+    print(f"{given.out}: {_said(counts, model.examples)} of {model.name}")
     return None
 
 
@@ -125,7 +125,7 @@ def embed(given: argparse.Namespace) -> None:
     }
     if given.json:
         return print_json(record)
-    print(f"{given.out}: {molecules:,} molecules of width {model.width}, {model.name}")
+    print(f"{given.out}: {molecules:,} {model.examples} of width {model.width}, {model.name}")
     for reason, count in reasons.most_common(10):
         print(f"  {count:,} null rows: {reason}")
     return None
@@ -155,13 +155,14 @@ def evaluate(given: argparse.Namespace) -> None:
     from chemscale.data.formats import STRUCTURE_SUFFIXES
     from chemscale.data.readers import read_strings
     from chemscale.use.device import require_device
+    from chemscale.use.find import is_store
     from chemscale.use.quality.reference import reference
     from chemscale.use.quality.score import score
     from chemscale.use.release import is_release
 
     writable(given.out)
     path = Path(given.file)
-    if "://" in given.file or (path / "store.json").is_file():
+    if is_store(given.file):
         return _evaluate_store(given)
     if is_release(path):
         raise ValueError(f"{given.file!r} is an exported potential; {_structures_for(given.file)}.")
@@ -173,6 +174,7 @@ def evaluate(given: argparse.Namespace) -> None:
     smiles = [text for _, text in read_strings(path)][: given.first]
     if not smiles:
         raise ValueError(f"{given.file!r} holds no record; there is nothing to evaluate.")
+    _require_ending(given.out, (".json",), "molecules")
     require_device(given.device)
     against = reference(given.reference, given.training, processes=given.processes)
     found = score(smiles, against, processes=given.processes, device=given.device)
@@ -192,13 +194,14 @@ def evaluate(given: argparse.Namespace) -> None:
 def _evaluate_store(given: argparse.Namespace) -> None:
     import chemscale.models  # noqa: F401  # registers the models
     from chemscale.records.store import Store
-    from chemscale.use.parts import writer_of
+    from chemscale.use.parts import write_whole, writer_of
     from chemscale.use.quality.cells import Sampling, score_cells
 
     store = Store(given.file)
     _require_text_runs(store)
     refuse_unused(given, OF_POTENTIALS, "says nothing about text runs; leave it out")
     refuse_unused(given, ("device",), "says nothing of a store, whose runs are sampled on the processor; leave it out")
+    _require_ending(given.out, (".csv", ".parquet"), "a store")
     how = Sampling(given.first or Sampling.n, reference=given.reference, training=given.training)
     how.require()
     write = writer_of(given.out) if given.out else None
@@ -211,7 +214,7 @@ def _evaluate_store(given: argparse.Namespace) -> None:
     if write is not None:
         import pyarrow as pa
 
-        write(iter([pa.Table.from_pylist(rows)]), Path(given.out))
+        write_whole(write, iter([pa.Table.from_pylist(rows)]), Path(given.out))
     if given.json:
         return print_json(rows)
     shown = ("run_id", "params", "molecules", "law_loss", *QUALITY)
@@ -220,6 +223,11 @@ def _evaluate_store(given: argparse.Namespace) -> None:
     print(f"rank correlation with the loss over {len(rows)} runs (95 % interval): {told}")
     print(*dict.fromkeys(row["says"] for row in rows if row["says"]), sep="\n")
     return None
+
+
+def _require_ending(out: str | None, known: Sequence[str], of: str) -> None:
+    if out is not None and Path(out).suffix.lower() not in known:
+        raise ValueError(f"--out {out!r} ends in {Path(out).suffix!r}; for {of} use {' or '.join(known)}.")
 
 
 def _require_text_runs(store: Store) -> None:
@@ -286,7 +294,7 @@ def _kept(table: Any, given: argparse.Namespace) -> Any:
     return counted(kept(table) if given.keep_only else table, table)
 
 
-def _shown(given: argparse.Namespace, tables: Iterable[Any]) -> None:
+def _shown(given: argparse.Namespace, tables: Iterable[Any], what: str) -> None:
     """A sample on standard output, block by block; with a prompt, what became of the scaffold on standard error."""
     from chemscale.use.parts import smiles_lines
     from chemscale.use.sampling import counts_of
@@ -301,14 +309,14 @@ def _shown(given: argparse.Namespace, tables: Iterable[Any]) -> None:
 
     counts = counts_of(shown())
     if given.prompt:
-        print(_said(counts), file=sys.stderr)
+        print(_said(counts, what), file=sys.stderr)
     return None
 
 
-def _said(counts: dict[str, int]) -> str:
+def _said(counts: dict[str, int], what: str) -> str:
     """12 molecules of 20 strings; 11 of these contain the scaffold, 10 with something at its marks alone"""
     molecules, strings = counts["molecules"], counts["strings"]
-    said = f"{molecules:,} molecules of {strings:,} strings"
+    said = f"{molecules:,} {what} of {strings:,} strings"
     for name, words in (("contains_scaffold", "contain the scaffold"), ("grown_as_marked", "grew at its marks alone")):
         if name in counts:
             said += f", {counts[name]:,} ({counts[name] / strings:.1%} of the strings) {words}"

@@ -35,6 +35,7 @@ __all__ = [
     "open_data",
     "overlap",
     "report",
+    "representation_of",
     "sources",
     "verify",
 ]
@@ -77,6 +78,12 @@ def build(
     from chemscale.data.structures import build_structures
 
     return build_structures(found, folder, reading, processes, progress)
+
+
+def representation_of(source: str) -> str:
+    """What strings of a known source or a user's file are read as where nothing says so: "protein" for FASTA files,
+    "selfies" for others."""
+    return _representation(resolve(source), None)
 
 
 def manifest(data: Data) -> Manifest:

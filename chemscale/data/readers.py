@@ -161,8 +161,8 @@ def _column(path: Path, head: list[str], layout: Layout) -> int | None:
 def _no_column(path: Path, head: list[str], layout: Layout) -> str:
     what = "proteins" if layout.notation == "protein" else "molecules"
     return (
-        f"{path} has the columns {', '.join(head[:8])}; name the one with {what} {layout.names[0]!r}, or say "
-        "Reading(column=…)."
+        f"{path} has the columns {', '.join(head[:8])}; name the one with {what} {layout.names[0]!r}, or say which it "
+        "is by Reading.column (`data build` and `data report`: --column)."
     )
 
 

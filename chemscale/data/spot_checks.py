@@ -60,8 +60,11 @@ def spot_check(
         raise ValueError(dft.MISSING)
     if structures < 1:
         raise ValueError(f"structures={structures} labels nothing; give 1 or more.")
+    if not source.is_file():
+        raise ValueError(f"source={source} is no file on this machine; give one that `chemscale data label` wrote.")
     facts = read_metadata(source)
-    plan = {"source": hashlib.sha256(source.read_bytes()).hexdigest(), "structures": structures, "level": dft.LEVEL}
+    checksum = hashlib.sha256(source.read_bytes()).hexdigest()
+    plan = {"source": checksum, "structures": structures, "level": dft.LEVEL, "version": dft.VERSION}
     if out.exists():
         if read_metadata(out).get("spot_check") != plan:
             raise ValueError(f"out={out} was made by another command; give another --out.")
@@ -115,6 +118,7 @@ def _levels(pairs: list[tuple[Structure, Structure]], failed: int) -> dict[str, 
     forces = np.concatenate([(dear.forces - cheap.forces).ravel() for cheap, dear in pairs])
     return {
         "method": f"{dft.LEVEL} by pyscf {version('pyscf')}",
+        "version": dft.VERSION,
         "structures": len(pairs),
         "not_converged": failed,
         "force_rmse": float(np.sqrt(np.mean(forces.astype(np.float64) ** 2))),

@@ -21,7 +21,7 @@ from chemscale.data import parallel
 from chemscale.data.assembling import Assembled, Assembler
 from chemscale.data.formats import format_of
 from chemscale.data.formats.format import CHUNK, Format, require_found
-from chemscale.data.formats.table import facts_of
+from chemscale.data.formats.table import facts_of, labels_of
 from chemscale.data.frame_parts import FrameParts, Task, read_task
 from chemscale.data.frames import UnusableError, checked
 from chemscale.data.parts import claimed, discard
@@ -177,7 +177,7 @@ def _manifest(
         rejected=counted(chain(parts.rejected(), found.left_out)),
         licence=str(facts.get("licence", source.licence)),
         citation=str(facts.get("citation", source.citation)),
-        notes=_notes(source, reading, found, format_of(path), files[0][1]),
+        notes=_notes(source, reading, found, format_of(path), files[0][1], labels_of(facts, reading.level)),
         species=tuple(sorted(found.reference.energies)),
         reference=dict(sorted(found.reference.energies.items())),
         scale=found.scale,
@@ -186,7 +186,9 @@ def _manifest(
     )
 
 
-def _notes(source: Source, reading: Reading, found: Assembled, form: Format, units: str) -> dict[str, Any]:
+def _notes(
+    source: Source, reading: Reading, found: Assembled, form: Format, units: str, labels: str | None
+) -> dict[str, Any]:
     notes: dict[str, Any] = {
         "origin": source.origin,
         "units": source.units,
@@ -199,6 +201,8 @@ def _notes(source: Source, reading: Reading, found: Assembled, form: Format, uni
         "labelled": found.labelled,
         "duplicates": found.duplicates,
     }
+    if labels is not None:
+        notes["labels"] = labels
     if found.reference.open:
         notes["reference_open"] = found.reference.open
     if any(found.states.values()):

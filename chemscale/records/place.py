@@ -10,8 +10,8 @@ import contextlib
 import errno
 import json
 import os
+import secrets
 import shutil
-import tempfile
 from abc import ABC, abstractmethod
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -206,7 +206,8 @@ class LocalPlace(Place):
 
     def _temporary(self, target: Path) -> tuple[int, str]:
         def made() -> tuple[int, str]:
-            return tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".tmp")
+            path = str(target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp"))
+            return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666), path  # who may read it, the umask says
 
         for _ in range(TRIES):
             try:

@@ -6,6 +6,7 @@ two sources need not be the same; what the origin does not know starts as it wou
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 from collections.abc import Mapping
@@ -96,6 +97,15 @@ def completed(init: InitFrom, model: Any, manifest: Manifest) -> InitFrom:
             "kind, so start from weights that read the same strings."
         )
     return replace(init, run=found.run, content=found.content, matched=len(matched.rows), fresh=len(matched.fresh))
+
+
+def model_of(init: InitFrom) -> Any:
+    """The configuration of the model whose weights these are.
+
+    Raises:
+        ValueError: as `completed`.
+    """
+    return _described(init).model
 
 
 def read(init: InitFrom) -> Origin:
@@ -238,6 +248,8 @@ def _folder(init: InitFrom) -> Path:
 
 def _manifest(run: RunSpec) -> Manifest:
     """What the origin's data say of themselves; built where they are not yet, as for the run itself."""
+    with contextlib.suppress(ValueError):
+        return data.manifest(run.data)  # known by its content, wherever the file lies now
     how = {"representation": run.data.representation, "reading": run.data.reading}
     data.build(run.data.source, **how, processes=1, progress=False)
     return data.manifest(run.data)

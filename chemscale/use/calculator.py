@@ -14,7 +14,7 @@ from typing import ClassVar
 
 import numpy as np
 from ase import Atoms
-from ase.calculators.calculator import Calculator, PropertyNotImplementedError, all_changes
+from ase.calculators.calculator import CalculationFailed, Calculator, PropertyNotImplementedError, all_changes
 from ase.stress import full_3x3_to_voigt_6_stress
 
 from chemscale.data.neighbours import Neighbours, neighbours
@@ -88,12 +88,16 @@ class PotentialCalculator(Calculator):
         """Fill `results` for these atoms."""
         super().calculate(atoms, properties, system_changes)  # type: ignore[arg-type]
         assert self.atoms is not None
+        if not np.isfinite(self.atoms.positions).all():  # such an atom would have no neighbours, and an energy
+            raise CalculationFailed("a position is not a finite number; did the dynamics take too long steps?")
         if "stress" in properties and not has_volume(self.atoms):
             raise PropertyNotImplementedError("a stress needs periodic atoms in a cell with a volume.")
         self._electrons = self.electrons(self.atoms)
         self._wanted |= {"stress"}.intersection(properties)
         wanted = tuple(self._wanted) if has_volume(self.atoms) else ()
         (found,) = self.answering.answer([self.atoms], [self._electrons], self._near.pairs(self.atoms), wanted)
+        if not (np.isfinite(found.energy) and np.isfinite(found.forces).all()):
+            raise CalculationFailed("energy or forces are not finite numbers; do two atoms lie at one place?")
         self.results = {"energy": found.energy, "free_energy": found.energy, "forces": found.forces}
         if found.stress is not None:
             self.results["stress"] = full_3x3_to_voigt_6_stress(found.stress)

@@ -10,6 +10,11 @@ from chemscale.use.load import Trained, load
 CALLED = {"text": "text run", "structures": "potential"}  # a trained model of a family
 
 
+def is_store(where: str | Path) -> bool:
+    """Whether a store lies there; what an address on the network holds is known once it is opened."""
+    return "://" in str(where) or (Path(where).expanduser() / "store.json").is_file()
+
+
 def trained_in(source: Store | Trained | str | Path, run: str | None, family: str) -> Trained:
     """A trained model of a family.
 

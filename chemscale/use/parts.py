@@ -2,6 +2,7 @@
 
 Layout beside the output FILE, removed when it is done:
 
+    FILE.parts/lock              held by the one process that works at it
     FILE.parts/request.json      what is asked for; parts of another request are thrown away
     FILE.parts/000000.parquet …  tables of the same columns, in order
 """
@@ -9,10 +10,12 @@ Layout beside the output FILE, removed when it is done:
 from __future__ import annotations
 
 import csv
+import fcntl
 import io
 import json
 import os
 import shutil
+import weakref
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -20,19 +23,27 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from chemscale.data.staging import scratch_folder
 from chemscale.records.place import LocalPlace, read_parquet
 
 
 class Parts:
-    """The parts of one output file that are there."""
+    """The parts of one output file that are there.
+
+    Raises:
+        ValueError: another process works at the same file.
+    """
 
     def __init__(self, out: str | Path, request: Mapping[str, Any]) -> None:
         self.out = Path(out)
         folder = self.out.with_name(self.out.name + ".parts")
         self.place = LocalPlace(str(folder))
         self._asked = json.dumps(request, sort_keys=True).encode()
-        if folder.exists() and self._found() != self._asked:
-            shutil.rmtree(folder)
+        self._release: Callable[[], object] | None = None
+        if folder.exists():
+            self._claim()
+            if self._found() != self._asked:
+                self._remove()
         self.done = 0
         while self.place.exists(_name(self.done)):
             self.done += 1
@@ -44,8 +55,30 @@ class Parts:
         with file:
             return file.read()
 
+    def _claim(self) -> None:
+        """Hold the lock as long as this object lives: two that write the same file would take it from each other."""
+        if self._release is not None:
+            return
+        self.place.path.mkdir(parents=True, exist_ok=True)
+        lock = os.open(self.place.path / "lock", os.O_RDWR | os.O_CREAT, 0o666)
+        self._release = weakref.finalize(self, os.close, lock)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._release()
+            raise ValueError(
+                f"--out {str(self.out)!r} is being written by another process; wait for it, or give another file."
+            ) from None
+
+    def _remove(self) -> None:
+        shutil.rmtree(self.place.path)
+        if self._release is not None:
+            self._release()
+            self._release = None
+
     def add(self, table: pa.Table) -> None:
         """Keep the next part; the first brings what is asked for along."""
+        self._claim()
         if not self.done:
             self.place.write("request.json", lambda file: file.write(self._asked))
         self.place.write(_name(self.done), lambda file: pq.write_table(table, file))
@@ -67,7 +100,7 @@ class Parts:
         write(self.tables(), whole)
         os.replace(whole, self.out)
         self.place.remove("request.json")
-        shutil.rmtree(self.place.url)
+        self._remove()
 
 
 def write_parquet(tables: Iterator[pa.Table], path: Path) -> None:
@@ -89,6 +122,13 @@ def write_csv(tables: Iterator[pa.Table], path: Path) -> None:
             writer.writerows(zip(*(column.to_pylist() for column in table.columns), strict=True))
 
 
+def write_whole(write: Callable[[Iterator[pa.Table], Path], None], tables: Iterator[pa.Table], out: Path) -> None:
+    """The file `out` by one of the writers, whole or not at all."""
+    with scratch_folder(out.absolute().parent) as room:
+        write(tables, room / out.name)
+        os.replace(room / out.name, out)
+
+
 def write_smiles(tables: Iterator[pa.Table], path: Path) -> None:
     """One line for each molecule: its SMILES, a tab and its log-likelihood; what is no molecule is left out."""
     with path.open("w", encoding="utf-8") as file:
@@ -97,11 +137,11 @@ def write_smiles(tables: Iterator[pa.Table], path: Path) -> None:
 
 
 def smiles_lines(table: pa.Table) -> str:
-    """Lines of SMILES and log-likelihood of the molecules in a table."""
+    """Lines of SMILES (of proteins: sequence) and log-likelihood of the molecules in a table of a sample."""
     lines = io.StringIO()
-    for smiles, nats in zip(table["smiles"].to_pylist(), table["log_likelihood"].to_pylist(), strict=True):
-        if smiles:
-            lines.write(f"{smiles}\t{nats:.4f}\n")
+    for text, nats in zip(table.column(0).to_pylist(), table["log_likelihood"].to_pylist(), strict=True):
+        if text:
+            lines.write(f"{text}\t{nats:.4f}\n")
     return lines.getvalue()
 
 

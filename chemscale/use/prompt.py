@@ -46,13 +46,11 @@ def read_prompt(text: str, manifest: TextManifest) -> Scaffold | tuple[int, ...]
         raise ValueError(f"prompt={text!r} holds letters that this model of proteins does not know; give others.")
     try:
         return Scaffold(text)
-    except ValueError:
+    except ValueError as reason:
         if ids:
             return ids
-        raise ValueError(
-            f"prompt={text!r} is neither a SMILES string that RDKit reads nor {manifest.representation.upper()} tokens "
-            "of this model's vocabulary; give one of them."
-        ) from None
+        kind = manifest.representation.upper()
+        raise ValueError(f"{str(reason).removesuffix('.')}, or {kind} tokens of this model's vocabulary.") from None
 
 
 def ids_of(tokens: Sequence[str], manifest: TextManifest) -> tuple[int, ...]:

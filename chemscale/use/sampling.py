@@ -40,15 +40,17 @@ def sample_tables(
             yield table_of_grown(block)
         return
     prompts = None if start is None else (lambda strings: [Prompt(start)] * len(strings))
+    named = "sequence" if manifest.representation == "protein" else "smiles"
     for block in generate_blocks(model, manifest, request, prompts=prompts, first=first, processes=processes):
-        yield table_of(block)
+        yield table_of(block, named)
 
 
-def table_of(block: Sequence[Generated]) -> pa.Table:
-    """Columns smiles (null where a string is no molecule), log_likelihood, prompt_log_likelihood (nats) and ended."""
+def table_of(block: Sequence[Generated], named: str = "smiles") -> pa.Table:
+    """Columns smiles (or `named`; null where a string is no molecule), log_likelihood, prompt_log_likelihood (nats) and
+    ended."""
     return pa.table(
         {
-            "smiles": pa.array([one.smiles for one in block], pa.string()),
+            named: pa.array([one.smiles for one in block], pa.string()),
             "log_likelihood": pa.array([one.log_likelihood for one in block], pa.float64()),
             "prompt_log_likelihood": pa.array([one.prompt_log_likelihood for one in block], pa.float64()),
             "ended": pa.array([one.ended for one in block], pa.bool_()),
@@ -65,7 +67,7 @@ def table_of_grown(block: Sequence[Grown]) -> pa.Table:
 
 def counted(written: pa.Table, whole: pa.Table) -> pa.Table:
     """What is written of a block, with the counts of the whole block as metadata."""
-    counts = {"strings": len(whole), "molecules": len(whole) - whole["smiles"].null_count}
+    counts = {"strings": len(whole), "molecules": len(whole) - whole.column(0).null_count}
     for name in SCAFFOLD_COLUMNS:
         if name in whole.column_names and whole[name].null_count < len(whole):
             counts[name] = sum(whole[name].to_pylist())

@@ -35,6 +35,11 @@ class TextModel:
     run: str | None = None
 
     @property
+    def examples(self) -> str:
+        """What it reads and writes, in words."""
+        return "proteins" if self.manifest.representation == "protein" else "molecules"
+
+    @property
     def width(self) -> int:
         """Of its hidden states."""
         return int(self.module.config.width)  # type: ignore[union-attr,arg-type]

@@ -10,6 +10,7 @@ import pytest
 from rdkit import Chem
 
 from chemscale import data
+from chemscale.data.formats.table import labels_of
 from chemscale.data.label import label, label_noise
 from chemscale.data.labelling import run
 from chemscale.data.labelling.conformers import displaced_conformer, relaxed_conformer
@@ -177,6 +178,9 @@ def test_without_pyscf_one_sentence_says_how_to_get_it(tmp_path, monkeypatch):
     monkeypatch.setattr(spot_checks, "find_spec", lambda _: None)
     with pytest.raises(ValueError, match=r"pip install 'chemscale\[dft\]'"):
         spot_check("a.parquet", tmp_path / "b.parquet")
+    monkeypatch.setattr(spot_checks, "find_spec", lambda _: True)
+    with pytest.raises(ValueError, match=r"source=a\.parquet is no file on this machine"):
+        spot_check("a.parquet", tmp_path / "b.parquet")
 
 
 @pytest.fixture
@@ -286,6 +290,13 @@ def test_dear_labels_beside_cheap_ones(home, tmp_path, cheap, monkeypatch):
     assert one.manifest.content != other.manifest.content
     with pytest.raises(ValueError, match=r"Reading.level='mp2' is not in both.parquet, which has gfn2, wb97x"):
         data.build(str(out), reading=Reading(level="mp2"), progress=False)
+    with pytest.raises(ValueError, match=r"labels of several levels, gfn2, wb97x/6-31g\*; say which are meant"):
+        data.build(str(out), progress=False)
+    assert one.manifest.notes["labels"].startswith("GFN2-xTB")
+    assert other.manifest.notes["labels"].endswith(f"labels of version {dft.VERSION}: {dft.OF_VERSION[dft.VERSION]}")
+    facts = read_metadata(out)
+    del facts["levels"]["version"], facts["spot_check"]["version"]  # as they were written at first
+    assert "of version 1: five spherical d functions" in str(labels_of(facts, dft.LEVEL))
 
 
 @pytest.mark.parametrize(

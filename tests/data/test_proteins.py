@@ -1,6 +1,7 @@
 """Proteins through the door of molecules: FASTA, letters as tokens, splits by a group, and no RDKit on the way."""
 
 import gzip
+import json
 import math
 import subprocess
 import sys
@@ -12,7 +13,9 @@ import pytest
 
 import chemscale as cs
 from chemscale import data
+from chemscale.cli import main
 from chemscale.data import fasta
+from chemscale.records.store import Store
 from chemscale.spec import Data, Reading
 
 HYDROPHOBIC, POLAR = "AVLIMFWCGY", "DEKRHNQSTP"
@@ -104,6 +107,18 @@ def test_every_kind_of_file_keeps_families_together(home, tmp_path, write):
     assert sum(manifest.counts.values()) == 120
     seen = splits_of(data.open_data(Data(str(path), **how), {"context": 64}), rows)
     assert all(len(splits) == 1 for splits in seen.values())
+
+
+def test_a_command_reads_fasta_as_proteins_unless_told(home, tmp_path, capsys):
+    write_fasta(tmp_path / "a.fasta", list(families(count=40, each=2)))
+    assert data.representation_of(str(tmp_path / "a.fasta")) == "protein"
+    given = ["train", "chemgpt", "--width", "8", "--data", str(tmp_path / "a.fasta"), "--updates", "1", "--json"]
+    given += ["--set", "evaluation.points=1", "--store", str(tmp_path / "s")]
+    assert main(given) == 0
+    row = json.loads(capsys.readouterr().out)
+    assert Store(tmp_path / "s").spec(row["run_id"]).data.representation == "protein"
+    assert main([*given, "--set", "data.representation=smiles"]) == 2
+    assert "does not suit a.fasta, which holds proteins; use 'protein'" in capsys.readouterr().err
 
 
 def test_bad_sequences_are_listed_and_stops_and_lower_case_are_read(home, tmp_path):

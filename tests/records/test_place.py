@@ -341,3 +341,14 @@ def test_files_of_others_reach_every_kind_of_place(place):
         (folder / "deep").mkdir(parents=True)
         (folder / "deep" / "events.out").write_bytes(b"one")
     assert place.read("tensorboard/laws/deep/events.out") == b"one"
+
+
+def test_a_file_is_for_whom_the_umask_says(tmp_path):
+    """A store on a shared disk is read by others than who wrote it."""
+    before = os.umask(0o027)
+    try:
+        LocalPlace(tmp_path).write("written", lambda file: file.write(b"x"))
+        LocalPlace(tmp_path).create("created", b"x")
+    finally:
+        os.umask(before)
+    assert [(tmp_path / name).stat().st_mode & 0o777 for name in ("written", "created")] == [0o640, 0o640]

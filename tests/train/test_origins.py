@@ -1,5 +1,6 @@
 """Runs that start from trained weights: whose, in which rows, under which id, and what is refused."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -275,6 +276,24 @@ def test_the_command_starts_from_a_run(molecules, base, tmp_path, capsys):
     assert f"starts from run {run.id}" in capsys.readouterr().out
     assert main([*given, "--init-run", run.id, "--store", str(tmp_path / "t")]) == 2
     assert "needs --init-from STORE" in capsys.readouterr().err
+
+
+def test_the_command_takes_the_model_of_the_weights(molecules, folder, tmp_path, capsys):
+    """Of a folder, or of the best run of a store, which are the same weights here and so the same run."""
+    _, store, path = folder
+    given = ["train", "chemgpt", "--data", molecules, "--size", "100", "--updates", "2", "--json"]
+    given += ["--set", "evaluation.points=1", "--set", "evaluation.valid=8", "--set", "evaluation.test=8"]
+    for source in (path, store.path):
+        assert main([*given, "--init-from", str(source), "--store", str(tmp_path / "s")]) == 0
+        row = json.loads(capsys.readouterr().out)
+        assert (row["width"], row["depth"], row["init_fresh"]) == (RELEASED.width, RELEASED.depth, 0)
+        assert Store(tmp_path / "s").spec(row["run_id"]).model == RELEASED
+
+
+def test_an_origin_is_known_where_its_data_are_gone(molecules, base, tmp_path):
+    run, _ = base
+    moved = replace(run, data=replace(run.data, source="nowhere.smi"))
+    assert origins._manifest(moved) == origins._manifest(run)
 
 
 def test_a_potential_of_another_kind_is_refused(structures, tmp_path):

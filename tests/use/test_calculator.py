@@ -5,7 +5,7 @@ import pytest
 import torch
 from ase import Atoms, units
 from ase.build import bulk
-from ase.calculators.calculator import PropertyNotImplementedError
+from ase.calculators.calculator import CalculationFailed, PropertyNotImplementedError
 from ase.calculators.fd import calculate_numerical_forces, calculate_numerical_stress
 from ase.calculators.lj import LennardJones
 from ase.cluster import Icosahedron
@@ -291,6 +291,9 @@ def test_mistakes_are_one_sentence(stored, molecules, tmp_path):
     with pytest.raises(ValueError, match="is not a chemscale store"):
         cs.calculator(tmp_path)
     assert ARGON not in made.answering.trained.manifest.species
+    for position, words in ((np.nan, "a position is not a finite number"), (0.0, "do two atoms lie at one place")):
+        with pytest.raises(CalculationFailed, match=words):
+            Atoms("H2", [[0, 0, 0], [0, 0, position]], calculator=cs.calculator(store)).get_potential_energy()
 
 
 def test_the_recipe_trains_what_moves(stored, capsys):

@@ -107,6 +107,11 @@ def test_a_killed_embedding_goes_on_and_ends_alike(smiles, tmp_path, monkeypatch
     first = Parts(out, {"run": "a"})
     for table in itertools.islice(embed_tables(model, data, smiles, processes=1), 2):
         first.add(table)
+    with pytest.raises(ValueError, match=r"out.parquet' is being written by another process; wait for it"):
+        Parts(out, {"run": "a"})
+    with pytest.raises(ValueError, match="is being written by another process"):
+        Parts(out, {"run": "another, which would throw them away"})
+    del first  # as a process that is killed lets go of it
     again = Parts(out, {"run": "a"})
     assert again.done == 2
     for table in embed_tables(model, data, smiles, first=again.done, processes=1):

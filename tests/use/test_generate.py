@@ -9,7 +9,8 @@ from rdkit import Chem
 
 from chemscale.batch import TokenBatch
 from chemscale.use.draw import draw
-from chemscale.use.generate import canonical_smiles, generate
+from chemscale.use.generate import Request, canonical_smiles, generate
+from chemscale.use.sampling import sample_tables
 from tests.use.toys import SELFIES, Dice, manifest, transformer
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -62,6 +63,8 @@ def test_a_model_of_proteins_writes_its_letters():
     data = manifest(tuple(letters), "protein")
     made = generate(transformer(tuple(letters)), data, 30, seed=1)
     assert any(one.ended and one.tokens for one in made)
+    (table,) = sample_tables(transformer(tuple(letters)), data, Request(30, seed=1))
+    assert table["sequence"].to_pylist() == [one.smiles for one in made]
     for one in made:
         spelled = "".join(data.vocabulary[i] for i in one.tokens)
         assert one.smiles == (spelled if one.ended and spelled else None)

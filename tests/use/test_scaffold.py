@@ -122,7 +122,9 @@ def test_prompts_are_told_apart():
     assert not read_prompt("CCO", data).places
     smiles = manifest(SMILES_WORDS, "smiles")
     assert read_prompt("CC(=O", smiles) == (4, 4, 11, 13, 7)
-    with pytest.raises(ValueError, match="neither a SMILES string that RDKit reads nor SELFIES tokens"):
+    with pytest.raises(
+        ValueError, match="is no single molecule that RDKit reads; give one as SMILES, or SELFIES tokens"
+    ):
         read_prompt("[C][Xx]", data)
     proteins = manifest(tuple("ACDEFGHIKLMNPQRSTVWY"), "protein")
     assert read_prompt("CCN", proteins) == (5, 5, 15)  # letters of amino acids, and no ethylamine

@@ -94,6 +94,7 @@ def _evaluate(made: argparse.ArgumentParser) -> None:
     atoms.add_argument("--groups", metavar="KEY", help="what names molecules (default: group, smiles, mol_id)")
     atoms.add_argument("--energy-key", metavar="KEY", help="of the label (default: what the kind of file has)")
     atoms.add_argument("--forces-key", metavar="KEY", help="of the label (default: what the kind of file has)")
+    atoms.add_argument("--labels", metavar="LEVEL", help="of several in a file: gfn2, wb97x/6-31g*, wb97x_dz …")
     atoms.add_argument("--units", help="of energy and length, e.g. 'hartree bohr' (default: those of the kind of file)")
     atoms.add_argument("--precision", choices=("float32", "float64"), help="(default: that of the weights)")
     atoms.add_argument("--bootstrap", type=int, default=1000, metavar="N", help="draws of groups (default 1000)")

@@ -104,7 +104,7 @@ def train(verbs: Any) -> None:
     """`train`."""
     made = verb(verbs, "train", models.train)
     made.add_argument("architecture", help="chemgpt, schnet, painn …; a model of your own goes through a recipe")
-    made.add_argument("--width", type=int, required=True)
+    made.add_argument("--width", type=int, help="with --init-from: that of the weights, their model as it is")
     made.add_argument("--data", help="source (default: the embedded one of the family)")
     made.add_argument("--size", type=int, help="training examples (default: all)")
     length = made.add_mutually_exclusive_group()
@@ -117,6 +117,6 @@ def train(verbs: Any) -> None:
         "--set", action="append", default=[], metavar="FIELD=VALUE", help="any field, e.g. optim.clip=0.5"
     )
     made.add_argument("--init-from", metavar="STORE|FOLDER", help="start from weights of a run or of a hub folder")
-    made.add_argument("--init-run", metavar="ID", help="the run, where --init-from is a store")
+    made.add_argument("--init-run", metavar="ID", help="of a store (default: the run with the lowest test loss)")
     made.add_argument("--store", required=True)
     with_resources(made)

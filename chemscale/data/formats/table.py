@@ -8,7 +8,7 @@ and `level` (which labels: `Reading.level` picks one). What the file says of its
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ import numpy as np
 from chemscale.data.formats.format import CHUNK, GROUP_KEYS, Chunk, Format, UnreadableError, lacking, whole
 from chemscale.data.frames import Record, UnusableError
 from chemscale.data.groups import group_key_of_smiles
+from chemscale.data.labelling.dft import OF_VERSION
 from chemscale.spec import Reading
 
 METADATA_KEY = b"chemscale"
@@ -30,6 +31,15 @@ def facts_of(path: Path) -> dict[str, Any]:
 
     with whole(path, TABLE.name):
         return json.loads((pq.read_schema(path).metadata or {}).get(METADATA_KEY, b"{}"))
+
+
+def labels_of(facts: Mapping[str, Any], level: str | None) -> str | None:
+    """Whose labels of this level a table holds, by what it says of itself; None where it says nothing."""
+    again = facts.get("levels")
+    if level is None or again is None or level != facts.get("spot_check", {}).get("level"):
+        return facts.get("method")
+    version = again.get("version", 1)  # before the word, labels of the first version were written
+    return f"{again.get('method', level)}, labels of version {version}: {OF_VERSION.get(version, 'unknown here')}"
 
 
 def chunks(path: Path, reading: Reading) -> Iterator[Chunk]:
@@ -46,9 +56,15 @@ def chunks(path: Path, reading: Reading) -> Iterator[Chunk]:
     wanted = [field.name for field in file.schema_arrow if field.name in _LISTS or not types.is_nested(field.type)]
     levels: set[str] = set()
     for batch in file.iter_batches(batch_size=CHUNK, columns=wanted):
-        if reading.level is not None:
+        if "level" in names:
             levels.update(batch.column("level").unique().to_pylist())
+        if reading.level is not None:
             batch = batch.filter(pc.field("level") == reading.level)
+        elif len(levels) > 1:
+            found = ", ".join(sorted(map(str, levels)))
+            raise UnreadableError(
+                f"{path} has labels of several levels, {found}; say which are meant by Reading.level."
+            )
         if len(batch):
             yield Chunk(len(batch), batch)
     if reading.level is not None and reading.level not in levels:

@@ -18,6 +18,11 @@ from chemscale.data.labelling.gfn2 import BOHR, HARTREE, ConvergenceError, Label
 
 MISSING = "Labels of DFT need pyscf; install it by: pip install 'chemscale[dft]'."
 LEVEL = "wb97x/6-31g*"
+VERSION = 2  # rises when code changes a label
+OF_VERSION = {  # what a label of each version is
+    1: "five spherical d functions, forces without the grid's response",
+    2: "six Cartesian d functions, forces with the grid's response",
+}
 TIGHT = 1e-9  # Hartree between two cycles: far below the meV that labels are about
 
 
