@@ -70,7 +70,11 @@ def _refuse(given: argparse.Namespace) -> None:
         )
     unit, _ = one_budget({unit: value for unit, value in _budget(given).items() if unit != "most_data"})
     require_prices(unit, given.price, given.label_price)
-    if given.register is not None and not is_store(given.table):
+    if given.register is not None and is_store(given.table):
+        from chemscale.records.store import require_forecast_name
+
+        require_forecast_name(given.register)
+    elif given.register is not None:
         writable(f"{given.register}{FORECAST}", "--register")
 
 
