@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 
 import selfies
 from rdkit import Chem, rdBase
 
 from chemscale.batch import TextManifest
 from chemscale.data.fasta import residues
+from chemscale.data.selfies_writer import SelfiesWriter
 from chemscale.data.tokens import split_string
 from chemscale.data.vocabulary import Vocabulary, vocabulary_in
 
@@ -95,11 +97,17 @@ def _of_molecule(text: str, notation: str, representation: str) -> list[str]:
         if molecule is None or not molecule.GetNumAtoms():
             raise ValueError(f"not a {notation.upper()} string of a molecule")
         smiles = Chem.MolToSmiles(molecule)
-        return split_string(selfies.encoder(smiles) if representation == "selfies" else smiles, representation)
+        return split_string(_writer()(smiles) if representation == "selfies" else smiles, representation)
     except selfies.DecoderError:
         raise ValueError("not a SELFIES string") from None
     except selfies.EncoderError:
         raise ValueError("SELFIES cannot express it") from None
+
+
+@lru_cache(maxsize=1)
+def _writer() -> SelfiesWriter:
+    """One for each process, since it remembers the atoms that it has met."""
+    return SelfiesWriter()
 
 
 def _is_selfies(text: str) -> bool:
