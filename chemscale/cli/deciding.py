@@ -179,20 +179,18 @@ def _size_of(run: Any) -> tuple[float, float]:
 
 
 def _write(path: Path, forecast: dict[str, Any]) -> dict[str, Any]:
-    """A forecast as a file that is never overwritten."""
-    import json
+    """A forecast as a file that is never overwritten, whole or not at all."""
     import time
 
-    whole = {**forecast, "registered": time.time()}
-    try:
-        with path.open("x") as file:
-            json.dump(whole, file)
-    except FileExistsError:
-        held = json.loads(path.read_text())
-        if held.get("hash") != forecast["hash"]:
-            raise ValueError(f"{path} holds another forecast, which is never overwritten; give another name.") from None
-        return held
-    return whole
+    from chemscale.records.place import LocalPlace, as_json
+
+    place, whole = LocalPlace("."), {**forecast, "registered": time.time()}
+    if place.create(str(path), as_json(whole)):
+        return whole
+    held = place.read_json(str(path)) or {}
+    if held.get("hash") != forecast["hash"]:
+        raise ValueError(f"{path} holds another forecast, which is never overwritten; give another name.")
+    return held
 
 
 def _print_plan(made: Any, law: Law, given: argparse.Namespace) -> None:
