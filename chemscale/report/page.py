@@ -135,7 +135,7 @@ def write(text: str, folder: Path, name: str = PAGE) -> Path:
         os.replace(made, target)
     except BaseException as error:
         Path(made).unlink(missing_ok=True)
-        if isinstance(error, OSError):  # a full disk names no file
+        if isinstance(error, OSError) and error.errno is not None:  # a full disk names no file
             raise OSError(error.errno, error.strerror, str(target)) from error
         raise
     return target

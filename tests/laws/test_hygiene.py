@@ -61,7 +61,9 @@ def test_exact_repeats_are_told_from_replicates():
     numbered = law_of({**twice, "index": np.arange(41)})
     assert numbered.intervals == once.intervals
     pair = {name: values[[0, 0, *range(1, 36), *range(36)]] for name, values in table.items()}
-    assert law_of({**pair, "index": np.r_[99, np.arange(36), np.arange(36)]}).n_runs == 36  # copies of copies
+    assert law_of({**pair, "index": np.r_[:37, 1:37]}).n_runs == 36  # copies of copies
+    measured = law_of({**twice, "seconds": np.linspace(1, 2, 41)})  # another value in every row is no number of it
+    assert measured.n_runs == 41
     seeds = law_of({**twice, "seed": np.repeat([1, 0], [5, 36])})
     assert (seeds.n_runs, seeds.hygiene.duplicates) == (41, 5)
 

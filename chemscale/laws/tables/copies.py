@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import numpy as np
 from chemscale.laws.tables.columns import Columns, keep, number
 
 RUN = "run_id"  # runs with ids of their own are runs of their own
+GAPS = 10  # rows, on average, that a filter may have left out between two
 DIGITS = 5  # significant ones of a loss that runs may agree in by chance: noise of 1 % leaves 1,000 values of so many
 
 
@@ -52,8 +54,14 @@ def first_written(columns: Columns, axes: Mapping[str, str], loss: str) -> np.nd
 
 
 def _numbered(columns: Columns, meant: Collection[str]) -> set[str]:
-    """Columns, beside those `meant`, that hold another value in every row: they say which row it is, and no more."""
-    return {name for name, values in columns.items() if name not in meant and len(set(map(str, values))) == len(values)}
+    """Columns, beside those `meant`, of whole numbers that count up: they say which row it is, and no more."""
+    return {name for name, values in columns.items() if name not in meant and _counts_up(values)}
+
+
+def _counts_up(values: Sequence[Any]) -> bool:
+    """Whether whole numbers grow from row to row by little, as those of rows do of which a filter left some out."""
+    whole = all(isinstance(value, int) and not isinstance(value, bool) for value in values)
+    return whole and all(a < b for a, b in pairwise(values)) and values[-1] - values[0] < GAPS * len(values)
 
 
 def _told_apart(loss: Any) -> bool:
