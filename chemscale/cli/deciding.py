@@ -43,8 +43,9 @@ def plan(given: argparse.Namespace) -> int:
     asked: dict[str, Any] = {"price": given.price, "label_price": given.label_price, **_budget(given)}
     made = plan_for(laws if given.by else laws[None], cost=costs if given.by else costs[None], **asked)
     if given.form is None and not given.by and given.bootstrap:
+        weighted: dict[str, Any] = {**options, "form": "auto"}
         told = second_opinion(
-            lambda: fit_law(table, **{**options, "form": "auto"}),
+            lambda: fit_law(table, **weighted),
             lambda law: plan_for(law, cost=costs[None], **asked),
             made,
         )
