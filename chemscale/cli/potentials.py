@@ -66,10 +66,10 @@ def _write(given: argparse.Namespace, measured: Any, record: dict[str, Any]) -> 
     kind = Path(given.out).suffix.lower()
     if kind in TABLES:
         from chemscale.use.errors import table_of
-        from chemscale.use.parts import writer_of
+        from chemscale.use.parts import write_whole, writer_of
 
         tables: Iterator[Any] = iter([table_of(measured)])
-        return writer_of(given.out)(tables, Path(given.out))
+        return write_whole(writer_of(given.out), tables, given.out)
     if kind == PAGE:
         from chemscale.report.evaluated import page_of
 

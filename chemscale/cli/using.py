@@ -192,7 +192,7 @@ def evaluate(given: argparse.Namespace) -> None:
 def _evaluate_store(given: argparse.Namespace) -> None:
     import chemscale.models  # noqa: F401  # registers the models
     from chemscale.records.store import Store
-    from chemscale.use.parts import writer_of
+    from chemscale.use.parts import write_whole, writer_of
     from chemscale.use.quality.cells import Sampling, score_cells
 
     store = Store(given.file)
@@ -211,7 +211,7 @@ def _evaluate_store(given: argparse.Namespace) -> None:
     if write is not None:
         import pyarrow as pa
 
-        write(iter([pa.Table.from_pylist(rows)]), Path(given.out))
+        write_whole(write, iter([pa.Table.from_pylist(rows)]), given.out)
     if given.json:
         return print_json(rows)
     shown = ("run_id", "params", "molecules", "law_loss", *QUALITY)
