@@ -12,11 +12,12 @@ from typing import Any, Unpack
 import numpy as np
 
 from chemscale.laws import Law
+from chemscale.records.schema import FINISHED
 from chemscale.records.spool import patient
 from chemscale.records.store import Store
 from chemscale.rooms import answer_calls
 from chemscale.spec import Resources, RunSpec
-from chemscale.sweep.aim import UNITS, Aim, Cells, Standing, Wanted
+from chemscale.sweep.aim import UNITS, Aim, Cells, Standing, Wanted, require_grid
 from chemscale.sweep.cluster import cluster, fit
 from chemscale.sweep.designed import Designed
 from chemscale.sweep.display import Display
@@ -69,7 +70,8 @@ def explore(
         rule: "v" for least error of the target; to compare with, "d", "cheapest" and "random".
 
     Raises:
-        ValueError: a bad input or name, several architectures, or a cluster too small for one run.
+        ValueError: a bad input or name, several architectures, a grid that can bear no law of the form, a budget under
+            the cheapest run, or a cluster too small for one run.
     """
     require_name("name", name)
     aim, cells, records, on = _prepared(grid, store, on, Aim.of(**wanted))
@@ -113,7 +115,14 @@ def _prepared(grid: Any, store: Any, on: On | None, aim: Aim) -> tuple[Aim, Cell
         raise ValueError("no run of the grid can be counted; `chemscale show` says why.")
     points = np.array([[known[run.id].params, run.data.size] for run in runs], float)
     costs = np.array([known[r.id].flops if aim.unit == "flops" else known[r.id].seconds / 3600 for r in runs])
+    require_grid(aim, points)
     records = store if isinstance(store, Store) else Store(store, create=True)
+    states = records.states([run.id for run in runs]).values()
+    if costs.min() > aim.budget and not any(state.status == FINISHED for state in states):
+        raise ValueError(
+            f"{aim.unit}={aim.budget:.3g} pays for no run of the grid: the cheapest costs {costs.min():.3g} "
+            f"{UNITS[aim.unit]}; give more, or a grid with smaller runs."
+        )
     return aim, Cells(runs, points, costs), records, on
 
 

@@ -61,6 +61,12 @@ def test_several_architectures_are_refused(molecules, structures, tmp_path):
         explore(runs, store=tmp_path / "store")
 
 
+@pytest.mark.slow
+def test_a_budget_below_the_cheapest_run_is_refused(ray_cluster, molecules, tmp_path):
+    with pytest.raises(ValueError, match=r"flops=1e\+03 pays for no run of the grid: the cheapest costs .* FLOPs"):
+        foresight(tiny(molecules, (2, 4), (20, 50, 100)), target=TARGET, flops=1e3, store=tmp_path / "store")
+
+
 DRIVER = """
 import sys
 from chemscale.explore import explore

@@ -62,9 +62,10 @@ def replicates(subject: Subject) -> Finding:
 
 def duplicates(subject: Subject) -> Finding:
     """Whether rows repeat each other."""
-    found, _ = repeats(subject.every_run, subject.roles)
+    found = subject.copies + repeats(subject.every_run, subject.roles)[0]
     if found:
-        told = f"{found} of {len(subject.whole)} rows repeat the axes and the loss of an earlier one exactly"
+        rows = len(subject.whole) + subject.copies
+        told = f"{found} of {rows} rows repeat the axes and the loss of an earlier one exactly"
         settle = "drop the copies, which are no replicates; a law here counts each once, and other tools may not"
         return _said("duplicates", CONCERN, told, settle, {"rows": found})
     return _said("duplicates", FINE, "no two rows are alike", "", {"rows": 0})

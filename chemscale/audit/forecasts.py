@@ -37,7 +37,7 @@ def forecasts_of(forecasts: Mapping[str, Forecast], rows: Mapping[str, Row]) -> 
 
 def _claim(run_id: str, said: Forecast, found: float | None) -> Claim | None:
     """The claim of one forecast, `found` measured; None where no prediction could be made."""
-    name, metric = name_of(str(said.get("architecture", ""))), str(said.get("metric", ""))
+    name, metric = name_of(str(said.get("architecture") or "a model")), str(said.get("metric", ""))
     if said.get("reason") == CHANGED:
         return Claim("forecast", name, f"the forecast {run_id} is what was registered", NOT_SUPPORTED, CHANGED)
     if said.get("value") is None or said.get("low") is None or said.get("high") is None:

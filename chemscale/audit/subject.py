@@ -12,7 +12,7 @@ from chemscale.audit.convergence import Points
 from chemscale.audit.groups import Group, Row, groups_of
 from chemscale.audit.manifests import overlaps_of
 from chemscale.audit.spaces import Spaces
-from chemscale.audit.thinning import MOST, shuffled, thin
+from chemscale.audit.thinning import MOST, once, shuffled, thin
 from chemscale.laws import FitError, Law, fit
 from chemscale.laws.doubt.identify import usual_form
 from chemscale.laws.forms import choose
@@ -36,7 +36,7 @@ class Subject:
     (row, why) of rows of the same kind that no law is about; spare: runs that it does without (see `thinning`); counts:
     columns that count parameters otherwise; group, points, manifest: of a store. given: the law to audit; None fits
     one. overlap: of the splits of its data, where they are on this machine. peers: equal for those whose laws compare;
-    None for none. spaces: run id -> what its search chose from.
+    None for none. spaces: run id -> what its search chose from. copies: rows beyond these that repeat one of them.
     """
 
     title: str
@@ -54,6 +54,7 @@ class Subject:
     spaces: Spaces = field(default_factory=dict)
     spare: Sequence[Row] = ()
     overlap: Any = None
+    copies: int = 0
 
     @cached_property
     def fitted(self) -> tuple[Law | None, str]:
@@ -151,15 +152,16 @@ def of_groups(
     found, overlaps = [], overlaps_of(groups)
     for group in groups:
         own = {"params": "params", "data": group.data} | dict(axes or {})
-        shape = form or usual_among(own, group.rows)
+        rows, copies = once(group.rows, own, group.metric)
+        shape = form or usual_among(own, rows)
         left = [(row, "not the best trial of its cell" if row["status"] == FINISHED else row["status"])
                 for row in group.others]  # fmt: skip
         found.append(
             Subject(
-                group.title, group.rows, own, group.metric, shape, left, counts, group, points,
+                group.title, rows, own, group.metric, shape, left, counts, group, points,
                 manifests.get(group.content), laws.get(group.slug),
                 " ".join([group.content, group.precision, group.metric, group.data]), spaces or {},
-                group.spare, overlaps.get(group.content),
+                group.spare, overlaps.get(group.content), copies,
             )
         )  # fmt: skip
     return found
@@ -230,8 +232,20 @@ def _of_part(
         else:
             left.append((row, LOSSLESS))
     roles = {r: axes[r] for r in ROLES if r in axes}
+    rows, copies = once(rows, roles, loss)
     kept, spare = thin(shuffled(rows), list(roles.values()), MOST) if len(rows) > MOST else (rows, [])
-    return Subject(title, kept, roles, loss, form or usual_among(roles, kept), left, counts, peers=peers, spare=spare)
+    return Subject(
+        title,
+        kept,
+        roles,
+        loss,
+        form or usual_among(roles, kept),
+        left,
+        counts,
+        peers=peers,
+        spare=spare,
+        copies=copies,
+    )
 
 
 def records(columns: Columns) -> Iterable[Row]:

@@ -7,13 +7,14 @@ settings) still counts all.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from hashlib import sha256
 
 import numpy as np
 
 from chemscale.audit.groups import Group, Row
+from chemscale.laws.tables.copies import first_written
 
 MOST = 800  # runs of one law on a page or in an audit
 
@@ -56,6 +57,12 @@ def thin(rows: Sequence[Row], places: Sequence[str], most: int) -> tuple[list[Ro
     return [row for row, k in zip(rows, kept, strict=True) if k], [
         row for row, k in zip(rows, kept, strict=True) if not k
     ]
+
+
+def once(rows: Sequence[Row], axes: Mapping[str, str], loss: str) -> tuple[list[Row], int]:
+    """Rows without copies, which are those that a law rests on, and how many copies there were."""
+    first = first_written({name: [row.get(name) for row in rows] for name in (rows[0] if rows else ())}, axes, loss)
+    return [row for row, is_first in zip(rows, first, strict=True) if is_first], int((~first).sum())
 
 
 def shuffled(rows: Sequence[Row]) -> list[Row]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
+from chemscale.cli.forms import second_opinion
 from chemscale.cli.laws import parse_point
 from chemscale.cli.output import print_json, writable
 from chemscale.cli.reading import is_store, read_table
@@ -39,10 +40,16 @@ def plan(given: argparse.Namespace) -> int:
             name: measure_cost(table, params=given.params, data=data, where=wheres[name], loss=given.loss)
             for name in laws
         }
-    made = plan_for(
-        laws if given.by else laws[None], cost=costs if given.by else costs[None], price=given.price,
-        label_price=given.label_price, **_budget(given),
-    )  # fmt: skip
+    asked: dict[str, Any] = {"price": given.price, "label_price": given.label_price, **_budget(given)}
+    made = plan_for(laws if given.by else laws[None], cost=costs if given.by else costs[None], **asked)
+    if given.form is None and not given.by and given.bootstrap:
+        weighted: dict[str, Any] = {**options, "form": "auto"}
+        told = second_opinion(
+            lambda: fit_law(table, **weighted),
+            lambda law: plan_for(law, cost=costs[None], **asked),
+            made,
+        )
+        made = replace(made, warnings=(*told, *made.warnings))
     chosen = made.architecture if made.architecture in laws else next(iter(laws))
     law, extras = laws[chosen], {}
     if given.next_runs is not None:
@@ -131,9 +138,10 @@ def _register(given: argparse.Namespace, law: Law, made: Any, architecture: str 
     """Freeze the forecast of the planned run, or of a run that the store has been asked for; the object written."""
     from chemscale.laws.tables.columns import read
     from chemscale.laws.tables.meaning import metric_of
+    from chemscale.laws.tables.selection import select
     from chemscale.plan import freeze
 
-    columns = read(read_table(given.table))
+    columns, _ = select(read(read_table(given.table)), given.where, loss=given.loss)
     metric = metric_of(columns, given.loss)
     known = {str(v) for v in columns.get("architecture", []) if v is not None}
     architecture = architecture or (known.pop() if len(known) == 1 else None)
@@ -179,20 +187,18 @@ def _size_of(run: Any) -> tuple[float, float]:
 
 
 def _write(path: Path, forecast: dict[str, Any]) -> dict[str, Any]:
-    """A forecast as a file that is never overwritten."""
-    import json
+    """A forecast as a file that is never overwritten, whole or not at all."""
     import time
 
-    whole = {**forecast, "registered": time.time()}
-    try:
-        with path.open("x") as file:
-            json.dump(whole, file)
-    except FileExistsError:
-        held = json.loads(path.read_text())
-        if held.get("hash") != forecast["hash"]:
-            raise ValueError(f"{path} holds another forecast, which is never overwritten; give another name.") from None
-        return held
-    return whole
+    from chemscale.records.place import LocalPlace, as_json
+
+    place, whole = LocalPlace("."), {**forecast, "registered": time.time()}
+    if place.create(str(path), as_json(whole)):
+        return whole
+    held = place.read_json(str(path)) or {}
+    if held.get("hash") != forecast["hash"]:
+        raise ValueError(f"{path} holds another forecast, which is never overwritten; give another name.")
+    return held
 
 
 def _print_plan(made: Any, law: Law, given: argparse.Namespace) -> None:

@@ -71,7 +71,7 @@ def _write(given: argparse.Namespace, measured: Any, record: dict[str, Any]) -> 
         from chemscale.use.parts import write_whole, writer_of
 
         tables: Iterator[Any] = iter([table_of(measured)])
-        return write_whole(writer_of(given.out), tables, Path(given.out))
+        return write_whole(writer_of(given.out), tables, given.out)
     if kind == PAGE:
         from chemscale.report.evaluated import page_of
 

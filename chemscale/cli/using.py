@@ -214,7 +214,7 @@ def _evaluate_store(given: argparse.Namespace) -> None:
     if write is not None:
         import pyarrow as pa
 
-        write_whole(write, iter([pa.Table.from_pylist(rows)]), Path(given.out))
+        write_whole(write, iter([pa.Table.from_pylist(rows)]), given.out)
     if given.json:
         return print_json(rows)
     shown = ("run_id", "params", "molecules", "law_loss", *QUALITY)

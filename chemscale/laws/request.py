@@ -80,7 +80,9 @@ class Request:
         """The runs of some of the table's rows, their axes, and columns that count parameters otherwise."""
         part, named = with_epochs(part, self.given, self.epochs) if self.epochs else (part, self.given)
         roles = axes_of(part, self.form, named, self.loss)
-        part, copied = without_copies(part, roles, self.loss)
+        copied: tuple[str, ...] = ()
+        if self.censored is None:  # bounds of runs that one rule stopped may well be equal
+            part, copied = without_copies(part, roles, self.loss)
         by_column = self.weights if self.weights in part else None
         kept = stopped(part, self.loss, self.censored)
         runs = rows(

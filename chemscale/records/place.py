@@ -179,6 +179,8 @@ class LocalPlace(Place):
             os.link(temporary[1], target)  # the content is complete before the name exists
         except FileExistsError:
             return False
+        except OSError as error:  # a full disk names no file
+            raise OSError(error.errno, error.strerror, str(target)) from error
         finally:
             Path(temporary[1]).unlink(missing_ok=True)
         return True

@@ -5,6 +5,7 @@ The layout is written down in `records.schema`. The store is the only truth for 
 
 from __future__ import annotations
 
+import errno
 import re
 import secrets
 import time
@@ -177,6 +178,8 @@ def _create(place: Place) -> None:
     try:
         place.create("store.json", as_json({"version": STORE_VERSION}))
     except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise
         if isinstance(error, FileExistsError | NotADirectoryError):
             raise ValueError(f"store={place.url!r} is a file; give the path of a folder.") from None
         raise ValueError(f"store={place.url!r} cannot be made: {error.strerror}; give another folder.") from None

@@ -55,9 +55,10 @@ def _cell(cell: list[tuple[Forecast, Row | None]], groups: Sequence[Group]) -> F
     mean = sum(values) / len(values) if values else None
     off = predicted / mean - 1 if predicted is not None and mean else None
     inside = low <= mean <= high if mean is not None and low is not None and high is not None else None
-    architecture = str(forecast.get("architecture", ""))
+    architecture = str(forecast.get("architecture") or "")
     unit = group.data if group else "examples"
-    where = f"{name_of(architecture)}, {count(params)} parameters on {whole(data)} {unit}"
+    named = f"{name_of(architecture)}, " if architecture else ""
+    where = f"{named}{count(params)} parameters on {whole(data)} {unit}"
     level = forecast.get("level") or 0.95
     shown = [by_error(v, None if e is None else e * measure.scale) for v, e in zip(values, errors, strict=True)]
     told = _outcome(forecast, shown, mean, off, inside, measure, (predicted, low, high), level, found)

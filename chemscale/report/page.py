@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import errno
 import os
 import re
 import tempfile
@@ -124,14 +125,18 @@ def write(text: str, folder: Path, name: str = PAGE) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         handle, made = tempfile.mkstemp(dir=folder, prefix=f".{name}.", suffix=".tmp")
     except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise OSError(error.errno, error.strerror, str(target)) from error
         raise ValueError(f"out={str(folder)!r} cannot be written: {error.strerror}; give another folder.") from None
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as file:
             file.write(text)
         os.chmod(made, 0o644)  # a temporary file is its owner's alone
         os.replace(made, target)
-    except BaseException:
+    except BaseException as error:
         Path(made).unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno is not None:  # a full disk names no file
+            raise OSError(error.errno, error.strerror, str(target)) from error
         raise
     return target
 

@@ -55,14 +55,14 @@ def _planned(members: Sequence[tuple[Group, Law, RunCost]]) -> Planned:
 def _budget(members: Sequence[tuple[Group, Law, RunCost]], times: float, flops: float) -> Budget:
     rules = {group.title: cost for group, _, cost in members}
     alone = {group.title: plan(law, flops=flops, cost=cost) for group, law, cost in members}
-    options = [_option(alone[group.title], group) for group, _, _ in members]
+    options = [_option(alone[group.title], group, law.form) for group, law, _ in members]
     options.sort(key=lambda one: one.loss[0] if one.loss else np.inf)
     known = {group.title: law for group, law, _ in members if alone[group.title].best is not None}
     sure = plan(known, flops=flops, cost=rules).certainty if len(known) > 1 else None
     return Budget(times, flops, tuple(options), sure)
 
 
-def _option(found: Plan, group: Group) -> Option:
+def _option(found: Plan, group: Group, form: str) -> Option:
     best, scale = found.best, group.measure.scale
     if best is None or found.params_interval is None or found.data_interval is None:
         return Option(group.title, NOWHERE, NOWHERE, None, None, None, _doubt(found))
@@ -70,7 +70,7 @@ def _option(found: Plan, group: Group) -> Option:
     return Option(
         group.title, (best.params, *found.params_interval), (best.data, *found.data_interval),
         (best.loss.value * scale, best.loss.low * scale, best.loss.high * scale),
-        None if best.device_hours is None else 3600 * best.device_hours, smaller, None,
+        None if best.device_hours is None else 3600 * best.device_hours, smaller, None, form.replace("_", " "),
     )  # fmt: skip
 
 
@@ -104,7 +104,7 @@ def _said(first: Group, budget: Budget, several: bool) -> str:
     model = f"{best.model} of " if several else ""
     return (
         f"{model}{count(best.params[0])} parameters on {size(best.data[0])} {first.data}{sure}, for a "
-        f"{first.measure.words} of {loss} {first.measure.unit} ({low} to {high})."
+        f"{first.measure.words} of {loss} {first.measure.unit} ({low} to {high}) by the {best.form} law."
     )
 
 

@@ -111,6 +111,23 @@ def _require_target(target: Mapping[str, float] | str, form: str) -> None:
         raise ValueError(f"target={dict(target)} needs params=… and data=… as positive numbers.")
 
 
+def require_grid(aim: Aim, points: np.ndarray) -> None:
+    """Raise ValueError where no runs at these points (n, 2), whatever they cost, would bear a law of the form."""
+    form = choose(aim.form, ROLES)
+    for roles in form.must_vary:
+        columns = [ROLES.index(role) for role in roles if role in ROLES]
+        if columns and all(len(np.unique(points[:, column])) == 1 for column in columns):
+            raise ValueError(
+                f"the grid has the single value {points[0, columns[0]]:g} of {roles[0]}, and {aim.form} "
+                f"({form.equation}) needs several; give the recipe more, or explore another form."
+            )
+    cells, needed = len(np.unique(points, axis=0)), len(form.inner) + 1
+    if cells < needed:
+        raise ValueError(
+            f"the grid has {cells} different cells, and {aim.form} needs {needed}; give the recipe more sizes."
+        )
+
+
 @dataclass(frozen=True)
 class Cells:
     """The runs that may be made: points (n, 2) of parameters and unique data, and what each is estimated to cost."""

@@ -7,7 +7,7 @@ from typing import Any
 
 from ray.tune.search import Searcher
 
-from chemscale.records.schema import DIVERGED, FAILED, FINISHED
+from chemscale.records.schema import DIVERGED, FAILED, FINISHED, RUNNING
 from chemscale.records.store import Store, outstanding
 from chemscale.spec import RunSpec
 from chemscale.sweep.aim import Aim, Cells, Standing, standing
@@ -29,12 +29,11 @@ class Designed(Searcher):
         self._aim, self._cells, self._records, self._name = aim, cells, records, name
         asked = set(records.studies().get(name, {}).get("runs", ()))
         mine = [run for run in cells.runs if run.id in asked]
-        self._again, elsewhere = outstanding(records, mine, keep_stopped=True)
+        self._again, _ = outstanding(records, mine, keep_stopped=True)
         self._lost = {
             run_id for run_id, state in records.states([r.id for r in mine]).items() if state.status == FAILED
         }
         self._lost -= {run.id for run in self._again}
-        self._elsewhere = {state.run_id for state in elsewhere}
         self._out: dict[str, str] = {}  # Tune's id of a trial -> run id
         self._known: Standing | None = None  # until something changes: Tune asks all the time
 
@@ -52,9 +51,9 @@ class Designed(Searcher):
     def standing(self) -> Standing:
         """How far the exploration is now."""
         again = {run.id for run in self._again}
-        return standing(
-            self._aim, self._cells, self._rows(), {*self._out.values(), *again, *self._lost, *self._elsewhere}
-        )
+        states = self._records.states([run.id for run in self._cells.runs])
+        running = {run_id for run_id, state in states.items() if state.status == RUNNING}  # other drivers' too
+        return standing(self._aim, self._cells, self._rows(), {*self._out.values(), *again, *self._lost, *running})
 
     # -- what Tune calls ----------------------------------------------------------------------------------------------
 

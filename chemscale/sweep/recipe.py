@@ -56,7 +56,8 @@ def load_recipe(path: str, options: Mapping[str, Any] | None = None) -> Study | 
 
 def _fitting(parameter: inspect.Parameter, value: Any) -> Any:
     """The value; where the argument is a sequence, `--set widths=64` says what `(64,)` does, and `a,b` two words."""
-    several = str(parameter.annotation).removeprefix("typing.").partition("[")[0].rpartition(".")[2] == "Sequence"
+    kind = str(parameter.annotation).removeprefix("typing.").partition("[")[0].rpartition(".")[2]
+    several = kind == "Sequence" or isinstance(parameter.default, tuple | list)
     if several and isinstance(value, str):
         return tuple(_literal(part.strip()) for part in value.strip("()[]").split(",") if part.strip())
     return (value,) if several and not isinstance(value, Sequence) else value

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+import errno
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from torch import Tensor
 
 from chemscale.data.staging import OccupiedError, whole_folder
+
+ROOM = 2**16  # bytes; a disk with less is full
 
 
 def require_new(out: Path) -> None:
@@ -49,14 +55,33 @@ def write_folder(
                 room = stack.enter_context(whole_folder(out))
             except OSError as error:
                 raise ValueError(f"--out {str(out)!r} cannot be made: {error.strerror}; give another folder.") from None
-            for name, text in texts.items():
-                (room / name).write_text(text, encoding="utf-8")
-            name, tensors = weights
-            save_file({key: tensor.contiguous() for key, tensor in tensors.items()}, room / name, {"format": "pt"})
-            (room / name).chmod((room / next(iter(texts))).stat().st_mode)  # safetensors lets nobody else read it
-            for name, write in (others or {}).items():
-                write(room / name)
+            with _full_disk_told(room, out):
+                for name, text in texts.items():
+                    (room / name).write_text(text, encoding="utf-8")
+                name, tensors = weights
+                save_file({key: tensor.contiguous() for key, tensor in tensors.items()}, room / name, {"format": "pt"})
+                (room / name).chmod((room / next(iter(texts))).stat().st_mode)  # safetensors lets nobody else read it
+                for name, write in (others or {}).items():
+                    write(room / name)
     except OccupiedError:
         require_new(out)
         raise
     return out
+
+
+@contextmanager
+def _full_disk_told(room: Path, out: Path) -> Iterator[None]:
+    """A full disk as the OSError that it is: safetensors has its number in a text, and torch does not say it at all."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None:
+            raise
+        raise OSError(error.errno, error.strerror, str(out)) from error
+    except Exception as error:
+        said = re.search(r"os error (\d+)", str(error))
+        full = errno.ENOSPC if shutil.disk_usage(room).free < ROOM else None
+        number = int(said[1]) if said else full
+        if number is None:
+            raise
+        raise OSError(number, os.strerror(number), str(out)) from error

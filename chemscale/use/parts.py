@@ -23,7 +23,6 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from chemscale.data.staging import scratch_folder
 from chemscale.records.place import LocalPlace, read_parquet
 
 
@@ -96,11 +95,34 @@ class Parts:
         """Write the output from all parts among them, give it its name, and remove them: the word of what they are of
         first, so that those which a kill leaves are never taken for another request's.
         """
-        whole = Path(self.place.url, "whole")
-        write(self.tables(), whole)
-        os.replace(whole, self.out)
+        write_whole(write, self.tables(), self.out, Path(self.place.url, "whole"))
         self.place.remove("request.json")
         self._remove()
+
+
+def write_whole(
+    write: Callable[[Iterator[pa.Table], Path], None],
+    tables: Iterator[pa.Table],
+    out: str | Path,
+    through: Path | None = None,
+) -> None:
+    """Write a file whole or not at all, by one of `WRITERS`.
+
+    Args:
+        through: the temporary file, on the same disk; None takes a hidden one beside `out`.
+
+    Raises:
+        OSError: it cannot be written; with the name of the file.
+    """
+    out = Path(out)
+    through = through or out.with_name(f".{out.name}.{os.getpid()}.tmp")
+    try:
+        write(tables, through)
+        os.replace(through, out)
+    except OSError as error:  # a full disk names no file
+        raise OSError(error.errno, os.strerror(error.errno) if error.errno else str(error), str(out)) from error
+    finally:
+        through.unlink(missing_ok=True)
 
 
 def write_parquet(tables: Iterator[pa.Table], path: Path) -> None:
@@ -120,13 +142,6 @@ def write_csv(tables: Iterator[pa.Table], path: Path) -> None:
             if not number:
                 writer.writerow(table.column_names)
             writer.writerows(zip(*(column.to_pylist() for column in table.columns), strict=True))
-
-
-def write_whole(write: Callable[[Iterator[pa.Table], Path], None], tables: Iterator[pa.Table], out: Path) -> None:
-    """The file `out` by one of the writers, whole or not at all."""
-    with scratch_folder(out.absolute().parent) as room:
-        write(tables, room / out.name)
-        os.replace(room / out.name, out)
 
 
 def write_smiles(tables: Iterator[pa.Table], path: Path) -> None:

@@ -132,6 +132,12 @@ def test_a_forecast_of_a_store_is_scored_by_its_report_once_the_run_is_made(tmp_
         row["started"] = row.get("started") or planned["registered"] + 1
     found = resolved(store.forecasts(), rows)
     assert set(found) == {run_id} and found[run_id]["params"] == round(planned["params"] * 1.1)
+    other = replace(BASE, data=Data("moses", size=7, content="c"), seed=next(seeds))  # of another loss and architecture
+    row = finished(run_id=other.id, params=9, architecture="painn", law_metric="force_mae", force_mae=1.0)
+    store.claim(other, {}).end({**row, "nats_per_token": None})
+    status, out, _ = said(capsys, *words[:4], "--bootstrap", 100, "--flops", 1e12, "--register", "second", "--json")
+    assert status == 0 and store.forecasts()["second"]["architecture"] == "chemgpt"
+    assert sum("forms weighted by their backtests" in note for note in json.loads(out)["warnings"]) == 1
 
 
 @pytest.mark.parametrize(

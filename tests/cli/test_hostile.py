@@ -102,7 +102,7 @@ def test_a_rising_loss_is_an_error_in_json(tmp_path, capsys, verb):
     rows = list(csv.reader((tmp_path / "runs.csv").read_text().splitlines()))
     with open(path, "w", newline="") as file:
         csv.writer(file).writerows([[*rows[0], "up"]] + [[*row, float(row[0]) ** 0.2] for row in rows[1:]])
-    status, out, _ = said(capsys, *words, *(["--flops", "1e20"] if verb == "plan" else []))
+    status, out, _ = said(capsys, *words, *(["--flops", "1e20", "--cost", "D"] if verb == "plan" else []))
     assert status == 1
     assert "rises with params" in json.loads(out)["error"]
 

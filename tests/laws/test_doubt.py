@@ -243,6 +243,7 @@ def test_runs_of_one_cluster_are_no_pure_error():
 def test_weights_by_replicates_count_clusters():
     table = grid(np.geomspace(1e7, 1e10, 4), np.geomspace(1e9, 1e12, 4), noise=0.01, repeats=4)
     twins = {name: np.repeat(values, 2) for name, values in table.items()}
+    twins["loss"] *= 1 + 1e-9 * np.arange(len(twins["loss"]))  # twins, not copies, which would count once
     twins["cluster"] = np.repeat(np.arange(64), 2).astype(str)
     options = {**OPTIONS, "weights": "replicates", "bootstrap": 0}
     assert fit(twins, **options).runs.weights[::2] == pytest.approx(fit(table, **options).runs.weights)

@@ -58,6 +58,14 @@ def test_exact_repeats_are_told_from_replicates():
     assert any("left out 5 rows that repeat an earlier one exactly" in text for text in law.warnings)
     assert (law.n_runs, law.hygiene.duplicates, law.hygiene.repeated) == (36, 0, 0)
     assert law.intervals == once.intervals
+    numbered = law_of({**twice, "index": np.arange(41)})
+    assert numbered.intervals == once.intervals
+    pair = {name: values[[0, 0, *range(1, 36), *range(36)]] for name, values in table.items()}
+    assert law_of({**pair, "index": np.r_[:37, 1:37]}).n_runs == 36  # copies of copies
+    measured = law_of({**twice, "seconds": np.linspace(1, 2, 41)})  # another value in every row is no number of it
+    assert measured.n_runs == 41
+    seeds = law_of({**twice, "seed": np.repeat([1, 0], [5, 36])})
+    assert (seeds.n_runs, seeds.hygiene.duplicates) == (41, 5)
 
 
 def test_a_rounded_loss_is_a_copy_only_where_the_whole_row_is():
@@ -67,7 +75,7 @@ def test_a_rounded_loss_is_a_copy_only_where_the_whole_row_is():
     again = {**rows(table, slice(0, 4)), "seed": np.array([1, 1, 0, 0])}
     law = law_of({name: np.concatenate([table[name], again[name]]) for name in table})
     assert (law.n_runs, law.hygiene.duplicates) == (38, 2)
-    assert any("2 rows have the axes and the rounded loss of an earlier one" in text for text in law.warnings)
+    assert any("2 rows have the axes and the loss of an earlier one" in text for text in law.warnings)
 
 
 def rows(table, which):

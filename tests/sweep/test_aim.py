@@ -8,7 +8,7 @@ import pytest
 from chemscale.models import ChemGPT
 from chemscale.spec import Budget, Data, Optim, RunSpec
 from chemscale.sweep import Grid
-from chemscale.sweep.aim import Aim, Cells, standing
+from chemscale.sweep.aim import Aim, Cells, require_grid, standing
 
 WIDTHS, SIZES = (8, 16, 32, 64, 128), (1000, 4000, 16000, 64000)
 TARGET = {"params": 5e5, "data": 1e6}
@@ -119,3 +119,15 @@ def test_the_target_is_refused_before_a_budget_is_missed():
         Aim.of(target="alhpa")
     with pytest.raises(ValueError, match="give one budget"):
         Aim.of(target="alpha")
+
+
+def test_a_grid_that_can_bear_no_law_is_refused(cells):
+    aim = Aim("alpha", 0.1, 1e10)
+    for points, words in (
+        (cells.points[cells.points[:, 0] == cells.points[0, 0]], "single value .* of params"),
+        (cells.points[cells.points[:, 1] == cells.points[0, 1]], "single value .* of data"),
+        (cells.points[[0, 1, 4, 5, 8]], "5 different cells, and chinchilla needs 6"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            require_grid(aim, points)
+    require_grid(aim, cells.points)

@@ -37,6 +37,13 @@ def test_commas_make_several_words(words):
     assert load_recipe(RECIPE, {**few, **parse_options(["others="])}).runs()
 
 
+def test_a_default_that_is_a_sequence_says_so_as_well(tmp_path):
+    recipe = tmp_path / "mine.py"
+    recipe.write_text("def recipe(sizes=(1, 2), name='a,b'):\n    raise ValueError(f'{sizes} {name}')\n")
+    with pytest.raises(ValueError, match=r"^\(5,\) c,d$"):
+        load_recipe(str(recipe), parse_options(["sizes=5", "name=c,d"]))
+
+
 def test_what_is_unknown_is_refused():
     with pytest.raises(ValueError, match=r"others='painnn' is unknown; choose one of allegro, cartesian, dimenet"):
         load_recipe(RECIPE, {"others": ("painnn",)})

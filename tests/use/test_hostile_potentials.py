@@ -11,6 +11,7 @@ from chemscale import data
 from chemscale.cli import main
 from chemscale.records.store import Store
 from chemscale.use.load import load
+from chemscale.use.parts import write_whole
 from chemscale.use.release import export_potential
 from tests.train.runs import atoms_run, train
 
@@ -87,7 +88,28 @@ def test_a_full_disk_is_told_as_such(trained, tmp_path, monkeypatch, capsys):
 
     monkeypatch.setattr("safetensors.torch.save_file", full)
     assert main(["export", "store", "--out", "other", "--program", "none"]) == 1
-    assert capsys.readouterr().err == (
-        "chemscale: No space left on device; make room and give the same command again.\n"
-    )
+    told = "chemscale: No space left on device at {}; make room and give the same command again.\n"
+    assert capsys.readouterr().err == told.format("other")
     assert not (tmp_path / "other").exists()
+
+    def told_in_rust(*_, **__):
+        raise RuntimeError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr("safetensors.torch.save_file", told_in_rust)
+    assert main(["export", "store", "--out", "other", "--program", "none"]) == 1
+    assert capsys.readouterr().err == told.format("other")
+    assert not (tmp_path / "other").exists()
+
+
+def test_a_table_is_written_whole_or_not_at_all(tmp_path):
+    def full(tables, path):
+        path.write_text("half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    out = tmp_path / "errors.csv"
+    out.write_text("before")
+    with pytest.raises(OSError, match=r"No space left on device: .*errors\.csv"):
+        write_whole(full, iter([]), out)
+    assert out.read_text() == "before" and [path.name for path in tmp_path.iterdir() if "errors" in path.name] == [
+        out.name
+    ]

@@ -74,7 +74,7 @@ def next_runs(verbs: Any) -> None:
     made.add_argument("--where", metavar="EXPR")
     made.add_argument("--by", metavar="COL", help="choose between these too, e.g. architecture: a law and a cost each")
     made.add_argument(
-        "--form", default="chinchilla", help="default chinchilla, as in fit and report; auto: by backtest"
+        "--form", help="default chinchilla, as in fit and report, and a word on what auto says; auto: forms by backtest"
     )
     made.add_argument("--bootstrap", type=int, default=1000, metavar="N", help="refits (default 1000)")
     made.add_argument("--seed", type=int, default=0)

@@ -123,7 +123,7 @@ def _sentences(found: Hygiene, runs: Rows) -> Iterable[str]:
         yield f"{len(found.outliers)} of {len(runs)} runs {far} more than {FAR_OFF:g} noise widths off the law"
     if found.duplicates:
         yield (
-            f"{found.duplicates} rows have the axes and the rounded loss of an earlier one and count as replicates; "
+            f"{found.duplicates} rows have the axes and the loss of an earlier one and count as replicates; "
             "drop them where they are copies"
         )
     if found.spare is not None and leans(found.correlation, found.spare):

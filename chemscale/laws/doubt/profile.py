@@ -13,18 +13,19 @@ from typing import NamedTuple
 
 import numpy as np
 
-from chemscale.laws.forms.form import Derivatives, Model
+from chemscale.laws.forms.form import Derivatives, Metric, Model
 from chemscale.laws.objectives import Array, Objective
 from chemscale.laws.solver.newton import newton
 from chemscale.laws.solver.numbers import Number
 from chemscale.laws.solver.rowwise import Appended
 
 PULL = 1e4  # of the pinning row, in units of the information that the runs hold: it reaches its target within 1e-4
-STEPS = 30
+STEPS = 60
+BACK = 2  # steps back onto the curve on which a number is held
 ROUNDS = 12  # of secants towards the end of an interval
 FIRST = 0.25  # of the way to where a parabola would end: from a far target the fit may fall into another basin
 SETTLED = 1e-9
-NEAR = 1e-6  # damping of the first step: the start lies near
+NEAR = 1e-3  # damping of the first step: the start lies near
 CLOSE = 1e-3  # relative, of the root at an end
 
 
@@ -41,10 +42,25 @@ class Pinned(Model):
         return np.concatenate([self.model.log_fit(theta), self.number.of(theta)[:, None]], 1)
 
     def derivatives(self, theta: Array) -> Derivatives:
-        at, slope = self.model.derivatives(theta), self.number.gradient(theta)
-        fit = np.concatenate([at.log_fit, self.number.of(theta)[:, None]], 1)
-        jacobian = np.concatenate([at.jacobian, slope[:, None, :]], 1)
-        return Derivatives(fit, jacobian, lambda v: at.curvature(v[:, :-1]))
+        at, own = self.model.derivatives(theta), self.number.derivatives(theta)
+        fit = np.concatenate([at.log_fit, own.log_fit], 1)
+        jacobian = np.concatenate([at.jacobian, own.jacobian], 1)
+        return Derivatives(fit, jacobian, lambda v: at.curvature(v[:, :-1]) + own.curvature(v[:, -1:]))
+
+    def settled(self, at: Derivatives, here: Array, there: Array, metric: Metric) -> Array:
+        """A straight step leaves the curve on which the number is held, and would have to be short: back onto it.
+
+        By the way that costs the other rows least, to where the number would be if it were linear (a second-order
+        correction; Nocedal and Wright 2006, section 18.3).
+        """
+        slope = at.jacobian[:, -1]
+        aimed, way = at.log_fit[:, -1] + (slope * (there - here)).sum(1), metric.solved(slope)
+        along = (slope * way).sum(1)
+        for _ in range(BACK):
+            with np.errstate(all="ignore"):  # such steps are not taken
+                back = way * ((self.number.of(there) - aimed) / along)[:, None]
+            there = metric.within(there - np.where(np.isfinite(back), back, 0.0))
+        return there
 
 
 class Held(NamedTuple):

@@ -38,6 +38,25 @@ class Derivatives(NamedTuple):
     curvature: Callable[[Array], Array]  # v (B, n) -> sum_i v_i Hessian_i, (B, P, P)
 
 
+class Metric(NamedTuple):
+    """The curvature of B objectives, damped: scale^-1 axes stiff axes^T scale^-1; and the bounds of the parameters."""
+
+    scale: Array  # (B, P); 0 where a bound holds
+    axes: Array  # (B, P, P)
+    stiff: Array  # (B, P)
+    lower: Array | float
+    upper: Array
+
+    def solved(self, slope: Array) -> Array:
+        """Inverse curvature times slopes (B, P)."""
+        along = np.matmul((slope * self.scale)[:, None], self.axes)[:, 0] / self.stiff
+        return self.scale * np.matmul(self.axes, along[:, :, None])[:, :, 0]
+
+    def within(self, theta: Array) -> Array:
+        """The nearest parameters within the bounds."""
+        return np.clip(theta, self.lower, self.upper)
+
+
 class Model(ABC):
     """A form bound to the axes of one set of runs."""
 
@@ -52,6 +71,10 @@ class Model(ABC):
     def among(self, which: np.ndarray) -> Model:
         """The model of the tables `which` (k,) of many: itself, where it is the same for all."""
         return self
+
+    def settled(self, at: Derivatives, here: Array, there: Array, metric: Metric) -> Array:
+        """Where a step from `here` to `there` (B, P) ends: a model that is bent in a stiff direction brings it back."""
+        return there
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from chemscale.laws.forms.form import Model
+from chemscale.laws.forms.form import Derivatives, Metric, Model
 from chemscale.laws.objectives import Array, Objective
 
 STAGE_STEPS = 30  # at most, per smoothing stage: left too early, LAD ends off its minimum; the last has `FINAL_STEPS`
@@ -60,8 +60,9 @@ def newton(
             break
         here, data, w = theta[active], log_loss[active], weights[active]
         law, goal = model.among(active), objective.among(active)
-        step = _step(law, goal, data, w, here, lower, upper, damped[active])
-        there = np.clip(here + step, lower, upper)
+        at = law.derivatives(here)
+        gradient, metric = _metric(at, goal, data, w, here, lower, upper, damped[active])
+        there = law.settled(at, here, metric.within(here - metric.solved(gradient)), metric)
         trial = values_of(law, goal, data, w, there)
         gain = values[active] - trial
         better = gain > 0
@@ -74,8 +75,8 @@ def newton(
 
 
 @np.errstate(over="ignore", invalid="ignore")  # such steps are found and not taken
-def _step(
-    model: Model,
+def _metric(
+    at: Derivatives,
     objective: Objective,
     log_loss: Array,
     weights: Array,
@@ -83,8 +84,8 @@ def _step(
     lower: Array | float,
     upper: Array,
     damping: Array,
-) -> Array:
-    at = model.derivatives(theta)
+) -> tuple[Array, Metric]:
+    """Gradients (B, P), and the damped curvature with no moves against a bound that holds."""
     slopes = objective.slopes(log_loss, at.log_fit)
     rows = at.jacobian.swapaxes(1, 2)  # (B, P, n)
     first = weights * slopes.first
@@ -94,13 +95,12 @@ def _step(
     size = np.matmul(rows * rows, (weights * slopes.majorant)[:, :, None])[:, :, 0]
     scale = 1 / np.sqrt(np.maximum(size, 1e-12 * size.max(1, keepdims=True) + 1e-300))
     scale[((theta <= lower) & (gradient > 0)) | ((theta >= upper) & (gradient < 0))] = 0.0  # held by a bound
-    scaled, downhill = hessian * scale[:, :, None] * scale[:, None, :], gradient * scale
-    lost = ~np.isfinite(scaled.sum((1, 2)) + downhill.sum(1))  # beyond the range of floating numbers
-    scaled[lost], downhill[lost] = np.eye(theta.shape[1]), 0.0
+    scaled = hessian * scale[:, :, None] * scale[:, None, :]
+    lost = ~np.isfinite(scaled.sum((1, 2)) + (gradient * scale).sum(1))  # beyond the range of floating numbers
+    scaled[lost], gradient[lost] = np.eye(theta.shape[1]), 0.0
     roots, axes = np.linalg.eigh(scaled)
     stiff = np.maximum(np.abs(roots), 1e-10) + damping[:, None]
-    along = np.matmul(downhill[:, None], axes)[:, 0] / stiff
-    return -scale * np.matmul(axes, along[:, :, None])[:, :, 0]
+    return gradient, Metric(scale, axes, stiff, lower, upper)
 
 
 def values_of(model: Model, objective: Objective, log_loss: Array, weights: Array, theta: Array) -> Array:

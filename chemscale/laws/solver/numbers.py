@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from chemscale.laws.forms.form import Form, Model
+from chemscale.laws.forms.form import Derivatives, Form, Model
 from chemscale.laws.objectives import Array
 from chemscale.laws.solver.problem import Problem
 
@@ -49,6 +49,10 @@ class Number(ABC):
         down = np.where(theta < 0, low, np.maximum(low, 0.0))
         above, below = self.of(np.concatenate([up, down]).reshape(-1, size)).reshape(2, size, count)
         return ((above - below) / np.einsum("pbp->pb", up - down)).T
+
+    def derivatives(self, theta: Array) -> Derivatives:
+        """As those of a model with this one row; a solver does as well without the curvature of a parameter."""
+        return Derivatives(self.of(theta)[:, None], self.gradient(theta)[:, None], lambda v: np.zeros(()))
 
 
 @dataclass(frozen=True)
@@ -98,6 +102,9 @@ class LogLoss(Number):
     def gradient(self, theta: Array) -> Array:
         return self.model.derivatives(theta).jacobian[:, 0]
 
+    def derivatives(self, theta: Array) -> Derivatives:
+        return self.model.derivatives(theta)
+
 
 @dataclass(frozen=True)
 class LogLosses(Number):
@@ -113,8 +120,18 @@ class LogLosses(Number):
         return np.concatenate([np.diagonal(model.log_fit(theta[own])) for own, model in self._blocks()])
 
     def gradient(self, theta: Array) -> Array:
-        found = [model.derivatives(theta[own]).jacobian for own, model in self._blocks()]
-        return np.concatenate([np.diagonal(block, axis1=0, axis2=1).T for block in found])
+        return self.derivatives(theta).jacobian[:, 0]
+
+    def derivatives(self, theta: Array) -> Derivatives:
+        found = [model.derivatives(theta[own]) for own, model in self._blocks()]
+        values = np.concatenate([np.diagonal(block.log_fit) for block in found])
+        slopes = np.concatenate([np.diagonal(block.jacobian, axis1=0, axis2=1).T for block in found])
+
+        def curvature(v: Array) -> Array:
+            parts = np.split(v[:, 0], range(BLOCK, len(v), BLOCK))
+            return np.concatenate([block.curvature(np.diag(part)) for block, part in zip(found, parts, strict=True)])
+
+        return Derivatives(values[:, None], slopes[:, None], curvature)
 
     def _blocks(self) -> Iterator[tuple[slice, Model]]:
         """A model evaluates every table at every point, of which each table needs one: few at a time."""

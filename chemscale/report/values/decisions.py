@@ -10,7 +10,7 @@ class Option:
     """The best run of one architecture for a budget, or, with `doubt`, why there is none.
 
     Sizes with intervals over the law's draws, loss with the interval of one run, display units; seconds of one device.
-    smaller: (params, data, flops) of a model of half the size with the same loss.
+    smaller: (params, data, flops) of a model of half the size with the same loss. form: of the law that says it.
     """
 
     model: str
@@ -20,6 +20,7 @@ class Option:
     seconds: float | None
     smaller: tuple[float, float, float] | None
     doubt: str | None
+    form: str = ""
 
 
 @dataclass(frozen=True)
