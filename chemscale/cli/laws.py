@@ -46,15 +46,7 @@ def fit(given: argparse.Namespace) -> int:
         return 1
     laws: dict[Any, Law] = found if given.by else {None: found}
     coverage = {name: law.calibrate(given.calibrate, at=points) for name, law in laws.items() if given.calibrate}
-    objects = [
-        {
-            **({given.by: name} if given.by else {}), **law.to_json(points),
-            **({"calibration": coverage[name].to_json()} if given.calibrate else {}),
-        }
-        for name, law in laws.items()
-    ]  # fmt: skip
-    objects += [{given.by: name, **failure(given.form, error)} for name, error in failed.items()]
-    whole = objects if given.by else objects[0]
+    whole = _records(given, laws, failed, coverage, points)
     if given.out:
         from chemscale.records.place import LocalPlace
 
@@ -70,6 +62,26 @@ def fit(given: argparse.Namespace) -> int:
     for error in failed.values():
         print(f"chemscale: {error}", file=sys.stderr)
     return 1 if failed else 0
+
+
+def _records(
+    given: argparse.Namespace,
+    laws: dict[Any, Law],
+    failed: dict[Any, Exception],
+    coverage: dict[Any, Any],
+    points: list[dict[str, float]],
+) -> Any:
+    """The JSON object of a law, or under --by an array of those of all groups."""
+    objects = [
+        {
+            **({given.by: name} if given.by else {}), **law.to_json(points),
+            **({"calibration": coverage[name].to_json()} if given.calibrate else {}),
+        }
+        for name, law in laws.items()
+    ]  # fmt: skip
+    if not given.by:
+        return objects[0]
+    return objects + [{given.by: name, **failure(given.form, error)} for name, error in failed.items()]
 
 
 def _print_law(law: Law, title: str | None, points: list[dict[str, float]]) -> None:
