@@ -16,11 +16,15 @@ import torch
 from tests.excerpts import few_molecules, few_structures
 from tests.ray_clusters import one_node
 
-LONGEST = ("test_chaos.py", "test_groups.py", "test_loss_of_workers.py", "test_readme.py", "test_jobs.py")
+LONGEST = (  # minutes each
+    "test_chaos.py", "test_groups.py", "test_searching.py", "test_tune.py", "test_trainable.py", "test_explore.py",
+    "test_loss_of_workers.py", "test_jobs.py", "test_readme.py", "test_admission.py", "test_cluster_runs.py",
+    "test_compiled_blocks.py",
+)  # fmt: skip
 
 
 def pytest_collection_modifyitems(items):
-    """Files that take long come first: of two processes that share the files, neither is left with a long one."""
+    """Files that take long come first: of the processes that share the files, none is left with a long one."""
     slow = {item.path for item in items if item.get_closest_marker("slow")}
 
     def turn(item):
