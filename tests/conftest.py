@@ -3,7 +3,6 @@
 import gc
 import os
 
-gc.disable()  # until all is imported: every collection would look through all of torch again
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_worker_niceness", "0")  # Ray's own is 15: beside any other load its tests would time out
@@ -23,6 +22,11 @@ LONGEST = (  # minutes each
     "test_loss_of_workers.py", "test_jobs.py", "test_readme.py", "test_admission.py", "test_cluster_runs.py",
     "test_compiled_blocks.py",
 )  # fmt: skip
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection():
+    gc.disable()  # until all is imported: every collection would look through all of torch again
 
 
 @pytest.hookimpl(tryfirst=True)
