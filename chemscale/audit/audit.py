@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from chemscale.audit import design, evaluator, origin, residual, training
-from chemscale.audit.claims import claims_of, forecasts_of
+from chemscale.audit.claims import claims_of
 from chemscale.audit.comparing import Together, compared, comparisons_of, peers_among
 from chemscale.audit.convergence import Points, points_of
+from chemscale.audit.forecasts import forecasts_of
 from chemscale.audit.groups import Group
 from chemscale.audit.manifests import manifests_of
 from chemscale.audit.spaces import Spaces, spaces_of
@@ -42,6 +43,7 @@ def audit(
     by: str | None = None,
     form: str | None = None,
     counts: Sequence[str] = (),
+    forecasts: Mapping[str, Any] | None = None,
     name: str = "",
 ) -> Audit:
     """What a referee would ask of runs, and which claims they bear.
@@ -51,8 +53,9 @@ def audit(
             one of params, data, flops (and seen for form="repeated"). Of a store the loss is each architecture's
             `law_metric` where none is named.
         where: a filter of the rows. by: a column; each of its values is audited by itself.
-        form: of the law whose claims are marked; None takes Chinchilla's for params and data, else a power law.
+        form: of the law whose claims are marked; None takes that of `fit`.
         counts: columns that count parameters otherwise.
+        forecasts: name -> what `plan.freeze` made before the run, to be scored beside those that a store holds.
         name: what the audit calls it.
 
     Raises:
@@ -64,11 +67,11 @@ def audit(
     if isinstance(what, str | Path):
         what = Store(what)
     points: Points = {}
-    forecasts: Mapping[str, Any] = {}
+    foretold = dict(forecasts or {})
     spaces: Spaces = {}
     if isinstance(what, Store):
         name, table, spaces = name or what.url, what.runs(), spaces_of(what)
-        forecasts = what.forecasts()
+        foretold = {**what.forecasts(), **foretold}
         if not len(table):
             raise ValueError(f"{what.url} has no run at all; an audit needs finished ones, so start a sweep first.")
     else:
@@ -88,17 +91,23 @@ def audit(
         subjects = of_groups(groups, points, manifests, {}, form=form, axes=axes, counts=counts, spaces=spaces)
     else:
         subjects = of_table(columns, axes, _named(loss, axes, columns), by=by, form=form, counts=counts)
-    return of_subjects(subjects, name or "table", compared(subjects), _foretold(forecasts, every, columns))
+    return of_subjects(subjects, name or "table", compared(subjects), _foretold(foretold, every, columns))
 
 
 def _foretold(forecasts: Mapping[str, Any], every: Columns, kept: Columns) -> Iterable[Claim]:
     """The claims of the forecasts of runs that the filter kept, and of those that have not started."""
     if not forecasts:
         return ()
+    every, kept = (part if "run_id" in part else _numbered(part) for part in (every, kept))
     rows = {row["run_id"]: row for row in records(every)}
     left_out = rows.keys() - set(kept["run_id"])
     told = resolved(forecasts, rows.values())
     return forecasts_of({run: one for run, one in told.items() if run not in left_out}, rows)
+
+
+def _numbered(columns: Columns) -> Columns:
+    """Columns of strangers with a `run_id`, which is all that a row holds."""
+    return {**columns, "run_id": [" ".join(map(str, row)) for row in zip(*columns.values(), strict=True)]}
 
 
 def _named(loss: str | None, axes: Mapping[str, str], columns: Mapping[str, Any]) -> str:

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from chemscale.audit.groups import Row, name_of
 from chemscale.audit.subject import Subject
 from chemscale.audit.values import (
     CANNOT_TELL,
@@ -233,28 +232,3 @@ def _plan(subject: Subject, law: Law, findings: Sequence[Finding]) -> Iterable[C
     why = f"{law.level:.0%} interval {low:.3g} to {high:.3g} parameters{wide}; cost: {best.cost}"
     runs = () if holds else (_at(subject, {"params": best.params, "data": best.data}, 2, "the optimum itself"),)
     yield marked("plan", subject, said, holds, why, findings, runs, {"params": best.params, "interval": (low, high)})
-
-
-def forecasts_of(forecasts: Mapping[str, Mapping[str, Any]], rows: Mapping[str, Row]) -> Iterable[Claim]:
-    """Predictions that were registered before their runs started, against the runs.
-
-    forecasts: run id, or the name of a plan without a run yet -> prediction; see `plan.resolved`. rows: by run id.
-    """
-    for run_id, said in forecasts.items():
-        if said.get("value") is None or said.get("low") is None or said.get("high") is None:
-            continue
-        name, metric = name_of(str(said.get("architecture", ""))), str(said.get("metric", ""))
-        where = f"{said.get('params', float('nan')):.3g} parameters on {said.get('data', float('nan')):.3g} examples"
-        text = f"{name} with {where} ends at {said['value']:.4g} ({said['low']:.4g} to {said['high']:.4g}) in {metric}"
-        found = (rows.get(run_id) or {}).get(metric)
-        if found is None:
-            at = {"params": float(said.get("params") or 0), "data": float(said.get("data") or 0)}
-            run = Deciding(at, 1, "the run that was foretold")
-            yield Claim("forecast", name, text, CANNOT_TELL, "it has not finished", runs=(run,))
-            continue
-        inside = said["low"] <= found <= said["high"]
-        yield Claim(
-            "forecast", name, text, SUPPORTED if inside else NOT_SUPPORTED,
-            f"measured {found:.4g}, {'inside' if inside else 'outside'} the interval registered beforehand",
-            numbers={"measured": found, "off": said["value"] / found - 1},
-        )  # fmt: skip

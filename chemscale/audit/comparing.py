@@ -8,7 +8,7 @@ from typing import Any
 
 from chemscale.audit.claims import beyond, weighed
 from chemscale.audit.origin import against
-from chemscale.audit.subject import Subject, usual_form
+from chemscale.audit.subject import Subject, usual_among
 from chemscale.audit.values import CANNOT_TELL, Claim, Deciding, Finding, joined
 from chemscale.laws import FitError
 from chemscale.laws.comparison.answer import CANNOT_TELL as OPEN
@@ -51,7 +51,7 @@ def _together(members: Sequence[Subject]) -> Together:
         told = f"{len(members)} groups are too many to compare at once; name up to {MOST} with where."
         return Together(everyone, None, told)
     options: dict[str, Any] = dict(first.axes)
-    asked = "seen" in first.axes or first.form != usual_form(first.axes)
+    asked = "seen" in first.axes or first.form != usual_among(first.axes, first.rows)
     if asked and first.form not in (*REFUSED, "auto"):
         options["form"] = first.form
     by = "model" if "model" not in (*first.axes.values(), first.loss) else "group"

@@ -65,7 +65,8 @@ def duplicates(subject: Subject) -> Finding:
     found, _ = repeats(subject.every_run, subject.roles)
     if found:
         told = f"{found} of {len(subject.whole)} rows repeat the axes and the loss of an earlier one exactly"
-        return _said("duplicates", CONCERN, told, "drop the copies: each counts as a run of its own", {"rows": found})
+        settle = "drop the copies, which are no replicates; a law here counts each once, and other tools may not"
+        return _said("duplicates", CONCERN, told, settle, {"rows": found})
     return _said("duplicates", FINE, "no two rows are alike", "", {"rows": 0})
 
 

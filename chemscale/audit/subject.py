@@ -14,6 +14,7 @@ from chemscale.audit.manifests import overlaps_of
 from chemscale.audit.spaces import Spaces
 from chemscale.audit.thinning import MOST, shuffled, thin
 from chemscale.laws import FitError, Law, fit
+from chemscale.laws.doubt.identify import usual_form
 from chemscale.laws.forms import choose
 from chemscale.laws.forms.form import ROLES
 from chemscale.laws.tables.columns import Columns, column, split
@@ -128,11 +129,11 @@ class Subject:
         return {role: "parameters" if name == "params" else name for role, name in self.axes.items()}
 
 
-def usual_form(axes: Mapping[str, str]) -> str:
-    """The form of these axes where none is asked for."""
-    if "params" in axes and "data" in axes:
-        return "chinchilla"
-    return "power_floor" if len(axes) == 1 else "power"
+def usual_among(axes: Mapping[str, str], rows: Iterable[Row]) -> str:
+    """The form of these axes (role -> column) of such rows where none is asked for."""
+    rows = list(rows) if len(axes) == 1 else []
+    found = {role: [row[name] for row in rows if positive_number(row.get(name))] for role, name in axes.items()}
+    return usual_form(found)
 
 
 def of_groups(
@@ -150,11 +151,12 @@ def of_groups(
     found, overlaps = [], overlaps_of(groups)
     for group in groups:
         own = {"params": "params", "data": group.data} | dict(axes or {})
+        shape = form or usual_among(own, group.rows)
         left = [(row, "not the best trial of its cell" if row["status"] == FINISHED else row["status"])
                 for row in group.others]  # fmt: skip
         found.append(
             Subject(
-                group.title, group.rows, own, group.metric, form or usual_form(own), left, counts, group, points,
+                group.title, group.rows, own, group.metric, shape, left, counts, group, points,
                 manifests.get(group.content), laws.get(group.slug),
                 " ".join([group.content, group.precision, group.metric, group.data]), spaces or {},
                 group.spare, overlaps.get(group.content),
@@ -192,7 +194,7 @@ def of_table(
     found = []
     for about, part in parts:
         peers = None if apart is None else _titled({k: v for k, v in about.items() if k != apart})
-        found.append(_of_part(_titled(about), part, axes, loss, form or usual_form(axes), counts, peers))
+        found.append(_of_part(_titled(about), part, axes, loss, form, counts, peers))
     return found
 
 
@@ -206,7 +208,13 @@ def mixed_columns(columns: Columns) -> list[str]:
 
 
 def _of_part(
-    title: str, part: Columns, axes: Mapping[str, str], loss: str, form: str, counts: Sequence[str], peers: str | None
+    title: str,
+    part: Columns,
+    axes: Mapping[str, str],
+    loss: str,
+    form: str | None,
+    counts: Sequence[str],
+    peers: str | None,
 ) -> Subject:
     rows, left = [], []
     for row in records(part):
@@ -223,7 +231,7 @@ def _of_part(
             left.append((row, LOSSLESS))
     roles = {r: axes[r] for r in ROLES if r in axes}
     kept, spare = thin(shuffled(rows), list(roles.values()), MOST) if len(rows) > MOST else (rows, [])
-    return Subject(title, kept, roles, loss, form, left, counts, peers=peers, spare=spare)
+    return Subject(title, kept, roles, loss, form or usual_among(roles, kept), left, counts, peers=peers, spare=spare)
 
 
 def records(columns: Columns) -> Iterable[Row]:

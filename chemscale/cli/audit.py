@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import json
 from collections import Counter
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 from chemscale.audit.values import CANNOT_TELL, CONCERN, FINE, NOT_SUPPORTED, SUPPORTED, Audit, Claim, Finding
+from chemscale.cli.deciding import FORECAST
 from chemscale.cli.output import console, print_json
 from chemscale.cli.reading import is_store, read_table
 
@@ -18,8 +21,10 @@ def audit(given: argparse.Namespace) -> int:
     """What a referee would ask of a store or any CSV or Parquet file, and which claims its runs bear."""
     from chemscale.audit.audit import audit as audit_of
 
+    forecasts = dict(map(_forecast, given.forecast))
     found = audit_of(
-        _opened(given.what), loss=given.loss, params=given.params, data=given.data, seen=given.seen, flops=given.flops,
+        _opened(given.what), forecasts=forecasts, loss=given.loss,
+        params=given.params, data=given.data, seen=given.seen, flops=given.flops,
         where=given.where, by=given.by, form=given.form, counts=given.counts, name=given.what,
     )  # fmt: skip
     if given.json:
@@ -27,6 +32,17 @@ def audit(given: argparse.Namespace) -> int:
     else:
         _show(found)
     return 1 if given.strict and (found.concerns or any(c.mark == NOT_SUPPORTED for c in found.claims)) else 0
+
+
+def _forecast(path: str) -> tuple[str, Any]:
+    """A forecast that `plan --register` wrote, by the name of its file."""
+    try:
+        found = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ValueError(f"--forecast {path!r} cannot be read: {str(error).splitlines()[0]}.") from None
+    if not isinstance(found, dict) or "hash" not in found or "law" not in found:
+        raise ValueError(f"--forecast {path!r} is no forecast; give a file that `chemscale plan --register` wrote.")
+    return Path(path).name.removesuffix(FORECAST), found
 
 
 def _opened(what: str) -> Any:

@@ -21,13 +21,7 @@ def plan(given: argparse.Namespace) -> int:
     from chemscale.plan import CANNOT_TELL, Plan, measure_cost
     from chemscale.plan import plan as plan_for
 
-    if given.next_runs is None and (given.target or given.rule != "v"):
-        raise ValueError(
-            f"--target={given.target!r} and --rule={given.rule!r} choose next runs, and none are asked for; add "
-            "--next-runs BUDGET or leave them out."
-        )
-    if given.register is not None and not is_store(given.table):
-        writable(f"{given.register}{FORECAST}", "--register")
+    _refuse(given)
     table, data = _counted(given)
     options: dict[str, Any] = {"form": given.form, "params": given.params, "data": data, "loss": given.loss}
     options |= {"where": given.where, "bootstrap": given.bootstrap, "seed": given.seed}
@@ -64,11 +58,32 @@ def plan(given: argparse.Namespace) -> int:
     return 1 if made.answer.startswith(CANNOT_TELL) else 0
 
 
+def _refuse(given: argparse.Namespace) -> None:
+    """Refuse what is wrong whatever the table holds, before anything is fitted."""
+    from chemscale.plan.choice import one_budget
+    from chemscale.plan.cost import require_prices
+
+    if given.next_runs is None and (given.target or given.rule != "v"):
+        raise ValueError(
+            f"--target={given.target!r} and --rule={given.rule!r} choose next runs, and none are asked for; add "
+            "--next-runs BUDGET or leave them out."
+        )
+    unit, _ = one_budget({unit: value for unit, value in _budget(given).items() if unit != "most_data"})
+    require_prices(unit, given.price, given.label_price)
+    if given.register is not None and is_store(given.table):
+        from chemscale.records.store import require_forecast_name
+
+        require_forecast_name(given.register)
+    elif given.register is not None:
+        writable(f"{given.register}{FORECAST}", "--register")
+
+
 def _counted(given: argparse.Namespace) -> tuple[Any, str]:
     """The table, with FLOPs where a column of costs was named, and the column that counts its data."""
     from chemscale.laws.tables.columns import column, read
     from chemscale.laws.tables.meaning import data_of
     from chemscale.laws.tables.selection import select
+    from chemscale.plan.cost import UNCOUNTED, UNTIMED
 
     table = read(read_table(given.table))
     if given.cost:
@@ -76,6 +91,11 @@ def _counted(given: argparse.Namespace) -> tuple[Any, str]:
     data = given.data or data_of(select(table, given.where)[0], given.loss)
     if data is None:
         raise ValueError(f"--data is missing and --loss {given.loss!r} names no unit of its own; give --data COL.")
+    if "flops" not in table and data in table and data != "tokens":  # of tokens, 6 N each are known
+        raise ValueError(UNCOUNTED)
+    by_time = next((unit for unit in ("device_hours", "money") if getattr(given, unit) is not None), None)
+    if by_time and "device_seconds" not in table:
+        raise ValueError(UNTIMED.format(by_time))
     return table, data
 
 
@@ -191,7 +211,7 @@ def _print_plan(made: Any, law: Law, given: argparse.Namespace) -> None:
         said = "cannot tell which to buy first" if first.answer == "cannot tell" else f"buy {first.answer} first"
         print(f"  {said}: at twice the cost of the largest run so far, {bought} (data win in {first.probability:.0%})")
     if made.worth is not None:
-        _print_worth(made.worth, law.units, unit)
+        _print_worth(made.worth, law.after_loss, unit)
     for run in made.would_decide:
         print(f"  would decide: {run.params:.3g} parameters on {run.data:.3g}, {run.replicates} seeds: {run.why}")
     for warning in made.warnings:
@@ -207,7 +227,7 @@ def _print_cost(best: Any) -> None:
 
 def _print_worth(worth: Any, units: str, unit: str) -> None:
     low, high = worth.tenfold_interval
-    print(f"  10x the {unit} would take {worth.tenfold:.4g} {units} off its loss ({low:.4g} to {high:.4g});", end=" ")
+    print(f"  10x the {unit} would take {worth.tenfold:.4g}{units} off its loss ({low:.4g} to {high:.4g});", end=" ")
     if worth.flops_for_tenfold is None:
         print("no larger model does the same on the same data")
     else:
@@ -217,7 +237,7 @@ def _print_worth(worth: Any, units: str, unit: str) -> None:
     money = ""
     if worth.money_per_label is not None:
         money = f": worth {worth.money_per_label:.3g} of money, {worth.training_per_label:.3g} of that to train on it"
-    print(f"  one more of the {unit} takes {worth.per_label:.3g} {units} off{each}{money}")
+    print(f"  one more of the {unit} takes {worth.per_label:.3g}{units} off{each}{money}")
 
 
 def _print_extras(extras: dict[str, Any]) -> None:
@@ -240,18 +260,21 @@ def explore(given: argparse.Namespace) -> int:
     from chemscale.cli.output import resources_of
     from chemscale.explore import explore as run
     from chemscale.explore import foresight
+    from chemscale.sweep.aim import Aim, Wanted
     from chemscale.sweep.recipe import load_recipe, parse_options, recipe_resources
     from chemscale.sweep.search import Search
 
+    target: Any = parse_point(given.target, "--target") if "=" in given.target else given.target
+    wanted: Wanted = {
+        "target": target, "width": given.width, "flops": given.flops, "device_hours": given.device_hours,
+        "form": given.form, "rule": given.rule,
+    }  # fmt: skip
+    Aim.of(**wanted)  # refuses what is wrong whatever the recipe says
     recipe = load_recipe(given.recipe, parse_options(given.set))
     if isinstance(recipe, Search):
         raise ValueError(f"{given.recipe} returns a Search; an exploration needs a Grid.")
-    target: Any = parse_point(given.target, "--target") if "=" in given.target else given.target
-    found = (foresight if given.dry_run else run)(
-        recipe, target=target, width=given.width, flops=given.flops, device_hours=given.device_hours,
-        store=given.store, on=recipe_resources(given.recipe, resources_of(given)), name=recipe.name, form=given.form,
-        rule=given.rule,
-    )  # fmt: skip
+    on = recipe_resources(given.recipe, resources_of(given))
+    found = (foresight if given.dry_run else run)(recipe, store=given.store, on=on, name=recipe.name, **wanted)
     if given.json:
         print_json({**asdict(found), "law": None if found.law is None else found.law.to_json()})
         return 0 if found.low is not None or given.dry_run else 1

@@ -11,7 +11,7 @@ from typing import Any
 from chemscale.cli.output import json_text, print_json, told_on_terminal, writable
 from chemscale.cli.reading import read_table
 from chemscale.cli.slices import FORM, print_slices
-from chemscale.laws import FitError, Law, PartialFitError, failure
+from chemscale.laws import FORMS, FitError, Law, PartialFitError, failure
 from chemscale.laws import fit as fit_law
 
 SHOWN = 6  # members of an ensemble that a person is told of
@@ -19,6 +19,8 @@ SHOWN = 6  # members of an ensemble that a person is told of
 
 def fit(given: argparse.Namespace) -> int:
     """A scaling law, with its doubt, from a store or any CSV or Parquet file."""
+    if given.form is not None and given.form not in (*FORMS, "auto", FORM):
+        raise ValueError(f"--form {given.form!r} is not one of {', '.join(FORMS)}, auto, {FORM}.")
     writable(given.out)
     table = read_table(given.table)
     if given.form == FORM:
@@ -85,8 +87,9 @@ def _print_law(law: Law, title: str | None, points: list[dict[str, float]]) -> N
             print(f"  {name:<6} {value:<12.5g} {law.level:.0%} interval {low:.5g} to {high:.5g}")
     for point, seen in zip(points, law.predictions(points), strict=True):
         at = ", ".join(f"{k}={v:g}" for k, v in point.items())
-        unit = f" {seen.units}" if seen.units != law.columns["loss"]["name"] else ""
-        print(f"  at {at}: {seen.value:.5g}{unit}, {law.level:.0%} interval {seen.low:.5g} to {seen.high:.5g}")
+        print(
+            f"  at {at}: {seen.value:.5g}{law.after_loss}, {law.level:.0%} interval {seen.low:.5g} to {seen.high:.5g}"
+        )
     if law.backtest is not None:
         print(f"  backtest on the largest runs: rmsle {law.backtest.rmsle:.4f}")
     for score in law.scores:

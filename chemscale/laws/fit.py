@@ -24,7 +24,6 @@ from chemscale.laws.doubt.identify import (
 from chemscale.laws.doubt.residuals import residuals
 from chemscale.laws.doubt.shared import as_told
 from chemscale.laws.errors import FitError, PartialFitError, naming
-from chemscale.laws.forms import choose
 from chemscale.laws.forms.form import Form, axes_named
 from chemscale.laws.law import Law, named_columns
 from chemscale.laws.objectives import Objective
@@ -44,7 +43,7 @@ Told = Callable[[int, int], None]  # steps done, steps in all
 class Options(TypedDict, total=False):
     """Keywords of `fit` that do not change what it returns."""
 
-    form: str
+    form: str | None
     params: str | None
     data: str | None
     flops: str | None
@@ -74,7 +73,7 @@ def fit(table: Any, *, loss: str, by: str, **options: Unpack[Options]) -> dict[A
 def fit(
     table: Any,
     *,
-    form: str = "chinchilla",
+    form: str | None = None,
     params: str | None = None,
     data: str | None = None,
     flops: str | None = None,
@@ -110,9 +109,11 @@ def fit(
     cluster: column of groups whose errors move together; without it `cluster`, or the rows of one `run_id`
     noise_floor: the part of the loss, in its unit, that noise in the test labels makes; a lower bound on the floor,
         since what no model can learn adds to it; runs within a factor two of it are counted in `warnings`
-    form: one of `FORMS`, or "auto": every form that can take the axes, ranked by its backtest; the law is the leading
-        one's, and predictions are those of the backtest-weighted ensemble of all, see `ensemble`; with `by` the groups
-        tell one another which members foretell well, so that a group's law depends on the others, not on their order
+    form: one of `FORMS`; by default chinchilla over params and data, repeated where seen is named, over one axis
+        power_floor, or power where it has fewer than six values. "auto" takes every form that can take the axes, ranked
+        by its backtest; the law is the leading one's, and predictions are those of the backtest-weighted ensemble of
+        all, see `ensemble`; with `by` the groups tell one another which members foretell well, so that a group's law
+        depends on the others, not on their order
     censored: a boolean column; the losses it marks are upper bounds of the final ones, of replicates or tuned runs
         that a budget stopped: see `chemscale.laws.doubt.censor`
     objective, delta: see `Objective`
@@ -178,7 +179,7 @@ def _each(
 
 
 def _alone(asked: Request, runs: Rows, roles: tuple[str, ...], counts: Mapping[str, Any]) -> Law:
-    return _fit(asked, runs, choose(asked.form, roles), counts)
+    return _fit(asked, runs, asked.shape(runs, roles), counts)
 
 
 def _best(asked: Request, found: Ranked, runs: Rows, roles: tuple[str, ...], counts: Mapping[str, Any]) -> Law:

@@ -112,6 +112,11 @@ class Law:
         """Unit of the loss."""
         return self.columns["loss"]["units"]
 
+    @property
+    def after_loss(self) -> str:
+        """What stands behind a loss: a space and the unit, or nothing where only the name of its column is known."""
+        return "" if self.units == self.columns["loss"]["name"] else f" {self.units}"
+
     @cached_property
     def widening(self) -> float:
         """Student's t over the normal for the runs, or groups of runs, that are left; it stretches draws."""

@@ -75,7 +75,9 @@ def fields(found: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def failure(form: str, error: Exception, columns: Mapping[str, Mapping[str, str]] | None = None) -> dict[str, Any]:
+def failure(
+    form: str | None, error: Exception, columns: Mapping[str, Mapping[str, str]] | None = None
+) -> dict[str, Any]:
     """The JSON object of a fit that failed: every key of `Law.to_json`, with `error` set."""
     empty: dict[str, Any] = {key: {} for key in ("parameters", "standard_errors", "intervals", "objective")}
     return {

@@ -84,7 +84,7 @@ def plan(
     an unknown cost.
     """
     budgets = {"flops": flops, "device_hours": device_hours, "money": money, "labels": labels}
-    unit, budget = _one(budgets)
+    unit, budget = one_budget(budgets)
     if most_data is not None and not most_data > 0:
         raise ValueError(f"most_data={most_data!r} must be a positive amount of data.")
     laws = dict(law) if isinstance(law, Mapping) else {None: law}
@@ -101,7 +101,8 @@ def plan(
     return made[0][1] if len(made) == 1 else _best_of(made)
 
 
-def _one(budgets: Mapping[str, float | None]) -> tuple[str, float]:
+def one_budget(budgets: Mapping[str, float | None]) -> tuple[str, float]:
+    """The unit and the amount of the only budget; ValueError where there is none, or several, or no positive one."""
     given = {unit: value for unit, value in budgets.items() if value is not None}
     told = ", ".join(f"{unit}={value!r}" for unit, value in given.items()) or "none was given"
     if len(given) != 1 or not all(np.isfinite(value) and value > 0 for value in given.values()):
@@ -195,9 +196,15 @@ def _sentence(line: Line, found: Found, best: Choice, architecture: str | None) 
     what = f"{architecture} of {best.params:.3g}" if architecture else f"{best.params:.3g}"
     return (
         f"train {what} parameters on {best.data:.3g} {law.columns['data']['units']} {paid}: predicted loss "
-        f"{loss.value:.4g} {law.units} ({law.level:.0%} interval {loss.low:.4g} to {loss.high:.4g}), with cost "
-        f"{line.spend.cost.source}."
+        f"{loss.value:.4g}{law.after_loss} ({law.level:.0%} interval {loss.low:.4g} to {loss.high:.4g}) by "
+        f"{_named(law)}, with cost {line.spend.cost.source}."
     )
+
+
+def _named(law: Law) -> str:
+    if law.ensemble is None:
+        return f"the {law.form} law of {law.n_runs} runs"
+    return f"forms weighted by their backtests ({law.form} leads) on {law.n_runs} runs"
 
 
 def _best_of(made: list[tuple[Line, Plan]]) -> Plan:

@@ -15,6 +15,11 @@ from chemscale.laws.tables.selection import select
 from chemscale.laws.tables.table import rows
 
 HALVINGS = 60  # of an interval, to the last digits of a number
+UNCOUNTED = (
+    "the law's table has no FLOPs, so the cost of a run is unknown; name its column of FLOPs (--cost COL) or pass "
+    "cost=measure_cost(table, ...)."
+)
+UNTIMED = "the cost has no device-seconds, so {} cannot be planned; add a column device_seconds or give flops instead."
 UNITS = {"flops": "FLOPs", "device_hours": "device-hours", "money": "of money"}
 
 
@@ -75,10 +80,17 @@ def law_cost(law: Law) -> RunCost:
         return RunCost(law.cost, str(law.cost))
     if law.columns["data"]["units"] == "tokens":
         return RunCost(SIX_N, "6 N FLOPs per token")
-    raise ValueError(
-        "the law's table has no FLOPs, so the cost of a run is unknown; name its column of FLOPs (--cost COL) or pass "
-        "cost=measure_cost(table, ...)."
-    )
+    raise ValueError(UNCOUNTED)
+
+
+def require_prices(unit: str, price: float | None, label_price: float) -> None:
+    """Raise ValueError for prices that a budget in this unit has no use for, or that are none."""
+    if unit == "money" and not (price is not None and 0 < price < np.inf):
+        raise ValueError(f"price={price!r} must be positive: what a device-hour costs, to plan with money.")
+    if not 0 <= label_price < np.inf:
+        raise ValueError(f"label_price={label_price!r} must be a number of at least 0.")
+    if label_price and unit != "money":
+        raise ValueError("label_price is money, so the budget must be money too; give money and price.")
 
 
 @dataclass(frozen=True)
@@ -98,16 +110,8 @@ class Spend:
 
     def __post_init__(self) -> None:
         if self.unit != "flops" and self.cost.seconds_per_flop is None:
-            raise ValueError(
-                f"the cost has no device-seconds, so {self.unit} cannot be planned; add a column device_seconds or "
-                f"give flops instead."
-            )
-        if self.unit == "money" and not (self.price is not None and 0 < self.price < np.inf):
-            raise ValueError(f"price={self.price!r} must be positive: what a device-hour costs, to plan with money.")
-        if not 0 <= self.label_price < np.inf:
-            raise ValueError(f"label_price={self.label_price!r} must be a number of at least 0.")
-        if self.label_price and self.unit != "money":
-            raise ValueError("label_price is money, so the budget must be money too; give money and price.")
+            raise ValueError(UNTIMED.format(self.unit))
+        require_prices(self.unit, self.price, self.label_price)
 
     def of(self, params: Array, data: Array) -> Array:
         """Cost of runs, with the labels that they need."""

@@ -18,6 +18,7 @@ import numpy as np
 from chemscale.laws.law import Law
 
 KIND = "plan"
+CHANGED = "the forecast was changed after it was registered"
 NEAR = 2.0  # a run counts as the planned one within this factor of its parameters and of its data
 
 Row = Mapping[str, Any]
@@ -109,7 +110,7 @@ def resolved(forecasts: Mapping[str, Row], runs: Iterable[Row]) -> dict[str, Row
     plans = {name: found for name, found in forecasts.items() if found.get("kind") == KIND}
     for name in [name for name, found in plans.items() if not intact(found)]:
         empty = dict.fromkeys(("value", "low", "high"))
-        out[name] = {**plans.pop(name), **empty, "reason": "the forecast was changed after it was registered"}
+        out[name] = {**plans.pop(name), **empty, "reason": CHANGED}
     for told in scores(plans, runs):
         made = {"params": told.params, "data": told.data, "value": told.predicted, "low": told.low, "high": told.high}
         out.setdefault(told.run_id or told.name, {**forecasts[told.name], **made})

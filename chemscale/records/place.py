@@ -25,6 +25,17 @@ import pyarrow.parquet as pq
 TRIES = 5  # to make a file in a folder that another process tidies away because it is empty
 
 
+class DamagedError(ValueError):
+    """A file that is there and does not read. why: what the reader said."""
+
+    def __init__(self, file: str, error: object) -> None:
+        self.why = " ".join(str(error).split())
+        super().__init__(
+            f"{file} does not read: {self.why}; restore it from a copy or remove it, and see what else "
+            "`chemscale store verify` finds."
+        )
+
+
 class Place(ABC):
     """A folder that holds whole files.
 
@@ -109,7 +120,10 @@ class Place(ABC):
     def read_json(self, name: str) -> dict[str, Any] | None:
         """The mapping that `write_json` wrote; None where there is no such file."""
         content = self.read(name)
-        return None if content is None else json.loads(content)
+        try:
+            return None if content is None else json.loads(content)
+        except ValueError as error:
+            raise DamagedError(f"{self.url}/{name}", error) from None
 
     def write_table(self, name: str, table: pa.Table) -> None:
         """A table as zstd Parquet, whole or not at all."""
@@ -118,7 +132,10 @@ class Place(ABC):
     def read_table(self, name: str) -> pa.Table | None:
         """The table that `write_table` wrote; None where there is no such file."""
         content = self.read(name)
-        return None if content is None else read_parquet(pa.BufferReader(content))
+        try:
+            return None if content is None else read_parquet(pa.BufferReader(content))
+        except (pa.ArrowException, OSError) as error:  # of pages that do not unpack it says that a stream ends early
+            raise DamagedError(f"{self.url}/{name}", error) from None
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.url!r})"

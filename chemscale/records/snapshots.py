@@ -27,7 +27,7 @@ from chemscale.records.folded import (
 )  # fmt: skip
 from chemscale.records.history import History, RunState
 from chemscale.records.manifests import Manifest, Manifests, Snapshot, SupersededError
-from chemscale.records.place import Place, read_parquet
+from chemscale.records.place import DamagedError, Place, read_parquet
 from chemscale.records.schema import RUNS
 
 RUN_GROUP, POINT_GROUP = 8192, 32768  # rows of a row group: what one run costs to look up
@@ -145,6 +145,8 @@ class Snapshots(Manifests):
                 return read_parquet(file, **options)
             except FileNotFoundError:  # an object is asked for piece by piece, and may go between two of them
                 raise SupersededError(name) from None
+            except pa.ArrowInvalid as error:
+                raise DamagedError(f"{self.place.url}/{name}", error) from None
 
     # -- writing ------------------------------------------------------------------------------------------------------
 

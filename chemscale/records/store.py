@@ -5,6 +5,7 @@ The layout is written down in `records.schema`. The store is the only truth for 
 
 from __future__ import annotations
 
+import re
 import secrets
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,7 +14,7 @@ from typing import Any
 
 from chemscale.records.attempt import Attempt
 from chemscale.records.history import RunState, process_identity, spoken
-from chemscale.records.place import Place, as_json, place_at
+from chemscale.records.place import DamagedError, Place, as_json, place_at
 from chemscale.records.reading import Reading
 from chemscale.records.schema import DIVERGED, FAILED, FINISHED, INTERRUPTED, PENDING, RUNNING, STOPPED, STORE_VERSION
 from chemscale.records.studies import asked_row, spec_columns
@@ -21,6 +22,7 @@ from chemscale.spec import RunSpec
 
 __all__ = ["RunState", "Store", "outstanding", "process_identity", "spec_columns"]
 
+FORECAST_NAME = re.compile(r"[\w-]+(\.[\w-]+)*")
 MAX_RETRIES = 2  # a failed run is tried again at most so often
 
 
@@ -46,6 +48,8 @@ class Store(Reading):
         if header is None:
             made = f"`chemscale sweep RECIPE --store {place.url}` makes one"
             raise ValueError(f"{place.url} is not a chemscale store; {made}.")
+        if not isinstance(header, dict) or not isinstance(header.get("version"), int):
+            raise DamagedError(f"{place.url}/store.json", "it has no version")
         if header["version"] > STORE_VERSION:
             raise ValueError(
                 f"{place.url} has layout version {header['version']}, this chemscale reads up to {STORE_VERSION}; "
@@ -150,14 +154,21 @@ class Store(Reading):
         """Freeze a prediction of a run that has not started; False where one is already there.
 
         Raises:
-            ValueError: the run has started, so that a prediction would come too late.
+            ValueError: the name cannot be a file's, or the run has started, so that a prediction would come too late.
         """
+        require_forecast_name(run_id)
         name = f"forecasts/{run_id}.json"
         if self.place.exists(name):
             return False
         if self.history(run_id).attempts:
             raise ValueError(f"run {run_id} has already started; a forecast must be registered before that.")
         return self.place.create(name, as_json({**forecast, "run_id": run_id, "registered": time.time()}))
+
+
+def require_forecast_name(name: str) -> None:
+    """Raise ValueError for what can be no name of a forecast: a run id or a name of the user's."""
+    if FORECAST_NAME.fullmatch(name) is None:
+        raise ValueError(f"the name {name!r} of a forecast is not allowed: use letters, digits, '-', '_' and '.'.")
 
 
 def _create(place: Place) -> None:

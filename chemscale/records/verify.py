@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from chemscale.records.history import read_points
 from chemscale.records.manifests import Manifest
-from chemscale.records.place import Place
+from chemscale.records.place import DamagedError, Place
 from chemscale.records.schema import DIVERGED, FINISHED, STATUSES
 from chemscale.records.store import Store
 from chemscale.spec.run import id_of
@@ -43,11 +43,16 @@ def verify(store: Store, *, progress: Told = lambda done, total: None) -> list[F
     Args:
         progress: told how many runs have been looked at.
     """
+    unread = list(_files(store.place))
+    if any(fault.what.startswith("manifests/") for fault in unread):
+        return unread
     manifest = store.snapshots.manifest()
-    faults = [*_files(store.place), *_snapshots(store, manifest)]
-    if any(fault.what.startswith("manifests/") for fault in faults):
+    faults = [*unread, *_snapshots(store, manifest)]
+    if any(fault.what.startswith(("manifests/", "snapshots/")) and not fault.repair for fault in faults):
         return faults  # what the snapshots held cannot be held against anything
+    kept = store.place.names("checkpoints")  # listed before the runs: a run claims its attempt before it saves
     live = store.place.names("runs")
+    faults += _lost(kept, {*live, *store.snapshots.where(manifest)})
     faults += _rows(store.snapshots.runs(manifest, ("run_id", "spec", "status", "law_loss", "law_metric")))
     faults += _points(store.snapshots.points(manifest))
     for done, run_id in enumerate(live, 1):
@@ -85,10 +90,8 @@ def _files(place: Place) -> Iterator[Fault]:
         elif file.endswith((".json", ".parquet")) and not name.startswith("tensorboard/"):
             try:
                 place.read_json(name) if file.endswith(".json") else place.read_table(name)
-            except (ValueError, pa.ArrowException) as error:
-                yield Fault(
-                    name, f"does not read: {' '.join(str(error).split())}", "restore it from a copy or remove it"
-                )
+            except DamagedError as error:
+                yield Fault(name, f"does not read: {error.why}", "restore it from a copy or remove it")
 
 
 def _snapshots(store: Store, manifest: Manifest) -> Iterator[Fault]:
@@ -109,6 +112,16 @@ def _snapshots(store: Store, manifest: Manifest) -> Iterator[Fault]:
         if time.time() - written > OLD:
             whole = f"snapshots/{name}"
             yield Fault(whole, "a snapshot that no manifest names", "`--repair` removes it", (whole,))
+
+
+def _lost(kept: Iterable[str], known: Collection[str]) -> Iterator[Fault]:
+    """Weights and states whose run has left no record: pruning takes both."""
+    for run_id in kept:
+        if run_id not in known:
+            yield Fault(
+                f"checkpoints/{run_id}", "belongs to a run without any record",
+                f"restore runs/{run_id} from a copy, or remove the folder",
+            )  # fmt: skip
 
 
 def _rows(table: pa.Table) -> Iterator[Fault]:

@@ -65,11 +65,12 @@ class Aim:
         if "target" not in wanted:
             also = "" if given else ", and one budget, flops or device_hours"
             raise ValueError(f"give a target, {{'params': …, 'data': …}} or the name of a parameter{also}.")
+        form, rule = wanted.get("form", cls.form), wanted.get("rule", cls.rule)
+        _require_target(wanted["target"], form)
         if len(given) != 1:
             told = ", ".join(f"{unit}={value!r}" for unit, value in budgets.items())
             raise ValueError(f"give one budget, flops or device_hours, and not {told}.")
         ((unit, budget),) = given.items()
-        form, rule = wanted.get("form", cls.form), wanted.get("rule", cls.rule)
         return cls(wanted["target"], wanted.get("width", WIDTH), budget, unit, form, rule)
 
     def __post_init__(self) -> None:
@@ -77,18 +78,9 @@ class Aim:
             value = getattr(self, name)
             if not (np.isfinite(value) and value > 0):
                 raise ValueError(f"{name}={value!r} must be a positive number.")
-        if self.form not in FORMS:
-            raise ValueError(f"form={self.form!r} is not one of {', '.join(FORMS)}; an exploration needs one of them.")
         if self.rule not in RULES:
             raise ValueError(f"rule={self.rule!r} is not one of {', '.join(RULES)}.")
-        if isinstance(self.target, str):
-            names = choose(self.form, ROLES).names
-            if self.target not in names:
-                raise ValueError(f"target={self.target!r} is no parameter of {self.form}: {', '.join(names)}.")
-            return
-        values = [self.target.get(role) for role in ROLES]
-        if set(self.target) != set(ROLES) or not all(v is not None and np.isfinite(v) and v > 0 for v in values):
-            raise ValueError(f"target={dict(self.target)} needs params=… and data=… as positive numbers.")
+        _require_target(self.target, self.form)
 
     @property
     def goal(self) -> np.ndarray | str:
@@ -101,6 +93,22 @@ class Aim:
             return (law.parameters.get(self.target) or np.nan, *law.interval(self.target))
         seen = law.predict(**self.target)
         return seen.value, seen.low, seen.high
+
+
+def _require_target(target: Mapping[str, float] | str, form: str) -> None:
+    """Raise ValueError for a target that laws of this form do not have, or a form that is none."""
+    if form not in FORMS:
+        raise ValueError(f"form={form!r} is not one of {', '.join(FORMS)}; an exploration needs one of them.")
+    if isinstance(target, str):
+        names = choose(form, ROLES).names
+        if target not in names:
+            raise ValueError(
+                f"target={target!r} is no parameter of {form}: {', '.join(names)}; or give params=…,data=…."
+            )
+        return
+    values = [target.get(role) for role in ROLES]
+    if set(target) != set(ROLES) or not all(v is not None and np.isfinite(v) and v > 0 for v in values):
+        raise ValueError(f"target={dict(target)} needs params=… and data=… as positive numbers.")
 
 
 @dataclass(frozen=True)

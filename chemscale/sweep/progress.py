@@ -13,6 +13,8 @@ from chemscale.records.store import RunState, Store
 
 SHOWN = ["run_id", "architecture", "width", "examples", "seed", "to_see"]
 RESTING_SECONDS = 10.0  # how long a stopped or failed run is taken to stay so
+LEAST_SHARE = 0.02  # of the work, before its pace tells anything: first steps are slow ones …
+LEAST_SECONDS = 120.0  # … unless this long has passed
 ENDED = (FINISHED, DIVERGED, STOPPED, FAILED)
 
 
@@ -106,11 +108,13 @@ class Watch:
         return {cell.run_id: known[cell.run_id] for cell in self.cells}
 
     def _eta(self, work: float, whole: float) -> float | None:
+        """The pace counts from the last look before the first step: starting workers is no work."""
         now = time.monotonic()
-        if self._start is None:
+        if self._start is None or work <= self._start[1]:
             self._start = (now, work)
         since, before = self._start
-        return (whole - work) * (now - since) / (work - before) if work > before and now - since > 5 else None
+        enough = work - before >= LEAST_SHARE * (whole - before) or now - since >= LEAST_SECONDS
+        return (whole - work) * (now - since) / (work - before) if work > before and enough else None
 
 
 def _share(cell: Cell, state: RunState) -> float:

@@ -55,9 +55,11 @@ def load_recipe(path: str, options: Mapping[str, Any] | None = None) -> Study | 
 
 
 def _fitting(parameter: inspect.Parameter, value: Any) -> Any:
-    """The value, or a sequence of it alone where the argument is one: `--set widths=64` says what `(64,)` does."""
+    """The value; where the argument is a sequence, `--set widths=64` says what `(64,)` does, and `a,b` two words."""
     several = str(parameter.annotation).removeprefix("typing.").partition("[")[0].rpartition(".")[2] == "Sequence"
-    return (value,) if several and (isinstance(value, str) or not isinstance(value, Sequence)) else value
+    if several and isinstance(value, str):
+        return tuple(_literal(part.strip()) for part in value.strip("()[]").split(",") if part.strip())
+    return (value,) if several and not isinstance(value, Sequence) else value
 
 
 def recipe_resources(path: str, default: Resources) -> On:
@@ -136,8 +138,12 @@ def parse_options(settings: Sequence[str]) -> dict[str, Any]:
         name, separator, text = setting.partition("=")
         if not separator or not name:
             raise ValueError(f"--set {setting!r} has no {'name' if separator else repr('=')}; write --set name=value.")
-        try:
-            options[name] = ast.literal_eval(text)
-        except (ValueError, SyntaxError):
-            options[name] = text
+        options[name] = _literal(text)
     return options
+
+
+def _literal(text: str) -> Any:
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text

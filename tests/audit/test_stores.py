@@ -8,12 +8,14 @@ import pytest
 import chemscale as cs
 from chemscale.audit.audit import of_store
 from chemscale.audit.convergence import points_of
+from chemscale.audit.forecasts import MOST, forecasts_of
 from chemscale.audit.groups import groups_of
 from chemscale.audit.origin import leakage
 from chemscale.audit.subject import of_groups
 from chemscale.audit.thinning import run_ids_of
 from chemscale.data.overlaps import Overlap
 from chemscale.plan import freeze
+from chemscale.plan.register import CHANGED
 from chemscale.records.store import Store
 from chemscale.sweep import loguniform
 from chemscale.sweep.written import written
@@ -228,3 +230,23 @@ def test_forecasts_of_other_runs_are_left_out_and_plans_find_their_runs(tmp_path
     finish(store, PAINN, spec(PAINN, PAINN.widths[-1], size), largest, PAINN.loss(largest, size))
     marks = [c.mark for c in cs.audit(store, where=where).claims if c.kind == "forecast"]
     assert marks == ["supported", "supported"]
+
+
+def test_many_forecasts_are_summed_up_and_a_changed_one_is_told():
+    """Nine in ten of 95 % intervals is likely of 40 forecasts, and six in ten is not."""
+
+    def told(inside):
+        made = {
+            str(i): {"architecture": "painn", "metric": "m", "value": 1.0, "low": 0.9, "high": 1.1} for i in range(41)
+        }
+        rows = {str(i): {"m": 1.0 if i < inside else 2.0} for i in range(40)}
+        return list(forecasts_of(made, rows))
+
+    first, *others = told(36)
+    assert (
+        len(others) == MOST and [c.mark for c in others] == ["not supported"] * 4 + ["cannot tell"] + ["supported"] * 5
+    )
+    assert first.mark == "supported" and "36 of 40 measured" in first.why
+    assert told(24)[0].mark == "not supported"
+    (changed,) = forecasts_of({"next": {"architecture": "painn", "value": None, "reason": CHANGED}}, {})
+    assert changed.mark == "not supported" and "next" in changed.statement

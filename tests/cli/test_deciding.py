@@ -57,6 +57,9 @@ def test_another_column_of_flops_and_none(tmp_path, capsys):
     words = (*words, "--form", "chinchilla", "--json")
     six, twelve = (json.loads(said(capsys, *words, *more)[1])["best"] for more in ((), ("--cost", "C")))
     assert six["params"] * six["data"] == pytest.approx(1e21 / 6, rel=1e-3)
+    out = said(capsys, *words[:-1])[1]
+    assert ") by the chinchilla law of 25 runs, with cost" in out and "loss loss" not in out and "8 loss (" not in out
+    assert "20 refits are few" in out and "give bootstrap at least 399" in out
     assert twelve["params"] * twelve["data"] == pytest.approx(1e21 / 12, rel=1e-3)
 
 
@@ -80,6 +83,23 @@ def test_a_forecast_of_a_table_is_a_file_that_is_never_overwritten(table, capsys
     status, _, err = plan(capsys, table, *only, "--flops", 2e15)
     assert status == 2 and "never overwritten" in err
     assert json.loads((tmp_path / "next.forecast.json").read_text()) == held
+    n, d = held["params"], held["data"]
+    loss = chinchilla(n, d, E=0.02, A=3, B=4, alpha=0.36, beta=0.35)
+    with open(table, "a", newline="") as file:  # the run that came of it
+        csv.writer(file).writerow(["painn", n, d, loss, 1e15, 1.0])
+    words = ("audit", table, "--params", "params", "--data", "structures", "--loss", "force_mae", *only[:2])
+    status, out, _ = said(capsys, *words, "--forecast", "next.forecast.json", "--json")
+    (claim,) = (c for c in json.loads(out)["claims"] if c["kind"] == "forecast")
+    assert status == 0 and claim["mark"] == "supported" and claim["numbers"]["measured"] == loss
+    (tmp_path / "next.forecast.json").write_text(json.dumps({**held, "value": 2 * held["value"]}))
+    out = said(capsys, *words, "--forecast", "next.forecast.json", "--json")[1]
+    (claim,) = (c for c in json.loads(out)["claims"] if c["kind"] == "forecast")
+    assert claim["mark"] == "not supported" and "was changed after" in claim["why"]
+    for name, content, told in (("law.json", "{}", "is no forecast"), ("none.json", None, "cannot be read")):
+        if content is not None:
+            (tmp_path / name).write_text(content)
+        status, _, err = said(capsys, *words, "--forecast", name)
+        assert status == 2 and told in err
 
 
 def test_a_forecast_of_a_store_is_scored_by_its_report_once_the_run_is_made(tmp_path, capsys):
@@ -129,6 +149,24 @@ def test_a_forecast_of_a_store_is_scored_by_its_report_once_the_run_is_made(tmp_
 def test_mistakes_are_one_sentence(table, capsys, words, told):
     status, _, err = plan(capsys, table, "--where", "architecture == 'painn'", *words)
     assert status == 2 and told in err and "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ((), "give one budget"),
+        (("--money", 5), "price=None must be positive"),
+        (("--flops", 1e15, "--label-price", 2), "the budget must be money too"),
+        (("--flops", 1e15), "name its column of FLOPs (--cost COL)"),
+        (("--device-hours", 1, "--cost", "structures"), "add a column device_seconds"),
+    ],
+)
+def test_what_no_fit_would_mend_is_refused_before_it(tmp_path, capsys, monkeypatch, words, told):
+    path = tmp_path / "bare.csv"
+    path.write_text("params,structures,force_mae\n" + "\n".join(f"{i},{i},{i}" for i in range(1, 9)))
+    monkeypatch.setattr("chemscale.cli.deciding.fit_law", lambda *_, **__: pytest.fail("it was fitted"))
+    status, _, err = plan(capsys, path, *words)
+    assert status == 2 and told in err
 
 
 def test_an_exploration_needs_a_grid_of_one_architecture(capsys, tmp_path, molecules):

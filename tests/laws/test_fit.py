@@ -25,6 +25,20 @@ def test_planted_law_lies_in_the_intervals(law):
     assert law.warnings == ()
 
 
+@pytest.mark.parametrize(
+    ("axes", "sizes", "form"),
+    [({"flops": "c"}, 8, "power_floor"), ({"flops": "c"}, 5, "power"), ({"params": "n", "flops": "c"}, 8, "power"),
+     ({"params": "n", "data": "d"}, 8, "chinchilla")],
+)  # fmt: skip
+def test_the_form_follows_the_axes_where_none_is_named(axes, sizes, form):
+    n, d = (axis.ravel() for axis in np.meshgrid(np.geomspace(1e6, 1e9, sizes), np.geomspace(1e9, 1e11, sizes)))
+    table = {"n": n, "d": d, "c": n**2 if len(axes) == 1 else n * d**0.5, "loss": chinchilla(n, d)}
+    if len(axes) == 1:
+        table["loss"] = 2 + 30 / n**0.2
+    found = fit({k: v[:sizes] if len(axes) == 1 else v for k, v in table.items()}, loss="loss", bootstrap=0, **axes)
+    assert found.form == form
+
+
 def test_prediction_covers_and_widens_with_distance(law):
     near, far = law.predict(params=1e9, data=1e11), law.predict(params=1e12, data=1e14)
     assert not near.extrapolates and far.extrapolates
@@ -245,8 +259,8 @@ def test_wrong_form_widens_the_prediction():
 def test_clusters_widen_intervals():
     rng = np.random.default_rng(0)
     x = np.geomspace(1e3, 1e6, 8).repeat(6)
-    shared = rng.normal(0, 0.05, 8).repeat(6)
-    table = {"data": x, "loss": 5 * x**-0.3 * np.exp(shared), "cluster": np.arange(8).repeat(6).astype(str)}
+    noise = rng.normal(0, 0.05, 8).repeat(6) + rng.normal(0, 0.005, 48)
+    table = {"data": x, "loss": 5 * x**-0.3 * np.exp(noise), "cluster": np.arange(8).repeat(6).astype(str)}
     options = {"form": "power", "data": "data", "loss": "loss", "bootstrap": 400, "objective": "log_lsq"}
     low, high = fit(table, **options).interval("alpha")
     alone = fit({k: v for k, v in table.items() if k != "cluster"}, **options).interval("alpha")

@@ -52,10 +52,26 @@ def test_one_wrong_run_is_found_and_named():
 def test_exact_repeats_are_told_from_replicates():
     table = wide(noise=0.01, repeats=2)
     assert law_of(table).hygiene.repeated == 36
-    twice = {name: np.concatenate([values[:5], values]) for name, values in wide(noise=0.01).items()}
-    law = law_of(twice)
-    assert (law.hygiene.duplicates, law.hygiene.repeated) == (5, 0)
-    assert any("5 rows repeat an earlier one exactly" in text for text in law.warnings)
+    table = wide(noise=0.01)
+    twice = {name: np.concatenate([values[:5], values]) for name, values in table.items()}
+    once, law = law_of(table), law_of(twice)
+    assert any("left out 5 rows that repeat an earlier one exactly" in text for text in law.warnings)
+    assert (law.n_runs, law.hygiene.duplicates, law.hygiene.repeated) == (36, 0, 0)
+    assert law.intervals == once.intervals
+
+
+def test_a_rounded_loss_is_a_copy_only_where_the_whole_row_is():
+    table = wide(noise=0.01)
+    table["loss"] = np.round(table["loss"], 3)
+    table["seed"] = np.zeros(36, int)
+    again = {**rows(table, slice(0, 4)), "seed": np.array([1, 1, 0, 0])}
+    law = law_of({name: np.concatenate([table[name], again[name]]) for name in table})
+    assert (law.n_runs, law.hygiene.duplicates) == (38, 2)
+    assert any("2 rows have the axes and the rounded loss of an earlier one" in text for text in law.warnings)
+
+
+def rows(table, which):
+    return {name: values[which] for name, values in table.items()}
 
 
 def test_axes_that_move_together_are_named():

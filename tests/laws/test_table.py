@@ -61,6 +61,12 @@ def test_where_refuses_all_else(where):
     assert "\n" not in str(caught.value)
 
 
+def test_a_comparison_without_an_order_names_the_column():
+    long = {"family": ["painn" * 100], "size": [10]}
+    with pytest.raises(ValueError, match=r"the column 'family' \('painn.{54}…\) with 1, which have no order"):
+        matches(long, "size == 10 and 0 < 1 and family > 1")
+
+
 def test_every_kind_of_table_reads_alike():
     pyarrow, pandas = pytest.importorskip("pyarrow"), pytest.importorskip("pandas")
     columns = {"a": [1.0, None], "b": ["x", "y"]}

@@ -327,12 +327,27 @@ def damage_snapshot(store):
     return "which is missing"
 
 
+def damage_half_a_snapshot(store):
+    compact(store)
+    name = next(n for n in store.place.names("snapshots") if ".runs." in n)
+    store.place.write(f"snapshots/{name}", lambda f: f.write(b"PAR1 not at all"))
+    return "does not read"
+
+
+def damage_records(store):
+    store.place.remove(f"runs/{SPECS['good'].id}")
+    return "belongs to a run without any record"
+
+
 def damage_claim(store):
     store.place.remove(f"runs/{SPECS['lives'].id}/attempts/0001/claim.json")
     return "without a claim"
 
 
-@pytest.mark.parametrize("damage", [damage_table, damage_spec, damage_points, damage_snapshot, damage_claim])
+@pytest.mark.parametrize(
+    "damage",
+    [damage_table, damage_spec, damage_points, damage_snapshot, damage_half_a_snapshot, damage_records, damage_claim],
+)
 def test_damage_is_found_and_named(store, damage, capsys):
     expected = damage(store)
     assert any(expected in fault.wrong for fault in verify(Store(store.path)))
@@ -340,6 +355,23 @@ def test_damage_is_found_and_named(store, damage, capsys):
     said = capsys.readouterr().out
     assert expected in said
     assert "Traceback" not in said
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "why"),
+    [
+        ("store.json", "", "Expecting value"),
+        ("store.json", "{}", "it has no version"),
+        ("forecasts/next.json", '{"val', "Unterminated string"),
+        ("studies/s.00000000000000000001-00000000.parquet", "PAR1", "Parquet"),
+    ],
+)
+def test_a_damaged_file_is_named(store, capsys, file, content, why):
+    (store.path / file).parent.mkdir(exist_ok=True)
+    (store.path / file).write_text(content)
+    assert main(["store", "merge", str(store.path), "--into", f"{store.path}-new"]) == 2
+    said = capsys.readouterr().err
+    assert f"{store.path}/{file} does not read: {why}" in said and said.count("\n") == 1
 
 
 def test_repair_removes_only_what_nobody_needs(store, capsys):

@@ -146,6 +146,9 @@ def test_forecasts_are_frozen_and_come_before_the_run(store):
     store.claim(POTENTIAL, opening_row(POTENTIAL))
     with pytest.raises(ValueError, match="already started"):
         store.register_forecast(POTENTIAL.id, {"value": 1.0})
+    for name in ("a/b", "../x", "", ".hidden", "a b"):
+        with pytest.raises(ValueError, match="of a forecast is not allowed"):
+            store.register_forecast(name, {"value": 1.0})
 
 
 def test_rows_are_checked():

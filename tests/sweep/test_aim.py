@@ -112,3 +112,10 @@ def test_runs_of_other_grids_do_not_count(cells):
 def test_mistakes_are_one_sentence(changes, words):
     with pytest.raises(ValueError, match=words):
         replace(Aim(TARGET, 0.1, 1e10), **changes)
+
+
+def test_the_target_is_refused_before_a_budget_is_missed():
+    with pytest.raises(ValueError, match=r"target='alhpa' is no parameter of chinchilla: E, A, B, alpha, beta; or"):
+        Aim.of(target="alhpa")
+    with pytest.raises(ValueError, match="give one budget"):
+        Aim.of(target="alpha")

@@ -30,6 +30,14 @@ def test_one_value_stands_for_a_sequence_of_it():
     assert load_recipe(RECIPE, parse_options(["budgets=2e4,3e4", "epochs=2"])).runs()
 
 
+@pytest.mark.parametrize("words", ["painn,schnet", "(painn, schnet)", "('painn','schnet')"])
+def test_commas_make_several_words(words):
+    few = {"budgets": (20_000,), "sizes": (200,)}
+    study = load_recipe(RECIPE, {**few, **parse_options([f"others={words}"])})
+    assert study.runs() == load_recipe(RECIPE, {**few, "others": ("painn", "schnet")}).runs()
+    assert load_recipe(RECIPE, {**few, **parse_options(["others="])}).runs()
+
+
 def test_what_is_unknown_is_refused():
     with pytest.raises(ValueError, match=r"others='painnn' is unknown; choose one of allegro, cartesian, dimenet"):
         load_recipe(RECIPE, {"others": ("painnn",)})

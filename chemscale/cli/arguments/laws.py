@@ -6,6 +6,7 @@ from typing import Any
 
 from chemscale.cli import audit, compare, deciding, laws
 from chemscale.cli.arguments.common import verb, with_resources
+from chemscale.laws.forms import FORMS
 
 
 def laws_and_audits(verbs: Any) -> None:
@@ -19,13 +20,17 @@ def laws_and_audits(verbs: Any) -> None:
     made.add_argument("--loss", metavar="COL", required=True)
     made.add_argument("--where", metavar="EXPR", help="e.g. \"architecture == 'painn' and seed == 0\"")
     made.add_argument("--by", metavar="COL", help="a law for each value of this column")
-    made.add_argument("--form", default="chinchilla", help="one of the forms, auto, or sliced: per amount of data")
+    made.add_argument(
+        "--form",
+        help=f"{', '.join(FORMS)}, auto (by backtest) or sliced (per amount of data); default chinchilla, on one axis "
+        "power_floor or power, with --seen repeated",
+    )
     made.add_argument("--objective", default="huber", help="huber, lad, log_lsq or lsq")
     made.add_argument("--delta", type=float, default=1e-3, help="of huber, in log residuals (default 1e-3)")
     made.add_argument("--weights", metavar="COL", help="a column, replicates or large[:SHARE]")
     made.add_argument("--cluster", metavar="COL", help="rows that share its value are resampled together")
     made.add_argument("--noise-floor", type=float, default=0.0, help="label noise in the loss; bounds the floor")
-    made.add_argument("--bootstrap", type=int, default=1000, metavar="N")
+    made.add_argument("--bootstrap", type=int, default=1000, metavar="N", help="refits (default 1000)")
     made.add_argument("--censored", metavar="COL", help="true where the loss is an upper bound of a stopped run's end")
     made.add_argument("--interval", default="auto", help="auto, wald, pairs, wild, parametric or profile")
     made.add_argument(
@@ -45,10 +50,11 @@ def laws_and_audits(verbs: Any) -> None:
     made.add_argument("--loss", metavar="COL", help="of a table; of a store the default is each model's own")
     made.add_argument("--where", metavar="EXPR", help="e.g. \"architecture == 'painn' and seed == 0\"")
     made.add_argument("--by", metavar="COL", help="an audit for each value of this column")
-    made.add_argument(
-        "--form", help="of the law whose claims are marked (default: chinchilla, power_floor on one axis)"
-    )
+    made.add_argument("--form", help="of the law whose claims are marked (default: as in fit)")
     made.add_argument("--counts", action="append", default=[], metavar="COL", help="another count of parameters")
+    made.add_argument(
+        "--forecast", action="append", default=[], metavar="FILE", help="to score: what `plan --register` froze"
+    )
     made.add_argument("--strict", action="store_true", help="exit status 1 where a concern or a false claim stands")
 
 
@@ -67,8 +73,10 @@ def next_runs(verbs: Any) -> None:
     made.add_argument("--loss", metavar="COL", required=True)
     made.add_argument("--where", metavar="EXPR")
     made.add_argument("--by", metavar="COL", help="choose between these too, e.g. architecture: a law and a cost each")
-    made.add_argument("--form", default="auto")
-    made.add_argument("--bootstrap", type=int, default=1000, metavar="N")
+    made.add_argument(
+        "--form", default="chinchilla", help="default chinchilla, as in fit and report; auto: by backtest"
+    )
+    made.add_argument("--bootstrap", type=int, default=1000, metavar="N", help="refits (default 1000)")
     made.add_argument("--seed", type=int, default=0)
     budget = made.add_argument_group("the budget: one of these; --labels may go with another, as the most there are")
     budget.add_argument("--flops", type=float, help="FLOPs of training")
@@ -113,9 +121,7 @@ def comparisons(verbs: Any) -> None:
     made.add_argument("--seen", metavar="COL", help="column of units seen, repeats counted, for repeated")
     made.add_argument("--loss", metavar="COL", required=True)
     made.add_argument("--where", metavar="EXPR", help="e.g. \"architecture in ('painn', 'schnet')\"")
-    made.add_argument(
-        "--form", help="any but bnsl (default: chinchilla, repeated with --seen, on one axis power_floor)"
-    )
+    made.add_argument("--form", help="any but bnsl (default: as in fit)")
     made.add_argument("--shared", default="", metavar="NAME,NAME", help="parameters held equal, e.g. E,B,beta")
     made.add_argument(
         "--floor", default="free", choices=("free", "tested"), help="a floor per group, or one where a test allows it"

@@ -6,13 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from chemscale.laws.doubt.identify import FLOOR_LEVELS, distinct, refuse_unfit
+from chemscale.laws.doubt.identify import distinct, refuse_unfit, usual_form
 from chemscale.laws.errors import naming
 from chemscale.laws.forms import choose
 from chemscale.laws.forms.form import Form
 from chemscale.laws.law import Law
 from chemscale.laws.request import axes_of
 from chemscale.laws.tables.columns import Columns, split
+from chemscale.laws.tables.copies import without_copies
 from chemscale.laws.tables.meaning import SEPARATING
 from chemscale.laws.tables.selection import select
 from chemscale.laws.tables.table import Rows, rows
@@ -67,18 +68,18 @@ def of_table(
 ) -> tuple[dict[str, Group], tuple[str, ...]]:
     """The finished runs of each value of `by`, and what was left out; given: role -> column."""
     columns, notes = select(table, where, loss=loss)
+    axes = axes_of(columns, form or ("power" if given else "chinchilla"), given, loss)
+    columns, copied = without_copies(columns, {**axes, "by": by}, loss)
     every = split(columns, by)
     unnamed = len(every.pop(None)[loss]) if None in every and loss in columns else 0
-    if unnamed:
-        notes = (*notes, f"left out {unnamed} runs without a value of {by}")
-    axes = axes_of(columns, form or ("power" if given else "chinchilla"), given, loss)
+    left = (f"left out {unnamed} runs without a value of {by}",) if unnamed else ()
     groups = {}
     for value, part in every.items():
         if str(value) in groups:
             raise ValueError(f"by={by!r} holds {value!r} as a number and as text; write it in one way.")
         with naming(f"{by}={value}"):
             groups[str(value)] = Group(rows(part, axes, loss, noise_floor=noise_floor), part)
-    return groups, notes
+    return groups, (*notes, *copied, *left)
 
 
 def ordered(names: tuple[str, ...], reference: Any, by: str) -> tuple[str, ...]:
@@ -118,14 +119,8 @@ def refuse_unlike(groups: Mapping[str, Group], by: str) -> None:
 def form_for(form: str | None, parts: Mapping[str, Rows]) -> Form:
     """The form asked for, or the usual one over the axes of the groups."""
     roles = tuple(next(iter(parts.values())).axes)
-    if form is not None:
-        return choose(form, roles)
-    if len(roles) == 1:
-        levels = min(distinct(part.axes[roles[0]]) for part in parts.values())
-        return choose("power_floor" if levels >= FLOOR_LEVELS else "power", roles)
-    if "seen" in roles:
-        return choose("repeated", roles)
-    return choose("chinchilla" if {"params", "data"} <= set(roles) else "power", roles)
+    fewest = min(parts.values(), key=lambda part: distinct(part.axes[roles[0]]))
+    return choose(form or usual_form(fewest.axes), roles)
 
 
 def refuse_apart(parts: Mapping[str, Rows], form: Form, by: str) -> None:

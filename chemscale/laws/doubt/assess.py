@@ -17,6 +17,7 @@ from chemscale.laws.solver.numbers import parameters_of
 from chemscale.laws.solver.problem import Problem
 from chemscale.laws.tables.table import Rows
 
+TAIL = 20  # 399 refits at 95 %; of 60, intervals covered 82 to 93 % in simulations of 16 to 36 runs
 AT_BOUND = 1e-9  # of a typical loss
 
 
@@ -56,7 +57,8 @@ def assess(problem: Problem, theta: Array, runs: Rows, asked: str, level: float,
     widen = small_sample(level, left_over(problem, runs.clusters))
     errors = {name: widen * _half_68(number.outward(number.of(draws))) for name, number in numbers.items()}
     noise = short(_sized(made.noise, problem, seeds))
-    return Doubt(draws, noise, made.method, intervals, errors, choice, seeds, _warnings(problem, theta, choice, seeds))
+    said = (*_few(count, level), *_warnings(problem, theta, choice, seeds))
+    return Doubt(draws, noise, made.method, intervals, errors, choice, seeds, said)
 
 
 def sampler(problem: Problem, theta: Array, runs: Rows, seeds: SeedNoise | None) -> Sampler:
@@ -77,6 +79,16 @@ def _sized(noise: Array, problem: Problem, seeds: SeedNoise | None) -> Array:
     if seeds is None or not seeds.tells or not size:
         return noise
     return noise * float(seeds.at(log_size(problem)[measured(problem)].max())) / size
+
+
+def _few(count: int, level: float) -> tuple[str, ...]:
+    needed = round(TAIL / (1 - level)) - 1
+    if not 0 < count < needed:
+        return ()
+    return (
+        f"{count} refits are few: standard errors and all intervals that rest on refits are rough, and those at "
+        f"{level:.0%} cover too little; give bootstrap at least {needed}",
+    )
 
 
 def _warnings(problem: Problem, theta: Array, choice: Choice, seeds: SeedNoise | None) -> tuple[str, ...]:

@@ -122,7 +122,10 @@ def _sentences(found: Hygiene, runs: Rows) -> Iterable[str]:
         far = "lies" if len(found.outliers) == 1 else "lie"
         yield f"{len(found.outliers)} of {len(runs)} runs {far} more than {FAR_OFF:g} noise widths off the law"
     if found.duplicates:
-        yield f"{found.duplicates} rows repeat an earlier one exactly and count as runs of their own"
+        yield (
+            f"{found.duplicates} rows have the axes and the rounded loss of an earlier one and count as replicates; "
+            "drop them where they are copies"
+        )
     if found.spare is not None and leans(found.correlation, found.spare):
         yield (
             f"the axes move together (correlation {found.correlation:.3f}; given one, the other varies by "

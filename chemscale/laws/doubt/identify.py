@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -38,6 +38,16 @@ def distinct(values: Array) -> int:
         if value - last > ALIKE:
             count, last = count + 1, value
     return count
+
+
+def usual_form(axes: Mapping[str, Sequence[float] | Array]) -> str:
+    """The form of these axes (role -> values) where none is asked for."""
+    if len(axes) == 1:
+        (values,) = axes.values()
+        return "power_floor" if distinct(np.asarray(values, float)) >= FLOOR_LEVELS else "power"
+    if "seen" in axes:
+        return "repeated"
+    return "chinchilla" if {"params", "data"} <= axes.keys() else "power"
 
 
 def refuse_unfit(form: Form, rows: Rows) -> None:

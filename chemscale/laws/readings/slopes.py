@@ -17,6 +17,7 @@ from chemscale.laws.errors import FitError, require_level
 from chemscale.laws.fit import fit
 from chemscale.laws.law import Law
 from chemscale.laws.readings.regression import Scatter, Slope, slope_line, surface_noise
+from chemscale.laws.tables.copies import without_copies
 from chemscale.laws.tables.selection import select
 from chemscale.laws.tables.table import Rows, rows
 
@@ -154,7 +155,9 @@ def tenfold(
 def grid_rows(table: Any, axis: str, other: str | None, loss: str, where: str | None) -> Rows:
     """The finished runs with the axis in question as `data` and the other one, if any, as `params`."""
     columns, notes = select(table, where, loss=loss)
-    found = rows(columns, {"data": axis, **({"params": other} if other else {})}, loss, None, notes)
+    roles = {"data": axis, **({"params": other} if other else {})}
+    columns, copied = without_copies(columns, roles, loss)
+    found = rows(columns, roles, loss, None, (*notes, *copied))
     if decades(found.axes["data"]) < SAME:
         raise ValueError(f"axis={axis!r} has the single value {found.axes['data'][0]:g}; a slope needs two values.")
     return found

@@ -29,6 +29,7 @@ COMPARE: dict[type[ast.cmpop], Callable[[Any, Any], Any]] = {
     ast.NotIn: lambda a, b: a not in b,
 }
 NEGATED = (ast.NotEq, ast.NotIn)
+SHOWN = 60  # characters of a value in a sentence
 ALLOWED = "comparisons, and, or, not, in, column names and literals"
 
 
@@ -54,6 +55,13 @@ def matches(columns: Mapping[str, list[Any]], where: str) -> Mask:
     return np.array([walk.truth(tree, row) for row in range(rows)], dtype=bool)
 
 
+def _holds(kind: ast.cmpop, left: Any, right: Any) -> bool:
+    """Whether one comparison of two values holds; beside equality, only a negated one holds of a missing value."""
+    if not isinstance(kind, (ast.Eq, ast.NotEq)) and (right is None or (left is None and not isinstance(right, tuple))):
+        return isinstance(kind, NEGATED)
+    return bool(COMPARE[type(kind)](left, right))
+
+
 class _Walk:
     """Evaluates one parsed filter row by row."""
 
@@ -76,29 +84,27 @@ class _Walk:
 
     def compare(self, node: ast.Compare, row: int) -> bool:
         """Whether every link of a chain such as `1 < N <= 5` holds in a row."""
-        left = self.value(node.left, row)
+        left_node, left = node.left, self.value(node.left, row)
         for kind, right_node in zip(node.ops, node.comparators, strict=True):
             right = self.value(right_node, row)
             if type(kind) not in COMPARE:
                 raise self.refuse(node)
-            if not self.holds(kind, left, right):
+            try:
+                holds = _holds(kind, left, right)
+            except TypeError as error:
+                pair = f"{self.told(left_node, left)} with {self.told(right_node, right)}"
+                raise ValueError(
+                    f"where={self.where!r} compares {pair}, which have no order; quote text and leave numbers bare."
+                ) from error
+            if not holds:
                 return False
-            left = right
+            left_node, left = right_node, right
         return True
 
-    def holds(self, kind: ast.cmpop, left: Any, right: Any) -> bool:
-        """Whether one comparison of two values holds; beside equality, only a negated one holds of a missing value."""
-        if isinstance(kind, (ast.Eq, ast.NotEq)):
-            return bool(COMPARE[type(kind)](left, right))
-        if right is None or (left is None and not isinstance(right, tuple)):
-            return isinstance(kind, NEGATED)
-        try:
-            return bool(COMPARE[type(kind)](left, right))
-        except TypeError as error:
-            raise ValueError(
-                f"where={self.where!r} compares {left!r} with {right!r}, which have no order; quote text and "
-                f"leave numbers bare."
-            ) from error
+    def told(self, node: ast.expr, value: Any) -> str:
+        """A side of a comparison in a sentence: a column with what it holds in this row, or a literal."""
+        text = repr(value) if len(repr(value)) <= SHOWN else f"{repr(value)[:SHOWN]}…"
+        return f"the column {self.quoted.get(node.id, node.id)!r} ({text})" if isinstance(node, ast.Name) else text
 
     def value(self, node: ast.expr, row: int) -> Any:
         """What a column, a constant or a list of constants is in a row."""
