@@ -2,8 +2,9 @@
 PYTHON ?= python3
 ACTIVE := .venv/bin
 STORE ?= runs/quickstart
+PROCESSES ?= 2
 
-.PHONY: quickstart install install-dev check test test-slow clean
+.PHONY: quickstart install install-dev lint check test test-slow clean
 
 quickstart: .venv/installed  ## train both families on a grid, fit laws, write the report
 	$(ACTIVE)/chemscale sweep tune_jobs/quickstart.py --store $(STORE)
@@ -22,18 +23,20 @@ install-dev: .venv/installed-dev
 	$(ACTIVE)/pip install --quiet -c constraints.txt -e '.[dev]'
 	touch .venv/installed $@
 
-check: .venv/installed-dev  ## lint, format, types, import contracts, fast tests
+lint: .venv/installed-dev  ## lint, format, import contracts, types
 	$(ACTIVE)/ruff check --no-cache .
 	$(ACTIVE)/ruff format --no-cache --check .
 	$(ACTIVE)/lint-imports
 	$(ACTIVE)/pyright
-	$(ACTIVE)/pytest -n 2 -m "not slow"
+
+check: lint  ## that and the fast tests
+	$(ACTIVE)/pytest -n $(PROCESSES) -m "not slow"
 
 test: .venv/installed-dev  ## all tests
-	$(ACTIVE)/pytest -n 2
+	$(ACTIVE)/pytest -n $(PROCESSES)
 
 test-slow: .venv/installed-dev  ## what check leaves out
-	$(ACTIVE)/pytest -n 2 -m "slow and not chaos"
+	$(ACTIVE)/pytest -n $(PROCESSES) -m "slow and not chaos"
 
 clean:
 	rm -rf .venv build *.egg-info

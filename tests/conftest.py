@@ -1,5 +1,6 @@
 """Small real data for every test, built once per test process in a folder of its own."""
 
+import gc
 import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -16,11 +17,26 @@ import torch
 from tests.excerpts import few_molecules, few_structures
 from tests.ray_clusters import one_node
 
-LONGEST = ("test_chaos.py", "test_groups.py", "test_loss_of_workers.py", "test_readme.py", "test_jobs.py")
+LONGEST = (  # minutes each
+    "test_chaos.py", "test_groups.py", "test_searching.py", "test_tune.py", "test_trainable.py", "test_explore.py",
+    "test_loss_of_workers.py", "test_jobs.py", "test_readme.py", "test_admission.py", "test_cluster_runs.py",
+    "test_compiled_blocks.py",
+)  # fmt: skip
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection():
+    gc.disable()  # until all is imported: every collection would look through all of torch again
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtestloop():
+    gc.freeze()
+    gc.enable()
 
 
 def pytest_collection_modifyitems(items):
-    """Files that take long come first: of two processes that share the files, neither is left with a long one."""
+    """Files that take long come first: of the processes that share the files, none is left with a long one."""
     slow = {item.path for item in items if item.get_closest_marker("slow")}
 
     def turn(item):

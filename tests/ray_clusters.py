@@ -1,7 +1,6 @@
 """Ray clusters of a test's own: in a folder of their own, and gone when the test ends, however it ends."""
 
 import contextlib
-import os
 
 # Ray looks at its nodes and workers every few seconds; a test that kills one waits for each look. A node that lives and
 # is busy still has as long to answer.
@@ -13,34 +12,38 @@ WATCHFUL = {
 }
 
 
-@contextlib.contextmanager
-def one_node(folder, *, gpus=None):
-    """A node with two processors and perhaps GPUs that are only declared."""
-    import ray
+# Processes of the first node that a test has no use for, a second of processor time each: they hand on what workers
+# print, and ask a cloud for nodes.
+SPARE = {"include_dashboard": False, "include_log_monitor": False, "no_monitor": True}
 
-    with _quiet(folder):
-        try:
-            ray.init(address="local", num_cpus=2, num_gpus=gpus, include_dashboard=False, _temp_dir=folder, **_joined())
-            yield ray
-        finally:
-            ray.shutdown()
+
+@contextlib.contextmanager
+def one_node(folder, *, gpus=0):
+    """A node with two processors and perhaps GPUs that are only declared."""
+    with _cluster(folder, num_cpus=2, num_gpus=gpus):
+        import ray
+
+        yield ray
 
 
 @contextlib.contextmanager
 def several_nodes(folder, *cpus):
     """A head node and others with so many processors each; yields `ray.cluster_utils.Cluster`."""
+    with _cluster(folder, *cpus[1:], num_cpus=cpus[0]) as cluster:
+        yield cluster
+
+
+@contextlib.contextmanager
+def _cluster(folder, *more, **first):
     import ray
     from ray.cluster_utils import Cluster
 
     with _quiet(folder):
-        cluster = Cluster(
-            initialize_head=True,
-            head_node_args={"num_cpus": cpus[0], "include_dashboard": False},
-        )
+        cluster = Cluster(initialize_head=True, head_node_args={**first, **SPARE})
         try:
-            for count in cpus[1:]:
+            for count in more:
                 cluster.add_node(num_cpus=count)
-            ray.init(address=cluster.address, **_joined())
+            ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
             cluster.wait_for_nodes()
             yield cluster
         finally:
@@ -49,12 +52,8 @@ def several_nodes(folder, *cpus):
 
 
 def _quiet(folder):
+    """What the processes of a cluster inherit; `CHEMSCALE_HOME` and `OMP_NUM_THREADS` they have from this one."""
     from chemscale.sweep.cluster import QUIET
     from chemscale.train.environment import environment
 
     return environment({**QUIET, **WATCHFUL, "RAY_TMPDIR": folder})
-
-
-def _joined():
-    env = {"CHEMSCALE_HOME": os.environ["CHEMSCALE_HOME"], "OMP_NUM_THREADS": "1", **WATCHFUL}
-    return {"log_to_driver": False, "logging_level": "ERROR", "runtime_env": {"env_vars": env}}

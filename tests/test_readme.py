@@ -35,7 +35,7 @@ def test_the_tune_program_of_the_readme_is_the_one_that_is_tested():
 
 def test_the_makefile_wraps_commands_that_the_readme_shows():
     makefile = (ROOT / "Makefile").read_text().replace("$(ACTIVE)", ".venv/bin").replace("$(PYTHON)", "python3")
-    makefile = makefile.replace("$(STORE)", "runs/quickstart").replace(" --quiet", "")
+    makefile = makefile.replace("$(STORE)", "runs/quickstart").replace("$(PROCESSES)", "2").replace(" --quiet", "")
     commands = re.findall(r"^\t((?:\.venv|python3).*)$", makefile, re.MULTILINE)
     shown = [c for c in commands if "check" not in c and not re.search(r"ruff|lint|pyright|not slow", c)]
     assert len(shown) >= 6

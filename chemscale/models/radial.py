@@ -10,8 +10,6 @@ import math
 from itertools import pairwise
 
 import torch
-from scipy.optimize import brentq
-from scipy.special import spherical_jn
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -166,6 +164,8 @@ class SphericalBessel(nn.Module):
 
 def _bessel_roots(degrees: int, basis: int) -> tuple[list[list[float]], list[list[float]]]:
     """Roots of j_l and the norms of the functions that they make; those of j_l lie between those of j_(l-1)."""
+    from scipy.special import spherical_jn  # here: every process of a sweep would load scipy for it
+
     between = [n * math.pi for n in range(1, basis + degrees + 1)]
     roots, norms = [], []
     for degree in range(degrees):
@@ -177,4 +177,7 @@ def _bessel_roots(degrees: int, basis: int) -> tuple[list[list[float]], list[lis
 
 
 def _root(degree: int, low: float, high: float) -> float:
+    from scipy.optimize import brentq
+    from scipy.special import spherical_jn
+
     return float(brentq(lambda x: spherical_jn(degree, x), low, high))  # type: ignore[arg-type]

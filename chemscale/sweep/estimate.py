@@ -24,7 +24,7 @@ from chemscale.train.session import opened
 from chemscale.train.trunk import lines_of, trunk_of
 
 TIMED_FLOPS = 2e10  # a step larger than this is not timed but scaled from the largest timed one
-TIMED_EXAMPLES = 64  # of a step at most; a step of more is scaled from these
+TIMED_EXAMPLES = 64  # of a step, or of a pass of measuring, at most; one of more is scaled from these
 MATRIX = 1024  # rows of the matrices by which a machine is timed where every step is too large
 # What measuring takes of what a training step takes for one example, where a cell is too large to be timed: a forward
 # pass of a forward and a backward one. Timed cells have their own, .12 (SchNet) to .74 (Cartesian) at width 16.
@@ -116,8 +116,9 @@ def _cell(run: RunSpec, on: Resources, known_rate: float) -> tuple[CellCost, flo
     step_flops = per_example * run.optim.batch
     source = replace(run.data, key=0)  # whichever subset it is: replicates share one timing
     some = min(run.optim.batch, TIMED_EXAMPLES, int(TIMED_FLOPS / per_example))
+    several = max(some, min(TIMED_EXAMPLES, int(TIMED_FLOPS / (per_example * MEASURED_SHARE))))
     if step_flops <= TIMED_FLOPS or (known_rate == 0 and some > 0):
-        each, looked_at = _seconds_each(run.model, objective_of(run), source, some, run.precision)
+        each, looked_at = _seconds_each(run.model, objective_of(run), source, some, several, run.precision)
     else:
         each = per_example / (known_rate or _matrix_rate())
         looked_at = each * MEASURED_SHARE
@@ -145,10 +146,12 @@ def _sizes(run: RunSpec, manifest: Any) -> dict[str, int]:
 
 
 @functools.lru_cache(maxsize=256)
-def _seconds_each(model: Any, objective: Any, source: Any, count: int, precision: str) -> tuple[float, float]:
-    """Seconds by example of a training step, and of measuring, in one thread.
+def _seconds_each(
+    model: Any, objective: Any, source: Any, count: int, measured: int, precision: str
+) -> tuple[float, float]:
+    """Seconds by example of a training step on `count` real examples, and of measuring `measured`, in one thread.
 
-    Of so many real examples, in measuring of `TIMED_EXAMPLES`; the median of three after one to warm up, or of one.
+    The median of three after one to warm up, in measuring of one.
     """
     examples = opened(source, tuple(sorted(model.view.items())))
     module = model.build(examples.manifest).to(parameter_type(precision))
@@ -173,9 +176,9 @@ def _seconds_each(model: Any, objective: Any, source: Any, count: int, precision
     def look() -> None:
         module.eval()
         with torch.no_grad(), arithmetic(precision, torch.device("cpu")):
-            objective.measure(module, inputs(max(count, TIMED_EXAMPLES)))
+            objective.measure(module, inputs(measured))
 
-    found = _median_seconds(step, 3) / count, _median_seconds(look, 1) / max(count, TIMED_EXAMPLES)
+    found = _median_seconds(step, 3) / count, _median_seconds(look, 1) / measured
     torch.set_num_threads(threads)
     return found
 

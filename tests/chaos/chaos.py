@@ -26,7 +26,7 @@ from chemscale.records.store import MAX_RETRIES, Store
 from chemscale.sweep.recipe import load_recipe
 from tests.chaos.faults import FAULTS
 from tests.chaos.names import RAISING, SHARED
-from tests.chaos.world import STUDY, World, world
+from tests.chaos.world import STUDY, World, three_nodes, world
 
 BETWEEN_SECONDS = (1.0, 7.0)  # between two faults
 VICTIM_SECONDS = 20.0  # a trial that was killed takes a while to train again
@@ -63,25 +63,26 @@ def chaos(
         AssertionError: something was lost, doubled, done twice, or is not as in an undisturbed sweep.
     """
     log, chance = Log(say), random.Random(seed)
-    calm = undisturbed(folder / "calm", options, log)
-    while sum(log.faults.values()) < faults:
-        log.sweeps += 1
-        with world(folder / f"sweep-{log.sweeps}", options) as made:
-            ended = disturb(made, log, chance, faults, kinds)
-            try:
-                check(Store(made.store), calm, ended, options)
-            except AssertionError:  # its disk goes with the world
-                kept = shutil.copytree(made.store, folder / f"store-{log.sweeps}")
-                log.line(f"sweep {log.sweeps} did not end as an undisturbed one; its store is kept in {kept}")
-                raise
-            log.starts += made.starts
-        log.line(f"sweep {log.sweeps} ended as an undisturbed one after {made.starts} starts of its command")
+    with three_nodes() as cluster:
+        calm = undisturbed(folder / "calm", options, log, cluster)
+        while sum(log.faults.values()) < faults:
+            log.sweeps += 1
+            with world(folder / f"sweep-{log.sweeps}", options, cluster) as made:
+                ended = disturb(made, log, chance, faults, kinds)
+                try:
+                    check(Store(made.store), calm, ended, options)
+                except AssertionError:  # its disk goes with the world
+                    kept = shutil.copytree(made.store, folder / f"store-{log.sweeps}")
+                    log.line(f"sweep {log.sweeps} did not end as an undisturbed one; its store is kept in {kept}")
+                    raise
+                log.starts += made.starts
+            log.line(f"sweep {log.sweeps} ended as an undisturbed one after {made.starts} starts of its command")
     return log
 
 
-def undisturbed(folder: Path, options: dict[str, Any], log: Log) -> dict[str, Any]:
+def undisturbed(folder: Path, options: dict[str, Any], log: Log, cluster: Any) -> dict[str, Any]:
     """The tables of a sweep that nothing harmed."""
-    with world(folder, options) as made:
+    with world(folder, options, cluster) as made:
         made.driver.wait(timeout=PATIENCE)
         store = Store(made.store)
         tables = {"runs": store.runs(), "points": store.points()}

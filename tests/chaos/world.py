@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from chemscale.train.environment import environment
-from tests.ray_clusters import WATCHFUL
+from tests.ray_clusters import SPARE, WATCHFUL
 
 STUDY = Path(__file__).parent / "study.py"
 DISK = "32m"
@@ -33,17 +33,17 @@ class World:
         self.folder, self.options, self.disk = folder, options, disk
         self.store = str(disk / "store")
         self._cluster = cluster
-        self.nodes = [self._add_node() for _ in range(2)]
         self.starts = 0
         self.driver: subprocess.Popen[bytes] = self.start_driver(self.store)
 
-    def _add_node(self) -> Any:
-        return self._cluster.add_node(num_cpus=1, wait=True)
+    @property
+    def nodes(self) -> list[Any]:
+        return sorted(self._cluster.worker_nodes, key=lambda node: node.unique_id)
 
     def replace_node(self, node: Any) -> None:
         """Take a node away without a farewell, and let another join."""
         self._cluster.remove_node(node, allow_graceful=False)
-        self.nodes[self.nodes.index(node)] = self._add_node()
+        self._cluster.add_node(num_cpus=1, wait=True)
 
     def start_driver(self, store: str) -> subprocess.Popen[bytes]:
         """The command that a user types, the same each time."""
@@ -58,24 +58,33 @@ class World:
 
 
 @contextlib.contextmanager
-def world(folder: Path, options: dict[str, Any]) -> Iterator[World]:
-    """A world, and its end: only what it started is ended."""
+def three_nodes() -> Iterator[Any]:
+    """A cluster for one sweep after another: a head and two nodes that hold runs."""
     import ray
     from ray.cluster_utils import Cluster
 
     scratch = tempfile.mkdtemp(prefix="ch", dir="/tmp")  # short: Ray's sockets have long names
-    with environment({**WATCHFUL, "RAY_TMPDIR": scratch}), own_disk(folder / "disk") as disk:
-        cluster = Cluster(
-            initialize_head=True, connect=False, head_node_args={"num_cpus": 0, "include_dashboard": False}
-        )
+    with environment({**WATCHFUL, "RAY_TMPDIR": scratch}):
+        cluster = Cluster(initialize_head=True, connect=False, head_node_args={"num_cpus": 0, **SPARE})
+        try:
+            for _ in range(2):
+                cluster.add_node(num_cpus=1, wait=True)
+            yield cluster
+        finally:
+            cluster.shutdown()
+            ray.shutdown()
+
+
+@contextlib.contextmanager
+def world(folder: Path, options: dict[str, Any], cluster: Any) -> Iterator[World]:
+    """A new store on a new disk and a driver on this cluster, and their end."""
+    with own_disk(folder / "disk") as disk:
         made = World(folder, options, cluster, disk)
         try:
             yield made
         finally:
             made.driver.kill()
             made.driver.wait()
-            cluster.shutdown()
-            ray.shutdown()
 
 
 @contextlib.contextmanager

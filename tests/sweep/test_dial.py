@@ -7,6 +7,7 @@ import pytest
 from chemscale.models import cost
 from chemscale.sweep.recipe import load_recipe, parse_options
 from tests.models.batches import MANIFEST
+from tests.train.runs import ONE_BY_ONE
 
 RECIPE = "tune_jobs/equivariance_dial.py"
 
@@ -59,7 +60,7 @@ def test_the_dial_at_a_tiny_size(ray_cluster, structures, tmp_path):
         "match": "flops", "budgets": (1e7,), "degrees": (0, 1, 2), "sizes": (40,), "source": structures, "epochs": 2,
         "others": ("schnet",),
     }  # fmt: skip
-    rows = run_study(load_recipe(RECIPE, options), store=tmp_path / "store").runs().to_pylist()
+    rows = run_study(load_recipe(RECIPE, options), store=tmp_path / "store", on=ONE_BY_ONE).runs().to_pylist()
     assert {row["status"] for row in rows} == {"finished"}
     assert sorted(row["architecture"] for row in rows) == ["nequip_l0", "nequip_l1", "nequip_l2", "schnet"]
     assert all(row["force_mae"] > 0 for row in rows)

@@ -14,7 +14,7 @@ from chemscale.sweep.drive import sweep
 from chemscale.sweep.searching import search
 from chemscale.sweep.trackers import Informed
 from chemscale.sweep.trial import Plan
-from tests.train.runs import EVALUATION
+from tests.train.runs import EVALUATION, ONE_BY_ONE
 
 RECIPE = """
 from chemscale.models import ChemGPT
@@ -60,7 +60,8 @@ def test_any_callback_is_told_what_each_run_of_a_grid_and_a_search_is(ray_cluste
     assert results[-1]["timesteps_total"] == row["examples_seen"]
     assert [failed for _, failed in grid.ended] == [False]
     space = {"optim.lr": loguniform(1e-3, 1e-1)}
-    search(Search(base_run(molecules), space, samples=2, name="rates"), store=store, callbacks=[found])
+    plan = Search(base_run(molecules), space, samples=2, name="rates")
+    search(plan, store=store, on=ONE_BY_ONE, callbacks=[found])
     rates = {run.optim.lr for run in (store.spec(i) for i in store.studies()["rates"]["runs"])}
     assert {config["lr"] for config in found.configs.values()} == rates
     assert {config["architecture"] for config in found.configs.values()} == {"chemgpt"}
@@ -102,7 +103,8 @@ def test_mlflow_holds_what_was_trained_and_its_losses_by_examples(ray_cluster, m
     (tmp_path / "recipe.py").write_text(RECIPE.format(path=molecules))
     uri = f"sqlite:///{tmp_path}/mlflow.db"
     store = str(tmp_path / "store")
-    assert main(["sweep", str(tmp_path / "recipe.py"), "--store", store, "--mlflow", uri]) == 0
+    asked = ["sweep", str(tmp_path / "recipe.py"), "--store", store, "--concurrent", "1", "--mlflow", uri]
+    assert main(asked) == 0
     client = MlflowClient(tracking_uri=uri)
     experiment = client.get_experiment_by_name("recipe")
     logged = {run.data.params["run_id"]: run for run in client.search_runs([experiment.experiment_id])}
@@ -130,7 +132,8 @@ def test_wandb_holds_what_was_trained(ray_cluster, molecules, tmp_path, monkeypa
     from chemscale.sweep.trackers import wandb
 
     tracker = wandb("chemscale-test", "recipe")
-    store = run_study(load_recipe(str(tmp_path / "recipe.py")), store=tmp_path / "store", callbacks=[tracker])
+    study = load_recipe(str(tmp_path / "recipe.py"))
+    store = run_study(study, store=tmp_path / "store", on=ONE_BY_ONE, callbacks=[tracker])
     kept = b"".join(path.read_bytes() for path in (tmp_path / "wandb").rglob("run-*.wandb"))
     for row in store.runs().to_pylist():
         assert row["run_id"].encode() in kept

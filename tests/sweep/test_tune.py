@@ -17,7 +17,7 @@ from chemscale.sweep import ASHA, Grid, Search, choice, loguniform
 from chemscale.sweep.drive import sweep, tuner
 from chemscale.sweep.preparation import prepare
 from chemscale.sweep.searching import search
-from tests.train.runs import EVALUATION
+from tests.train.runs import EVALUATION, ONE_BY_ONE
 
 pytestmark = pytest.mark.slow
 
@@ -171,7 +171,7 @@ def test_a_model_of_the_users_own_runs_from_its_recipe(ray_cluster, molecules, t
 
     options = {"widths": (2, 4), "sizes": (40,), "source": molecules, "updates": 20}
     try:
-        store = run_study(load_recipe("tune_jobs/own_model.py", options), store=tmp_path / "store")
+        store = run_study(load_recipe("tune_jobs/own_model.py", options), store=tmp_path / "store", on=ONE_BY_ONE)
         rows = store.runs().to_pylist()
         assert [(row["architecture"], row["status"]) for row in rows] == [("bigram", "finished")] * 2
         assert all(row["params"] > 0 and row["flops"] > 0 for row in rows)
@@ -191,6 +191,6 @@ class Seen(tune.Callback):
 def test_tune_keeps_no_metrics_of_trials_that_ended(ray_cluster, molecules, tmp_path):
     """They were most of what a sweep of a thousand cells grew by; a Tuner of the user's own keeps them."""
     seen = Seen()
-    sweep(text_grid(molecules, widths=(4,)), store=tmp_path / "store", callbacks=[seen])
+    sweep(text_grid(molecules, widths=(4,)), store=tmp_path / "store", on=ONE_BY_ONE, callbacks=[seen])
     assert [trial.status for trial in seen.trials] == ["TERMINATED"] * 2
     assert not any(trial.run_metadata.metric_analysis or trial.run_metadata.metric_n_steps for trial in seen.trials)

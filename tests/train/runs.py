@@ -10,6 +10,7 @@ from chemscale.train.complete import complete
 from chemscale.train.session import train_in_store
 
 EVALUATION = Evaluation(points=3, valid=24, test=24)
+ONE_BY_ONE = Resources(concurrent=1)  # of sweeps whose runs need not overlap: each process takes seconds to start
 
 
 def text_run(path, **changes):

@@ -1,9 +1,9 @@
 """The loop: exact resume, layouts in memory that change only rounding, divergence, exhaustion of memory."""
 
-import subprocess
 import sys
 import time
 from dataclasses import dataclass, replace
+from multiprocessing import get_context
 from types import SimpleNamespace
 from typing import ClassVar
 
@@ -87,6 +87,13 @@ def test_micro_batches_change_only_rounding(family, molecules, structures, tmp_p
         assert a["flops"] == b["flops"]
 
 
+def forked(work):
+    """A process that does this work; a new interpreter would load torch for seconds each time."""
+    process = get_context("fork").Process(target=work)
+    process.start()
+    return process
+
+
 @pytest.mark.parametrize("family", ["chemgpt", "painn"])
 @pytest.mark.slow
 def test_resume_after_sigkill_is_bitwise_exact(family, molecules, structures, tmp_path):
@@ -95,30 +102,22 @@ def test_resume_after_sigkill_is_bitwise_exact(family, molecules, structures, tm
     undisturbed = train(run, tmp_path / "whole")
     target = tmp_path / "killed"
     Store(target, create=True).enlist("s", [run])
-    code = (
-        "import sys, os\n"
-        "from chemscale.records.store import Store\n"
-        "from chemscale.spec import Resources, from_json\n"
-        "from chemscale.train.session import train_in_store\n"
-        "import chemscale.models\n"
-        f"run = Store({str(target)!r}).spec({run.id!r})\n"
-        f"train_in_store(run, {str(target)!r}, resources=Resources(checkpoint_seconds=0.05))\n"
-    )
     rng, kills = np.random.default_rng(0), 0
     folder = target / "checkpoints" / run.id
     for _ in range(12):
-        process = subprocess.Popen([sys.executable, "-c", code])
+        process = forked(lambda: train_in_store(run, str(target), resources=Resources(checkpoint_seconds=0.05)))
         before = set(folder.glob("*/state.pt")) if folder.exists() else set()
         deadline = time.time() + 60
-        while process.poll() is None and time.time() < deadline:
+        while process.is_alive() and time.time() < deadline:
             if set(folder.glob("*/state.pt")) - before:  # this attempt has a checkpoint of its own
                 time.sleep(float(rng.uniform(0, 0.25)))
                 break
             time.sleep(0.01)
-        if process.poll() is None and kills < 4:
+        if process.is_alive() and kills < 4:
             process.kill()
             kills += 1
-        if process.wait() == 0:
+        process.join()
+        if process.exitcode == 0:
             break
     resumed = Store(target)
     assert kills >= 2
