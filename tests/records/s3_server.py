@@ -27,10 +27,12 @@ def main(port: int) -> None:
             return application(environ, start_response)
 
     server = make_server("127.0.0.1", port, one_by_one, threaded=True)
-    Thread(target=server.serve_forever).start()
+    serving = Thread(target=server.serve_forever)
+    serving.start()
     request = urllib.request.Request(f"http://127.0.0.1:{port}/bucket", method="PUT")
     urllib.request.urlopen(request).close()
     print("ready", flush=True)
+    serving.join()  # from Python 3.12 on nothing starts a thread once the main one has ended
 
 
 if __name__ == "__main__":
