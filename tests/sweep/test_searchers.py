@@ -1,5 +1,8 @@
 """What the searchers hand to Tune, without a cluster: when, under which names, and what a recipe says of resources."""
 
+import heapq
+import random
+
 import pytest
 from ray.tune.search import Searcher
 
@@ -129,6 +132,25 @@ def test_a_grid_hands_out_the_widest_then_the_longest_then_says_that_it_is_finis
     listed.on_trial_complete("a")
     assert [listed.suggest(t)["run_id"] for t in "bcd"] == ["r2", "r1", "r0"]
     assert listed.suggest("e") == Searcher.FINISHED
+
+
+@pytest.mark.parametrize("spread", [0.0, 0.5, 2.0])
+def test_cells_of_one_two_and_four_workers_leave_no_slot_empty(two_nodes, spread):
+    """In simulated time, where handing out takes none: six slots, all held until the line is empty."""
+    two_nodes.append({"NodeID": "2", "Alive": True, "Resources": {"CPU": 2.0}})
+    rng, runs = random.Random(0), {f"r{i}": run_of(i) for i in range(24)}
+    workers = {name: (1, 2, 4)[run.seed % 3] for name, run in runs.items()}
+    listed = Listed(Plan("s", lambda run: Resources(workers=workers[f"r{run.seed}"]), runs=runs), {})
+    now, running, spans = 0.0, [], []
+    while len(spans) < len(runs) or running:
+        while isinstance(config := listed.suggest(f"t{len(spans)}"), dict):
+            end = now + 1 + spread * rng.random()
+            heapq.heappush(running, (end, f"t{len(spans)}"))
+            spans.append((now, end, workers[config["run_id"]]))
+        now, trial_id = heapq.heappop(running)
+        listed.on_trial_complete(trial_id)
+    last = max(begin for begin, _, _ in spans)
+    assert sum((min(end, last) - begin) * slots for begin, end, slots in spans) == pytest.approx(6 * last)
 
 
 RECIPE = """
