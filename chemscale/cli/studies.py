@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console
 
 from chemscale.cli.options import refuse_unused
-from chemscale.cli.output import bytes_text, cell_text, print_json, print_rows, readable, resources_of
+from chemscale.cli.output import bytes_text, cell_text, print_json, print_rows, readable, resources_of, told_on_terminal
 from chemscale.spec.registry import kind_of
 
 
@@ -46,27 +46,35 @@ def _show_tuned(runs: Any, on: Any, as_json: bool) -> None:
     """Every choice measured, and what is worth changing."""
     from chemscale.sweep.tuning import WORTH, tune
 
-    found = tune(runs, on)
-    if as_json:
-        return print_json([_tuned_json(tuned) for tuned in found])
+    with told_on_terminal("steps") as told:
+        found = tune(runs, on, told)
+        if as_json:
+            return print_json([_tuned_json(tuned) for tuned in found])
+        for tuned in found:
+            _print_tuned(tuned)
+    print(
+        f"Recommended is what is at least {WORTH:g} times as fast. A precision changes numbers and ids: take one for a"
+    )
+    print("whole study. The rest changes rounding alone.")
+    return None
+
+
+def _print_tuned(tuned: Any) -> None:
     from rich.table import Table
 
-    for tuned in found:
-        run = tuned.run
-        unit = "tokens/s" if run.model.family == "text" else "atoms/s"
-        print(f"{run.model.architecture}, width {run.model.width}, depth {run.model.depth}, batch {run.optim.batch}:")
-        table = Table("choice", "value", unit, "ratio", "padding", box=None)
-        for choice in tuned.choices:
-            value = "" if choice.value is None else str(choice.value)
-            table.add_row(choice.field, value, f"{choice.rate:,.0f}", f"{choice.ratio:.2f}", f"{choice.padding:.1%}")
-        Console().print(table)
-        best = ", ".join(f"{field}={value}" for field, value in tuned.recommended.items())
-        for choice in tuned.choices:
-            if choice.field == "compile" and choice.pays_from:
-                print(f"compiling pays from {choice.pays_from:,.0f} updates; the run makes {run.updates:,}")
-        print(f"recommended: {best or 'as asked'} (a change is worth it from {WORTH:g} times the rate)\n")
-    print("A precision changes numbers and ids: take one for a whole study. The rest changes rounding alone.")
-    return None
+    run = tuned.run
+    unit = "tokens/s" if run.model.family == "text" else "atoms/s"
+    print(f"{run.model.architecture}, width {run.model.width}, depth {run.model.depth}, batch {run.optim.batch}:")
+    table = Table("choice", "value", unit, "ratio", "padding", box=None)
+    for choice in tuned.choices:
+        value = "" if choice.value is None else str(choice.value)
+        table.add_row(choice.field, value, f"{choice.rate:,.0f}", f"{choice.ratio:.2f}", f"{choice.padding:.1%}")
+    Console().print(table)
+    best = ", ".join(f"{field}={value}" for field, value in tuned.recommended.items())
+    for choice in tuned.choices:
+        if choice.field == "compile" and choice.pays_from:
+            print(f"compiling pays from {choice.pays_from:,.0f} updates; the run makes {run.updates:,}")
+    print(f"recommended: {best or 'as asked'}\n", flush=True)
 
 
 def _tuned_json(tuned: Any) -> dict[str, Any]:

@@ -6,9 +6,10 @@ them alike; the fastest step of each counts.
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -33,6 +34,8 @@ from chemscale.train.step import Stepper
 ROUNDS = 3  # turns of every choice, after one to warm up
 WORTH = 1.05  # a choice is recommended where it is so much faster: below, a busy machine decides
 MICRO_BATCHES = (8, 32, 128, 512)
+
+Way = tuple[str, Any, RunSpec, Resources]  # field, value, and the run and resources with it
 
 
 @dataclass(frozen=True)
@@ -74,24 +77,38 @@ class Tuned:
         return {field: choice.value for field, choice in best.items()}
 
 
-def tune(runs: Sequence[RunSpec], on: On | None = None) -> list[Tuned]:
-    """Measure the choices for every kind of cell: runs that differ in seed, size or budget alone are one kind."""
+def tune(
+    runs: Sequence[RunSpec], on: On | None = None, told: Callable[[int, int], None] = lambda done, total: None
+) -> Iterator[Tuned]:
+    """Measure the choices for every kind of cell: runs that differ in seed, size or budget alone are one kind.
+
+    Args:
+        told: hears how many of how many steps were taken; the first of a compiled way takes a minute.
+
+    Yields:
+        Each kind as soon as it is measured.
+    """
     kinds: dict[Any, RunSpec] = {}
     for run in map(complete, runs):
         source = (run.data.source, run.data.representation)
         kinds.setdefault((run.model, run.optim.batch, run.optim.name, source, run.objective, run.precision), run)
-    return [_tuned(run, resources_for(on, run)) for run in kinds.values()]
+    pairs = [(run, resources_for(on, run)) for run in kinds.values()]
+    ways = [_ways(*pair) for pair in pairs]
+    total, taken = (ROUNDS + 1) * sum(map(len, ways)), itertools.count(1)
+    told(0, total)
+    for pair, its_ways in zip(pairs, ways, strict=True):
+        yield _tuned(*pair, its_ways, lambda: told(next(taken), total))
 
 
-def _tuned(run: RunSpec, on: Resources) -> Tuned:
+def _tuned(run: RunSpec, on: Resources, ways: Sequence[Way], told: Callable[[], None]) -> Tuned:
     keep_freed_memory()
-    ways = _ways(run, on)
     steps, modules = zip(*(_steps(changed, where) for _, _, changed, where in ways), strict=True)
     seconds = np.full(len(ways), math.inf)
     for turn in range(ROUNDS + 1):
         for k, step in enumerate(steps):
             took = step()
             seconds[k] = min(seconds[k], took if turn else math.inf)
+            told()
     torch.set_num_threads(max(1, int(on.cpus)))
     units = _units(run)
     rates = units / seconds
@@ -109,9 +126,9 @@ def _tuned(run: RunSpec, on: Resources) -> Tuned:
     return Tuned(run, on, tuple(found))
 
 
-def _ways(run: RunSpec, on: Resources) -> list[tuple[str, Any, RunSpec, Resources]]:
-    """Field, value, and the run and resources with it; first those as asked."""
-    made: list[tuple[str, Any, RunSpec, Resources]] = [("as asked", None, run, on)]
+def _ways(run: RunSpec, on: Resources) -> list[Way]:
+    """Those as asked first."""
+    made: list[Way] = [("as asked", None, run, on)]
     able = [p for p in getattr(run.model, "precisions", FULL_PRECISIONS) if p not in ("float64", run.precision)]
     made += [("precision", p, replace(run, precision=p), on) for p in able]
     micro = on.micro_batch or MICRO_BATCH["cuda" if on.gpus else "cpu"]

@@ -90,7 +90,9 @@ def unfused(monkeypatch):
 
 def test_choices_are_measured_beside_the_run_as_it_is(molecules, unfused):
     run = text_run(molecules)
-    (tuned,) = tune([run, text_run(molecules, seed=1)])
+    told = []
+    (tuned,) = tune([run, text_run(molecules, seed=1)], told=lambda done, total: told.append((done, total)))
+    assert told == [(done, len(told) - 1) for done in range(len(told))]
     fields = [choice.field for choice in tuned.choices]
     assert fields[0] == "as asked"
     assert {"precision", "micro_batch", "layout", "compile"} <= set(fields)
