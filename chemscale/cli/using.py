@@ -154,17 +154,17 @@ def evaluate(given: argparse.Namespace) -> None:
         return evaluate_potential(given)
     from chemscale.data.formats import STRUCTURE_SUFFIXES
     from chemscale.data.readers import read_strings
+    from chemscale.train.exported import is_exported
     from chemscale.use.device import require_device
     from chemscale.use.find import is_store
     from chemscale.use.quality.reference import reference
     from chemscale.use.quality.score import score
-    from chemscale.use.release import is_release
 
     writable(given.out)
     path = Path(given.file)
     if is_store(given.file):
         return _evaluate_store(given)
-    if is_release(path):
+    if is_exported(path):
         raise ValueError(f"{given.file!r} is an exported potential; {_structures_for(given.file)}.")
     if not path.is_file():
         raise ValueError(f"{given.file!r} is neither a store nor a file that `chemscale generate` wrote.")

@@ -131,7 +131,7 @@ class InitFrom:
     """Whose weights a run starts from, instead of fresh ones.
 
     Args:
-        source: the store of a run, or a folder of the Hugging Face hub; not part of the id.
+        source: the store of a run, or a folder of the Hugging Face hub or of an exported potential; not part of the id.
         run: of a store, an id or an unambiguous beginning of one; None: the source is such a folder.
         content: checksum of the weights and of what their rows stand for; `chemscale.complete` fills it in.
         matched: tokens (elements) of the run's data whose rows are taken over; filled in as well.

@@ -1,4 +1,4 @@
-"""Whose weights a run starts from: another run, or a folder of the hub; read, matched, and put into the new model.
+"""Whose weights a run starts from: another run, or a folder of weights; read, matched, and put into the new model.
 
 Rows of the token table (of potentials: the species table) are matched by what they stand for, so that the alphabets of
 two sources need not be the same; what the origin does not know starts as it would without it.
@@ -26,6 +26,7 @@ from chemscale.models.gptneo import Factors, rescaled, same_function
 from chemscale.records.attempt import WEIGHTS
 from chemscale.records.store import Store
 from chemscale.spec import InitFrom, RunSpec
+from chemscale.train.exported import is_exported, read_exported
 from chemscale.train.parallel import Whole
 from chemscale.train.released import CONFIG, TOKENIZER, TOKENIZER_CONFIG, is_released, read_released, weight_files
 from chemscale.train.state import kept_weights
@@ -115,7 +116,11 @@ def read(init: InitFrom) -> Origin:
         ValueError: they are not there, or cannot be read.
     """
     if init.run is None:
-        found = read_released(_folder(init))
+        folder = _folder(init)
+        if is_exported(folder):
+            potential = read_exported(folder)
+            return Origin(potential.run.model, potential.weights, potential.manifest, init.label)
+        found = read_released(folder)
         return Origin(found.model, found.weights, found.manifest, init.label)
     store = Store(init.source)
     run = store.spec(init.run)
@@ -241,7 +246,8 @@ def _folder(init: InitFrom) -> Path:
     folder = Path(init.source).expanduser()
     if not is_released(folder):
         raise ValueError(
-            f"InitFrom.source={init.source!r} holds no {CONFIG}; give a folder of the hub, or a store with run=ID."
+            f"InitFrom.source={init.source!r} holds no {CONFIG}; give a folder of the hub or of an exported potential, "
+            "or a store with run=ID."
         )
     return folder
 

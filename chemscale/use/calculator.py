@@ -88,6 +88,8 @@ class PotentialCalculator(Calculator):
         """Fill `results` for these atoms."""
         super().calculate(atoms, properties, system_changes)  # type: ignore[arg-type]
         assert self.atoms is not None
+        if not len(self.atoms):
+            raise CalculationFailed("there are no atoms; give a structure with at least one.")
         if not np.isfinite(self.atoms.positions).all():  # such an atom would have no neighbours, and an energy
             raise CalculationFailed("a position is not a finite number; did the dynamics take too long steps?")
         if "stress" in properties and not has_volume(self.atoms):

@@ -27,11 +27,12 @@ def trained_in(source: Store | Trained | str | Path, run: str | None, family: st
         ValueError: there is no such run, or it is of another family.
     """
     import chemscale.models  # noqa: F401  # registers the models
-    from chemscale.use.release import is_release, read_release
+    from chemscale.train.exported import is_exported
+    from chemscale.use.release import read_release
 
     if isinstance(source, Trained):
         return source
-    if not isinstance(source, Store) and is_release(source):
+    if not isinstance(source, Store) and is_exported(source):
         if run is not None:
             raise ValueError(f"run={run!r} names a run of a store, but {str(source)!r} is an exported model; leave it.")
         return read_release(source)

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from chemscale import __version__
+from chemscale.train.exported import CONFIG, TENSORS
 from chemscale.use.atoms import symbols_of
 from chemscale.use.card import hub_header, loss_facts, training_facts
 from chemscale.use.load import Trained
 from chemscale.use.program import COMPILED, PROGRAM
-from chemscale.use.release import CONFIG, TENSORS
 
 LOADERS = {
     "portable": f'program = torch.export.load(FOLDER + "/{PROGRAM}").module()',

@@ -13,29 +13,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from chemscale import __version__
-from chemscale.batch import AtomicManifest
-from chemscale.spec import from_json
+from chemscale.train.exported import CONFIG, KIND, TENSORS, VERSION, read_exported, unlike
 from chemscale.train.precision import parameter_type
 from chemscale.use.folder import require_new, write_folder
 from chemscale.use.load import Trained
 
-CONFIG, TENSORS, CARD = "config.json", "model.safetensors", "README.md"
-KIND = "chemscale potential"
-VERSION = 1  # of the layout
+CARD = "README.md"
 UNITS = {"length": "angstrom", "energy": "eV", "forces": "eV/angstrom", "stress": "eV/angstrom^3"}
-
-
-def is_release(folder: str | Path) -> bool:
-    """Whether a folder is an exported potential."""
-    try:
-        return json.loads((Path(folder) / CONFIG).read_text(encoding="utf-8")).get("kind") == KIND
-    except (OSError, ValueError, AttributeError):
-        return False
 
 
 def read_release(folder: str | Path) -> Trained:
@@ -44,25 +32,13 @@ def read_release(folder: str | Path) -> Trained:
     Raises:
         ValueError: a file is missing or damaged, or of a newer chemscale.
     """
-    from safetensors.torch import load_file
-
-    folder = Path(folder)
-    config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-    if config["version"] > VERSION:
-        raise ValueError(f"{folder} has layout {config['version']}, this chemscale reads up to {VERSION}; upgrade it.")
-    run = from_json(json.dumps(config["run"]))
-    manifest = _manifest(config["manifest"])
-    module = run.model.build(manifest).to(parameter_type(run.precision))
+    found = read_exported(folder)
+    module = found.run.model.build(found.manifest).to(parameter_type(found.run.precision))
     try:
-        module.load_state_dict(load_file(folder / TENSORS))
-    except (
-        Exception
-    ) as error:  # safetensors has a class of its own, a missing file is an OSError, a wrong key is torch's
-        said = " ".join(str(error).split())[:200]
-        raise ValueError(
-            f"{folder / TENSORS} does not hold the weights of {CONFIG}: {said}; export it again."
-        ) from None
-    return Trained(run, module.eval(), manifest)
+        module.load_state_dict(dict(found.weights))
+    except RuntimeError as error:
+        raise ValueError(unlike(Path(folder), error)) from None
+    return Trained(found.run, module.eval(), found.manifest)
 
 
 def write_release(
@@ -128,11 +104,3 @@ def config_of(trained: Trained) -> dict[str, Any]:
         "manifest": trained.manifest.to_dict(),
         "units": UNITS,
     }
-
-
-def _manifest(tree: dict[str, Any]) -> AtomicManifest:
-    known = {f.name for f in fields(AtomicManifest)}
-    values = {name: value for name, value in tree.items() if name in known}
-    values["species"] = tuple(values["species"])
-    values["reference"] = {int(z): energy for z, energy in values["reference"].items()}
-    return AtomicManifest(**values)

@@ -9,12 +9,12 @@ from torch import nn
 
 from chemscale.batch import TextManifest
 from chemscale.records.store import Store
+from chemscale.train.exported import is_exported
 from chemscale.train.origins import Origin
 from chemscale.train.released import is_released
 from chemscale.use.find import trained_in
 from chemscale.use.hub import load_folder
 from chemscale.use.load import unshown
-from chemscale.use.release import is_release
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ def text_model(source: str | Path, run: str | None = None) -> TextModel:
         ValueError: there is no such model, it is none of strings, or `run` is given for a folder.
     """
     folder = Path(source).expanduser()
-    if is_release(folder):
+    if is_exported(folder):
         raise ValueError(f"{str(source)!r} is an exported potential, which knows no strings; give a text model.")
     if "://" in str(source) or not is_released(folder):
         return _of_run(Store(source), run)

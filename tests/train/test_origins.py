@@ -21,6 +21,7 @@ from chemscale.train.session import train_in_store
 from chemscale.train.state import kept_weights
 from chemscale.use import hub
 from chemscale.use.load import load
+from chemscale.use.release import export_potential
 from tests.models.test_chemgpt import manifest as text_manifest
 from tests.train.group import Job, on_two_workers
 from tests.train.runs import atoms_run, text_run, train
@@ -178,6 +179,17 @@ def test_a_potential_starts_from_one_with_other_elements(structures, tmp_path):
     again = atoms_run(structures, init_from=InitFrom(str(store.path), run.id), optim=Optim(lr=1e-30, clip=None))
     after = kept_weights(train(again, tmp_path / "b"), again.id)
     assert all(torch.equal(after[name], value) for name, value in kept_weights(store, run.id).items())
+
+
+def test_an_exported_potential_is_the_origin_that_its_run_is(structures, tmp_path):
+    run = atoms_run(structures)
+    store = train(run, tmp_path / "a")
+    out = export_potential(load(store, run.id), tmp_path / "out", program="none")
+    again, known = (atoms_run(structures, init_from=i) for i in (InitFrom(str(out)), InitFrom(str(store.path), run.id)))
+    assert again.id == known.id
+    (tmp_path / "out" / "model.safetensors").write_bytes(b"damaged")
+    with pytest.raises(ValueError, match=r"does not hold the weights of config.json: .*; export it again"):
+        atoms_run(structures, init_from=InitFrom(str(out)))
 
 
 def test_it_survives_a_kill_and_does_not_need_the_origin_again(molecules, base, tmp_path):

@@ -15,10 +15,11 @@ import chemscale as cs
 from chemscale.cli import main
 from chemscale.models import PaiNN, SchNet
 from chemscale.spec import MODELS
+from chemscale.train.exported import is_exported
 from chemscale.use.find import trained_in
 from chemscale.use.load import Trained, load
 from chemscale.use.program import Program, traced
-from chemscale.use.release import export_potential, is_release, read_release
+from chemscale.use.release import export_potential, read_release
 from tests.models.batches import CUTOFF, MANIFEST, crystal, molecule
 from tests.models.batches import module as small
 from tests.train.runs import atoms_run, train
@@ -78,8 +79,8 @@ def test_mistakes_are_one_sentence(stored, tmp_path):
     (out / "config.json").write_text(json.dumps({"kind": "chemscale potential", "version": 99}))
     with pytest.raises(ValueError, match="has layout 99, this chemscale reads up to 1"):
         read_release(out)
-    assert not is_release(store.path)
-    assert not is_release(tmp_path)
+    assert not is_exported(store.path)
+    assert not is_exported(tmp_path)
 
 
 def test_a_folder_is_measured_like_its_run(stored, tmp_path, capsys):

@@ -116,7 +116,9 @@ def train(verbs: Any) -> None:
     made.add_argument(
         "--set", action="append", default=[], metavar="FIELD=VALUE", help="any field, e.g. optim.clip=0.5"
     )
-    made.add_argument("--init-from", metavar="STORE|FOLDER", help="start from weights of a run or of a hub folder")
+    made.add_argument(
+        "--init-from", metavar="STORE|FOLDER", help="start from weights of a run, or of a hub folder or an export"
+    )
     made.add_argument("--init-run", metavar="ID", help="of a store (default: the run with the lowest test loss)")
     made.add_argument("--store", required=True)
     with_resources(made)
