@@ -55,25 +55,38 @@ def costs_like(runs: Sequence[RunSpec], source: str, on: On | None = None, whole
     Raises:
         ValueError: the source is of another family, or unknown.
     """
-    found: dict[tuple[object, ...], tuple[CellCost, CellCost]] = {}
-    cells = []
-    for run in runs:
-        held = data.build(source, representation=run.data.representation).counts["train"]
+    held = {kind: data.build(source, representation=kind).counts["train"] for kind in {*map(_representation, runs)}}
+    meant: dict[tuple[object, ...], RunSpec] = {_alike(run, on): run for run in runs}
+    near, places = [], {}
+    for number, run in enumerate(meant.values()):
         place = resources_for(on, run)
-        alike = (run.model, run.objective, run.precision, run.evaluation, run.data.representation, place)
-        if alike not in found:
-            rows = (place.workers, BATCH * place.workers)  # one for each worker, and sixteen
-            one, several = costs([_near(run, source, held, batch) for batch in rows], replace(place, micro_batch=BATCH))
-            found[alike] = one, several
-        cells.append(_stretched(run, *found[alike], micro_batch_of(run, place), whole or held))
-    return cells
+        for batch in (place.workers, BATCH * place.workers):  # one for each worker, and sixteen
+            near.append(_near(run, source, held[_representation(run)], batch, number))
+            places[near[-1].id] = replace(place, micro_batch=BATCH)
+    # All at once, so that the largest models are reckoned at the pace of those that could be timed.
+    counted = costs(near, lambda run: places[run.id])
+    found = dict(zip(meant, zip(counted[::2], counted[1::2], strict=True), strict=True))
+    return [
+        _stretched(run, *found[_alike(run, on)], micro_batch_of(run, resources_for(on, run)),
+                   whole or held[_representation(run)])
+        for run in runs
+    ]  # fmt: skip
 
 
-def _near(run: RunSpec, source: str, held: int, batch: int) -> RunSpec:
-    """A run of the same model that can be counted here."""
+def _alike(run: RunSpec, on: On | None) -> tuple[object, ...]:
+    """What runs have in common that are counted and timed once."""
+    return run.model, run.objective, run.precision, run.evaluation, _representation(run), resources_for(on, run)
+
+
+def _representation(run: RunSpec) -> str:
+    return run.data.representation
+
+
+def _near(run: RunSpec, source: str, held: int, batch: int, seed: int) -> RunSpec:
+    """A run of the same model that can be counted here; its seed sets it apart from others."""
     stand_in = Data(source, size=min(EXAMPLES, held), representation=run.data.representation)
     optim = Optim(lr=run.optim.lr, batch=batch)  # a family without a rule has no other rate
-    return complete(replace(run, data=stand_in, optim=optim, budget=Budget(epochs=1), init_from=None))
+    return complete(replace(run, data=stand_in, optim=optim, budget=Budget(epochs=1), init_from=None, seed=seed))
 
 
 def _stretched(run: RunSpec, one: CellCost, several: CellCost, micro: int, whole: int) -> CellCost:
