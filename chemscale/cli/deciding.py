@@ -7,7 +7,6 @@ from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
-from chemscale.cli.forms import second_opinion
 from chemscale.cli.laws import parse_point
 from chemscale.cli.output import print_json, writable
 from chemscale.cli.reading import is_store, read_table
@@ -19,7 +18,7 @@ FORECAST = ".forecast.json"  # end of the name of a forecast beside a table
 
 def plan(given: argparse.Namespace) -> int:
     """What to train for a budget: architecture, size, data and the loss to expect, with intervals."""
-    from chemscale.plan import CANNOT_TELL, Plan, measure_cost
+    from chemscale.plan import CANNOT_TELL, Plan, measure_cost, second_opinion
     from chemscale.plan import plan as plan_for
 
     _refuse(given)

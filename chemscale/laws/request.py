@@ -21,7 +21,7 @@ from chemscale.laws.forms.form import ROLES, Form
 from chemscale.laws.objectives import Objective
 from chemscale.laws.tables.columns import Columns
 from chemscale.laws.tables.copies import without_copies
-from chemscale.laws.tables.meaning import data_of, refuse_shared, with_epochs
+from chemscale.laws.tables.meaning import data_of, refuse_shared, with_epochs, within_first_pass
 from chemscale.laws.tables.stopped import stopped
 from chemscale.laws.tables.table import Rows, rows
 
@@ -85,9 +85,8 @@ class Request:
             part, copied = without_copies(part, roles, self.loss)
         by_column = self.weights if self.weights in part else None
         kept = stopped(part, self.loss, self.censored)
-        runs = rows(
-            kept.columns, roles, self.loss, by_column, (*notes, *copied, *kept.notes), self.cluster, self.noise_floor
-        )
+        said = (*notes, *copied, *kept.notes, *within_first_pass(kept.columns, roles))
+        runs = rows(kept.columns, roles, self.loss, by_column, said, self.cluster, self.noise_floor)
         runs = replace(runs, censored=kept.bounds, imputed=kept.imputed)
         refuse_bounds(self.goal, runs)
         if self.weights and not by_column:

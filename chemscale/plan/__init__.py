@@ -10,13 +10,14 @@ from chemscale.laws.tables.cost import PerUnit
 from chemscale.plan.choice import CANNOT_TELL, Choice, Plan, plan
 from chemscale.plan.cost import RunCost, Spend, law_cost, measure_cost
 from chemscale.plan.following import Following, following
+from chemscale.plan.opinion import second_opinion
 from chemscale.plan.register import Score, freeze, resolved, scores
 from chemscale.plan.worth import First, Worth
 from chemscale.rooms import answer_calls
 
 __all__ = [
     "CANNOT_TELL", "Choice", "First", "Following", "PerUnit", "Plan", "RunCost", "Score", "Spend", "Worth", "following",
-    "freeze", "law_cost", "measure_cost", "plan", "resolved", "scores",
+    "freeze", "law_cost", "measure_cost", "plan", "resolved", "scores", "second_opinion",
 ]  # fmt: skip
 
 answer_calls(__name__, "chemscale.plan.choice:plan")  # `chemscale.plan` is the room and the function

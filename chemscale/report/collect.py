@@ -20,7 +20,7 @@ from chemscale.report.audited import audited
 from chemscale.report.breaking import breaks
 from chemscale.report.compared import comparisons
 from chemscale.report.exponents import exponents
-from chemscale.report.fitted import Given, law_table, laws_of
+from chemscale.report.fitted import Given, law_of, law_table, laws_of
 from chemscale.report.foreseen import foreseen
 from chemscale.report.frontier import frontiers
 from chemscale.report.held import hold
@@ -79,7 +79,8 @@ def collect(store: Store, laws: Given = None, *, metrics: Sequence[str] | None =
     main, more = exponents(groups)
     together = compared(of_groups(groups, points, manifests, fitted))
     comparing, unlike = comparisons(together)
-    plans, rulings = planned(groups, fitted), tuple(ruling(group) for group in groups)
+    rivals = partial(law_of, form="auto") if laws is None else None  # a law that was given was chosen
+    plans, rulings = planned(groups, fitted, rivals), tuple(ruling(group) for group in groups)
     searched, written = searches(rows, partial(points_of, store)), quality(store, groups)
     broken = breaks(groups, fitted)
     audit = audited(store, groups, points, manifests, fitted, together)

@@ -31,17 +31,23 @@ def laws_of(groups: Sequence[Group], given: Given) -> tuple[dict[str, Law], tupl
         if given is not None:
             continue
         try:
-            rows = list(group.rows)
-            law = fit(rows, form="chinchilla", params="params", data=group.data, loss=group.metric, bootstrap=BOOTSTRAP)
+            law = law_of(group, "chinchilla")
         except (ValueError, FitError) as error:
             notes.append(f"{group.title}: no Chinchilla law, because {error}")
         else:
-            assert isinstance(law, Law)
             laws[group.slug] = law
     for group in groups:
         if group.slug in laws:
             notes += [f"{group.title}: {readable(warning)}" for warning in laws[group.slug].warnings]
     return laws, tuple(dict.fromkeys(notes))
+
+
+def law_of(group: Group, form: str) -> Law:
+    """A law of the group's runs over parameters and data; ValueError or FitError where they bear none."""
+    rows = list(group.rows)
+    law = fit(rows, form=form, params="params", data=group.data, loss=group.metric, bootstrap=BOOTSTRAP)
+    assert isinstance(law, Law)
+    return law
 
 
 def _given(groups: Sequence[Group], given: Given) -> dict[str, Law]:

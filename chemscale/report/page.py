@@ -9,6 +9,7 @@ import re
 import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -115,16 +116,17 @@ def contents(found: Report) -> list[tuple[str, str]]:
 
 
 def write(text: str, folder: Path, name: str = PAGE) -> Path:
-    """Write a page under a temporary name, then rename it.
+    """Write a page under a temporary name, then rename it; a failure leaves neither a part nor a new empty folder.
 
     Raises:
         ValueError: the folder cannot be made or written.
     """
-    target = folder / name
+    target, new = folder / name, not folder.exists()
     try:
         folder.mkdir(parents=True, exist_ok=True)
         handle, made = tempfile.mkstemp(dir=folder, prefix=f".{name}.", suffix=".tmp")
     except OSError as error:
+        _leave(folder, new)
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise OSError(error.errno, error.strerror, str(target)) from error
         raise ValueError(f"out={str(folder)!r} cannot be written: {error.strerror}; give another folder.") from None
@@ -135,10 +137,18 @@ def write(text: str, folder: Path, name: str = PAGE) -> Path:
         os.replace(made, target)
     except BaseException as error:
         Path(made).unlink(missing_ok=True)
+        _leave(folder, new)
         if isinstance(error, OSError) and error.errno is not None:  # a full disk names no file
             raise OSError(error.errno, error.strerror, str(target)) from error
         raise
     return target
+
+
+def _leave(folder: Path, new: bool) -> None:
+    """Take away a folder that was made for a page that failed, unless others have put something there."""
+    if new:
+        with suppress(OSError):
+            folder.rmdir()
 
 
 def template(name: str) -> str:

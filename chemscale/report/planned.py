@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 
 from chemscale.audit.groups import Group
 from chemscale.audit.values import joined
 from chemscale.laws import Law
-from chemscale.plan import CANNOT_TELL, Plan, RunCost, plan
+from chemscale.plan import CANNOT_TELL, Choice, Plan, RunCost, plan, second_opinion
 from chemscale.plan.worth import SURE
 from chemscale.report.frontier import cost_of
 from chemscale.report.labels import labels
@@ -18,20 +18,24 @@ from chemscale.report.values import Budget, Column, Entry, Option, Planned, Tabl
 
 TIMES = (1.0, 10.0, 100.0)
 NOWHERE = (np.nan, np.nan, np.nan)
+Weighted = Callable[[Group], Law] | None  # the law of form="auto" for a group, where its plan wants a second opinion
 COLUMNS = (
     Column("budget"), Column("model"), Column("parameters", True), Column("unique data", True), Column("loss", True),
     Column("device time", True), Column("the same loss, half the size"),
 )  # fmt: skip
 
 
-def planned(groups: Sequence[Group], laws: Mapping[str, Law]) -> tuple[Planned, ...]:
-    """One entry per data set and metric, over the architectures whose laws and costs are known."""
+def planned(groups: Sequence[Group], laws: Mapping[str, Law], weighted: Weighted = None) -> tuple[Planned, ...]:
+    """One entry per data set and metric, over the architectures whose laws and costs are known.
+
+    weighted: what fits all forms to a group, for a second opinion on its plan for ten times what was spent.
+    """
     kinds: dict[tuple[str, ...], list[tuple[Group, Law, RunCost]]] = {}
     for group in groups:
         law, cost = laws.get(group.slug), cost_of(group)
         if law is not None and cost is not None and _plans(group, law):
             kinds.setdefault((group.content, group.precision, group.metric), []).append((group, law, cost))
-    return tuple(_planned(members) for members in kinds.values())
+    return tuple(_planned(members, weighted) for members in kinds.values())
 
 
 def _plans(group: Group, law: Law) -> bool:
@@ -39,7 +43,7 @@ def _plans(group: Group, law: Law) -> bool:
     return law.roles == ("params", "data") and all(law.columns[r]["name"] == name for r, name in columns.items())
 
 
-def _planned(members: Sequence[tuple[Group, Law, RunCost]]) -> Planned:
+def _planned(members: Sequence[tuple[Group, Law, RunCost]], weighted: Weighted) -> Planned:
     first, law, _ = members[0]
     spent = sum(row["flops"] or 0.0 for group, _, _ in members for row in (*group.whole, *group.others))
     budgets = tuple(_budget(members, times, times * spent) for times in TIMES)
@@ -47,7 +51,7 @@ def _planned(members: Sequence[tuple[Group, Law, RunCost]]) -> Planned:
     return Planned(
         f"plan-{first.slug}", names, first.measure.words, first.measure.unit, first.data, spent, law.level, budgets,
         f"ten times what was spent: {_told(first, budgets[1], len(names) > 1)}",
-        tuple(_sentences(first, names, spent, budgets)),
+        (*_sentences(first, names, spent, budgets), *_opinions(members, TIMES[1] * spent, weighted)),
         tuple(labels(*one) for one in members),
     )  # fmt: skip
 
@@ -60,6 +64,27 @@ def _budget(members: Sequence[tuple[Group, Law, RunCost]], times: float, flops: 
     known = {group.title: law for group, law, _ in members if alone[group.title].best is not None}
     sure = plan(known, flops=flops, cost=rules).certainty if len(known) > 1 else None
     return Budget(times, flops, tuple(options), sure)
+
+
+def _opinions(members: Sequence[tuple[Group, Law, RunCost]], flops: float, weighted: Weighted) -> Iterable[str]:
+    """What forms weighted by their backtests say of each architecture's plan for ten times what was spent."""
+    if weighted is None:
+        return
+    for group, law, cost in members:
+        told = second_opinion(
+            lambda group=group: weighted(group),
+            lambda other, cost=cost: plan(other, flops=flops, cost=cost),
+            plan(law, flops=flops, cost=cost),
+            lambda run, group=group: _in_words(run, group),
+        )
+        yield from (f"{_times(TIMES[1])}, {group.title}: {line}." for line in told)
+
+
+def _in_words(run: Choice, group: Group) -> str:
+    scale = group.measure.scale
+    loss, low, high = with_ends(run.loss.value * scale, run.loss.low * scale, run.loss.high * scale)
+    where = f"{count(run.params)} parameters on {size(run.data)} {group.data}"
+    return f"{where}, {group.measure.words} {loss} {group.measure.unit} ({low} to {high})"
 
 
 def _option(found: Plan, group: Group, form: str) -> Option:

@@ -36,8 +36,25 @@ def test_seen_epochs_and_a_table_of_runs_say_the_same():
     said = first.predict(params=1e9, data=1e9, seen=4e9)
     assert said.low < said.value < said.high and said.value < first.predict(params=1e9, data=1e9, seen=1e9).value
     assert first.losses(params=1e9, data=1e9, seen=4e9) == pytest.approx(said.value)
-    with pytest.raises(ValueError, match="epochs='epochs' needs either data or seen"):
+    with pytest.raises(ValueError, match="leave out one of 'tokens' and 'tokens_seen', which say the same"):
         fit(table, **named, seen="tokens_seen", epochs="epochs", **options)
+    with pytest.raises(ValueError, match=r"needs either data or seen beside it.*; name one of them"):
+        fit(table, params="params", epochs="epochs", **options)
+
+
+def test_a_column_that_does_not_count_the_unique_data_is_told():
+    """One data set's size beside runs on parts of it, as in the published table of Muennighoff et al. 2023."""
+    table = repeated_runs()
+    table["whole"] = np.full(len(table["loss"]), np.median(table["tokens_seen"]))
+    options = {"form": "repeated", "loss": "loss", "bootstrap": 0, "params": "params", "seen": "tokens_seen"}
+    short = int((table["tokens_seen"] < table["whole"]).sum())
+    assert 0 < short < len(table["loss"])
+    with pytest.raises(ValueError, match=r"but in \d+ of 144 rows it is not \(row 1: .*'whole' and 'tokens_seen'"):
+        fit(table, data="whole", epochs="epochs", **options)
+    law = fit(table, data="whole", **options)
+    assert sum(f"{short} of 144 runs have more whole than tokens_seen" in said for said in law.warnings) == 1
+    right = fit(table, epochs="epochs", **options)
+    assert not any("first pass" in said for said in right.warnings)
 
 
 def test_the_worth_of_repeats_needs_repeats():

@@ -2,6 +2,7 @@
 
 import base64
 import csv
+import errno
 import io
 import re
 from dataclasses import replace
@@ -190,3 +191,18 @@ def test_a_store_without_flops_has_neither_frontier_nor_plan(store, monkeypatch)
     text = page.html(collect(store))
     assert '<section id="frontier">' not in text and '<section id="plan">' not in text
     assert '<section id="residuals">' in text
+
+
+@pytest.mark.parametrize("step", ["mkstemp", "replace"])
+def test_a_page_on_a_full_disk_leaves_no_empty_folder(tmp_path, monkeypatch, step):
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(page.tempfile if step == "mkstemp" else page.os, step, full)
+    kept = tmp_path / "kept"
+    kept.mkdir()
+    for folder in (tmp_path / "new", kept):
+        with pytest.raises(OSError, match="No space left") as raised:
+            page.write("text", folder)
+        assert raised.value.filename == str(folder / page.PAGE)
+    assert [one.name for one in tmp_path.iterdir()] == ["kept"] and not list(kept.iterdir())

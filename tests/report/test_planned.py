@@ -5,6 +5,7 @@ import pytest
 
 from chemscale.audit.groups import groups_of
 from chemscale.report import page
+from chemscale.report.fitted import law_of
 from chemscale.report.frontier import cost_of
 from chemscale.report.planned import TIMES, planned, table
 from tests.report.planted import ALL, CHEMGPT, rows_of
@@ -51,6 +52,16 @@ def test_the_table_has_every_option_of_the_budgets_that_are_known(found):
     for plan in found.plans:
         known = [b for b in plan.budgets if b.options[0].loss]
         assert len(table(plan).rows) == sum(len(b.options) for b in known)
+
+
+def test_forms_weighted_by_their_backtests_say_their_opinion_once_an_architecture(found, groups, store):
+    """As `chemscale plan` does: their best run for ten times the budget lies near the planted law's."""
+    told = [line for one in found.plans for line in one.sentences if "forms weighted by their backtests" in line]
+    planned_for = [o.model for one in found.plans for o in one.budgets[1].options if o.loss]
+    assert [next(m for m in planned_for if f", {m}: forms" in line) for line in told] == planned_for
+    assert all(line.startswith("10 × as much, ") and line.endswith("--form auto plans by them.") for line in told)
+    laws = {g.slug: law_of(g, "chinchilla") for g in groups if g.architecture == "chemgpt"}
+    assert not any("weighted by" in line for one in planned(groups, laws) for line in one.sentences)
 
 
 def test_without_flops_or_a_law_there_is_no_plan(groups, found):

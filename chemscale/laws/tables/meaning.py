@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 
+import numpy as np
+
 from chemscale.laws.tables.columns import Columns, number, positive
 
 SEPARATING = ("family", "architecture", "law_metric", "precision", "data_content")
@@ -16,6 +18,7 @@ UNITS = {
     "nats_per_molecule": "nats/molecule", "force_mae": "eV/angstrom", "force_rmse": "eV/angstrom",
     "energy_mae": "eV/atom", "energy_rmse": "eV/atom",
 }  # fmt: skip
+ROUNDED = 0.02  # natural logs; counts that agree to so much are one, epochs being written with few digits
 DATA_OF = {
     "nats_per_token": "molecules", "nats_per_molecule": "molecules", "force_mae": "structures",
     "force_rmse": "structures", "energy_mae": "structures", "energy_rmse": "structures",
@@ -47,13 +50,45 @@ def data_of(columns: Columns, loss: str) -> str | None:
 def with_epochs(columns: Columns, given: Mapping[str, str], epochs: str) -> tuple[Columns, dict[str, str]]:
     """Columns and axes with the third of data, seen and epochs made of the other two: seen = data x epochs."""
     if ("data" in given) == ("seen" in given):
-        raise ValueError(f"epochs={epochs!r} needs either data or seen beside it: seen = data x epochs.")
+        _refuse_three(columns, given, epochs)
     times = positive(columns, epochs, "epochs")
     role, known = ("seen", "data") if "data" in given else ("data", "seen")
     sign, values = (" x ", times) if role == "seen" else (" / ", 1 / times)
     name = given[known] + sign + epochs
     made = positive(columns, given[known], known) * values
     return {**columns, name: made.tolist()}, {**given, role: name}
+
+
+def _refuse_three(columns: Columns, given: Mapping[str, str], epochs: str) -> None:
+    """Raise ValueError for epochs with both or neither of data and seen, with the first row in which they disagree."""
+    told = f"epochs={epochs!r} needs either data or seen beside it: seen = data x epochs"
+    if "data" not in given:
+        raise ValueError(f"{told}; name one of them.")
+    data, seen, times = (
+        positive(columns, name, role) for role, name in (*((r, given[r]) for r in ("data", "seen")), ("epochs", epochs))
+    )
+    apart = np.flatnonzero(np.abs(np.log(data * times / seen)) > ROUNDED)
+    if not len(apart):
+        raise ValueError(f"{told}; leave out one of {given['data']!r} and {given['seen']!r}, which say the same.")
+    row = apart[0]
+    raise ValueError(
+        f"{told}, but in {len(apart)} of {len(data)} rows it is not (row {row + 1}: {data[row]:.3g} x {times[row]:.3g} "
+        f"against {seen[row]:.3g}); one of {given['data']!r} and {given['seen']!r} counts something else, leave it out."
+    )
+
+
+def within_first_pass(columns: Columns, roles: Mapping[str, str]) -> tuple[str, ...]:
+    """A sentence where runs saw less than the unique data they are said to have had."""
+    if "data" not in roles or "seen" not in roles:
+        return ()
+    data, seen = (positive(columns, roles[role], role) for role in ("data", "seen"))
+    short = int((np.log(data / seen) > ROUNDED).sum())
+    if not short:
+        return ()
+    return (
+        f"{short} of {len(data)} runs have more {roles['data']} than {roles['seen']} and count as stopped within their "
+        f"first pass; if they were not, {roles['data']} does not count their unique data, and seen with epochs does",
+    )
 
 
 def refuse_mixture(columns: Columns) -> None:

@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
 
-from chemscale.laws import FitError, Law
-
-if TYPE_CHECKING:
-    from chemscale.plan import Plan
+from chemscale.laws.errors import FitError
+from chemscale.laws.law import Law
+from chemscale.plan.choice import Choice, Plan
 
 
-def second_opinion(fit_auto: Callable[[], Law], plan_by: Callable[[Law], Plan], made: Plan) -> tuple[str, ...]:
+def in_words(run: Choice) -> str:
+    """A planned run in the law's own units."""
+    loss = run.loss
+    return f"{run.params:.3g} parameters on {run.data:.3g}, loss {loss.value:.4g} ({loss.low:.4g} to {loss.high:.4g})"
+
+
+def second_opinion(
+    fit_auto: Callable[[], Law],
+    plan_by: Callable[[Law], Plan],
+    made: Plan,
+    told: Callable[[Choice], str] = in_words,
+) -> tuple[str, ...]:
     """A sentence on the plan of the backtest-weighted ensemble beside one that was made; none where it has no law.
 
     fit_auto: the law of form="auto" for the same runs. plan_by: the plan of a law for the same budget.
+    told: the words for the other run, in the units that its readers see.
     """
     if made.best is None or made.params_interval is None:
         return ()
@@ -27,12 +37,9 @@ def second_opinion(fit_auto: Callable[[], Law], plan_by: Callable[[Law], Plan], 
     if other.best is None:
         return (f"{head} give no plan ({_open(other)}): this one rests on its form; --form auto says more",)
     low, high = made.params_interval
-    best = other.best
-    words = f"{best.params:.3g} parameters on {best.data:.3g}, loss {best.loss.value:.4g}"
-    ends = f"{best.loss.low:.4g} to {best.loss.high:.4g}"
-    agree = "agree" if low <= best.params <= high else "differ"
-    return (f"{head} {agree}: {words} ({ends}); --form auto plans by them",)
+    agree = "agree" if low <= other.best.params <= high else "differ"
+    return (f"{head} {agree}: {told(other.best)}; --form auto plans by them",)
 
 
-def _open(other: Any) -> str:
+def _open(other: Plan) -> str:
     return other.answer.partition(": ")[2].partition(" (")[0] or other.answer
