@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from chemscale import data
 from chemscale.data.sources import resolve
-from chemscale.spec import Budget, Data, Optim, RunSpec
+from chemscale.spec import Budget, Data, Optim, Resources, RunSpec
 from chemscale.sweep.estimate import SECONDS_PER_RUN, CellCost, costs, measured_examples
 from chemscale.sweep.gpus import Assumed
 from chemscale.sweep.memory import micro_batch_of
@@ -55,18 +55,30 @@ def costs_like(runs: Sequence[RunSpec], source: str, on: On | None = None, whole
     Raises:
         ValueError: the source is of another family, or unknown.
     """
-    found: dict[tuple[object, ...], tuple[CellCost, CellCost]] = {}
-    cells = []
+    held = {each: data.build(source, representation=each).counts["train"] for each in {_form(run) for run in runs}}
+    counted: dict[tuple[object, ...], tuple[RunSpec, RunSpec]] = {}
+    places: dict[str, Resources] = {}
+    kinds = []
     for run in runs:
-        held = data.build(source, representation=run.data.representation).counts["train"]
         place = resources_for(on, run)
-        alike = (run.model, run.objective, run.precision, run.evaluation, run.data.representation, place)
-        if alike not in found:
+        kinds.append((run.model, run.objective, run.precision, run.evaluation, _form(run), place))
+        if kinds[-1] not in counted:
+            seed = len(counted)  # tells runs apart that differ in their place only
             rows = (place.workers, BATCH * place.workers)  # one for each worker, and sixteen
-            one, several = costs([_near(run, source, held, batch) for batch in rows], replace(place, micro_batch=BATCH))
-            found[alike] = one, several
-        cells.append(_stretched(run, *found[alike], micro_batch_of(run, place), whole or held))
-    return cells
+            one, several = (replace(_near(run, source, held[_form(run)], batch), seed=seed) for batch in rows)
+            counted[kinds[-1]] = one, several
+            places |= dict.fromkeys((one.id, several.id), replace(place, micro_batch=BATCH))
+    # All in one call: models too large to be timed take the rate of those that were, so that time grows with work.
+    known = costs([near for pair in counted.values() for near in pair], lambda near: places[near.id])
+    pairs = dict(zip(counted, zip(known[::2], known[1::2], strict=True), strict=True))
+    return [
+        _stretched(run, *pairs[kind], micro_batch_of(run, kind[-1]), whole or held[_form(run)])
+        for run, kind in zip(runs, kinds, strict=True)
+    ]
+
+
+def _form(run: RunSpec) -> str | None:
+    return run.data.representation
 
 
 def _near(run: RunSpec, source: str, held: int, batch: int) -> RunSpec:
