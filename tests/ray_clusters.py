@@ -9,6 +9,7 @@ WATCHFUL = {
     "RAY_health_check_period_ms": "500",
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
     "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "5",  # after which Ray Train counts again what nodes there are
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",  # a process for each group, which asks whether a cloud takes nodes away
 }
 
 

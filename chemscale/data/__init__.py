@@ -18,10 +18,11 @@ from chemscale.data.examples import AtomicExamples, Examples, TextExamples, open
 from chemscale.data.files import FASTA_SUFFIXES, kind_of
 from chemscale.data.folders import built_folder, folder_of, folder_with
 from chemscale.data.overlaps import Overlap, overlap_of
-from chemscale.data.sources import Source, fetched, home, resolve, sources
+from chemscale.data.sources import Source, fetched, resolve, sources
 from chemscale.data.staging import discard_parts, scratch_folder
 from chemscale.data.store import MANIFEST_FILE, REJECTED_FILE, open_arrays, read_manifest
 from chemscale.data.store import verify as verify_folder
+from chemscale.home import home
 from chemscale.spec import REPRESENTATIONS, Data, Reading
 
 __all__ = [

@@ -10,10 +10,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from chemscale.data.sources import Source, file_checksum, home
+from chemscale.data.sources import Source, file_checksum
 from chemscale.data.splits import portion_files
 from chemscale.data.store import BUILDER, MANIFEST_FILE
 from chemscale.data.vocabulary import vocabulary_of
+from chemscale.home import home
 from chemscale.spec import Reading
 
 STRUCTURE_RULES = 2  # rises when a file of structures would be built into other arrays, which is then built anew

@@ -25,7 +25,7 @@ from chemscale.data.merging import Merged, Merger
 from chemscale.data.moses import read_embedded
 from chemscale.data.notation import refuse_other_notation
 from chemscale.data.parts import Parts, claimed, discard
-from chemscale.data.sources import Source, home
+from chemscale.data.sources import Source
 from chemscale.data.splits import LABELLED, LEFT_OUT, Marking, given, markings, refuse_empty, told
 from chemscale.data.store import (
     BUILDER,
@@ -40,6 +40,7 @@ from chemscale.data.store import (
 from chemscale.data.subsets import SPLITS, digest
 from chemscale.data.tokens import split_string
 from chemscale.data.vocabulary import Vocabulary, vocabulary_of
+from chemscale.home import home
 from chemscale.spec import Reading
 
 _CHUNK = 10_000  # records of one part: a few seconds of work, which is what a killed build loses per processor

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from chemscale.data.files import TEXT_SUFFIXES
 from chemscale.data.formats import STRUCTURE_SUFFIXES
+from chemscale.home import home
 
 MOSES_CITATION = (
     "Polykovskiy et al., Molecular Sets (MOSES): A Benchmarking Platform for Molecular Generation Models, "
@@ -62,12 +63,6 @@ class Source:
     def available(self) -> bool:
         """Whether its files are on this machine."""
         return all(path.is_file() for _, path in self.files)
-
-
-def home() -> Path:
-    """Folder of built stores and fetched files: `$CHEMSCALE_HOME`, or `~/.cache/chemscale`."""
-    given = os.environ.get("CHEMSCALE_HOME")
-    return Path(given).expanduser() if given else Path.home() / ".cache" / "chemscale"
 
 
 def embedded(name: str) -> Path:

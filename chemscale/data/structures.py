@@ -25,11 +25,12 @@ from chemscale.data.formats.table import facts_of, labels_of
 from chemscale.data.frame_parts import FrameParts, Task, read_task
 from chemscale.data.frames import UnusableError, checked
 from chemscale.data.parts import claimed, discard
-from chemscale.data.sources import Source, home
+from chemscale.data.sources import Source
 from chemscale.data.splits import LEFT_OUT, Marking, markings, told
 from chemscale.data.store import BUILDER, MANIFEST_FILE, Rejected, complete, counted, read_manifest, staged
 from chemscale.data.subsets import SPLITS
 from chemscale.data.units import units_of
+from chemscale.home import home
 from chemscale.spec import Reading
 
 _NOT_GROUPED = "no group, smiles or mol_id: each distinct structure is a group of its own"

@@ -21,12 +21,13 @@ from chemscale.data.encoding import Collected, Task
 from chemscale.data.files import count_lines
 from chemscale.data.molecules import READY_MADE, numbered_tasks, ready_made, writings
 from chemscale.data.moses import read_embedded
-from chemscale.data.sources import Source, home
+from chemscale.data.sources import Source
 from chemscale.data.splits import BY_GROUP, markings
 from chemscale.data.staging import scratch_folder
 from chemscale.data.store import Rejected
 from chemscale.data.tokens import SMILES_TOKEN
 from chemscale.data.vocabulary import Vocabulary, vocabulary_of
+from chemscale.home import home
 from chemscale.spec import Reading
 
 _BUCKETS = 256  # files of digests: 4 million a file at a billion examples

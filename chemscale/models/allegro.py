@@ -146,10 +146,10 @@ class AllegroPotential(Potential):
         tensors: Blocks = self._weights(self.tensors(scalars))
         known, weights = self.start(scalars).split((self.config.width, self.tensors.outputs), -1)
         for layer in self.layers:
-            environment = self._environment(edges, self._weights(weights), len(batch.species))
+            environment = self._environment(edges, self._weights(weights), batch.species.shape[0])
             known, weights, tensors = layer(known, tensors, environment, edges)
         energies = self.readout(known)  # (edges, 1)
-        atomic = energies.new_zeros(len(batch.species)).index_add_(0, edges.centre, energies.flatten())
+        atomic = energies.new_zeros(batch.species.shape[0]).index_add_(0, edges.centre, energies.flatten())
         return atomic * (2 * self.config.neighbours) ** -0.5  # each atom moves both edges of a pair
 
     def _edges(self, batch: AtomicBatch, unit: Tensor) -> Edges:

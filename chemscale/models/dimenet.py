@@ -126,7 +126,7 @@ class DimeNetPotential(Potential):
         radial, weigh = self.head
         unit = vectors / distances[:, None]  # (pairs, 3)
         along = weigh(silu(x) * radial(bonds.radial)) * torch.cat((-unit, unit))  # (edges, 3), from target to source
-        return energies, along.new_zeros(len(energies), 3).index_add_(0, bonds.target, along)
+        return energies, along.new_zeros(energies.shape[0], 3).index_add_(0, bonds.target, along)
 
     def _told(self, batch: AtomicBatch, bonds: Bonds) -> tuple[Tensor, Tensor]:
         """(atoms,) energies and (edges, width) messages."""
@@ -134,10 +134,10 @@ class DimeNetPotential(Potential):
         ends = [h.index_select(0, atoms) for atoms in (bonds.target, bonds.source)]
         x = silu(self.first(torch.cat((*ends, silu(self.first_radial(bonds.radial))), 1)))  # (edges, width)
         outputs = iter(self.readout)
-        energies = next(outputs)(x, bonds, len(h))
+        energies = next(outputs)(x, bonds, h.shape[0])
         for interaction in self.interactions:
-            x = interaction(x, bonds, len(h))
-            energies = energies + next(outputs)(x, bonds, len(h))
+            x = interaction(x, bonds, h.shape[0])
+            energies = energies + next(outputs)(x, bonds, h.shape[0])
         return energies.squeeze(-1), x
 
     def _bonds(self, batch: AtomicBatch, vectors: Tensor, distances: Tensor) -> Bonds:

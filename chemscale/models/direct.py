@@ -36,7 +36,7 @@ class PairForces(nn.Module):
         """(atoms, width), (pairs, basis), (pairs, 1), (pairs, 3), (2, pairs) -> (atoms, 3)."""
         own, other = self.ends(h).chunk(2, -1)  # (atoms, width) each
         radial, along = self.radial(basis), fade * unit  # (pairs, width), (pairs, 3)
-        out = h.new_zeros(len(h), 3)
+        out = h.new_zeros(h.shape[0], 3)
         for (here, there), sign in ((pairs, 1), (pairs.flip(0), -1)):
             mixed = silu(own.index_select(0, here) + other.index_select(0, there) + radial)  # (pairs, width)
             out.index_add_(0, here, self.weigh(mixed) * along, alpha=sign)

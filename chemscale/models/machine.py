@@ -1,17 +1,20 @@
 """C beside the package, compiled for this processor and one shape where a C compiler is found.
 
-It takes 0.3 s, once a process and shape, in a folder that is gone afterwards: machine code for one processor is nothing
-to keep on a disk that others share.
+It takes a second, once for each processor, compiler and shape: what was compiled stays in `home()`, under a name that
+says all three, since processes of several machines may share that folder.
 """
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import hashlib
 import os
+import secrets
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from itertools import pairwise
@@ -19,6 +22,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+
+from chemscale.home import home
 
 # Not -ffast-math: linking with it sets the whole process to flush denormal numbers. These let sums be reordered.
 FLAGS = ("-std=gnu11", "-O3", "-march=native", "-fopenmp-simd", "-fno-math-errno", "-fno-trapping-math",
@@ -33,15 +38,44 @@ def compiled(source: Path, **shape: int) -> Any:
     compiler = shutil.which(os.environ.get("CC", "cc"))
     if compiler is None:
         return None
-    defined = (f"-D{name}={value}" for name, value in shape.items())
+    defined = [f"-D{name}={value}" for name, value in shape.items()]
     with tempfile.TemporaryDirectory() as folder:
         made = Path(folder) / "made.so"
         try:
-            command = [compiler, *FLAGS, *defined, f"-I{HEADERS}", str(source), "-o", str(made), "-lm"]
-            subprocess.run(command, check=True, capture_output=True, timeout=LONGEST_COMPILATION)
-            return ctypes.CDLL(str(made))  # stays mapped when the file is gone
+            kept = home() / "kernels" / f"{source.stem}-{_told_apart(compiler, source, defined)}.so"
+            with contextlib.suppress(OSError):  # it is not there, or damaged
+                return ctypes.CDLL(str(kept))
+            _run(compiler, *FLAGS, *defined, f"-I{HEADERS}", str(source), "-o", str(made), "-lm")
+            return ctypes.CDLL(str(_keep(made, kept)))  # stays mapped where the file is gone
         except (OSError, subprocess.SubprocessError):
             return None
+
+
+def _told_apart(compiler: str, source: Path, defined: Sequence[str]) -> str:
+    """A name for machine code: of the C, the flags, and what the compiler says of itself and of this processor."""
+    named = hashlib.sha256(_run(compiler, "-march=native", "-dM", "-E", "-x", "c", os.devnull))
+    for file in (source, *sorted(HEADERS.glob("*.h"))):
+        named.update(file.read_bytes())
+    named.update(" ".join((*FLAGS, *defined)).encode())
+    return named.hexdigest()[:16]
+
+
+def _run(*command: str) -> bytes:
+    return subprocess.run(command, check=True, capture_output=True, timeout=LONGEST_COMPILATION).stdout
+
+
+def _keep(made: Path, kept: Path) -> Path:
+    """Whole or not at all; where nothing can be kept, this process alone has it."""
+    arriving = kept.with_name(f".{kept.name}-{secrets.token_hex(4)}")
+    try:
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(made, arriving)
+        arriving.replace(kept)
+    except OSError:
+        with contextlib.suppress(OSError):
+            arriving.unlink()
+        return made
+    return kept
 
 
 def shared(call: Callable[..., None], lines: int, numbers: int, *arguments: Any) -> None:

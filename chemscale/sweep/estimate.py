@@ -118,11 +118,11 @@ def _cell(run: RunSpec, on: Resources, known_rate: float) -> tuple[CellCost, flo
     some = min(run.optim.batch, TIMED_EXAMPLES, int(TIMED_FLOPS / per_example))
     several = max(some, min(TIMED_EXAMPLES, int(TIMED_FLOPS / (per_example * MEASURED_SHARE))))
     if step_flops <= TIMED_FLOPS or (known_rate == 0 and some > 0):
-        each, looked_at = _seconds_each(run.model, objective_of(run), source, some, several, run.precision)
+        each, moved, looked_at = _seconds(run.model, objective_of(run), source, some, several, run.precision)
     else:
-        each = per_example / (known_rate or _matrix_rate())
+        each, moved = per_example / (known_rate or _matrix_rate()), 0.0
         looked_at = each * MEASURED_SHARE
-    step = each * run.optim.batch
+    step = each * run.optim.batch + moved
     measuring = looked_at * measured_examples(run.evaluation, examples.manifest.counts["test"])
     seconds = step * run.updates + measuring + SECONDS_PER_RUN
     sizes = _sizes(run, examples.manifest)
@@ -146,10 +146,11 @@ def _sizes(run: RunSpec, manifest: Any) -> dict[str, int]:
 
 
 @functools.lru_cache(maxsize=256)
-def _seconds_each(
+def _seconds(
     model: Any, objective: Any, source: Any, count: int, measured: int, precision: str
-) -> tuple[float, float]:
-    """Seconds by example of a training step on `count` real examples, and of measuring `measured`, in one thread.
+) -> tuple[float, float, float]:
+    """Seconds in one thread: by example, of the gradients of `count` real ones; of one update of the weights, whatever
+    its batch; by example, of measuring `measured`.
 
     The median of three after one to warm up, in measuring of one.
     """
@@ -164,12 +165,14 @@ def _seconds_each(
         made = examples.batch(np.resize(ids, many))
         return made.astype(parameter_type(precision)) if hasattr(made, "astype") else made
 
-    def step() -> None:
+    def gradients() -> None:
         made = inputs(count)
         made = made.packed() if getattr(model, "packs", False) else made
         with arithmetic(precision, torch.device("cpu")):
             loss = objective.loss(module, made, objective.denominators(made))
         loss.backward()
+
+    def update() -> None:
         optimiser.step()
         optimiser.zero_grad()
 
@@ -178,19 +181,20 @@ def _seconds_each(
         with torch.no_grad(), arithmetic(precision, torch.device("cpu")):
             objective.measure(module, inputs(measured))
 
-    found = _median_seconds(step, 3) / count, _median_seconds(look, 1) / measured
+    (learnt, moved), (looked,) = _median_seconds(3, gradients, update), _median_seconds(1, look)
     torch.set_num_threads(threads)
-    return found
+    return learnt / count, moved, looked / measured
 
 
-def _median_seconds(work: Callable[[], None], times: int) -> float:
-    """Of this thread: other work on the machine does not count."""
-    seconds = []
-    for _ in range(times + 1):
-        begin = time.thread_time()
-        work()
-        seconds.append(time.thread_time() - begin)
-    return float(np.median(seconds[1:]))
+def _median_seconds(times: int, *works: Callable[[], None]) -> list[float]:
+    """Of each of these, one after another, after once to warm up; of this thread: other work here does not count."""
+    seconds = np.empty((times + 1, len(works)))
+    for took in seconds:
+        for number, work in enumerate(works):
+            begin = time.thread_time()
+            work()
+            took[number] = time.thread_time() - begin
+    return np.median(seconds[1:], axis=0).tolist()
 
 
 @functools.lru_cache(maxsize=1)

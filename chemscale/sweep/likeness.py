@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from chemscale import data
 from chemscale.data.sources import resolve
-from chemscale.spec import Budget, Data, Optim, Resources, RunSpec
+from chemscale.spec import Budget, Data, Optim, RunSpec
 from chemscale.sweep.estimate import SECONDS_PER_RUN, CellCost, costs, measured_examples
 from chemscale.sweep.gpus import Assumed
 from chemscale.sweep.memory import micro_batch_of
@@ -55,37 +55,38 @@ def costs_like(runs: Sequence[RunSpec], source: str, on: On | None = None, whole
     Raises:
         ValueError: the source is of another family, or unknown.
     """
-    held = {each: data.build(source, representation=each).counts["train"] for each in {_form(run) for run in runs}}
-    counted: dict[tuple[object, ...], tuple[RunSpec, RunSpec]] = {}
-    places: dict[str, Resources] = {}
-    kinds = []
-    for run in runs:
+    held = {kind: data.build(source, representation=kind).counts["train"] for kind in {*map(_representation, runs)}}
+    meant: dict[tuple[object, ...], RunSpec] = {_alike(run, on): run for run in runs}
+    near, places = [], {}
+    for number, run in enumerate(meant.values()):
         place = resources_for(on, run)
-        kinds.append((run.model, run.objective, run.precision, run.evaluation, _form(run), place))
-        if kinds[-1] not in counted:
-            seed = len(counted)  # tells runs apart that differ in their place only
-            rows = (place.workers, BATCH * place.workers)  # one for each worker, and sixteen
-            one, several = (replace(_near(run, source, held[_form(run)], batch), seed=seed) for batch in rows)
-            counted[kinds[-1]] = one, several
-            places |= dict.fromkeys((one.id, several.id), replace(place, micro_batch=BATCH))
-    # All in one call: models too large to be timed take the rate of those that were, so that time grows with work.
-    known = costs([near for pair in counted.values() for near in pair], lambda near: places[near.id])
-    pairs = dict(zip(counted, zip(known[::2], known[1::2], strict=True), strict=True))
+        for batch in (place.workers, BATCH * place.workers):  # one for each worker, and sixteen
+            near.append(_near(run, source, held[_representation(run)], batch, number))
+            places[near[-1].id] = replace(place, micro_batch=BATCH)
+    # All at once, so that the largest models are reckoned at the pace of those that could be timed.
+    counted = costs(near, lambda run: places[run.id])
+    found = dict(zip(meant, zip(counted[::2], counted[1::2], strict=True), strict=True))
     return [
-        _stretched(run, *pairs[kind], micro_batch_of(run, kind[-1]), whole or held[_form(run)])
-        for run, kind in zip(runs, kinds, strict=True)
-    ]
+        _stretched(run, *found[_alike(run, on)], micro_batch_of(run, resources_for(on, run)),
+                   whole or held[_representation(run)])
+        for run in runs
+    ]  # fmt: skip
 
 
-def _form(run: RunSpec) -> str | None:
+def _alike(run: RunSpec, on: On | None) -> tuple[object, ...]:
+    """What runs have in common that are counted and timed once."""
+    return run.model, run.objective, run.precision, run.evaluation, _representation(run), resources_for(on, run)
+
+
+def _representation(run: RunSpec) -> str:
     return run.data.representation
 
 
-def _near(run: RunSpec, source: str, held: int, batch: int) -> RunSpec:
-    """A run of the same model that can be counted here."""
+def _near(run: RunSpec, source: str, held: int, batch: int, seed: int) -> RunSpec:
+    """A run of the same model that can be counted here; its seed sets it apart from others."""
     stand_in = Data(source, size=min(EXAMPLES, held), representation=run.data.representation)
     optim = Optim(lr=run.optim.lr, batch=batch)  # a family without a rule has no other rate
-    return complete(replace(run, data=stand_in, optim=optim, budget=Budget(epochs=1), init_from=None))
+    return complete(replace(run, data=stand_in, optim=optim, budget=Budget(epochs=1), init_from=None, seed=seed))
 
 
 def _stretched(run: RunSpec, one: CellCost, several: CellCost, micro: int, whole: int) -> CellCost:

@@ -102,6 +102,7 @@ def tune(
 
 def _tuned(run: RunSpec, on: Resources, ways: Sequence[Way], told: Callable[[], None]) -> Tuned:
     keep_freed_memory()
+    torch.compiler.reset()  # else a kind pays less for compiling than its run will: what it shares with one before it
     steps, modules = zip(*(_steps(changed, where) for _, _, changed, where in ways), strict=True)
     seconds = np.full(len(ways), math.inf)
     for turn in range(ROUNDS + 1):

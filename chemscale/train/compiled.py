@@ -4,8 +4,8 @@
 one graph of plain operations (`make_fx`), which has nothing left to differentiate twice; that graph is compiled, and
 its gradient with respect to the parameters is an ordinary backward pass. A graph that loses a path of the gradient
 trains on wrong numbers without any error: each one is held against the uncompiled model on the first batch, and given
-up where it differs, on that batch or on one of twice its size (models that list pairs of pairs write their number into
-the graph).
+up where it differs, on that batch or on one of twice its size (`len` of a tensor writes a number into the graph, where
+`shape[0]` does not).
 """
 
 from __future__ import annotations

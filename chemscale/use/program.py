@@ -5,7 +5,7 @@
 
 The gradients are part of the program: it is traced operation by operation (`make_fx`) with forces and virial inside,
 for any number of atoms and pairs, and exported by `torch.export`, which alone cannot see through a gradient. Models
-that list triplets or pairs of pairs (Allegro, DimeNet++) have sizes that depend on the numbers, and become none.
+whose sizes depend on the numbers become none; none of this package's is such a one.
 """
 
 from __future__ import annotations

@@ -98,13 +98,22 @@ def test_ray_tasks_build_the_same(home, tmp_path, lines, monkeypatch, short_fold
     real = molecules.parallel._in_ray
     monkeypatch.setattr(molecules.parallel, "_in_ray", lambda *given: used.append(1) or real(*given))
     monkeypatch.setattr(molecules, "_CHUNK", 400)
-    with one_node(short_folder):
+    with one_node(short_folder) as ray:
         assert data.build(written(tmp_path / "a.smi", lines), progress=False).content == GOLDEN["selfies"]
+        _wait_for_a_processor(ray)
         with pytest.raises(ValueError, match=r"^Reading.units='x' is not allowed"):
             list(molecules.parallel.mapped(units_of, ["x"], None))
+        _wait_for_a_processor(ray)
         with pytest.raises(RuntimeError, match=r"(?s)failed on the Ray cluster: .*AttributeError"):
             list(molecules.parallel.mapped(units_of, [1], None))
     assert len(used) == 3
+
+
+def _wait_for_a_processor(ray):
+    """Ray says a moment late that a task has ended; without a free processor its cluster is not used."""
+    deadline = time.monotonic() + 60
+    while ray.available_resources().get("CPU", 0) < 2 and time.monotonic() < deadline:
+        time.sleep(0.05)
 
 
 def test_duplicates_are_kept_on_request(home, tmp_path, lines):

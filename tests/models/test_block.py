@@ -80,6 +80,26 @@ def test_without_a_compiler_strings_stand_in_grids(monkeypatch):
     torch.testing.assert_close(losses(module, batch)[0], with_kernels, rtol=1e-5, atol=1e-5)
 
 
+def test_what_was_compiled_is_kept_for_later_processes(monkeypatch, tmp_path):
+    """Each case has a folder of its own: a process loads no library twice from one path."""
+    called, run = [], machine._run
+    monkeypatch.setattr(machine, "_run", lambda *command: called.append(command) or run(*command))
+
+    def compilations(home):
+        monkeypatch.setenv("CHEMSCALE_HOME", str(tmp_path / home))
+        called.clear()
+        assert machine.compiled(block_native.SOURCE, HEADS=1, HEAD=8, ROOM=block_native.ROOM) is not None
+        return sum("-shared" in command for command in called)
+
+    assert [compilations("whole"), compilations("whole")] == [1, 0]
+    (kept,) = (tmp_path / "whole" / "kernels").iterdir()
+    (tmp_path / "damaged" / "kernels").mkdir(parents=True)
+    (tmp_path / "damaged" / "kernels" / kept.name).write_bytes(kept.read_bytes()[:100])
+    assert [compilations("damaged"), compilations("damaged")] == [1, 0]
+    (tmp_path / "no folder").write_text("")
+    assert [compilations("no folder"), compilations("no folder")] == [1, 1]
+
+
 @every_shape
 @pytest.mark.parametrize("longest", [0, 128], ids=["layers", "at once"])
 def test_a_string_does_not_see_its_neighbours(shape, longest, monkeypatch):

@@ -88,7 +88,7 @@ def test_a_stand_in_costs_what_the_data_themselves_do(runs):  # noqa: F811
 
 def test_time_grows_with_work_past_what_is_timed(runs, monkeypatch):  # noqa: F811
     """A small step is slow for its FLOPs, and a bare matrix product fast: no model may fall from one to the other."""
-    monkeypatch.setattr(estimate, "_seconds_each", lambda *_: (1.0, 0.3))
+    monkeypatch.setattr(estimate, "_seconds", lambda *_: (1.0, 0.0, 0.3))
     monkeypatch.setattr(estimate, "_matrix_rate", lambda: 1e15)
     models = [ChemGPT(depth=2, heads=4, width=width) for width in (16, 32, 64)]
     made = [complete(replace(runs[0], model=model, optim=Optim(lr=1e-3, batch=8))) for model in models]
@@ -107,14 +107,16 @@ def test_hours_and_money_are_arithmetic(runs):  # noqa: F811
 
 @pytest.mark.slow
 def test_show_prints_cells_memory_hours_and_cost_before_the_data_are_here(capsys):
-    given = ["show", RECIPE, "--set", "widths=(16, 64, 2048)"]
+    given = ["show", RECIPE, "--set", "widths=(16, 512, 1024, 2048)"]
     assert main([*given, "--json"]) == 0
     cells = json.loads(capsys.readouterr().out)
-    assert len(cells) == 18
+    assert len(cells) == 24
     table = {width: count for width, count, _ in TABLE}
     assert all(cell["params"] == table[cell["width"]] for cell in cells)
     largest = cells[-1]
     assert largest["size"] == 10**7
+    ends = [cell for cell in cells if cell["size"] == 10**7]
+    assert [cell["seconds"] for cell in ends] == sorted(cell["seconds"] for cell in ends)
     floor = 6 * table[2048] * 10**7 * 30  # six FLOPs for each parameter and token, of which MOSES has 34.5 a molecule
     assert floor < largest["flops"] < 2 * floor
     assert largest["gpu_hours"] == pytest.approx(largest["flops"] / (19.5e12 * 0.3) / 3600)

@@ -20,7 +20,9 @@ def test_the_quickstart_at_a_tiny_size(ray_cluster, molecules, structures, tmp_p
 
     options = {**QUICKSTART, "structures": (20, 80), "source": molecules, "potential_source": structures}
     study = load_recipe("tune_jobs/quickstart.py", options)
+    began = time.perf_counter()
     store = run_study(study, store=tmp_path / "store")
+    trained = time.perf_counter() - began
     rows = {row["run_id"]: row for row in store.runs().to_pylist()}
     assert len(rows) == len(study.runs())
     assert {row["status"] for row in rows.values()} == {"finished"}
@@ -31,10 +33,10 @@ def test_the_quickstart_at_a_tiny_size(ray_cluster, molecules, structures, tmp_p
         assert forecast["registered"] < rows[run_id]["started"]
         assert run_id not in forecast["trained_on"]
         assert forecast["value"] is None or forecast["low"] < forecast["value"] < forecast["high"]
-    begin = time.perf_counter()
+    again = time.perf_counter()
     run_study(study, store=tmp_path / "store")
     assert store.forecasts() == forecasts
-    assert time.perf_counter() - begin < 20
+    assert time.perf_counter() - again < trained / 4
     page = report(store, out=tmp_path / "page")
     assert "PaiNN" in page.read_text()
     assert table(store) is not None

@@ -43,9 +43,7 @@ def uncompiled(monkeypatch):
     monkeypatch.setattr(compiled, "compiled_trace", traced)
 
 
-LISTS = {"allegro", "dimenet"}  # of pairs of pairs, whose number is no size of a batch
-TRACEABLE = [a for a in ARCHITECTURES if a not in LISTS]
-QUICK = [a if a == "schnet" else pytest.param(a, marks=pytest.mark.slow) for a in TRACEABLE]
+QUICK = [a if a == "schnet" else pytest.param(a, marks=pytest.mark.slow) for a in ARCHITECTURES]
 
 
 @pytest.mark.parametrize("architecture", QUICK)
@@ -60,10 +58,14 @@ def test_a_graph_has_the_parameter_gradients_of_its_model(architecture, uncompil
     assert [name for name, _ in fast.named_modules()] == [name for name, _ in plain.named_modules()]
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("architecture", sorted(LISTS))
-def test_a_graph_that_holds_at_one_size_alone_is_given_up(architecture, uncompiled):
-    plain, fast = module(architecture, depth=2), module(architecture, depth=2)
+def test_a_graph_that_holds_at_one_size_alone_is_given_up(monkeypatch, uncompiled):
+    plain, fast = module("schnet"), module("schnet")
+
+    def fixed(self, batch, vectors, distances):
+        return energies(self, batch, vectors, distances) + 0.0 * vectors.new_ones(len(batch.species))
+
+    energies = type(fast).atomic_energies
+    monkeypatch.setattr(type(fast), "atomic_energies", fixed)
     compile_step(fast)
     with pytest.warns(RuntimeWarning, match="compile='step' is given up for this .*, which trains uncompiled"):
         fast(TRACED)
@@ -144,7 +146,7 @@ def test_a_run_is_the_same_run(structures, tmp_path, uncompiled):
     assert [row["valid_loss"] for row in rows] == pytest.approx(plain, rel=1e-5)
 
 
-MINUTES = [pytest.param(a, marks=() if a == "painn" else pytest.mark.chaos) for a in TRACEABLE]
+MINUTES = [pytest.param(a, marks=() if a == "painn" else pytest.mark.chaos) for a in ARCHITECTURES]
 
 
 @pytest.mark.slow

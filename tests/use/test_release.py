@@ -144,20 +144,25 @@ def test_a_program_takes_any_size():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("architecture", ["cartesian", "nequip", "schnet", "spookynet"])
+@pytest.mark.parametrize("architecture", ["allegro", "cartesian", "dimenet", "nequip", "schnet", "spookynet"])
 def test_other_models_become_programs(architecture):
     """`traced` itself holds the program against the model at three sizes."""
     shape = MODELS[architecture].sized(width=8, depth=1, cutoff=CUTOFF)
     traced(Trained(atoms_shape(shape), small(architecture, depth=1), MANIFEST))
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("architecture", ["allegro", "dimenet"])
-def test_models_of_triplets_say_that_they_become_none(architecture):
-    """How many triplets there are depends on which pairs share an atom, which a graph for any size cannot hold."""
-    shape = MODELS[architecture].sized(width=8, depth=1, cutoff=CUTOFF)
-    with pytest.raises(ValueError, match=f"a {architecture}, cannot become a program for torch alone: .* none"):
-        traced(Trained(atoms_shape(shape), small(architecture, depth=1), MANIFEST))
+def test_a_model_that_cannot_be_traced_says_so(monkeypatch):
+    """One whose sizes depend on the numbers, which a graph for any structure cannot hold."""
+    shape, module = SchNet.sized(width=8, depth=1, cutoff=CUTOFF), small("schnet", depth=1)
+    energies = type(module).atomic_energies
+
+    def near(self, batch, vectors, distances):
+        kept = distances[distances < 2.0]
+        return energies(self, batch, vectors, distances) + kept.new_zeros(len(kept)).sum()
+
+    monkeypatch.setattr(type(module), "atomic_energies", near)
+    with pytest.raises(ValueError, match=r"a schnet, cannot become a program for torch alone: .* --program none"):
+        traced(Trained(atoms_shape(shape), module, MANIFEST))
 
 
 def atoms_shape(model):
