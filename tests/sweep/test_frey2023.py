@@ -2,6 +2,7 @@
 
 import json
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from chemscale.cli import main
 from chemscale.models import ChemGPT
 from chemscale.records.store import Store
 from chemscale.spec import Data, Optim, Resources
+from chemscale.sweep import estimate
 from chemscale.sweep.estimate import costs
 from chemscale.sweep.gpus import Assumed
 from chemscale.sweep.likeness import costs_like
@@ -84,6 +86,18 @@ def test_a_stand_in_costs_what_the_data_themselves_do(runs):  # noqa: F811
         assert known.seconds / 4 < cell.seconds < known.seconds * 4  # timed on whatever else this machine does
 
 
+def test_time_grows_with_work_past_what_is_timed(runs, monkeypatch):  # noqa: F811
+    """A small step is slow for its FLOPs, and a bare matrix product fast: no model may fall from one to the other."""
+    monkeypatch.setattr(estimate, "_seconds", lambda *_: (1.0, 0.0, 0.3))
+    monkeypatch.setattr(estimate, "_matrix_rate", lambda: 1e15)
+    models = [ChemGPT(depth=2, heads=4, width=width) for width in (16, 32, 64)]
+    made = [complete(replace(runs[0], model=model, optim=Optim(lr=1e-3, batch=8))) for model in models]
+    each = [cell.flops / cell.run.examples for cell in costs_like(made, runs[0].data.source)]
+    monkeypatch.setattr(estimate, "TIMED_FLOPS", each[2] / 1.5)  # the largest is not timed, not even one example
+    seconds = [cell.seconds for cell in costs_like(made, runs[0].data.source)]
+    assert seconds == sorted(seconds) and seconds[2] > 1.2 * seconds[0]
+
+
 def test_hours_and_money_are_arithmetic(runs):  # noqa: F811
     """1.4e18 FLOPs at 19.5e12 x 0.5 a second: 39.9 hours."""
     assert Assumed("a100", 0.5).hours(runs[0], 1.4e18) == pytest.approx(39.886, rel=1e-4)
@@ -136,8 +150,6 @@ def test_it_trains_small_on_a_zipped_file_and_is_read_slice_by_slice(pubchem, tm
 
 
 def _small(source, settings):
-    from dataclasses import replace
-
     from chemscale import data
     from chemscale.spec import Budget, Evaluation
 
