@@ -401,6 +401,6 @@ def test_groups_of_sizes_apart_are_told_where_size_is_no_axis():
     found = compare(table, **options)
     assert found.law.ratios[0].high < 0.9  # not of the architecture, for both have one law
     told = "architecture=a was run at 1e+06 to 1e+06 params, b 1e+09 to 1e+09: no range in common"
-    assert told in found.warnings[0] and "could be the size" in found.warnings[0]
+    assert told in found.warnings[0] and "may be size and not architecture" in found.warnings[0]
     assert not compare({**table, "params": [small] * len(kept)}, **options).warnings
     assert not any("no range" in said for said in compare(whole, params="params", **options).warnings)

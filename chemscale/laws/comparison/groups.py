@@ -161,7 +161,7 @@ def apart_beside(groups: Mapping[str, Group], form: Form, by: str) -> tuple[str,
             theirs = ", ".join(f"{other} {spans[other][0]:.3g} to {spans[other][1]:.3g}" for other in off)
             said.append(
                 f"{by}={first} was run at {low:.3g} to {high:.3g} {name}, {theirs}: no range in common, and no "
-                f"term for it in the law over {' and '.join(form.roles)}; what differs could be the size and not the {by}"
+                f"term for it in the law over {' and '.join(form.roles)}: what differs may be size and not {by}"
             )
     return tuple(said)
 
