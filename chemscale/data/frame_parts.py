@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -16,6 +14,7 @@ from chemscale.data.formats import format_of
 from chemscale.data.formats.format import Chunk
 from chemscale.data.frames import Frame, Record, UnusableError, checked
 from chemscale.data.splits import LABELLED, LEFT_OUT, mark_of_label
+from chemscale.data.staging import whole_file
 from chemscale.data.store import Rejected
 from chemscale.data.subsets import digest
 from chemscale.data.units import units_of
@@ -142,10 +141,8 @@ class FrameParts:
     def put(self, number: int, part: Part, rejected: list[Rejected]) -> None:
         """Write a part."""
         facts = json.dumps([(r.line, r.reason, r.text) for r in rejected]).encode()
-        staged = self.folder / f".{uuid.uuid4().hex}"
-        with staged.open("wb") as handle:
+        with whole_file(self._file(number)) as staged, staged.open("wb") as handle:
             np.savez(handle, **{n: getattr(part, n) for n in ARRAYS}, rejected=np.frombuffer(facts, dtype=np.uint8))
-        os.replace(staged, self._file(number))
         self.done.add(number)
 
     def arrays(self, number: int, *names: str) -> tuple[np.ndarray, ...]:

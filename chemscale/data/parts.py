@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import fcntl
 import json
-import os
 import shutil
 import sys
-import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from chemscale.data.encoding import Encoded
+from chemscale.data.staging import whole_file
 from chemscale.data.store import Rejected
 
 
@@ -42,10 +41,8 @@ class Parts:
             "member": part.member, "group": part.group, "mark": part.mark,
         }  # fmt: skip
         arrays["facts"] = np.frombuffer(json.dumps(facts).encode(), dtype=np.uint8)
-        staged = self.folder / f".{uuid.uuid4().hex}"
-        with staged.open("wb") as handle:
+        with whole_file(self._file(number, records)) as staged, staged.open("wb") as handle:
             np.savez(handle, **arrays)
-        os.replace(staged, self._file(number, records))
         self.done[number] = records
 
     def arrays(self, number: int, *names: str) -> tuple[np.ndarray, ...]:
@@ -86,7 +83,11 @@ def claimed(folder: Path) -> Iterator[None]:
         except BlockingIOError:
             print(f"another process builds {folder.name}; waiting for it.", file=sys.stderr, flush=True)
             fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
+        try:
+            yield
+        finally:
+            with suppress(OSError):  # it holds parts for the next build, or is gone
+                folder.rmdir()
 
 
 def discard(folder: Path) -> None:

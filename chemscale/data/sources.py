@@ -7,8 +7,6 @@ default `~/.cache/chemscale`. A source that is no known name is the path of a fi
 from __future__ import annotations
 
 import hashlib
-import os
-import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.resources import files
@@ -16,6 +14,7 @@ from pathlib import Path
 
 from chemscale.data.files import TEXT_SUFFIXES
 from chemscale.data.formats import STRUCTURE_SUFFIXES
+from chemscale.data.staging import whole_file
 from chemscale.home import home
 
 MOSES_CITATION = (
@@ -112,9 +111,8 @@ def file_checksum(path: Path) -> str:
 def write_whole(path: Path, text: str) -> None:
     """Write a small text file in one step, so that a reader never sees half of it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    staged = path.with_name(f".{path.name}-{uuid.uuid4().hex[:8]}")
-    staged.write_text(text)
-    os.replace(staged, path)
+    with whole_file(path) as staged:
+        staged.write_text(text)
 
 
 def _known() -> Iterator[Source]:

@@ -42,6 +42,24 @@ def whole_folder(final: Path) -> Iterator[Path]:
 
 
 @contextmanager
+def whole_file(final: Path) -> Iterator[Path]:
+    """A temporary path that takes the name `final` at the end; a failure leaves no part of the file.
+
+    Raises:
+        OSError: nothing can be written there; it names `final`.
+    """
+    staged = final.with_name(f".{final.name}-{uuid.uuid4().hex[:8]}")
+    try:
+        yield staged
+        os.replace(staged, final)
+    except BaseException as error:
+        staged.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno is not None:  # a full disk names no file
+            raise OSError(error.errno, error.strerror, str(final)) from error
+        raise
+
+
+@contextmanager
 def scratch_folder(parent: Path) -> Iterator[Path]:
     """A folder that is gone at the end, or, where this process is killed, once the next one is made in `parent`."""
     parent.mkdir(parents=True, exist_ok=True)

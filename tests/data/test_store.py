@@ -1,3 +1,4 @@
+import errno
 import os
 import signal
 import subprocess
@@ -12,6 +13,7 @@ from chemscale import data
 from chemscale.batch import TextManifest
 from chemscale.data import staging, store
 from chemscale.data.parallel import in_processes
+from chemscale.data.parts import claimed
 
 MANIFEST = TextManifest(
     source="x", family="text", content="", builder=1, counts={"train": 2}, totals={"tokens": 3}, vocabulary=("a",)
@@ -190,3 +192,24 @@ def _zombie(process: int) -> bool:
         return Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()[0] == "Z"
     except FileNotFoundError:
         return True
+
+
+def test_a_full_disk_is_named_and_leaves_neither_a_part_of_a_file_nor_an_empty_folder(tmp_path):
+    folder = tmp_path / "building" / "parts"
+
+    def build():
+        with claimed(folder):
+            folder.mkdir()
+            with staging.whole_file(folder / "0.npz") as staged:
+                staged.write_bytes(b"half")
+                raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(OSError, match=r"No space left on device: .*0\.npz'") as raised:
+        build()
+    assert raised.value.errno == errno.ENOSPC
+    assert [path.name for path in (tmp_path / "building").iterdir()] == ["parts.lock"]
+    with claimed(folder):
+        folder.mkdir()
+        with staging.whole_file(folder / "0.npz") as staged:
+            staged.write_bytes(b"whole")
+    assert [(path.name, path.read_bytes()) for path in folder.iterdir()] == [("0.npz", b"whole")]
