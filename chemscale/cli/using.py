@@ -295,7 +295,7 @@ def _kept(table: Any, given: argparse.Namespace) -> Any:
 
 
 def _shown(given: argparse.Namespace, tables: Iterable[Any], what: str) -> None:
-    """A sample on standard output, block by block; with a prompt, what became of the scaffold on standard error."""
+    """A sample on standard output, block by block; what became of a prompt or is no molecule, on standard error."""
     from chemscale.use.parts import smiles_lines
     from chemscale.use.sampling import counts_of
 
@@ -308,7 +308,7 @@ def _shown(given: argparse.Namespace, tables: Iterable[Any], what: str) -> None:
             yield table
 
     counts = counts_of(shown())
-    if given.prompt:
+    if given.prompt or counts["molecules"] < counts["strings"]:
         print(_said(counts, what), file=sys.stderr)
     return None
 
