@@ -6,6 +6,7 @@ import argparse
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -158,7 +159,7 @@ def evaluate(given: argparse.Namespace) -> None:
     from chemscale.use.device import require_device
     from chemscale.use.find import is_store
     from chemscale.use.quality.reference import reference
-    from chemscale.use.quality.score import score
+    from chemscale.use.quality.score import PROTOCOL, score
 
     writable(given.out)
     path = Path(given.file)
@@ -171,7 +172,9 @@ def evaluate(given: argparse.Namespace) -> None:
     if path.name.lower().endswith(STRUCTURE_SUFFIXES):
         raise ValueError(f"{given.file!r} holds structures; {_potential_for(given.file)}.")
     refuse_unused(given, OF_POTENTIALS, f"says nothing about molecules; {_potential_for(given.file)}")
-    smiles = [text for _, text in read_strings(path)][: given.first]
+    strings = read_strings(path)
+    smiles = [text for _, text in islice(strings, given.first or PROTOCOL)]
+    more = given.first is None and next(strings, None) is not None
     if not smiles:
         raise ValueError(f"{given.file!r} holds no record; there is nothing to evaluate.")
     _require_ending(given.out, (".json",), "molecules")
@@ -179,6 +182,10 @@ def evaluate(given: argparse.Namespace) -> None:
     against = reference(given.reference, given.training, processes=given.processes)
     found = score(smiles, against, processes=given.processes, device=given.device)
     record = {"file": given.file, "reference": against.name, **asdict(found), "says": list(against.says)}
+    if more:
+        record["says"] += [
+            f"The file holds more than these first {PROTOCOL:,} strings, MOSES' number; --first takes any."
+        ]
     if given.out:
         from chemscale.cli.output import json_text
         from chemscale.records.place import LocalPlace

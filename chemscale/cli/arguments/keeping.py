@@ -84,8 +84,9 @@ def _evaluate(made: argparse.ArgumentParser) -> None:
     text.add_argument("--reference", default="moses", metavar="moses|embedded|FILE", help="(default moses)")
     text.add_argument("--training", metavar="FILE", help="molecules that are not new (default: those of MOSES)")
     text.add_argument(
-        "--first", type=at_least_one, metavar="N", help="strings, which FCD depends on (default: all; 3000 a run)"
-    )
+        "--first", type=at_least_one, metavar="N",
+        help="strings, which FCD depends on (default: 30000 of a file, as published figures; 3000 a run)",
+    )  # fmt: skip
     text.add_argument("--processes", type=at_least_one, help="that read molecules (default: all processors)")
     text.add_argument("--device", default="cpu", help="of ChemNet, or of the potential, e.g. cuda")
     atoms = made.add_argument_group("structures")
