@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from chemscale.cli import models, store, studies, using
+from chemscale.cli import evaluating, models, store, studies, using
 from chemscale.cli.arguments.common import Parser, at_least_one, verb
 
 
@@ -73,7 +73,7 @@ def using_models(verbs: Any) -> None:
     made.add_argument("--notation", choices=("smiles", "selfies"), help="default: what most first records look like")
     made.add_argument("--processes", type=at_least_one, help="that read molecules (default: all processors)")
     made.add_argument("--out", required=True, help="Parquet file to write")
-    _evaluate(verb(verbs, "evaluate", using.evaluate))
+    _evaluate(verb(verbs, "evaluate", evaluating.evaluate))
 
 
 def _evaluate(made: argparse.ArgumentParser) -> None:
