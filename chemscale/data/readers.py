@@ -6,6 +6,7 @@ Files are read as they come, a record at a time, so that one of any size can be 
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from typing import IO, Any
 
 from chemscale.data import fasta
 from chemscale.data.files import FASTA_SUFFIXES, kind_of, opened
+from chemscale.data.tokens import SMILES_TOKEN
 from chemscale.spec import Reading
 
 COLUMNS = {  # names of the column with the strings, by notation
@@ -22,6 +24,11 @@ COLUMNS = {  # names of the column with the strings, by notation
     "protein": ("sequence", "Sequence", "seq"),
 }
 _DELIMITERS = {".csv": ",", ".tsv": "\t"}
+_STRINGS = {  # what may be one, good or bad: no name of a column is, since it holds letters of none of these
+    "smiles": re.compile(f"{SMILES_TOKEN}*"),
+    "selfies": re.compile(r"(\[[^\[\]]+\]|\.)*"),
+    "protein": re.compile(f"[{fasta.AMINO_ACIDS}*-]*|[{fasta.AMINO_ACIDS.lower()}*-]{{20,}}"),  # shorter: "peptide"
+}
 
 Record = tuple[int, str, str | None, str | None]  # line from 1 (row of a Parquet file), string, group, split
 
@@ -80,7 +87,8 @@ def read_records(path: Path, layout: Layout) -> Iterator[Record]:
     """Each record of the file.
 
     A `.smi` or `.txt` line is read up to its first blank; a table by its column of strings, or its only column. A
-    first line that names the column is skipped. An empty line is a record with an empty string.
+    first line that names the column is skipped; of a table with one column, a first line that cannot be a string of
+    this notation. An empty line is a record with an empty string, unless a table begins with it.
 
     Raises:
         ValueError: the file has no such column, a zip archive not exactly one text file, or the file is damaged or not
@@ -98,9 +106,9 @@ def read_records(path: Path, layout: Layout) -> Iterator[Record]:
             yield from _lines(handle, layout)
 
 
-def read_strings(path: Path, notation: str = "smiles") -> Iterator[tuple[int, str]]:
-    """(line, string) of each record of the file, out of a column named as those of this notation are (`COLUMNS`); see
-    `read_records`."""
+def read_strings(path: Path, notation: str | None = "smiles") -> Iterator[tuple[int, str]]:
+    """(line, string) of each record of the file, out of a column named as those of this notation are (`COLUMNS`), None
+    being whichever of molecules is there; see `read_records`."""
     representation = "protein" if notation == "protein" else "smiles"
     for line, text, *_ in read_records(path, layout_of(path, Reading(notation=notation), representation)):
         yield line, text
@@ -119,8 +127,12 @@ def _column_names(path: Path, kind: str) -> list[str]:
         with _parquet_told(path) as pq:
             return list(pq.read_schema(path).names)
     with opened(path) as (_, handle):
-        head = next(csv.reader(handle, delimiter=_DELIMITERS.get(kind, " ")), [])
-    return [cell.strip() for cell in head]
+        return _head(csv.reader(handle, delimiter=_DELIMITERS.get(kind, " ")))
+
+
+def _head(rows: Iterator[list[str]]) -> list[str]:
+    """The first row that is not blank."""
+    return next((cells for row in rows if any(cells := [cell.strip() for cell in row])), [])
 
 
 def _lines(handle: IO[str], layout: Layout) -> Iterator[Record]:
@@ -133,10 +145,10 @@ def _lines(handle: IO[str], layout: Layout) -> Iterator[Record]:
 
 def _table(path: Path, handle: IO[str], layout: Layout) -> Iterator[Record]:
     rows = csv.reader(handle, delimiter=_DELIMITERS[layout.kind])
-    head = [cell.strip() for cell in next(rows, [])]
+    head = _head(rows)
     column = _column(path, head, layout)
-    if head and column is None:
-        yield 1, head[0], None, None
+    if head and column is None and _STRINGS[layout.notation].fullmatch(head[0]):
+        yield rows.line_num, head[0], None, None
     place = column or 0
     group, split = (_beside(path, head, name, getattr(layout, name)) for name in ("groups", "splits"))
     for row in rows:
@@ -149,7 +161,7 @@ def _cell(row: list[str], place: int | None) -> str | None:
 
 
 def _column(path: Path, head: list[str], layout: Layout) -> int | None:
-    """Which column to read; None for a single column without a name."""
+    """Which column to read; None for a single column without a name of ours."""
     for name in layout.names:
         if name in head:
             return head.index(name)

@@ -60,7 +60,7 @@ def embed_tables(
     if not isinstance(getattr(model, "ln_f", None), torch.nn.Module):
         raise ValueError(f"{type(model).__name__} cannot embed; it needs a last layer norm `ln_f`, as ChemGPT.")
     protein = manifest.representation == PROTEIN
-    records = read_strings(path, PROTEIN if protein else "smiles")
+    records = read_strings(path, PROTEIN if protein else notation)
     head = list(islice(records, LOOKED_AT))
     notation = PROTEIN if protein else notation or notation_of(text for _, text in head)
     reads = model_of(manifest, model.config.context)

@@ -57,6 +57,17 @@ def test_a_column_that_does_not_count_the_unique_data_is_told():
     assert not any("first pass" in said for said in right.warnings)
 
 
+def test_runs_that_overfit_are_counted():
+    """A repeat is worth nothing at worst; some of the longest runs of a cell are planted above their shorter ones."""
+    table, options = repeated_runs(), {"form": "repeated", "loss": "loss", "bootstrap": 0, "epochs": "epochs"}
+    named = {"params": "params", "seen": "tokens_seen"}
+    assert not any("overfit" in said for said in fit(table, **named, **options).warnings)
+    longest = np.flatnonzero(table["epochs"] == table["epochs"].max())[:5]
+    table["loss"][longest] *= 2
+    said = [said for said in fit(table, **named, **options).warnings if "overfit" in said]
+    assert len(said) == 1 and said[0].startswith("5 of 144 runs have a loss more than 2% above that of a run")
+
+
 def test_the_worth_of_repeats_needs_repeats():
     table = repeated_runs()
     with pytest.raises(FitError, match="no run sees its data more than once"):

@@ -56,3 +56,33 @@ def test_effective_data_beat_chinchilla_where_data_repeat():
     assert effective.objective["value"] < 0.8 * plain.objective["value"]
     assert plain.backtest is not None and effective.backtest is not None
     assert effective.backtest.rmsle < 0.85 * plain.backtest.rmsle
+    alpha = effective.parameters["alpha"]  # 37 runs overfit, and losses of 8 to 11 pull the likelihood away
+    assert alpha == pytest.approx(effective.interval("alpha")[0])
+    assert sum("the likelihood's own interval of A, alpha leaves out" in said for said in effective.warnings) == 1
+    kept, rising = without_overfit(runs)
+    assert len(kept) + rising < len(runs)
+    assert sum(said.startswith(f"{rising} of 229 runs have a loss more than 2%") for said in effective.warnings) == 1
+
+
+def without_overfit(runs):
+    """Runs at the lowest loss of their cell so far and below 4.5, and how many others lie over 2 % above that."""
+    kept, rising, lowest = [], 0, {}
+    for run in sorted(runs, key=lambda run: run["token_num"]):
+        cell, loss = (run["num_params"], round(run["token_num"] / run["epochs"], -6)), run["openLM_loss"]
+        rising += loss > 1.02 * lowest.get(cell, np.inf)
+        lowest[cell] = min(lowest.get(cell, np.inf), loss)
+        if loss == lowest[cell] < 4.5:
+            kept.append(run)
+    return kept, rising
+
+
+def test_runs_that_overfit_are_no_runs_of_the_law_of_repeats():
+    """Without them the worth of repeats is told, of the size of the paper's, 15.4, which held the rest of the law."""
+    kept, _ = without_overfit(table("datablations_contour_losses.csv"))
+    named = {"params": "num_params", "seen": "token_num", "epochs": "epochs", "loss": "openLM_loss"}
+    law = fit(kept, form="repeated", bootstrap=100, **named)
+    assert not any("overfit" in said or "was stretched" in said for said in law.warnings)
+    worth = law.parameters["R_D_star"]
+    assert worth is not None and 15.4 / 3 < worth < 3 * 15.4
+    low, high = law.interval("R_D_star")
+    assert low < worth < high < 2 * low

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,7 +58,11 @@ def assess(problem: Problem, theta: Array, runs: Rows, asked: str, level: float,
     widen = small_sample(level, left_over(problem, runs.clusters))
     errors = {name: widen * _half_68(number.outward(number.of(draws))) for name, number in numbers.items()}
     noise = short(_sized(made.noise, problem, seeds))
-    said = (*_few(count, level), *_warnings(problem, theta, choice, seeds))
+    said = (
+        *_few(count, level),
+        *_warnings(problem, theta, choice, seeds),
+        *_stretched(problem, theta, choice, intervals),
+    )
     return Doubt(draws, noise, made.method, intervals, errors, choice, seeds, said)
 
 
@@ -103,6 +108,23 @@ def _warnings(problem: Problem, theta: Array, choice: Choice, seeds: SeedNoise |
     if seeds is not None and seeds.lack_of_fit is not None and seeds.lack_of_fit["p"] < MISSES:
         said.append(seeds.sentence)
     return tuple(said)
+
+
+def _stretched(
+    problem: Problem, theta: Array, choice: Choice, intervals: Mapping[str, tuple[float, float]]
+) -> tuple[str, ...]:
+    """Numbers that end their own interval, though at no bound: objective and likelihood weigh the runs differently."""
+    near = np.minimum(theta - problem.lower, problem.form.upper - theta)
+    if choice.parameters != "profile" or (near <= AT_BOUND).any():
+        return ()
+    values = {name: float(number.outward(number.of(theta[None]))[0]) for name, number in parameters_of(problem).items()}
+    ends = [name for name, value in values.items() if value in intervals[name] and np.isfinite(value)]
+    if not ends:
+        return ()
+    return (
+        f"the likelihood's own interval of {', '.join(ends)} leaves out the fitted value and was stretched to it: runs "
+        "that the law cannot describe pull objective and likelihood apart; leave out what is no run of this law",
+    )
 
 
 def _half_68(draws: Array) -> float:

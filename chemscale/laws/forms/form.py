@@ -121,6 +121,10 @@ class Form(ABC):
     def refuse(self, axes: Mapping[str, Array]) -> None:  # noqa: B027  most forms have no conditions of their own
         """Raise ValueError or FitError for axes (each (n,), in their units) of which this form can say nothing."""
 
+    def misfits(self, axes: Mapping[str, Array], loss: Array) -> tuple[str, ...]:
+        """Sentences on runs that this form cannot describe; axes and loss (n,), in their units."""
+        return ()
+
     @abstractmethod
     def bind(self, x: Array) -> Model:
         """The form at these runs; x is (n, axes)."""

@@ -23,6 +23,8 @@ STARTS = 800
 LOWEST_START = np.array([0.03, 0.03, 1e-3, 1e-3])  # alpha, beta, 1/R_D*, 1/R_N*
 HIGHEST_START = np.array([2.0, 2.0, 20.0, 20.0])
 REPEATED = 0.01  # share beyond the first pass below which no run repeats its data
+CELL = 6  # decimals of logarithms to which runs of one cell agree: unique data may be a quotient
+RISE = 1.02  # of a loss over that of fewer passes, from which it is no noise
 
 
 def repeats(x: Array) -> tuple[Array, Array]:
@@ -172,6 +174,22 @@ class Repeated(Form):
     def refuse(self, axes: Mapping[str, Array]) -> None:
         if (axes["seen"] <= (1 + REPEATED) * axes["data"]).all():
             raise FitError("no run sees its data more than once, so the worth of repeats is unknown; fit chinchilla.")
+
+    def misfits(self, axes: Mapping[str, Array], loss: Array) -> tuple[str, ...]:
+        """Losses that rise with further passes over the same data: to this law a repeat is worth nothing at worst."""
+        cells = np.round(np.log(np.stack([axes["params"], axes["data"]], axis=1)), CELL)
+        rising, cell, lowest = 0, None, np.inf
+        for k in np.lexsort((axes["seen"], cells[:, 1], cells[:, 0])):
+            lowest = lowest if tuple(cells[k]) == cell else np.inf
+            rising += loss[k] > RISE * lowest
+            cell, lowest = tuple(cells[k]), min(lowest, loss[k])
+        if not rising:
+            return ()
+        return (
+            f"{rising} of {len(loss)} runs have a loss more than {RISE - 1:.0%} above that of a run of the same "
+            "parameters and unique data that saw less of it: they overfit, which the repeated law cannot describe and "
+            "which moves its exponents and worths; leave them out, or give each run's loss where it was lowest",
+        )
 
     def bind(self, x: Array) -> Floored:
         return Floored(RepeatedModel(x))
