@@ -10,7 +10,7 @@ from typing import Any
 from chemscale.cli.laws import parse_point
 from chemscale.cli.output import print_json, writable
 from chemscale.cli.reading import is_store, read_table
-from chemscale.laws import FitError, Law
+from chemscale.laws import FitError, Law, PartialFitError
 from chemscale.laws import fit as fit_law
 
 FORECAST = ".forecast.json"  # end of the name of a forecast beside a table
@@ -25,8 +25,11 @@ def plan(given: argparse.Namespace) -> int:
     table, data = _counted(given)
     options: dict[str, Any] = {"form": given.form, "params": given.params, "data": data, "loss": given.loss}
     options |= {"where": given.where, "bootstrap": given.bootstrap, "seed": given.seed}
+    without: tuple[str, ...] = ()
     try:
         laws: dict[Any, Law] = fit_law(table, by=given.by, **options) if given.by else {None: fit_law(table, **options)}
+    except PartialFitError as error:
+        laws, without = error.laws, tuple(f"not compared, for it has no law: {told}" for told in error.errors.values())
     except FitError as error:
         if not given.json:
             raise
@@ -49,6 +52,7 @@ def plan(given: argparse.Namespace) -> int:
             made,
         )
         made = replace(made, warnings=(*told, *made.warnings))
+    made = replace(made, warnings=(*without, *made.warnings))
     chosen = made.architecture if made.architecture in laws else next(iter(laws))
     law, extras = laws[chosen], {}
     if given.next_runs is not None:

@@ -17,7 +17,7 @@ from chemscale.data.readers import Record
 from chemscale.data.splits import LABELLED, mark_of_label
 from chemscale.data.store import Rejected
 from chemscale.data.subsets import digest
-from chemscale.data.tokens import split_string
+from chemscale.data.tokens import require_plain, split_string
 from chemscale.data.vocabulary import Vocabulary
 
 _BATCH = 64  # records of one step
@@ -199,6 +199,7 @@ class _Molecules:
     def _molecule(self, text: str) -> Any:
         if not text:
             raise ValueError("empty line")
+        require_plain(text)
         chem, smiles = self._chem, _smiles_of(text) if self.writing.notation == "selfies" else text
         if _STEREO_OR_HYDROGEN.search(smiles):
             molecule = chem.MolFromSmiles(smiles)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import gzip
 import io
@@ -16,6 +17,7 @@ from typing import Any
 FASTA_SUFFIXES = (".fasta", ".fa", ".faa")
 PLAIN_SUFFIXES = (".smi", ".txt", ".csv", ".tsv", *FASTA_SUFFIXES)
 TEXT_SUFFIXES = (*PLAIN_SUFFIXES, ".zip", *(f"{suffix}.gz" for suffix in PLAIN_SUFFIXES))
+_UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)  # how files of spreadsheets begin
 _ENCRYPTED = 0x1  # flag bit of a zip member
 
 _DAMAGE = (  # what a file raises that is not what its name says, or is cut short
@@ -24,7 +26,7 @@ _DAMAGE = (  # what a file raises that is not what its name says, or is cut shor
     zlib.error,
     lzma.LZMAError,
     EOFError,
-    UnicodeDecodeError,
+    UnicodeError,
     csv.Error,
     NotImplementedError,  # a zip archive with a compression that Python does not know
 )
@@ -93,6 +95,8 @@ def _told(path: Path) -> Iterator[None]:
 
 
 def _text(handle: Any) -> io.TextIOWrapper:
+    if handle.peek(2)[:2] in _UTF_16:
+        raise UnicodeError("it is UTF-16; save it as UTF-8")
     return io.TextIOWrapper(handle, encoding="utf-8-sig", errors="replace", newline="")
 
 

@@ -36,6 +36,17 @@ def split_string(string: str, representation: str) -> list[str]:
     return tokens
 
 
+def require_plain(text: str) -> None:
+    """Refuse what no SMILES or SELFIES string holds, and RDKit takes off both ends of one without a word.
+
+    Raises:
+        ValueError: a character is not printable ASCII; the message is the reason to reject the string.
+    """
+    if not (text.isascii() and text.isprintable()):
+        strange = next(c for c in text if not (c.isascii() and c.isprintable()))
+        raise ValueError(f"a character that is not printable ASCII: {strange!a}")
+
+
 def decode(manifest: TextManifest, tokens: np.ndarray) -> list[str | None]:
     """SMILES, or sequences of proteins, of rows of token ids.
 

@@ -169,6 +169,7 @@ class LocalPlace(Place):
                 Path(temporary[1]).unlink(missing_ok=True)
                 raise
         except OSError as error:  # a full disk says no path, a missing folder that of the temporary file
+            self._leave(name)
             raise OSError(error.errno, error.strerror, str(target)) from error
 
     def create(self, name: str, content: bytes) -> bool:
@@ -180,6 +181,8 @@ class LocalPlace(Place):
         except FileExistsError:
             return False
         except OSError as error:  # a full disk names no file
+            Path(temporary[1]).unlink(missing_ok=True)
+            self._leave(name)
             raise OSError(error.errno, error.strerror, str(target)) from error
         finally:
             Path(temporary[1]).unlink(missing_ok=True)
@@ -222,6 +225,12 @@ class LocalPlace(Place):
     def tidy(self, folder: str) -> None:
         with contextlib.suppress(OSError):  # it holds something, or is gone already
             (self.path / folder).rmdir()
+
+    def _leave(self, name: str) -> None:
+        """Take away the folder of a file that could not be written where it holds nothing."""
+        folder, _, _ = name.rpartition("/")
+        if folder:  # the place itself may be a folder that somebody gave
+            self.tidy(folder)
 
     def _temporary(self, target: Path) -> tuple[int, str]:
         def made() -> tuple[int, str]:

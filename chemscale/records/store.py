@@ -175,9 +175,12 @@ def require_forecast_name(name: str) -> None:
 def _create(place: Place) -> None:
     if place.names():
         raise ValueError(f"{place.url} holds other files and is not a chemscale store; give a new or empty folder.")
+    found = place.exists("")
     try:
         place.create("store.json", as_json({"version": STORE_VERSION}))
     except OSError as error:
+        if not found:
+            place.tidy("")
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise
         if isinstance(error, FileExistsError | NotADirectoryError):

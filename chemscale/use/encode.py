@@ -13,7 +13,7 @@ from rdkit import Chem, rdBase
 from chemscale.batch import TextManifest
 from chemscale.data.fasta import residues
 from chemscale.data.selfies_writer import SelfiesWriter
-from chemscale.data.tokens import split_string
+from chemscale.data.tokens import require_plain, split_string
 from chemscale.data.vocabulary import Vocabulary, vocabulary_in
 
 NOTATIONS = ("smiles", "selfies")  # of molecules
@@ -90,6 +90,7 @@ def _of_molecule(text: str, notation: str, representation: str) -> list[str]:
     Raises:
         ValueError: there are none; the message is the reason.
     """
+    require_plain(text)
     if _is_selfies(text) != (notation == "selfies"):
         raise ValueError("looks like SELFIES" if notation == "smiles" else "not a SELFIES string")
     try:

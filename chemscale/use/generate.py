@@ -22,6 +22,7 @@ from chemscale.use.canonical import Ids, read_ids, read_text
 from chemscale.use.decoder import decoder
 from chemscale.use.sampler import NO_TOKEN, Draw, Prompt, Sampler, Written
 
+LEAST_TEMPERATURE = 1e-6  # logits of thousands over less are no float32
 BLOCK = 4096  # strings that are drawn, decoded and kept together
 BATCH = 512  # lines of one step; at 256, 512, 1,024 lines 4 layers of width 64 write 770, 1,080, 1,090 strings/s
 _WORDS = 4  # random 64-bit words that a Philox counter gives
@@ -78,8 +79,11 @@ class Request:
             if not ((isinstance(value, int) and value > 0) or (optional and value is None)):
                 kind = "an integer above 0" + " or None" * optional
                 raise ValueError(f"generate({name}={value!r}) is not allowed: it must be {kind}.")
-        if not (isinstance(self.temperature, int | float) and 0 < self.temperature < float("inf")):
-            raise ValueError(f"generate(temperature={self.temperature!r}) is not allowed: it must be a number above 0.")
+        if not (isinstance(self.temperature, int | float) and LEAST_TEMPERATURE <= self.temperature < float("inf")):
+            raise ValueError(
+                f"generate(temperature={self.temperature!r}) is not allowed: it must be a number from "
+                f"{LEAST_TEMPERATURE:g}, which draws the likeliest token, upwards."
+            )
         if not (isinstance(self.seed, int) and 0 <= self.seed < 2**64):
             raise ValueError(f"generate(seed={self.seed!r}) is not allowed: it must be an integer from 0 to 2^64 - 1.")
 

@@ -48,6 +48,15 @@ def test_architectures_each_at_its_own_cost(table, capsys):
     assert status == 0 and out.startswith("train ") and "first: at twice the cost" in out and "one more of the" in out
 
 
+def test_an_architecture_with_too_few_runs_is_named_and_the_others_planned(table, capsys):
+    with open(table, "a", newline="") as file:
+        csv.writer(file).writerows([["nequip", 1e4, d, 1.0, 1e9 * d, d] for d in (1e3, 1e4)])
+    status, out, _ = plan(capsys, table, "--by", "architecture", "--flops", 1e15, "--json")
+    found = json.loads(out)
+    assert status == 0 and {found["architecture"], found["rivals"][0]["architecture"]} == {"painn", "schnet"}
+    assert found["warnings"][0].startswith("not compared, for it has no law: architecture=nequip: form='chinchilla'")
+
+
 def test_another_column_of_flops_and_none(tmp_path, capsys):
     path, rows = tmp_path / "t.csv", ["N,tokens,loss,C"]
     for n in np.geomspace(1e7, 1e9, 5):

@@ -244,8 +244,8 @@ def test_a_file_that_is_not_what_its_name_says_is_one_sentence(home, tmp_path, n
 
 def test_bytes_that_are_no_text_are_rejected_records(home, tmp_path):
     path = tmp_path / "a.smi"
-    path.write_bytes(b"\xff\xfe\x00\n" + "\n".join(many(60)).encode())
-    assert build(path).rejected == {"not a SMILES string": 1}
+    path.write_bytes(b"\xff\xfd\x00\n" + "\n".join(many(60)).encode())
+    assert build(path).rejected == {"a character that is not printable ASCII": 1}
 
 
 def test_twins_of_a_users_file_fall_into_one_split(home, tmp_path):

@@ -1,5 +1,7 @@
 """Which column of a table holds the strings, and whether its first line is one of them."""
 
+import gzip
+
 import pytest
 
 from chemscale.data.readers import read_strings
@@ -48,3 +50,12 @@ def test_blank_lines_before_a_table_are_none_of_it(tmp_path):
     path = tmp_path / "some.csv"
     path.write_text("\n , \nname,smiles\na,CCO\n\n")
     assert list(read_strings(path)) == [(4, "CCO"), (5, "")]
+
+
+@pytest.mark.parametrize("name", ["some.smi", "some.csv", "some.smi.gz"])
+def test_a_file_of_utf_16_is_refused(tmp_path, name):
+    path = tmp_path / name
+    content = "smiles\nCCO\n".encode("utf-16")
+    path.write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
+    with pytest.raises(ValueError, match=r"some.*it is UTF-16; save it as UTF-8"):
+        list(read_strings(path))

@@ -386,3 +386,21 @@ def test_a_small_p_beside_intervals_that_hold_zero_is_told_as_such():
     differences: Any = [wide]
     told = _exponents(law, differences, CANNOT_TELL, 0.95)
     assert "cannot tell whether the exponent changes (p = 0.015, but no interval leaves out 0)" in told
+
+
+def test_groups_of_sizes_apart_are_told_where_size_is_no_axis():
+    """One law for all: over data alone a difference in size passes for one of architecture, and must be said so."""
+    whole = groups({}, {}, side=5)
+    small, large = SIZES[0], SIZES[-1]
+    kept = [
+        i for i, (n, who) in enumerate(zip(whole["params"], whole["architecture"], strict=True))
+        if n == (small if who == "a" else large)
+    ]  # fmt: skip
+    table = {name: [values[i] for i in kept] for name, values in whole.items()}
+    options = {"data": "tokens", "loss": "loss", "form": "power", "bootstrap": 0}
+    found = compare(table, **options)
+    assert found.law.ratios[0].high < 0.9  # not of the architecture, for both have one law
+    told = "architecture=a was run at 1e+06 to 1e+06 params, b 1e+09 to 1e+09: no range in common"
+    assert told in found.warnings[0] and "may be size and not architecture" in found.warnings[0]
+    assert not compare({**table, "params": [small] * len(kept)}, **options).warnings
+    assert not any("no range" in said for said in compare(whole, params="params", **options).warnings)

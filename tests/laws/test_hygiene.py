@@ -145,3 +145,21 @@ def test_a_cluster_is_left_out_whole():
     fresh = law_of(kept, objective="log_lsq", bootstrap=0)
     assert one.farthest == pytest.approx(fresh.predict(params=1e11, data=1e13).value, rel=2e-3)
     assert all(len(found.runs) == 6 for found in law.hygiene.alone)
+
+
+def test_a_loss_that_rises_with_size_is_said_to_rise():
+    """Larger models that were trained too briefly: beside a large gain from data no correlation shows it."""
+    rng, table = np.random.default_rng(0), wide(noise=0.01, side=4)
+    n, d = np.asarray(table["params"]), np.asarray(table["tokens"])
+    table["loss"] = 10 * n**0.02 * d**-0.1 * np.exp(rng.normal(0, 0.01, len(n)))
+    said = [text for text in law_of(table).warnings if "rises with" in text]
+    assert len(said) == 1 and said[0].startswith("the loss rises with params (by 5% a decade")  # 10 ** 0.02 = 1.047
+    table["loss"] = 10 * d**-0.1 * np.exp(rng.normal(0, 0.01, len(n)))
+    assert not any("rises with" in text for text in law_of(table).warnings)
+
+
+def test_a_scale_beyond_the_range_of_floats_is_unknown_and_warns_of_nothing():
+    """Kaplan's N_c is A to the power of 1/alpha, and alpha is at its bound 0 where the loss rises with size."""
+    table = grid(np.geomspace(1e6, 1e8, 5), np.geomspace(1e7, 1e9, 5), noise=0.01, E=1, A=0.02, alpha=-0.2)
+    law = law_of(table, form="kaplan", interval="profile")
+    assert law.parameters["N_c"] is None and law.parameters["D_c"] is not None

@@ -1,5 +1,6 @@
 """What every kind of place must do, over a disk and over a real server, by S3's and by Google's protocol."""
 
+import errno
 import itertools
 import multiprocessing
 import os
@@ -12,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from chemscale.records import place as places
 from chemscale.records.board import written_below
 from chemscale.records.compact import compact
 from chemscale.records.manage import plan_pruning, prune, usage
@@ -352,3 +354,27 @@ def test_a_file_is_for_whom_the_umask_says(tmp_path):
     finally:
         os.umask(before)
     assert [(tmp_path / name).stat().st_mode & 0o777 for name in ("written", "created")] == [0o640, 0o640]
+
+
+def test_a_full_disk_is_named_and_leaves_no_empty_folder(tmp_path, monkeypatch):
+    def full(temporary, write):
+        os.close(temporary[0])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    store = Store(tmp_path / "source", create=True)
+    given = tmp_path / "given"
+    given.mkdir()
+    with monkeypatch.context() as patch:
+        patch.setattr(places, "_fill", full)
+        for write in (
+            lambda: merge([store], Store(tmp_path / "into", create=True)),
+            lambda: Store(given, create=True),
+            lambda: put(store.place, "studies/one.json"),
+            lambda: store.place.create("forecasts/one.json", b"{}"),
+        ):
+            with pytest.raises(OSError, match=r"No space left on device: .*\.json") as raised:
+                write()
+            assert raised.value.errno == errno.ENOSPC
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["given", "source", "store.json"]  # what was there
+    merge([store], Store(tmp_path / "into", create=True))
+    assert (tmp_path / "into" / "store.json").exists()

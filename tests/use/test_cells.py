@@ -114,6 +114,12 @@ def test_a_store_and_a_file_are_evaluated_from_the_command_line(store, tmp_path,
     sample.write_text("CCO\nC(\n")
     assert main(["evaluate", str(sample), "--json", "--processes", "1"]) == 0
     assert json.loads(capsys.readouterr().out)["validity"] == 0.5
+    monkeypatch.setattr("chemscale.use.quality.score.PROTOCOL", 1)
+    for words, strings, more in (([], 1, True), (["--first", "1"], 1, False), (["--first", "9"], 2, False)):
+        assert main(["evaluate", str(sample), "--json", "--processes", "1", *words]) == 0
+        found = json.loads(capsys.readouterr().out)
+        assert found["strings"] == strings
+        assert any("holds more than these first 1 strings" in line for line in found["says"]) == more
     assert main(["evaluate", str(tmp_path / "none.smi")]) == 2
     assert "neither a store nor a file" in capsys.readouterr().err
     assert main(["evaluate", "ftp://here/runs"]) == 2

@@ -66,6 +66,14 @@ def test_bad_molecules_are_null_rows_with_the_reason(tmp_path):
     assert table["line"].to_pylist() == [2, 3, 4, 5, 6, 7]
 
 
+def test_what_rdkit_would_trim_without_a_word_is_a_bad_molecule(tmp_path):
+    path = tmp_path / "some.smi"
+    path.write_bytes(b"CCO\n\x00\x00CCO\nCCO\xff\n")
+    (table,) = embed_tables(transformer(), manifest(), path, processes=1)
+    strange = "a character that is not printable ASCII: "
+    assert table["reason"].to_pylist() == [None, f"{strange}'\\x00'", f"{strange}'\\ufffd'"]
+
+
 def test_selfies_files_are_told_and_give_the_same_states(smiles, tmp_path):
     """A featurizer that takes SMILES for SELFIES gives every molecule the same vector; here both notations agree."""
     path = tmp_path / "molecules.txt"

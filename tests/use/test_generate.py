@@ -108,7 +108,7 @@ def test_it_leaves_the_model_as_it_was():
     ("request_", "says"),
     [
         ({"n": 0}, r"generate\(n=0\) is not allowed: it must be an integer above 0\."),
-        ({"temperature": 0}, "temperature=0.*a number above 0"),
+        ({"temperature": 0}, "temperature=0.*a number from 1e-06, which draws the likeliest"),
         ({"top_k": -1}, "top_k=-1.*an integer above 0 or None"),
         ({"max_tokens": 41}, "context=40 is too short for 41 tokens"),
     ],

@@ -87,6 +87,7 @@ def test_parts_make_a_whole_in_any_cut():
     parts = joined([describe_task(Task(SMILES[:2])), describe_task(Task((*SMILES[2:], "C(", "")))])
     assert (whole.strings, parts.strings) == (7, 7)
     assert whole.smiles == parts.smiles
+    assert describe_task(Task(("CCO\ufffd", "\0CCO"))).smiles == ()  # ends that RDKit alone would trim
     assert whole.fragments == parts.fragments
     assert np.array_equal(whole.properties, parts.properties)
 

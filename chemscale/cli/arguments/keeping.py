@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from chemscale.cli import models, store, studies, using
+from chemscale.cli import evaluating, models, store, studies, using
 from chemscale.cli.arguments.common import Parser, at_least_one, verb
 
 
@@ -73,7 +73,7 @@ def using_models(verbs: Any) -> None:
     made.add_argument("--notation", choices=("smiles", "selfies"), help="default: what most first records look like")
     made.add_argument("--processes", type=at_least_one, help="that read molecules (default: all processors)")
     made.add_argument("--out", required=True, help="Parquet file to write")
-    _evaluate(verb(verbs, "evaluate", using.evaluate))
+    _evaluate(verb(verbs, "evaluate", evaluating.evaluate))
 
 
 def _evaluate(made: argparse.ArgumentParser) -> None:
@@ -84,8 +84,9 @@ def _evaluate(made: argparse.ArgumentParser) -> None:
     text.add_argument("--reference", default="moses", metavar="moses|embedded|FILE", help="(default moses)")
     text.add_argument("--training", metavar="FILE", help="molecules that are not new (default: those of MOSES)")
     text.add_argument(
-        "--first", type=at_least_one, metavar="N", help="strings, which FCD depends on (default: all; 3000 a run)"
-    )
+        "--first", type=at_least_one, metavar="N",
+        help="strings, which FCD depends on (default: 30000 of a file, as published figures; 3000 a run)",
+    )  # fmt: skip
     text.add_argument("--processes", type=at_least_one, help="that read molecules (default: all processors)")
     text.add_argument("--device", default="cpu", help="of ChemNet, or of the potential, e.g. cuda")
     atoms = made.add_argument_group("structures")

@@ -10,6 +10,7 @@ from chemscale.laws.comparison.answer import sentence
 from chemscale.laws.comparison.blocks import refuse_form
 from chemscale.laws.comparison.frontier import COSTS, frontiers
 from chemscale.laws.comparison.groups import (
+    apart_beside,
     form_for,
     laws_in,
     of_law,
@@ -153,7 +154,8 @@ def compare(
     )
     return Comparison(
         by, names, {"name": metric, "units": units}, level, law, along, looks, sentences,
-        (*notes, *law.warnings, *skipped), {**settings, "shared": list(shared), "where": where},
+        (*notes, *apart_beside(groups, shape, by), *law.warnings, *skipped),
+        {**settings, "shared": list(shared), "where": where},
     )  # fmt: skip
 
 

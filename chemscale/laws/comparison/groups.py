@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import inf, isfinite
 from typing import Any
 
 from chemscale.laws.doubt.identify import distinct, refuse_unfit, usual_form
@@ -12,12 +13,16 @@ from chemscale.laws.forms import choose
 from chemscale.laws.forms.form import Form
 from chemscale.laws.law import Law
 from chemscale.laws.request import axes_of
-from chemscale.laws.tables.columns import Columns, split
+from chemscale.laws.tables.columns import Columns, number, split
 from chemscale.laws.tables.copies import without_copies
 from chemscale.laws.tables.meaning import SEPARATING
 from chemscale.laws.tables.selection import select
 from chemscale.laws.tables.table import Rows, rows
 
+SIZES = {
+    "params": ("params", "params_all", "capacity"),
+    "data": ("data", "structures", "molecules", "tokens", "atoms"),
+}  # columns that count an axis, for laws along another one
 YARDSTICKS = tuple(name for name in (*SEPARATING, "test_checksum") if name != "architecture")
 
 
@@ -139,3 +144,29 @@ def refuse_apart(parts: Mapping[str, Rows], form: Form, by: str) -> None:
                     f"{b.min():.3g} to {b.max():.3g}): what differs could be the scale and not the {by}; run both over "
                     f"one range."
                 )
+
+
+def apart_beside(groups: Mapping[str, Group], form: Form, by: str) -> tuple[str, ...]:
+    """Sentences where groups share no range of a size that their table counts and their law has no term for."""
+    first, *others = groups
+    said = []
+    for role, counts in SIZES.items():
+        name = next((one for one in counts if all(one in group.columns for group in groups.values())), None)
+        if role in form.roles or name is None:
+            continue
+        spans = {group: _span(part.columns[name]) for group, part in groups.items()}
+        low, high = spans[first]
+        off = [other for other in others if max(low, spans[other][0]) > min(high, spans[other][1])]
+        if off:
+            theirs = ", ".join(f"{other} {spans[other][0]:.3g} to {spans[other][1]:.3g}" for other in off)
+            said.append(
+                f"{by}={first} was run at {low:.3g} to {high:.3g} {name}, {theirs}: no range in common, and no "
+                f"term for it in the law over {' and '.join(form.roles)}: what differs may be size and not {by}"
+            )
+    return tuple(said)
+
+
+def _span(values: list[Any]) -> tuple[float, float]:
+    """Least and largest of the numbers among them; of none the whole line, which is apart from nothing."""
+    found = [one for one in map(number, values) if one is not None and isfinite(one)]
+    return (min(found), max(found)) if found else (-inf, inf)

@@ -11,7 +11,7 @@ import numpy as np
 from chemscale.laws.doubt.counts import Recount, recounts
 from chemscale.laws.doubt.identify import NEAR, ZERO
 from chemscale.laws.doubt.influence import FAR_OFF, View, Without, influence, noise_widths
-from chemscale.laws.doubt.layout import Axis, axis_of, design, leans, repeats
+from chemscale.laws.doubt.layout import Axis, axis_of, design, leans, repeats, rising
 from chemscale.laws.doubt.residuals import free, noise_scale
 from chemscale.laws.objectives import Array
 from chemscale.laws.solver.problem import Problem
@@ -111,6 +111,11 @@ def _at_bounds(problem: Problem, theta: Array) -> tuple[str, ...]:
 
 
 def _sentences(found: Hygiene, runs: Rows) -> Iterable[str]:
+    for role, factor in rising(runs, tuple(found.axes)).items():
+        yield (
+            f"the loss rises with {runs.columns[role]} (by {factor - 1:.0%} a decade on average), which a law that "
+            f"falls cannot follow; check the columns, and whether large runs were trained to their end"
+        )
     for one in found.alone:
         if one.moved:
             at = ", ".join(f"{runs.columns[role]}={value:.4g}" for role, value in one.at.items())

@@ -8,10 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from chemscale.laws.doubt.identify import decades, distinct
+from chemscale.laws.doubt.regression import least_squares
 from chemscale.laws.tables.table import Rows
 
 RAY = 0.2  # decades that D varies by at a given N, under which the two exponents lean on each other
 TOGETHER = 0.95  # correlation of log N and log D of the same kind
+RISES = 4.0  # standard errors by which a slope of log loss against the log of an axis lies above zero
 
 
 @dataclass(frozen=True)
@@ -57,3 +59,19 @@ def repeats(runs: Rows, roles: Sequence[str]) -> tuple[int, int]:
     whole = np.unique(np.column_stack([points, runs.loss]), axis=0)
     _, losses = np.unique(whole[:, :-1], axis=0, return_counts=True)
     return len(points) - len(whole), int((losses > 1).sum())
+
+
+def rising(runs: Rows, roles: Sequence[str]) -> dict[str, float]:
+    """Axis -> factor of the loss per decade of it at given others, for those along which the loss rises."""
+    logs = np.log10(runs.stacked(roles))
+    centred = logs - logs.mean(0)
+    if np.linalg.matrix_rank(centred, tol=RAY) < len(roles):
+        return {}
+    found = least_squares(np.column_stack([np.ones(len(logs)), centred]), np.log(runs.loss), runs.clusters)
+    if found.errors is None:
+        return {}
+    return {
+        role: float(np.exp(found.values[k]))
+        for k, role in enumerate(roles, start=1)
+        if found.values[k] > RISES * found.errors[k]
+    }

@@ -142,7 +142,8 @@ def _end(tables: Tables, number: Number, model: Array, most: Array, sign: Array)
     left = np.arange(len(at))
     for _ in range(ROUNDS):
         part = tables.among(left)
-        share = (target[left] - inside[left]) / np.where(inside[left] == at[left], np.inf, inside[left] - at[left])
+        with np.errstate(invalid="ignore"):  # where the best fit's own number is beyond the range of floats
+            share = (target[left] - inside[left]) / np.where(inside[left] == at[left], np.inf, inside[left] - at[left])
         start = np.clip(theta[left] + (theta[left] - part.theta) * share[:, None], tables.lower, tables.upper)
         held = part.hold(number.among(left), target[left], start, PULL / model[left])
         root = np.sqrt(np.maximum(held.deviance, 0.0))

@@ -48,7 +48,8 @@ class Number(ABC):
         up, low = theta + step, theta - step
         down = np.where(theta < 0, low, np.maximum(low, 0.0))
         above, below = self.of(np.concatenate([up, down]).reshape(-1, size)).reshape(2, size, count)
-        return ((above - below) / np.einsum("pbp->pb", up - down)).T
+        with np.errstate(invalid="ignore"):  # of a number beyond the range of floats, which has no slope
+            return ((above - below) / np.einsum("pbp->pb", up - down)).T
 
     def derivatives(self, theta: Array) -> Derivatives:
         """As those of a model with this one row; a solver does as well without the curvature of a parameter."""

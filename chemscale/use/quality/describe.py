@@ -75,7 +75,8 @@ def describe(
 def describe_task(task: Task) -> Described:
     """The work of one process."""
     with rdBase.BlockLogs():
-        read = [Chem.MolFromSmiles(text) if text else None for text in task.smiles]
+        plain = [text if text.isascii() and text.isprintable() else "" for text in task.smiles]  # RDKit trims such ends
+        read = [Chem.MolFromSmiles(text) if text else None for text in plain]
         molecules = [m for m in read if m is not None and m.GetNumAtoms()]
         passing = None if task.filters is None else sum(map(_filter(task.filters), molecules))
         return Described(

@@ -15,6 +15,7 @@ from chemscale.use.quality.frechet import activations, distance
 from chemscale.use.quality.reference import Against, Reference
 from chemscale.use.quality.similarity import internal_diversity, nearest_similarity
 
+PROTOCOL = 30_000  # strings that the published figures are of (Polykovskiy et al. 2020)
 UNIQUE_AT = (1_000, 10_000)
 
 
