@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 DENSE = 400  # atoms up to which every pair is looked at; see above
+BINS = 100  # of a cell list along an edge, at most; more take seconds of a molecule in a box of 500 angstrom
 
 
 class Neighbours(NamedTuple):
@@ -91,9 +92,12 @@ def _listed(positions: np.ndarray, cell: np.ndarray, cutoff: float) -> tuple[np.
     from matscipy.neighbours import neighbour_list
 
     periodic = cell.any(axis=1)
-    i, j, image = neighbour_list(
-        "ijS", cell=_completed(positions, cell), pbc=periodic, positions=positions, cutoff=float(cutoff)
-    )
+    whole = _completed(positions, cell)
+    reach = max(cutoff, float(np.cbrt(abs(np.linalg.det(whole)))) / BINS)
+    i, j, image, apart = neighbour_list("ijSd", cell=whole, pbc=periodic, positions=positions, cutoff=float(reach))
+    if reach > cutoff:
+        near = apart < cutoff
+        i, j, image = i[near], j[near], image[near]
     first, second, third = (image[:, k] for k in range(3))
     ahead = (third > 0) | ((third == 0) & (j > i))
     once = (first > 0) | ((first == 0) & ((second > 0) | ((second == 0) & ahead)))

@@ -153,6 +153,8 @@ def _assembled(
     if not assembler.structures:
         first = next(parts.rejected(), None)
         why = "the file is empty" if first is None else f"record {first.line}: {first.reason}"
+        if "neither energy nor forces" in why and "energy" in format_of(files[0][0]).heeds:
+            why += "; name their keys (Reading.energy, Reading.forces; --energy, --forces)"
         raise ValueError(f"Data.source={source.name!r} holds no labelled structure that can be read; {why}.")
     assembler.check()
     with staged(folder) as room:

@@ -13,7 +13,7 @@ from ase.neighborlist import neighbor_list
 
 from chemscale import data
 from chemscale.data import duplicates
-from chemscale.data.neighbours import close_pairs
+from chemscale.data.neighbours import close_pairs, neighbours
 from chemscale.data.reference import reference_energies
 from chemscale.data.sources import embedded
 from chemscale.spec import Data
@@ -299,6 +299,23 @@ def test_sizes_larger_than_the_data_name_both_numbers(home, write):
         examples.split("valid", 40)
     with pytest.raises(ValueError, match="split 'held' is unknown"):
         examples.split("held")
+
+
+@pytest.mark.parametrize("cutoff", [1.5, 5.0])
+@pytest.mark.parametrize("edge", [300.0, 5000.0])
+def test_pairs_in_a_wide_box_are_those_of_the_molecule(edge, cutoff):
+    """Also across the box's faces; the cell list warns where it would be finer than it can be."""
+    atoms = np.random.default_rng(0).uniform(size=(40, 3)) * 6.0
+    whole, count = close_pairs(atoms, np.array([40]), cutoff)
+    for box in (np.eye(3), np.diag([1.0, 1.0, 0.0])):
+        cell = box[None] * edge
+        lone, cut = neighbours(atoms, np.array([40]), cutoff, cell), atoms - 3.0
+        across = neighbours(np.where(box.any(axis=1), cut % edge, cut), np.array([40]), cutoff, cell)
+        assert lone.counts == across.counts == count > 0
+        for found in (lone, across):
+            assert {frozenset(pair) for pair in found.pairs.T.tolist()} == {
+                frozenset(pair) for pair in whole.T.tolist()
+            }
 
 
 def test_close_pairs_of_lone_atoms_are_none():
