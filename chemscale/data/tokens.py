@@ -36,14 +36,19 @@ def split_string(string: str, representation: str) -> list[str]:
     return tokens
 
 
+def is_plain(text: str) -> bool:
+    """Whether every character may stand in SMILES or SELFIES; RDKit takes others off both ends without a word."""
+    return text.isascii() and text.isprintable()
+
+
 def require_plain(text: str) -> None:
-    """Refuse what no SMILES or SELFIES string holds, and RDKit takes off both ends of one without a word.
+    """Refuse a string that is not plain.
 
     Raises:
         ValueError: a character is not printable ASCII; the message is the reason to reject the string.
     """
-    if not (text.isascii() and text.isprintable()):
-        strange = next(c for c in text if not (c.isascii() and c.isprintable()))
+    if not is_plain(text):
+        strange = next(c for c in text if not is_plain(c))
         raise ValueError(f"a character that is not printable ASCII: {strange!a}")
 
 

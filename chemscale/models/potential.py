@@ -6,6 +6,7 @@ forces in eV/angstrom.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any, ClassVar, NamedTuple
 
@@ -56,7 +57,7 @@ class AtomicPrediction(NamedTuple):
     forces: Tensor
 
 
-class Potential(nn.Module):
+class Potential(nn.Module, ABC):
     """Base of all potentials: a subclass says what energy each atom has, this class sums, scales and differentiates.
 
     A subclass gives its species table the name `embedding` and its last layers the name `readout`; all its other
@@ -84,6 +85,7 @@ class Potential(nn.Module):
         self.register_buffer("row_of", torch.tensor([rows.get(z, -1) for z in range(ELEMENTS)]))
         self.register_buffer("scale", torch.tensor(float(manifest.scale)))
 
+    @abstractmethod
     def atomic_energies(self, batch: AtomicBatch, vectors: Tensor, distances: Tensor) -> Tensor:
         """The energy of each atom in units of `scale`: (atoms,).
 
@@ -93,11 +95,14 @@ class Potential(nn.Module):
             vectors: (pairs, 3), angstrom, from the pair's first atom to its second, or to its image that is meant.
             distances: (pairs,), angstrom, their lengths.
         """
-        raise NotImplementedError
 
     def atomic_outputs(self, batch: AtomicBatch, vectors: Tensor, distances: Tensor) -> tuple[Tensor, Tensor]:
-        """The energy and the force of each atom, both in units of `scale`: (atoms,) and (atoms, 3), for `direct`."""
-        raise NotImplementedError
+        """The energy and the force of each atom, both in units of `scale`: (atoms,) and (atoms, 3), for `direct`.
+
+        Raises:
+            ValueError: the potential has no forces but the gradient's.
+        """
+        raise ValueError(f"{type(self).__name__} predicts no forces by itself; build it with forces='gradient'.")
 
     def forward(self, batch: AtomicBatch) -> AtomicPrediction:
         """Energies and forces of a batch; differentiable where the caller records gradients."""

@@ -90,6 +90,7 @@ class ObjectPlace(Place):
                 obstore.put(self._client, self._key(name), file, chunk_size=PART_BYTES)
 
     def create(self, name: str, content: bytes) -> bool:
+        """By a conditional write; a store that ignores the condition is refused."""
         bucket = (self._scheme, self._bucket)
         if not self._put_new(name, content):
             return False

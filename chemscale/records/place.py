@@ -159,6 +159,7 @@ class LocalPlace(Place):
         return self
 
     def write(self, name: str, write: Callable[[BinaryIO], Any]) -> None:
+        """Under a temporary name beside it, which then becomes the file's."""
         target = self.path / name
         try:
             temporary = self._temporary(target)
@@ -173,6 +174,7 @@ class LocalPlace(Place):
             raise OSError(error.errno, error.strerror, str(target)) from error
 
     def create(self, name: str, content: bytes) -> bool:
+        """By a hard link, which fails where the name is taken."""
         target = self.path / name
         temporary = self._temporary(target)
         try:

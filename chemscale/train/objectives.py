@@ -88,9 +88,11 @@ class NextToken:
         return losses.sum() / totals[0].to(losses.dtype)
 
     def measure(self, model: nn.Module, batch: TokenBatch | PackedTokens) -> dict[str, Tensor]:
+        """Nats and predicted tokens of each molecule, (batch,)."""
         return {"nats": _nats(_token_losses(model, batch), batch), "tokens": batch.lengths - 1}
 
     def metrics(self, measured: Mapping[str, np.ndarray], groups: np.ndarray) -> dict[str, Metric]:
+        """Nats by token and by molecule."""
         nats, tokens = measured["nats"], measured["tokens"]
         return {
             "nats_per_token": ratio(nats, tokens, groups),
@@ -161,6 +163,7 @@ class EnergyForce:
         return weighed / scale**2
 
     def measure(self, model: nn.Module, batch: AtomicBatch) -> dict[str, Tensor]:
+        """Absolute and squared errors of each structure, (batch,), and how many labels they are of."""
         energy, force, _ = _errors(model, batch)
         labels = _labels(batch)
         per_atom = {
@@ -173,6 +176,7 @@ class EnergyForce:
         return {"energy_abs": energy.abs(), "energy_sq": energy.square(), "energies": energies, **sums}
 
     def metrics(self, measured: Mapping[str, np.ndarray], groups: np.ndarray) -> dict[str, Metric]:
+        """Mean absolute and root mean square errors of what is labelled."""
         found: dict[str, Metric] = {}
         for name, counts in (("force", measured["components"]), ("energy", measured["energies"])):
             if counts.sum() > 0:

@@ -60,6 +60,7 @@ class EnergyForceTurned(EnergyForce):
         return torch.cat((super().denominators(batch), every.to(batch.positions.device)))
 
     def loss(self, model: nn.Module, batch: AtomicBatch, totals: Tensor) -> Tensor:
+        """The loss of the structures or their copies, and what both are pulled together by where `symmetry` asks."""
         if self.copies == "given" and not self.symmetry:
             return super().loss(model, batch, totals)
         copy = turned(batch, batch.turn)

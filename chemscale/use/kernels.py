@@ -58,6 +58,7 @@ class Plain:
         return functional.layer_norm(x.add_(bias), x.shape[-1:], eps=NORM_EPS)
 
     def attend(self, projected: Tensor, bias: Tensor, memory: Tensor, at: int, first: int) -> Tensor:
+        """See `Kernels.attend`; one product over all lines and heads at a time."""
         _, _, head, lines, heads = memory.shape
         parts = _wide(projected.add_(bias).view(lines, 3, head, heads)).permute(1, 2, 0, 3)  # (3, head, lines, heads)
         _wide(memory)[:, at] = parts[1:]

@@ -83,6 +83,7 @@ def save_program(trained: Trained) -> Callable[[Path], None]:
     found = traced(trained)
 
     def write(path: Path) -> None:
+        """Save the program."""
         torch.export.save(found, path)
 
     return write
@@ -96,6 +97,7 @@ def save_compiled(trained: Trained) -> Callable[[Path], None]:
     found = traced(trained)
 
     def write(path: Path) -> None:
+        """Compile the program and package the machine code."""
         from torch._inductor import aoti_compile_and_package
 
         try:

@@ -68,6 +68,17 @@ def test_runs_that_overfit_are_counted():
     assert len(said) == 1 and said[0].startswith("5 of 144 runs have a loss more than 2% above that of a run")
 
 
+def test_an_interval_that_was_stretched_to_the_fitted_value_says_so():
+    """Half of the runs, from eight passes on, get worse with more: no law of repeats, for objective or likelihood."""
+    table = repeated_runs()
+    named = {"params": "params", "seen": "tokens_seen", "epochs": "epochs", "loss": "loss"}
+    options = {"form": "repeated", "bootstrap": 20, **named}
+    assert not any("was stretched" in said for said in fit(table, **options).warnings)
+    table["loss"] = table["loss"] * np.where(table["epochs"] >= 8, (table["epochs"] / 8 * 1.2) ** 0.3, 1)
+    law = fit(table, **options)
+    assert sum("own interval of R_D_star leaves out the fitted value" in said for said in law.warnings) == 1
+
+
 def test_the_worth_of_repeats_needs_repeats():
     table = repeated_runs()
     with pytest.raises(FitError, match="no run sees its data more than once"):

@@ -20,6 +20,7 @@ from rdkit.Chem.BRICS import BreakBRICSBonds
 from rdkit.Chem.Scaffolds import MurckoScaffold
 
 from chemscale.data.parallel import in_chunks, in_processes, progress_bar
+from chemscale.data.tokens import is_plain
 
 RADIUS, BITS = 2, 1024  # Morgan fingerprints of MOSES
 LEAST_RINGS = 2  # of a scaffold that counts
@@ -75,8 +76,7 @@ def describe(
 def describe_task(task: Task) -> Described:
     """The work of one process."""
     with rdBase.BlockLogs():
-        plain = [text if text.isascii() and text.isprintable() else "" for text in task.smiles]  # RDKit trims such ends
-        read = [Chem.MolFromSmiles(text) if text else None for text in plain]
+        read = [Chem.MolFromSmiles(text) if text and is_plain(text) else None for text in task.smiles]
         molecules = [m for m in read if m is not None and m.GetNumAtoms()]
         passing = None if task.filters is None else sum(map(_filter(task.filters), molecules))
         return Described(
