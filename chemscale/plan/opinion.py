@@ -35,7 +35,9 @@ def second_opinion(
         return ()
     head = f"forms weighted by their backtests ({law.form} leads)"
     if other.best is None:
-        return (f"{head} give no plan ({_open(other)}): this one rests on its form; chemscale plan --form auto says more",)
+        return (
+            f"{head} give no plan ({_open(other)}): this one rests on its form; chemscale plan --form auto says more",
+        )
     low, high = made.params_interval
     agree = "agree" if low <= other.best.params <= high else "differ"
     return (f"{head} {agree}: {told(other.best)}; chemscale plan --form auto plans by them",)
